@@ -1,0 +1,82 @@
+"""The one exception family; every message says what came, what was expected and what to do next."""
+
+from __future__ import annotations
+
+
+class GlpnError(Exception):
+    """Base of every error this package raises for a reason the user can act on.
+
+    Args:
+        got: What was received, as a clause ("the checkpoint folder 'x' has no config.json").
+        expected: What would have been accepted; left out where ``got`` already says it.
+        fix: The next step, where possible a command to copy.
+
+    Attributes:
+        exit_code: Exit status of a command that ends with this error: 1 a check failed or the
+            machine could not do it, 2 wrong use or bad input.
+    """
+
+    exit_code = 2
+
+    def __init__(self, got: str, *, expected: str = "", fix: str = "") -> None:
+        self.got, self.expected, self.fix = got, expected, fix
+        parts = [got.rstrip(".")]
+        if expected:
+            parts.append(f"expected {expected.rstrip('.')}")
+        if fix:
+            parts.append(fix.rstrip("."))
+        super().__init__("; ".join(parts) + ".")
+
+
+class ConfigError(GlpnError):
+    """A model or processor configuration that cannot be used."""
+
+
+class CheckpointError(GlpnError):
+    """A checkpoint that is missing, incomplete, damaged or not GLPN."""
+
+
+class ImageError(GlpnError):
+    """An image that cannot be read or whose size or mode is not usable."""
+
+
+class InputError(GlpnError, ValueError):
+    """An array or an option whose shape, dtype or value is not usable."""
+
+
+class BundleError(GlpnError):
+    """A bundle that is missing, incomplete, damaged or points outside its folder."""
+
+
+class DatasetError(GlpnError):
+    """A data set whose files are missing, damaged or do not match."""
+
+
+class WriteError(GlpnError):
+    """A file that could not be written: no room, no permission, no such folder."""
+
+    exit_code = 1
+
+
+class BackendError(GlpnError):
+    """A backend that cannot run here, or failed while running."""
+
+    exit_code = 1
+
+
+class MissingDependencyError(BackendError, ImportError):
+    """A package that is not installed; ``fix`` holds the pip line that mends it."""
+
+    exit_code = 2
+
+
+class ExportError(GlpnError):
+    """An export that could not be completed."""
+
+    exit_code = 1
+
+
+class ParityError(GlpnError):
+    """An artefact whose depth differs from the reference by more than the tolerance."""
+
+    exit_code = 1
