@@ -1,0 +1,112 @@
+"""Depth as colour: the Turbo map on a fixed metre scale, and the labelled bar that belongs to it."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from glpn_deploy.errors import InputError
+
+# Polynomial of degree 5 for Turbo: A. Mikhailov, "Turbo, An Improved Rainbow Colormap for Visualization",
+# Google AI Blog, 2019; coefficients by R. Du (Copyright 2019 Google LLC, Apache-2.0). Constant term first.
+_TURBO = np.array(
+    [
+        [0.13572138, 4.61539260, -42.66032258, 132.13108234, -152.94239396, 59.28637943],
+        [0.09140261, 2.19418839, 4.84296658, -14.18503333, 4.27729857, 2.82956604],
+        [0.10667330, 12.64194608, -60.58204836, 110.36276771, -89.90310912, 27.34824973],
+    ]
+)
+
+
+def colorize_depth(depth: NDArray[np.float32], min_m: float, max_m: float) -> NDArray[np.uint8]:
+    """Colours depth on a fixed scale, so that one colour means one distance in every image.
+
+    Args:
+        depth: (H, W) [m].
+        min_m: Depth that gets the warm end (dark red), as does all that is nearer [m].
+        max_m: Depth that gets the cold end (dark blue), as does all that is farther [m].
+
+    Returns:
+        (H, W, 3) uint8 RGB; black where the depth is not finite or not above 0.
+
+    Raises:
+        InputError: The limits are not finite numbers with ``min_m`` below ``max_m``.
+    """
+    if not (math.isfinite(min_m) and math.isfinite(max_m) and min_m < max_m):
+        raise InputError(
+            f"the colour scale goes from {min_m} m to {max_m} m", expected="finite metres, min_m below max_m"
+        )
+    valid = np.isfinite(depth) & (depth > 0)
+    colors = _color_of(np.where(valid, depth, np.float32(max_m)), min_m, max_m)
+    colors[~valid] = 0
+    return colors
+
+
+def draw_legend(height: int, min_m: float, max_m: float) -> NDArray[np.uint8]:
+    """A vertical colour bar with labels in metres, near at the bottom, to stand beside an image.
+
+    Args:
+        height: Height of the image [px].
+        min_m: Lower end of the scale [m].
+        max_m: Upper end of the scale [m].
+
+    Returns:
+        (height, w, 3) uint8 RGB; w grows with the height.
+    """
+    size = min(max(height // 28, 9), 64)
+    font = _font(size)
+    ticks = _ticks(min_m, max_m, count=max(2, min(6, height // (3 * size))))
+    labels = [f"{tick:g} m" for tick in ticks]
+    text_width = max(math.ceil(font.getlength(label)) for label in labels)
+    left, bar = size // 2, size
+    width = left + bar + size // 2 + text_width + size // 2
+    margin = min(size, height // 4)
+    rows = np.linspace(max_m, min_m, height - 2 * margin, dtype=np.float32)
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    canvas[margin : height - margin, left : left + bar] = _color_of(rows, min_m, max_m)[:, None]
+    picture = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(picture)
+    for tick, label in zip(ticks, labels, strict=True):
+        y = margin + (max_m - tick) / (max_m - min_m) * (len(rows) - 1)
+        draw.line([(left + bar, y), (left + bar + size // 4, y)], fill=(0, 0, 0))
+        top, bottom = font.getbbox(label)[1::2]
+        draw.text((left + bar + size // 2, y - (top + bottom) / 2), label, fill=(0, 0, 0), font=font)
+    return np.asarray(picture)
+
+
+def _color_of(depth: NDArray[np.float32], min_m: float, max_m: float) -> NDArray[np.uint8]:
+    nearness = (max_m - depth) / (max_m - min_m)
+    colors: NDArray[np.uint8] = _turbo_bytes()[np.rint(nearness.clip(0, 1) * 255).astype(np.uint8)]
+    return colors
+
+
+@functools.lru_cache(maxsize=1)
+def _turbo_bytes() -> NDArray[np.uint8]:
+    """Turbo in 256 steps, (256, 3), from dark blue to dark red.
+
+    It starts at 0.04: the polynomial's own start is nearly black, which here means "no depth".
+    """
+    powers = np.linspace(0.04, 1, 256)[:, None] ** np.arange(6)
+    table: NDArray[np.uint8] = np.rint((powers @ _TURBO.T).clip(0, 1) * 255).astype(np.uint8)
+    table.flags.writeable = False  # shared through the cache
+    return table
+
+
+def _ticks(low: float, high: float, count: int) -> list[float]:
+    """Round numbers within the scale, about ``count`` of them."""
+    rough = (high - low) / count
+    decade = 10.0 ** math.floor(math.log10(rough))
+    step = next(decade * factor for factor in (1, 2, 5, 10) if decade * factor >= rough * 0.999)
+    first, last = math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6)
+    return [round(index * step, 9) for index in range(first, last + 1)]
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    try:
+        return ImageFont.load_default(size)
+    except (TypeError, ImportError, OSError):  # Pillow before 10.1, or built without FreeType: one fixed size
+        return ImageFont.load_default()

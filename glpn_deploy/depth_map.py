@@ -1,0 +1,280 @@
+"""DepthMap: the depth of one image in metres, and the files it can become."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from glpn_deploy.atomic import atomic_path
+from glpn_deploy.colormap import colorize_depth, draw_legend
+from glpn_deploy.errors import InputError, MissingDependencyError
+from glpn_deploy.point_cloud import Intrinsics as Intrinsics
+from glpn_deploy.point_cloud import back_project, write_ply
+
+_DEPTH_SUFFIXES = {
+    ".png": "16-bit millimetres",
+    ".npy": "float32 metres",
+    ".tif": "float32 metres",
+    ".tiff": "float32 metres",
+    ".exr": "float32 metres",
+    ".ply": "a point cloud",
+}
+_COLOR_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DepthMap:
+    """The depth of one image, at the image's own size.
+
+    Attributes:
+        depth: (H, W) float32, distance along the optical axis [m]; a value that is not finite or not
+            above 0 means that there is no depth.
+        max_depth: The far end of the model's range [m].
+        source: Where the image came from, if known.
+
+    Raises:
+        InputError: The depth is not a (H, W) array of floats, or ``max_depth`` is not above 0.
+    """
+
+    depth: NDArray[np.float32]
+    max_depth: float
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        depth = np.asarray(self.depth)
+        if depth.ndim != 2 or depth.size == 0:
+            raise InputError(f"the depth has shape {depth.shape}", expected="(height, width), not empty")
+        if depth.dtype.kind != "f":
+            raise InputError(
+                f"the depth has dtype {depth.dtype}",
+                expected="metres as floats",
+                fix="divide millimetres by 1000, or read the file with DepthMap.load",
+            )
+        if not 0 < self.max_depth < math.inf:
+            raise InputError(f"max_depth is {self.max_depth}", expected="metres, finite and above 0")
+        object.__setattr__(self, "depth", depth.astype(np.float32, copy=False))
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """(H, W), True where there is a depth."""
+        return np.isfinite(self.depth) & (self.depth > 0)
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        intrinsics: Intrinsics | None = None,
+        rgb: NDArray[np.uint8] | None = None,
+    ) -> Path:
+        """Writes the depth in the format the suffix names; an old file stays whole until the new one is.
+
+        ``.png`` holds millimetres in 16 bits, rounded, 0 where there is no depth; what is farther than
+        65.535 m becomes 65.535 m. ``.npy``, ``.tif``/``.tiff`` and ``.exr`` (channel ``Z``, OpenEXR's
+        name for depth) hold float32 metres, unchanged. ``.ply`` is a point cloud.
+
+        Args:
+            path: The file.
+            intrinsics: The camera; only for ``.ply``, which needs it.
+            rgb: (H, W, 3) uint8 colours of the points; only for ``.ply``.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: The suffix is not known, or a point cloud is asked for without a camera.
+            MissingDependencyError: ``.exr`` without the OpenEXR package.
+            WriteError: The file cannot be written.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix not in _DEPTH_SUFFIXES:
+            raise _unknown_suffix(path, _DEPTH_SUFFIXES, "for a picture in colour use save_color")
+        if suffix == ".ply":
+            if intrinsics is None:
+                raise InputError(
+                    "a point cloud needs the camera's intrinsics",
+                    fix="pass intrinsics=Intrinsics.from_fov(horizontal_degrees, width, height)",
+                )
+            return self.save_point_cloud(path, intrinsics, rgb)
+        openexr = _import_openexr() if suffix == ".exr" else None
+        with atomic_path(path) as temporary:
+            if openexr is not None:
+                _write_exr(openexr, temporary, self.depth)
+            elif suffix == ".png":
+                Image.fromarray(self._millimetres()).save(temporary, format="PNG")
+            elif suffix == ".npy":
+                np.save(temporary, self.depth, allow_pickle=False)
+            else:
+                Image.fromarray(self.depth).save(temporary, format="TIFF")
+        return path
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, max_depth: float) -> DepthMap:
+        """Reads what ``save`` wrote as ``.png``, ``.npy`` or ``.tif``.
+
+        Args:
+            path: The file.
+            max_depth: The far end of the model's range [m], which these files do not hold.
+
+        Raises:
+            InputError: The file is missing, damaged, or of another format.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        known = (".png", ".npy", ".tif", ".tiff")
+        if suffix not in known:
+            raise _unknown_suffix(path, known, "")
+        try:
+            if suffix == ".npy":
+                values = np.load(path, allow_pickle=False)
+            else:
+                with Image.open(path) as image:
+                    values = np.asarray(image)
+        except FileNotFoundError:
+            raise InputError(f"there is no file {path}", expected="a depth map") from None
+        except (OSError, ValueError, EOFError, SyntaxError, UnidentifiedImageError) as error:
+            raise InputError(
+                f"{path} cannot be read ({error})", expected="a depth map written by save"
+            ) from None
+        if suffix == ".png":
+            if values.ndim != 2 or values.dtype.kind not in "iu" or values.dtype.itemsize < 2:
+                raise InputError(f"{path} is not a grey 16-bit PNG", expected="depth in millimetres")
+            values = values.astype(np.float32) / np.float32(1000)
+        return cls(values, max_depth, str(path))
+
+    def colorize(self, min_m: float = 0.0, max_m: float | None = None) -> NDArray[np.uint8]:
+        """The depth in colour on a fixed scale: warm is near, cold is far, black is no depth.
+
+        The scale never follows the image's own range, so that colours compare across images.
+
+        Args:
+            min_m: Depth of the warm end, dark red [m].
+            max_m: Depth of the cold end, dark blue [m]; ``max_depth`` where left out.
+
+        Returns:
+            (H, W, 3) uint8 RGB, in the Turbo colour map.
+
+        Raises:
+            InputError: ``min_m`` is not below ``max_m``.
+        """
+        return colorize_depth(self.depth, min_m, self.max_depth if max_m is None else max_m)
+
+    def save_color(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        min_m: float = 0.0,
+        max_m: float | None = None,
+        legend: bool = True,
+    ) -> Path:
+        """Writes ``colorize``'s picture as PNG, JPEG or WebP.
+
+        Args:
+            path: The file.
+            min_m: As in ``colorize`` [m].
+            max_m: As in ``colorize`` [m].
+            legend: Add a colour bar with labels in metres to the right of the picture, which widens the
+                file and leaves the picture's own pixels as they are.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: The suffix is not known, or ``min_m`` is not below ``max_m``.
+            WriteError: The file cannot be written.
+        """
+        path = Path(path)
+        if path.suffix.lower() not in _COLOR_SUFFIXES:
+            raise _unknown_suffix(path, _COLOR_SUFFIXES, "for the depth itself use save")
+        picture = self.colorize(min_m, max_m)
+        if legend:
+            bar = draw_legend(len(picture), min_m, self.max_depth if max_m is None else max_m)
+            picture = np.concatenate([picture, bar], axis=1)
+        with atomic_path(path) as temporary:
+            Image.fromarray(picture).save(temporary)
+        return path
+
+    def point_cloud(
+        self, intrinsics: Intrinsics, rgb: NDArray[np.uint8] | None = None, stride: int = 1
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
+        """Points in the camera's frame: x to the right, y down, z forward.
+
+        Args:
+            intrinsics: The camera, for an image of this size.
+            rgb: (H, W, 3) uint8 colours.
+            stride: Take every so-manieth row and column.
+
+        Returns:
+            The points (N, 3) float32 [m] of the valid pixels, row by row, and their colours (N, 3) uint8
+            or None.
+
+        Raises:
+            InputError: ``rgb`` does not fit the depth, or the stride is below 1.
+        """
+        return back_project(self.depth, intrinsics, rgb, stride)
+
+    def save_point_cloud(
+        self,
+        path: str | os.PathLike[str],
+        intrinsics: Intrinsics,
+        rgb: NDArray[np.uint8] | None = None,
+        stride: int = 1,
+    ) -> Path:
+        """Writes ``point_cloud``'s points as a binary little-endian ``.ply``.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: The suffix is not ``.ply``, or as in ``point_cloud``.
+            WriteError: The file cannot be written.
+        """
+        path = Path(path)
+        if path.suffix.lower() != ".ply":
+            raise _unknown_suffix(path, [".ply"], "")
+        points, colors = self.point_cloud(intrinsics, rgb, stride)
+        with atomic_path(path) as temporary:
+            write_ply(temporary, points, colors)
+        return path
+
+    def _millimetres(self) -> NDArray[np.uint16]:
+        metres = np.where(self.valid, self.depth, np.float32(0))
+        millimetres: NDArray[np.uint16] = np.rint(metres * np.float32(1000)).clip(0, 65535).astype(np.uint16)
+        return millimetres
+
+
+def _unknown_suffix(path: Path, known: Any, fix: str) -> InputError:
+    described = [f"{suffix} ({known[suffix]})" if isinstance(known, dict) else suffix for suffix in known]
+    return InputError(
+        f"{path} has the suffix {path.suffix!r}", expected="one of " + ", ".join(described), fix=fix
+    )
+
+
+def _write_exr(openexr: Any, path: Path, depth: NDArray[np.float32]) -> None:
+    header = {"compression": openexr.ZIP_COMPRESSION, "type": openexr.scanlineimage}
+    try:
+        openexr.File(header, {"Z": np.ascontiguousarray(depth)}).write(str(path))
+        # OpenEXR 3.5 says nothing when the disk is full, so what it wrote is read back.
+        written = openexr.File(str(path)).channels()["Z"].pixels
+    except (RuntimeError, ValueError) as error:
+        raise OSError(f"OpenEXR: {error}") from error
+    if not np.array_equal(written, depth, equal_nan=True):
+        raise OSError("OpenEXR wrote other values than it was given")
+
+
+def _import_openexr() -> Any:
+    try:
+        return importlib.import_module("OpenEXR")
+    except ImportError:
+        raise MissingDependencyError(
+            "writing .exr needs OpenEXR, which is not installed",
+            fix='pip install "glpn-deploy[exr]", or save as .tif',
+        ) from None

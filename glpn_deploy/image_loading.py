@@ -1,0 +1,210 @@
+"""Turning what a user calls an image (path, PIL image, array) into an RGB uint8 array, or saying why not."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import warnings
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from glpn_deploy.errors import ImageError
+
+ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
+
+MIN_SIDE = 32  # px; a shorter side would round down to nothing
+MAX_PIXELS = 89_478_485  # Pillow's own limit: 1/4 GiB of RGB
+
+_ORIENTATION_TAG = 0x0112
+_TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_pillow_limit_lock = threading.Lock()
+
+
+def load_image(
+    source: ImageSource, *, max_pixels: int = MAX_PIXELS, orient: bool = True
+) -> NDArray[np.uint8]:
+    """Reads an image into the one form the image processor takes.
+
+    Alpha is dropped, as ``PIL.Image.convert("RGB")`` does: a transparent pixel keeps the colour stored
+    under it. Grey is repeated three times. 16-bit values (modes ``I;16`` and ``I``, uint16 arrays) are
+    divided by 256 and rounded down. Floats from 0 to 1 (mode ``F``, float arrays) are multiplied by 255
+    and rounded. Of an animation the first picture is taken.
+
+    Args:
+        source: A file's path, a PIL image of any mode, or an array (H, W), (H, W, 1), (H, W, 3) or
+            (H, W, 4) of uint8, uint16, bool, or floats from 0 to 1.
+        max_pixels: Larger files and PIL images are refused before they are decoded.
+        orient: Turn the image upright by its EXIF orientation.
+
+    Returns:
+        (H, W, 3) uint8 RGB, to be read only: it may share its memory with ``source``.
+
+    Raises:
+        ImageError: There is no such file, it is not an image or is damaged, it is too large, a side is
+            under 32 px, or an array's shape, dtype or values are unusable.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        rgb = _from_file(Path(source), max_pixels, orient)
+        name = f"the image {source}"
+    elif isinstance(source, Image.Image):
+        name = "the PIL image"
+        rgb = _from_pil(source, name, max_pixels, orient)
+    elif isinstance(source, np.ndarray):
+        name = "the array"
+        rgb = _from_array(source, name)
+    else:
+        raise ImageError(
+            f"the image is a {type(source).__name__}", expected="a path, a PIL image or a numpy array"
+        )
+    height, width = rgb.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise ImageError(
+            f"{name} is {width} px wide and {height} px high",
+            expected=f"at least {MIN_SIDE} px on either side",
+            fix="enlarge the image or choose a larger crop",
+        )
+    return rgb
+
+
+def _from_file(path: Path, max_pixels: int, orient: bool) -> NDArray[np.uint8]:
+    name = f"the image {path}"
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder", expected="an image file", fix="name a file inside it")
+    try:
+        # Pillow's limit is a module variable. Only the header is read while it holds ours.
+        with _pillow_limit_lock, warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+            try:
+                image = Image.open(path)
+            finally:
+                Image.MAX_IMAGE_PIXELS = pillow_limit
+    except FileNotFoundError:
+        url = re.match(r"[a-z]{2,}:/", str(path))
+        fix = "download it first and give the file" if url else ""
+        raise ImageError(f"there is no file {path}", expected="an image file", fix=fix) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(name, str(error), max_pixels) from None
+    except UnidentifiedImageError:
+        raise ImageError(
+            f"{path} is not an image that Pillow can read",
+            expected="a JPEG, PNG, TIFF, WebP or the like",
+            fix=f"look at what it is (file {path})",
+        ) from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            fix = "check its permissions"
+            raise ImageError(f"{name} could not be read ({error.strerror})", fix=fix) from error
+        raise _damaged(name, error) from error
+    with image:
+        return _from_pil(image, name, max_pixels, orient)
+
+
+def _from_pil(image: Image.Image, name: str, max_pixels: int, orient: bool) -> NDArray[np.uint8]:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise _too_large(name, f"{width} x {height} px", max_pixels)
+    try:
+        image.load()  # before the orientation is asked for: TIFF applies and clears its own on loading
+        turn = _TO_UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1)) if orient else None
+        if turn is not None:
+            image = image.transpose(turn)
+        mode = image.mode
+        if mode in ("I", "F") or mode.startswith("I;16"):
+            return _from_array(_deep_values(image, name), name)
+        if mode == "La":
+            image = image.convert("LA")
+        elif mode in ("P", "PA", "RGBa"):  # Pillow warns when a transparent palette goes straight to RGB
+            image = image.convert("RGBA")
+        return np.asarray(image.convert("RGB") if image.mode != "RGB" else image)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, zlib.error ...
+        raise _damaged(name, error) from error
+
+
+def _deep_values(image: Image.Image, name: str) -> NDArray[Any]:
+    """The pixels of a grey image with more than 8 bits, as uint16 or float32."""
+    values = np.asarray(image)
+    if image.mode != "I":
+        return values
+    low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    if low < 0 or high > 65535:
+        raise ImageError(
+            f"{name} has 32-bit values from {low} to {high}",
+            expected="16-bit values from 0 to 65535",
+            fix="scale it to 8 or 16 bits first",
+        )
+    return values.astype(np.uint16)
+
+
+def _from_array(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    shape = array.shape
+    if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4)):
+        chw = array.ndim == 3 and shape[0] in (1, 3, 4)
+        raise ImageError(
+            f"{name} has shape {shape}",
+            expected="(height, width) or (height, width, channels) with 1, 3 or 4 channels",
+            fix="put the channels last: array.transpose(1, 2, 0)" if chw else "",
+        )
+    if array.size == 0:
+        raise ImageError(f"{name} is empty, its shape is {shape}", expected="at least 32 x 32 px")
+    values = array[:, :, None] if array.ndim == 2 else array[:, :, :3]
+    eight_bit = _to_eight_bit(values, name)
+    return eight_bit if eight_bit.shape[2] == 3 else np.repeat(eight_bit, 3, axis=2)
+
+
+def _to_eight_bit(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == np.bool_:
+        black_white: NDArray[np.uint8] = values.astype(np.uint8) * np.uint8(255)
+        return black_white
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # of either byte order
+        shifted: NDArray[np.uint8] = (values >> 8).astype(np.uint8)
+        return shifted
+    if values.dtype.kind != "f":
+        raise ImageError(
+            f"{name} has dtype {values.dtype}",
+            expected="uint8, uint16, bool, or floats from 0 to 1",
+            fix="convert it with array.astype(numpy.uint8) if its values go from 0 to 255",
+        )
+    if not np.isfinite(values).all():
+        raise ImageError(f"{name} has NaN or infinite values", expected="floats from 0 to 1")
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 1:
+        raise ImageError(
+            f"{name} has floats from {low:g} to {high:g}",
+            expected="floats from 0 to 1",
+            fix="convert it with array.astype(numpy.uint8) if its values go from 0 to 255",
+        )
+    scaled: NDArray[np.uint8] = np.rint(values.astype(np.float32) * np.float32(255)).astype(np.uint8)
+    return scaled
+
+
+def _too_large(name: str, size: str, max_pixels: int) -> ImageError:
+    return ImageError(
+        f"{name} is too large ({size})",
+        expected=f"at most {max_pixels} pixels",
+        fix="make it smaller, or pass a higher max_pixels if you trust it",
+    )
+
+
+def _damaged(name: str, error: Exception) -> ImageError:
+    return ImageError(
+        f"{name} cannot be decoded, it is damaged, truncated or of an unusual kind ({error})",
+        fix="copy it again from its source, or save it as an 8-bit RGB PNG",
+    )

@@ -1,0 +1,250 @@
+"""Depth files read back by other libraries, colours on a fixed scale, points worked out by hand."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from glpn_deploy.depth_map import DepthMap, Intrinsics
+from glpn_deploy.errors import InputError, MissingDependencyError, WriteError
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def depth_map() -> DepthMap:
+    depth = np.random.default_rng(0).uniform(0.3, 9.9, (48, 64)).astype(np.float32)
+    depth[0, :4] = [np.nan, np.inf, 0, -1]
+    return DepthMap(depth, max_depth=10.0, source="room.jpg")
+
+
+@pytest.mark.parametrize(
+    ("depth", "max_depth", "says"),
+    [
+        (np.ones((1, 4, 4), np.float32), 10.0, "shape"),
+        (np.ones((0, 4), np.float32), 10.0, "empty"),
+        (np.ones((4, 4), np.uint16), 10.0, "divide millimetres by 1000"),
+        (np.ones((4, 4), np.float32), 0.0, "max_depth"),
+        (np.ones((4, 4), np.float32), math.nan, "max_depth"),
+    ],
+)
+def test_what_is_not_depth_is_refused(depth: NDArray[Any], max_depth: float, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        DepthMap(depth, max_depth)
+
+
+def test_other_floats_become_float32() -> None:
+    assert DepthMap(np.ones((2, 3), np.float64), 10.0).depth.dtype == np.float32
+
+
+def test_png_holds_millimetres(depth_map: DepthMap, tmp_path: Path) -> None:
+    depth_map.depth[1, :2] = [70.0, 65.535]
+    path = depth_map.save(tmp_path / "a.png")
+    with Image.open(path) as image:
+        values = np.asarray(image)
+        assert image.mode in ("I;16", "I")
+    np.testing.assert_array_equal(values[0, :4], 0)
+    np.testing.assert_array_equal(values[1, :2], 65535)
+    np.testing.assert_allclose(values[2:] / 1000, depth_map.depth[2:], atol=0.00051)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tif", ".TIFF", ".exr"])
+def test_float_formats_hold_metres_exactly(suffix: str, depth_map: DepthMap, tmp_path: Path) -> None:
+    path = depth_map.save(tmp_path / f"a{suffix}")
+    if suffix == ".npy":
+        values = np.load(path)
+    elif suffix == ".exr":
+        openexr = pytest.importorskip("OpenEXR")
+        channels = openexr.File(str(path)).channels()
+        assert list(channels) == ["Z"]
+        values = channels["Z"].pixels
+    else:
+        with Image.open(path) as image:
+            assert image.mode == "F"
+            values = np.asarray(image)
+    assert values.dtype == np.float32
+    np.testing.assert_array_equal(values, depth_map.depth)
+    assert names_in(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tif", ".png"])
+def test_load_reads_what_save_wrote(suffix: str, depth_map: DepthMap, tmp_path: Path) -> None:
+    path = depth_map.save(tmp_path / f"a{suffix}")
+    back = DepthMap.load(path, max_depth=10.0)
+    assert (back.max_depth, back.source) == (10.0, str(path))
+    np.testing.assert_array_equal(back.valid, depth_map.valid)
+    np.testing.assert_allclose(back.depth[1:], depth_map.depth[1:], atol=0.00051)
+
+
+def test_load_refuses_what_is_not_depth(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "rgb.png")
+    Image.new("L", (8, 8)).save(tmp_path / "grey.png")
+    (tmp_path / "a.npy").write_bytes(b"nonsense")
+    (tmp_path / "a.tif").write_bytes(b"nonsense")
+    np.save(tmp_path / "object.npy", np.array([{}], dtype=object), allow_pickle=True)
+    for name in ("rgb.png", "grey.png", "a.npy", "a.tif", "object.npy", "none.npy", "a.jpg"):
+        with pytest.raises(InputError, match=name):
+            DepthMap.load(tmp_path / name, max_depth=10.0)
+
+
+def test_unknown_suffix_lists_the_known_ones(depth_map: DepthMap, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"\.png \(16-bit millimetres\).*\.exr.*save_color"):
+        depth_map.save(tmp_path / "a.jpg")
+    with pytest.raises(InputError, match=r"\.webp"):
+        depth_map.save_color(tmp_path / "a.npy")
+    with pytest.raises(InputError, match="suffix ''"):
+        depth_map.save(tmp_path / "noname")
+    with pytest.raises(InputError, match=r"\.ply"):
+        depth_map.save_point_cloud(tmp_path / "a.xyz", Intrinsics(1, 1, 0, 0))
+
+
+def test_exr_without_openexr(depth_map: DepthMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "OpenEXR", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install \"glpn-deploy\[exr\]\""):
+        depth_map.save(tmp_path / "a.exr")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.npy", "a.tif", "a.exr", "a.ply"])
+def test_full_disk_leaves_the_old_file(
+    name: str, depth_map: DepthMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).write_bytes(b"old")
+
+    def full(self: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(WriteError, match="No space left on device"):
+        depth_map.save(tmp_path / name, intrinsics=Intrinsics(50, 50, 32, 24))
+    assert names_in(tmp_path) == [name]
+    assert (tmp_path / name).read_bytes() == b"old"
+
+
+def test_exr_that_openexr_could_not_write_whole(
+    depth_map: DepthMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    openexr = pytest.importorskip("OpenEXR")
+
+    class Silent(openexr.File):  # type: ignore[misc, name-defined]
+        def write(self, path: str) -> None:
+            super().write(path)
+            os.truncate(path, Path(path).stat().st_size // 2)
+
+    monkeypatch.setattr(openexr, "File", Silent)
+    with pytest.raises(WriteError, match=r"a\.exr could not be written"):
+        depth_map.save(tmp_path / "a.exr")
+    assert names_in(tmp_path) == []
+
+
+def test_one_colour_means_one_distance_in_every_image() -> None:
+    wide = DepthMap(np.array([[1.0, 5.0, 9.0]], np.float32), 10.0).colorize()
+    narrow = DepthMap(np.array([[4.9, 5.0, 5.1]], np.float32), 10.0).colorize()
+    np.testing.assert_array_equal(wide[0, 1], narrow[0, 1])
+
+
+def test_near_is_red_far_is_blue_and_nothing_is_black() -> None:
+    depth = np.array([[0.01, 5.0, 10.0, 25.0, np.nan, np.inf, 0.0, -3.0]], np.float32)
+    colors = DepthMap(depth, 10.0).colorize()
+    assert colors.dtype == np.uint8
+    near, middle, far, beyond = colors[0, :4].astype(int)
+    assert near[0] > 100
+    assert near[0] > 5 * near[2]
+    assert middle[1] > 200
+    assert far[2] > 100
+    assert far[2] > far[0]
+    np.testing.assert_array_equal(far, beyond)
+    np.testing.assert_array_equal(colors[0, 4:], 0)
+
+
+def test_colours_are_turbo() -> None:
+    # Entries of the published table (Mikhailov, 2019); the polynomial strays from it by up to 22.
+    published = {64: (40, 187, 236), 128: (164, 252, 60), 192: (251, 126, 33), 255: (122, 4, 3)}
+    for index, color in published.items():
+        nearness = (index / 255 - 0.04) / 0.96
+        got = DepthMap(np.full((1, 1), 10 - 10 * nearness + 1e-6, np.float32), 10.0).colorize()
+        np.testing.assert_allclose(got[0, 0].astype(int), color, atol=22)
+
+
+def test_scale_limits_are_checked(depth_map: DepthMap) -> None:
+    assert not np.array_equal(depth_map.colorize(), depth_map.colorize(max_m=5.0))
+    for limits in ((5.0, 5.0), (6.0, 5.0), (math.nan, 5.0), (0.0, math.inf)):
+        with pytest.raises(InputError, match="colour scale"):
+            depth_map.colorize(*limits)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (32, 40), (480, 640), (1500, 64)])
+@pytest.mark.parametrize("limits", [(0.0, 10.0), (0.0, 80.0), (1.0, 1.3), (0.0, 0.07)])
+def test_legend_stands_beside_the_picture(
+    size: tuple[int, int], limits: tuple[float, float], tmp_path: Path
+) -> None:
+    depth_map = DepthMap(np.full(size, limits[1] / 2, np.float32), limits[1])
+    path = depth_map.save_color(tmp_path / "a.png", min_m=limits[0])
+    plain = depth_map.save_color(tmp_path / "b.png", min_m=limits[0], legend=False)
+    with Image.open(path) as image, Image.open(plain) as without:
+        assert without.size == size[::-1]
+        assert image.height == size[0]
+        assert image.width > size[1]
+        np.testing.assert_array_equal(np.asarray(image)[:, : size[1]], np.asarray(without))
+
+
+def test_points_worked_out_by_hand(tmp_path: Path) -> None:
+    depth = np.array([[2.0, np.nan, 4.0], [0.0, 1.0, 8.0]], np.float32)
+    rgb = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    camera = Intrinsics(fx=2.0, fy=4.0, cx=1.0, cy=0.0)
+    expected = [[-1, 0, 2], [2, 0, 4], [0, 0.25, 1], [4, 2, 8]]
+    points, colors = DepthMap(depth, 10.0).point_cloud(camera, rgb)
+    np.testing.assert_array_equal(points, np.array(expected, np.float32))
+    np.testing.assert_array_equal(colors, rgb[[0, 0, 1, 1], [0, 2, 1, 2]])
+    every_other, none = DepthMap(depth, 10.0).point_cloud(camera, stride=2)
+    np.testing.assert_array_equal(every_other, np.array(expected[:2], np.float32))
+    assert none is None
+
+    path = DepthMap(depth, 10.0).save(tmp_path / "a.ply", intrinsics=camera, rgb=rgb)
+    header, _, body = path.read_bytes().partition(b"end_header\n")
+    lines = header.decode("ascii").splitlines()
+    assert lines[:2] == ["ply", "format binary_little_endian 1.0"]
+    assert "element vertex 4" in lines
+    properties = [line.split()[1:] for line in lines if line.startswith("property")]
+    codes = {"float": "<f4", "uchar": "u1"}
+    vertices = np.frombuffer(body, dtype=[(name, codes[kind]) for kind, name in properties])
+    np.testing.assert_array_equal(np.stack([vertices["x"], vertices["y"], vertices["z"]], axis=1), expected)
+    np.testing.assert_array_equal(np.stack([vertices[c] for c in ("red", "green", "blue")], axis=1), colors)
+
+    plain = DepthMap(depth, 10.0).save_point_cloud(tmp_path / "b.ply", camera)
+    assert len(plain.read_bytes().partition(b"end_header\n")[2]) == 4 * 12
+
+
+def test_camera_from_its_field_of_view() -> None:
+    camera = Intrinsics.from_fov(90, width=640, height=480)
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == pytest.approx((320, 320, 319.5, 239.5))
+    # The outer edge of the last pixel lies 45 degrees off the axis.
+    assert (639.5 - camera.cx) / camera.fx == pytest.approx(1.0)
+    for degrees in (0, 180, math.nan):
+        with pytest.raises(InputError, match="field of view"):
+            Intrinsics.from_fov(degrees, 640, 480)
+    with pytest.raises(InputError, match="640 x 0"):
+        Intrinsics.from_fov(90, 640, 0)
+
+
+def test_point_cloud_refuses_what_does_not_fit(depth_map: DepthMap, tmp_path: Path) -> None:
+    camera = Intrinsics.from_fov(60, 64, 48)
+    with pytest.raises(InputError, match="own size"):
+        depth_map.point_cloud(camera, np.zeros((48, 65, 3), np.uint8))
+    with pytest.raises(InputError, match="stride"):
+        depth_map.point_cloud(camera, stride=0)
+    with pytest.raises(InputError, match="from_fov"):
+        depth_map.save(tmp_path / "a.ply")
+    for values in ((0, 1, 1, 1), (1, -1, 1, 1), (1, 1, math.nan, 1)):
+        with pytest.raises(InputError, match="intrinsics"):
+            Intrinsics(*values)

@@ -1,0 +1,194 @@
+"""Every kind of image becomes RGB uint8, and what cannot says so."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from glpn_deploy.errors import ImageError
+from glpn_deploy.image_processing import load_image
+
+
+@pytest.fixture(scope="module")
+def photo() -> NDArray[np.uint8]:
+    return np.ascontiguousarray(skimage.data.astronaut()[:96, 100:228])
+
+
+def test_rgb_arrives_unchanged_by_every_way(photo: NDArray[np.uint8], tmp_path: Path) -> None:
+    image = Image.fromarray(photo)
+    image.save(tmp_path / "a.png")
+    for source in (photo, image, tmp_path / "a.png", str(tmp_path / "a.png")):
+        loaded = load_image(source)
+        assert loaded.dtype == np.uint8
+        np.testing.assert_array_equal(loaded, photo)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "HSV", "RGBX", "RGBa", "PA"])
+def test_modes_equal_pillows_own_conversion(mode: str, photo: NDArray[np.uint8]) -> None:
+    image = Image.fromarray(photo)
+    if mode in ("RGBA", "LA", "PA", "RGBa"):
+        image.putalpha(Image.fromarray(photo[:, :, 1]))
+        image = image.convert("RGBA")
+    image = image.convert("P").convert("PA") if mode == "PA" else image.convert(mode)
+    through = image.convert("RGBA") if mode in ("P", "PA", "RGBa") else image
+    np.testing.assert_array_equal(load_image(image), np.asarray(through.convert("RGB")))
+
+
+def test_alpha_is_dropped_not_blended() -> None:
+    image = Image.new("RGBA", (40, 33), (10, 200, 30, 0))
+    np.testing.assert_array_equal(np.unique(load_image(image).reshape(-1, 3), axis=0), [[10, 200, 30]])
+    np.testing.assert_array_equal(load_image(np.asarray(image)), load_image(image))
+
+
+def test_palette_with_transparency_gives_its_colours_without_a_warning(tmp_path: Path) -> None:
+    image = Image.new("P", (40, 33), 1)
+    image.putpalette([0, 0, 0, 7, 8, 9])
+    image.save(tmp_path / "a.png", transparency=bytes([255, 0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = load_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(np.unique(loaded.reshape(-1, 3), axis=0), [[7, 8, 9]])
+
+
+def test_sixteen_bits_are_divided_by_256(tmp_path: Path) -> None:
+    deep = np.arange(40 * 50, dtype=np.uint16).reshape(40, 50) * np.uint16(32)
+    expected = np.stack([deep // 256] * 3, axis=2)
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    big_endian = Image.frombytes("I;16B", (50, 40), deep.astype(">u2").tobytes())
+    sources: list[Any] = [deep, deep.astype(">u2"), deep[:, :, None], tmp_path / "a.png", big_endian]
+    sources += [Image.fromarray(deep), Image.fromarray(deep.astype(np.int32))]
+    for source in sources:
+        np.testing.assert_array_equal(load_image(source), expected)
+
+
+def test_floats_from_0_to_1(photo: NDArray[np.uint8]) -> None:
+    for dtype in (np.float32, np.float64):
+        np.testing.assert_array_equal(load_image(photo.astype(dtype) / 255), photo)
+    grey = photo[:, :, 0].astype(np.float32) / 255
+    np.testing.assert_array_equal(load_image(Image.fromarray(grey))[:, :, 2], photo[:, :, 0])
+
+
+def test_grey_and_bool_arrays(photo: NDArray[np.uint8]) -> None:
+    grey = photo[:, :, 0]
+    for source in (grey, grey[:, :, None]):
+        np.testing.assert_array_equal(load_image(source), np.stack([grey] * 3, axis=2))
+    np.testing.assert_array_equal(load_image(grey > 99)[:, :, 1], (grey > 99) * np.uint8(255))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(orientation: int, photo: NDArray[np.uint8], tmp_path: Path) -> None:
+    image = Image.fromarray(photo)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    for name in ("a.png", "a.tif"):
+        image.save(tmp_path / name, exif=exif)
+        with Image.open(tmp_path / name) as opened:
+            expected = np.asarray(ImageOps.exif_transpose(opened))
+        np.testing.assert_array_equal(load_image(tmp_path / name), expected)
+        with Image.open(tmp_path / name) as opened:
+            np.testing.assert_array_equal(load_image(opened), expected)
+    assert expected.shape == ((128, 96, 3) if orientation >= 5 else (96, 128, 3))
+    np.testing.assert_array_equal(load_image(tmp_path / "a.png", orient=False), photo)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF"])
+def test_truncated_files(form: str, photo: NDArray[np.uint8], tmp_path: Path) -> None:
+    path = tmp_path / "a.img"
+    Image.fromarray(photo).save(path, format=form)
+    whole = path.read_bytes()
+    assert load_image(path).shape == photo.shape
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match=r"a\.img") as caught:
+        load_image(path)
+    assert caught.value.fix
+
+
+def test_missing_file_folder_text_and_empty_file(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="there is no file"):
+        load_image(tmp_path / "none.jpg")
+    with pytest.raises(ImageError, match="download it first"):
+        load_image("https://example.org/a.jpg")
+    with pytest.raises(ImageError, match="is a folder"):
+        load_image(tmp_path)
+    for content in (b"", b"this is no picture"):
+        (tmp_path / "a.jpg").write_bytes(content)
+        with pytest.raises(ImageError, match="not an image that Pillow can read"):
+            load_image(tmp_path / "a.jpg")
+
+
+def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(ImageError, match=r"could not be read \(Permission denied\)"):
+        load_image(tmp_path / "a.jpg")
+
+
+def test_decompression_bomb_is_refused_unless_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bomb.png"
+    Image.new("1", (400, 300)).save(path)
+
+    def decode(self: Image.Image) -> None:
+        pytest.fail("the size must be checked before decoding")
+
+    limit = Image.MAX_IMAGE_PIXELS
+    with monkeypatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        patch.setattr("PIL.PngImagePlugin.PngImageFile.load", decode)
+        for max_pixels in (119_999, 50_000):  # Pillow's levels: a warning, an error
+            with pytest.raises(ImageError, match="max_pixels"):
+                load_image(path, max_pixels=max_pixels)
+        with Image.open(path) as opened, pytest.raises(ImageError, match="400 x 300"):
+            load_image(opened, max_pixels=119_999)
+    assert load_image(path, max_pixels=120_000).shape == (300, 400, 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert load_image(path, max_pixels=120_000).shape == (300, 400, 3)
+    assert Image.MAX_IMAGE_PIXELS == 1000
+    monkeypatch.undo()
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_real_bomb_at_the_default_limit(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    Image.new("1", (20_000, 10_000)).save(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ImageError, match="too large"):
+            load_image(path)
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (np.zeros((0, 40, 3), np.uint8), "empty"),
+        (np.full((40, 40), np.nan), "NaN"),
+        (np.full((40, 40, 3), 200.0), "from 200 to 200"),
+        (np.full((40, 40), -0.5, np.float32), "from -0.5"),
+        (np.zeros((40, 40), np.int64), "int64"),
+        (np.zeros((40, 40), np.complex64), "complex64"),
+        (np.zeros((40, 40), object), "object"),
+        (np.zeros(40, np.uint8), r"shape \(40,\)"),
+        (np.zeros((1, 40, 40, 3), np.uint8), r"shape \(1, 40, 40, 3\)"),
+        (np.zeros((40, 40, 2), np.uint8), "1, 3 or 4 channels"),
+        (np.zeros((3, 40, 40), np.uint8), r"array\.transpose\(1, 2, 0\)"),
+        (np.zeros((31, 500, 3), np.uint8), "500 px wide and 31 px high; expected at least 32 px"),
+        (Image.new("RGB", (31, 500)), "31 px wide and 500 px high; expected at least 32 px"),
+        (Image.new("RGB", (0, 5)), "at least 32"),
+        (Image.fromarray(np.full((40, 40), 70_000, np.int32)), "70000"),
+        (b"bytes", "is a bytes"),
+        (None, "is a NoneType"),
+    ],
+)
+def test_unusable_images_say_why(array: Any, says: str) -> None:
+    with pytest.raises(ImageError, match=says):
+        load_image(array)
