@@ -1,0 +1,74 @@
+"""A plain folder of image and depth files that go together by name."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from glpn_deploy.datasets.base import Pair, PairDataset
+from glpn_deploy.errors import DatasetError
+from glpn_deploy.metrics import Crop
+
+_IMAGES = {".jpg", ".jpeg", ".png"}
+_DEPTHS = {".png", ".npy"}
+
+
+class DepthFolder(PairDataset):
+    """``ROOT/images/*.{jpg,jpeg,png}`` and ``ROOT/depth/*.{png,npy}``, matched by name without the ending.
+
+    Image pixels are taken as stored: EXIF orientation is not applied, since the depth has none.
+
+    Args:
+        root: The folder.
+        depth_scale: Units per metre of the 16-bit depth PNGs, such as 1000 for millimetres; it has to be
+            stated where there are any. ``.npy`` files hold metres.
+        max_depth: Ground truth at or above this [m] does not count.
+        crop: The evaluation crop.
+
+    Raises:
+        DatasetError: A folder is missing or empty, a file has no partner or two of them, or the scale is
+            missing or not a number above 0.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        depth_scale: float | None = None,
+        max_depth: float = 10.0,
+        crop: Crop | None = None,
+    ) -> None:
+        root = Path(root)
+        if depth_scale is not None and not 0 < depth_scale < math.inf:
+            raise DatasetError(f"the depth scale is {depth_scale}", expected="units per metre, above 0")
+        images, depths = _by_stem(root / "images", _IMAGES), _by_stem(root / "depth", _DEPTHS)
+        for stem in sorted(images.keys() ^ depths.keys()):
+            found, kind = (images[stem], "depth") if stem in images else (depths[stem], "image")
+            raise DatasetError(f"{found} has no {kind} of the same name", expected=f"pairs by name in {root}")
+        pngs = [path for path in depths.values() if path.suffix.lower() == ".png"]
+        if pngs and depth_scale is None:
+            raise DatasetError(
+                f"the unit of {pngs[0]} is not known",
+                expected="a depth scale in units per metre",
+                fix="state 1000 for millimetres, 256 for KITTI's format",
+            )
+        pairs = [Pair(images[stem], depths[stem], images[stem].name) for stem in sorted(images)]
+        super().__init__(pairs, name="folder", depth_scale=depth_scale, max_depth=max_depth, crop=crop)
+
+
+def _by_stem(folder: Path, endings: set[str]) -> dict[str, Path]:
+    kinds = ", ".join(sorted(endings))
+    if not folder.is_dir():
+        raise DatasetError(f"there is no folder {folder}", expected=f"files ending in {kinds} there")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in endings or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise DatasetError(
+                f"{found[path.stem]} and {path} have the same name", expected="one file a name"
+            )
+        found[path.stem] = path
+    if not found:
+        raise DatasetError(f"the folder {folder} is empty", expected=f"files ending in {kinds}")
+    return found

@@ -1,0 +1,67 @@
+"""The file lists that BTS and GLPDepth publish: a line per sample, ``image depth [focal]``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from glpn_deploy.datasets.base import Pair
+from glpn_deploy.datasets.files import read_lines
+from glpn_deploy.errors import DatasetError
+
+_FORM = "lines of 'image depth' or 'image depth focal_length'"
+
+
+def read_pairs(file_list: Path, image_root: Path, depth_root: Path) -> tuple[list[Pair], int]:
+    """The samples that a list names.
+
+    Paths are relative to the two folders also where they begin with "/", as they do in these lists. Where
+    the depth is ``None`` there is no ground truth: the line is left out and counted. The focal length plays
+    no part in GLPN and is only checked to be a number.
+
+    Returns:
+        The pairs in the list's order, and how many lines have no ground truth.
+
+    Raises:
+        DatasetError: The list is missing, empty or has a bad line, which is named.
+    """
+    pairs, without_depth = [], 0
+    for number, fields in read_lines(file_list, _FORM):
+        where = f"{file_list}, line {number}"
+        if len(fields) not in (2, 3):
+            raise DatasetError(f"{where} has {len(fields)} fields", expected=_FORM)
+        if len(fields) == 3 and not _is_number(fields[2]):
+            raise DatasetError(f"{where}: the focal length is {fields[2]!r}", expected="a number")
+        image, depth = (field.lstrip("/") for field in fields[:2])
+        if depth == "None":
+            without_depth += 1
+        else:
+            pairs.append(Pair(image_root / image, depth_root / depth, image, where))
+    if not pairs:
+        raise DatasetError(f"no line of {file_list} has ground truth", expected=_FORM)
+    return pairs, without_depth
+
+
+def find_list(root: Path, file_list: Path | None, names: tuple[str, ...]) -> Path:
+    """The given list, or the first of ``names`` that lies in ``root``.
+
+    Raises:
+        DatasetError: No list is given and none of the names is there.
+    """
+    if file_list is not None:
+        return file_list
+    for name in names:
+        if (root / name).is_file():
+            return root / name
+    raise DatasetError(
+        f"the folder {root} has no file list" if root.is_dir() else f"there is no folder {root}",
+        expected=f"{' or '.join(names)} in it",
+        fix="or name a file list of your own",
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

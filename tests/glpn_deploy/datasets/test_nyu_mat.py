@@ -1,0 +1,98 @@
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+
+from glpn_deploy.datasets.nyu_mat import NyuLabelled
+from glpn_deploy.errors import DatasetError
+
+COUNT = 3
+
+
+@pytest.fixture
+def upright():
+    rng = np.random.default_rng(0)
+    images = rng.integers(1, 256, (COUNT, 480, 640, 3), dtype=np.uint8)
+    depths = rng.uniform(0.7, 9.9, (COUNT, 480, 640)).astype(np.float32)
+    return images, depths
+
+
+@pytest.fixture
+def mat(tmp_path, upright):
+    """What MATLAB 7.3 writes for images (480, 640, 3, N) and depths (480, 640, N): all axes reversed."""
+    images, depths = upright
+    raw = depths.copy()
+    raw[:, :100] = 0
+    path = tmp_path / "nyu_depth_v2_labeled.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["images"] = np.moveaxis(images, 0, -1).T
+        file["depths"] = np.moveaxis(depths, 0, -1).T
+        file["rawDepths"] = np.moveaxis(raw, 0, -1).T
+    return path
+
+
+def test_images_and_depth_come_out_upright(mat, upright):
+    data = NyuLabelled(mat)
+    assert (len(data), data.name, data.max_depth, data.crop) == (COUNT, "nyu", 10.0, "nyu")
+    data.check()
+    for index in range(COUNT):
+        np.testing.assert_array_equal(data[index].image, upright[0][index])
+        np.testing.assert_array_equal(data[index].depth, upright[1][index])
+    assert data[2].name == "00003"
+    with pytest.raises(IndexError):
+        data[COUNT]
+
+
+def test_as_released_takes_raw_depth_and_blacks_out_the_border(mat, upright):
+    sample = NyuLabelled(mat, as_released=True)[0]
+    assert not sample.depth[:100].any()
+    np.testing.assert_array_equal(sample.depth[100:], upright[1][0][100:])
+    np.testing.assert_array_equal(sample.image[7:474, 7:632], upright[0][0][7:474, 7:632])
+    assert sample.image.astype(int).sum() == upright[0][0][7:474, 7:632].astype(int).sum()
+
+
+def test_indices_count_from_one_as_in_splits_mat(mat, upright, tmp_path):
+    scipy.io.savemat(tmp_path / "splits.mat", {"testNdxs": np.array([[1], [3]])})
+    with pytest.raises(DatasetError, match=r"splits\.mat is MATLAB's older format.*savetxt"):
+        NyuLabelled(mat, tmp_path / "splits.mat")
+    # the line that the message tells to run
+    np.savetxt(tmp_path / "test.txt", scipy.io.loadmat(tmp_path / "splits.mat")["testNdxs"], "%d")
+    data = NyuLabelled(mat, tmp_path / "test.txt")
+    assert [sample.name for sample in data] == ["00001", "00003"]
+    np.testing.assert_array_equal(data[1].depth, upright[1][2])
+
+
+@pytest.mark.parametrize("line", ["0", "4", "-1", "1.5", "two", "1 2", "²"])
+def test_an_index_that_is_not_there_is_named_with_its_line(mat, tmp_path, line):
+    (tmp_path / "test.txt").write_text(f"1\n\n{line}\n")
+    with pytest.raises(DatasetError, match=r"test\.txt, line 3 is .*; expected an index from 1 to 3"):
+        NyuLabelled(mat, tmp_path / "test.txt")
+
+
+def test_worker_processes_get_a_copy_that_reads(mat, upright):
+    copy = pickle.loads(pickle.dumps(NyuLabelled(mat)))
+    np.testing.assert_array_equal(copy[1].image, upright[0][1])
+
+
+def test_a_truncated_file_is_named(mat):
+    mat.write_bytes(mat.read_bytes()[:-1000])
+    with pytest.raises(DatasetError, match=r"nyu_depth_v2_labeled\.mat cannot be opened.*truncated"):
+        NyuLabelled(mat)
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(DatasetError, match="no file"):
+        NyuLabelled(tmp_path / "absent.mat")
+    scipy.io.savemat(tmp_path / "old.mat", {"images": np.zeros((2, 2))})
+    with pytest.raises(DatasetError, match=r"old\.mat cannot be opened"):
+        NyuLabelled(tmp_path / "old.mat")
+    with h5py.File(tmp_path / "other.mat", "w") as file:
+        file["images"] = np.zeros((1, 3, 64, 48), np.uint8)
+    with pytest.raises(DatasetError, match=r"other\.mat has no array 'depths'"):
+        NyuLabelled(tmp_path / "other.mat")
+    with h5py.File(tmp_path / "other.mat", "a") as file:
+        file["depths"] = np.zeros((1, 64, 32), np.float32)
+    with pytest.raises(DatasetError, match="shape"):
+        NyuLabelled(tmp_path / "other.mat")
