@@ -1,0 +1,1 @@
+"""Build time: one arrow a file, path in, path out."""

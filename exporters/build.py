@@ -1,0 +1,243 @@
+"""checkpoint -> bundle: the one place that knows the order of the arrows, the proof and the writing."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+import glpn_deploy
+from glpn_deploy.atomic import replace_folder, staging_folder
+from glpn_deploy.bundle import MANIFEST, Artefact, Bundle, Golden, Manifest, write_manifest
+from glpn_deploy.checkpoint import describe_checkpoint, load_model, load_processor, resolve_checkpoint
+from glpn_deploy.config import GLPNConfig, NormEps
+from glpn_deploy.datasets.rooms import render_room
+from glpn_deploy.errors import BundleError
+from glpn_deploy.exporters.to_onnx import OnnxOptions, count_nodes, to_onnx
+from glpn_deploy.image_loading import load_image
+from glpn_deploy.image_processing import GLPNImageProcessor
+from glpn_deploy.modeling import GLPNForDepthEstimation
+from glpn_deploy.parity import (
+    SWEEP,
+    VERIFICATION_SEED,
+    ParityReport,
+    compare,
+    describe_case,
+    summary,
+    sweep_batches,
+    tolerance_m,
+)
+from glpn_deploy.progress import Progress, SilentProgress
+from glpn_deploy.runtimes.base import RuntimeOptions
+from glpn_deploy.runtimes.registry import load_runtime, require_backend
+from glpn_deploy.runtimes.rt_torch import TorchRuntime
+
+_GOLDEN_ROOMS = ((480, 640), (256, 192), (96, 320))
+_GOLDEN_SIDE = 640  # longer photographs are shrunk: goldens travel with the bundle
+_TOOLS = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow")
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildOptions:
+    """How a bundle is made.
+
+    Attributes:
+        onnx: How the ONNX file is written.
+        verify: Hold the ONNX file against the reference before the bundle is finished.
+        tolerance: Largest |difference| allowed, as a share of max_depth; None takes the default.
+        golden_images: Photographs for the goldens; rendered rooms where there are none.
+        max_depth: Overrides the checkpoint's scale [m].
+        norm_eps: LayerNorm epsilons as HF or as the authors run them; None leaves the checkpoint's.
+        revision: Hub revision.
+        offline: Use the hub's cache only.
+    """
+
+    onnx: OnnxOptions = OnnxOptions()  # noqa: RUF009 - frozen
+    verify: bool = True
+    tolerance: float | None = None
+    golden_images: tuple[Path, ...] = ()
+    max_depth: float | None = None
+    norm_eps: NormEps | None = None
+    revision: str | None = None
+    offline: bool = False
+
+
+def build_bundle(
+    source: str | Path,
+    out: str | Path,
+    options: BuildOptions = BuildOptions(),
+    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
+) -> Bundle:
+    """Exports a checkpoint into a verified bundle.
+
+    Args:
+        source: Checkpoint folder, hub id or the authors' ``.ckpt``.
+        out: The bundle's folder: new, empty, or a bundle that is replaced.
+        options: What to make and how to check it.
+        progress: Told of every step.
+
+    Returns:
+        The finished bundle.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be used.
+        ParityError: The depth moved; nothing is left at ``out`` that was not there before.
+        GlpnError: Anything else that stood in the way, likewise.
+    """
+    out = Path(out)
+    _check_place(out)
+    if options.verify:
+        require_backend("onnxruntime")  # before the long work
+    with progress.step("load checkpoint") as step:
+        model = load_model(
+            source,
+            max_depth=options.max_depth,
+            norm_eps=options.norm_eps,
+            revision=options.revision,
+            offline=options.offline,
+        )
+        path = resolve_checkpoint(source, revision=options.revision, offline=True)
+        config = model.config
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        step.finish(f"{parameters / 1e6:.1f} M parameters, depth up to {config.max_depth:g} m")
+        processor = load_processor(path)
+        info = describe_checkpoint(source, revision=options.revision, offline=True)
+    with staging_folder(out) as folder:
+        staged = folder / out.name
+        staged.mkdir()
+        (staged / "config.json").write_text(config.to_json_string(), encoding="utf-8")
+        processor.save_pretrained(staged)
+        with progress.step("write model.onnx") as step:
+            onnx_path = to_onnx(model, staged / "model.onnx", options.onnx)
+            nodes = count_nodes(onnx_path)
+            data = tuple(sorted(p.name for p in staged.glob("model.onnx.data")))
+            size = sum((staged / name).stat().st_size for name in ("model.onnx", *data))
+            step.finish(f"{size / 1e6:.1f} MB, {nodes} nodes, opset {options.onnx.opset}")
+        goldens = _write_goldens(staged, model, processor, options, progress)
+        parity = _prove(model, onnx_path, processor, options, progress) if options.verify else None
+        artefact = Artefact(
+            file="model.onnx",
+            kind="onnx",
+            precision="fp32",
+            route="checkpoint -> onnx",
+            opset=options.onnx.opset,
+            nodes=nodes,
+            data=data,
+            parity=None if parity is None else parity.to_dict(),
+        )
+        manifest = Manifest(
+            name=out.resolve().name,
+            config=config,
+            preprocessing=processor.to_dict(),
+            tensors=_tensors(config),
+            source=dataclasses.asdict(info),
+            tools=_tool_versions(),
+            artefacts=(artefact,),
+            goldens=goldens,
+        )
+        with progress.step("write bundle") as step:
+            write_manifest(staged, manifest)
+            if out.is_dir() and not any(out.iterdir()):
+                out.rmdir()
+            replace_folder(staged, out)
+            step.finish(str(out))
+    return Bundle.open(out)
+
+
+def _check_place(out: Path) -> None:
+    """Refuses to put a bundle where something else stands, before any work is done."""
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
+        raise BundleError(
+            f"the folder {out} has something else in it",
+            expected="a new or empty folder, or a bundle to replace",
+            fix="choose another OUT",
+        )
+    if out.exists() and not out.is_dir():
+        raise BundleError(f"{out} is a file", expected="a folder's name", fix="choose another OUT")
+    out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _write_goldens(
+    folder: Path,
+    model: GLPNForDepthEstimation,
+    processor: GLPNImageProcessor,
+    options: BuildOptions,
+    progress: Progress,
+) -> tuple[Golden, ...]:
+    """Writes inputs and the reference's outputs for them."""
+    images = [(_shrunk(path), path.name) for path in options.golden_images] or [
+        (render_room(VERIFICATION_SEED + i, *size).image, f"rendered room {VERIFICATION_SEED + i}")
+        for i, size in enumerate(_GOLDEN_ROOMS)
+    ]
+    (folder / "golden").mkdir()
+    goldens = []
+    reference = TorchRuntime(model, RuntimeOptions(device="cpu"))
+    with progress.step("goldens", len(images)) as step:
+        for i, (image, source) in enumerate(images):
+            golden = Golden(f"golden/{i}.png", f"golden/{i}.npy", source)
+            Image.fromarray(image).save(folder / golden.image)
+            np.save(folder / golden.depth, reference.run(processor.prepare(image)[None])[0])
+            goldens.append(golden)
+            step.advance(source)
+        step.finish(f"{len(goldens)} inputs with the reference's depth")
+    return tuple(goldens)
+
+
+def _shrunk(path: Path) -> NDArray[np.uint8]:
+    image = Image.fromarray(load_image(path))
+    image.thumbnail((_GOLDEN_SIDE, _GOLDEN_SIDE))
+    return np.asarray(image)
+
+
+def _prove(
+    model: GLPNForDepthEstimation,
+    onnx_path: Path,
+    processor: GLPNImageProcessor,
+    options: BuildOptions,
+    progress: Progress,
+) -> ParityReport:
+    """Holds the ONNX file against the network it came from, over the whole shape sweep."""
+    limit = tolerance_m("fp32", model.config.max_depth, options.tolerance)
+    batches = sweep_batches(processor, model.config.size_multiple)
+    on_cpu = RuntimeOptions(device="cpu")
+    with (
+        load_runtime("onnxruntime", onnx_path, on_cpu) as candidate,
+        progress.step("parity", len(SWEEP)) as step,
+    ):
+        report = compare(
+            candidate,
+            TorchRuntime(model, on_cpu),
+            batches,
+            limit,
+            lambda case: step.advance(describe_case(case)),
+        )
+        step.finish(summary(report))
+    report.require()
+    return report
+
+
+def _tensors(config: GLPNConfig) -> dict[str, object]:
+    unit = config.size_multiple
+    sides = [f"{unit}*h", f"{unit}*w"]
+    return {
+        "pixel_values": {
+            "dtype": "float32",
+            "shape": ["batch", config.num_channels, *sides],
+            "range": "RGB, 0 to 1",
+        },
+        "predicted_depth": {"dtype": "float32", "shape": ["batch", *sides], "unit": "metres"},
+    }
+
+
+def _tool_versions() -> dict[str, str]:
+    versions = {"glpn-deploy": glpn_deploy.__version__}
+    for name in _TOOLS:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,114 @@
+"""checkpoint -> ONNX: the arrow that writes `onnx_graph`'s model to a file, and checks what it wrote."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import onnx
+
+import glpn_deploy
+from glpn_deploy.atomic import staging_folder
+from glpn_deploy.errors import ExportError, InputError
+from glpn_deploy.exporters.onnx_graph import build_model
+from glpn_deploy.modeling import GLPNForDepthEstimation
+
+MIN_OPSET, MAX_OPSET, DEFAULT_OPSET = 17, 25, 17
+
+# Protobuf cannot hold 2 GiB; what is left is for the graph beside the weights.
+SINGLE_FILE_LIMIT = 2**31 - 2**24
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxOptions:
+    """How the ONNX file is written.
+
+    Attributes:
+        opset: ONNX opset.
+        single_file_limit: Weights of more bytes than this go into ``<name>.data`` beside the file.
+
+    Raises:
+        InputError: The opset is not one that can be written.
+    """
+
+    opset: int = DEFAULT_OPSET
+    single_file_limit: int = SINGLE_FILE_LIMIT
+
+    def __post_init__(self) -> None:
+        if not MIN_OPSET <= self.opset <= MAX_OPSET:
+            raise InputError(
+                f"opset {self.opset}",
+                expected=f"one from {MIN_OPSET} (the first with LayerNormalization) to {MAX_OPSET}",
+                fix=f"leave --opset out to take {DEFAULT_OPSET}",
+            )
+
+
+def to_onnx(model: GLPNForDepthEstimation, path: Path, options: OnnxOptions = OnnxOptions()) -> Path:
+    """Writes a network as an ONNX file, dynamic in batch, height and width.
+
+    Args:
+        model: The network, as `glpn_deploy.checkpoint.load_model` gives it.
+        path: Where the file shall stand; replaced whole or not at all.
+        options: Opset and file size.
+
+    Returns:
+        ``path``. The same weights and options give the same bytes.
+
+    Raises:
+        ExportError: The graph is not a valid, honest one.
+        WriteError: The file could not be written.
+    """
+    config = model.config
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
+    proto = build_model(config, weights, options.opset)
+    proto.producer_name, proto.producer_version = "glpn-deploy", glpn_deploy.__version__
+    metadata = {
+        "glpn_config": json.dumps(config.to_dict(), sort_keys=True),
+        "input": "RGB, 0 to 1, sides multiples of " + str(config.size_multiple),
+        "max_depth": f"{config.max_depth:g}",
+        "unit": "metres",
+    }
+    onnx.helper.set_model_props(proto, metadata)
+    nbytes = sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
+    with staging_folder(path) as folder:
+        part = folder / path.name
+        external = nbytes > options.single_file_limit
+        onnx.save_model(proto, str(part), save_as_external_data=external, location=f"{path.name}.data")
+        check_onnx(part)
+        for written in sorted(folder.iterdir(), reverse=True):  # the data before the graph that names it
+            written.replace(path.parent / written.name)
+    return path
+
+
+def check_onnx(path: Path) -> None:
+    """Checks what is promised of an exported graph.
+
+    Raises:
+        ExportError: It is not valid ONNX, has random or dropout nodes, or its sides are not free.
+    """
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the written graph is not valid ONNX ({str(error).splitlines()[0]})") from error
+    model = onnx.load(str(path), load_external_data=False)
+    random = sorted(
+        {n.op_type for n in model.graph.node if n.op_type.startswith("Random") or n.op_type == "Dropout"}
+    )
+    if random:
+        raise ExportError(f"the graph has {', '.join(random)} nodes", expected="a network in eval mode")
+    dims = [dim.dim_param for dim in model.graph.input[0].type.tensor_type.shape.dim]
+    if not dims[0] or not all(re.fullmatch(r"\d+\*\w+", dims[axis]) for axis in (2, 3)):
+        raise ExportError(
+            f"the graph's input has the dimensions {dims}", expected="a free batch and sides like 32*h32"
+        )
+    if any(entry.key.startswith("pkg.") for entry in model.metadata_props) or any(
+        n.doc_string for n in model.graph.node
+    ):
+        raise ExportError("the graph carries stack traces or doc strings", expected="none")
+
+
+def count_nodes(path: Path) -> int:
+    """Number of nodes in an ONNX file."""
+    return len(onnx.load(str(path), load_external_data=False).graph.node)

@@ -1,0 +1,1 @@
+"""Run time: one file a backend, arrays in, arrays out."""

@@ -1,0 +1,140 @@
+"""The contract of every backend: one float32 batch in, one float32 batch of depths out."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glpn_deploy.errors import InputError
+
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RuntimeOptions:
+    """How a runtime shall run.
+
+    Attributes:
+        device: ``auto`` takes the GPU where the backend finds one.
+        precision: Precision of the computation; the artefact's own for files.
+        threads: Threads within one operator; None leaves the backend's default.
+    """
+
+    device: Device = "auto"
+    precision: Precision = "fp32"
+    threads: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpec:
+    """The shapes a runtime takes.
+
+    Attributes:
+        channels: Channels of the image.
+        size_multiple: Heights and widths are multiples of this [px].
+        batch: Fixed batch size, or None.
+        height: Fixed height [px], or None.
+        width: Fixed width [px], or None.
+    """
+
+    channels: int = 3
+    size_multiple: int = 32
+    batch: int | None = None
+    height: int | None = None
+    width: int | None = None
+
+    def check(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
+        """Returns the batch as it is, contiguous.
+
+        Raises:
+            InputError: Not a float32 array ``(N, channels, H, W)`` of sizes this runtime takes.
+        """
+        expected = f"float32 (N, {self.channels}, H, W)"
+        if not isinstance(pixel_values, np.ndarray):
+            raise InputError(
+                f"pixel_values is a {type(pixel_values).__name__}", expected=f"a numpy array {expected}"
+            )
+        if pixel_values.dtype != np.float32:
+            raise InputError(f"pixel_values has dtype {pixel_values.dtype}", expected=expected)
+        shape = pixel_values.shape
+        if pixel_values.ndim != 4 or shape[1] != self.channels or shape[0] == 0:
+            raise InputError(f"pixel_values has shape {shape}", expected=expected)
+        for name, size in zip(("height", "width"), shape[2:], strict=True):
+            if size == 0 or size % self.size_multiple:
+                nearest = max(1, size // self.size_multiple) * self.size_multiple
+                raise InputError(
+                    f"an input {name} of {size} px",
+                    expected=f"a multiple of {self.size_multiple} px",
+                    fix=f"resize it to {nearest} px, as GLPNImageProcessor does",
+                )
+        fixed = zip(
+            ("batch", "height", "width"),
+            (self.batch, self.height, self.width),
+            (shape[0], *shape[2:]),
+            strict=True,
+        )
+        for name, want, size in fixed:
+            if want is not None and size != want:
+                raise InputError(
+                    f"an input {name} of {size}", expected=f"{want}, the only one this file takes"
+                )
+        return np.ascontiguousarray(pixel_values)
+
+
+class Runtime(abc.ABC):
+    """One loaded network on one backend. Use it as a context manager, or call `close`.
+
+    Attributes:
+        backend: ``torch``, ``onnxruntime``, ``null`` and so on.
+        device: What it runs on, as the backend calls it (``cpu``, ``cuda:0``).
+        precision: What it computes in.
+        spec: The shapes it takes.
+        max_depth: The network's scale [m], or None where the artefact does not say.
+    """
+
+    backend: str
+    device: str
+    precision: Precision
+    spec: InputSpec
+    max_depth: float | None = None
+
+    def run(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Runs one batch.
+
+        Args:
+            pixel_values: ``(N, 3, H, W)`` float32, 0 to 1, sides multiples of ``spec.size_multiple``.
+
+        Returns:
+            ``(N, H, W)`` float32, metres; a new array that stays valid.
+
+        Raises:
+            InputError: The array is not one this runtime takes.
+            BackendError: The backend failed.
+        """
+        return self._infer(self.spec.check(pixel_values))
+
+    @abc.abstractmethod
+    def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Runs a batch that has been checked."""
+
+    def close(self) -> None:  # noqa: B027 - a backend without resources has nothing to free
+        """Frees what the backend holds; the runtime is not used afterwards."""
+
+    def describe(self) -> dict[str, Any]:
+        """Backend, device and precision, for reports."""
+        return {"backend": self.backend, "device": self.device, "precision": self.precision}
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

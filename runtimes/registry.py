@@ -1,0 +1,82 @@
+"""Backends by name; a module is imported when its backend is asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import Literal
+
+from glpn_deploy.errors import InputError, MissingDependencyError
+from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
+
+
+@dataclasses.dataclass(frozen=True)
+class Backend:
+    """What is known of a backend without importing it.
+
+    Attributes:
+        name: The public name.
+        package: The module it needs, or None.
+        install: The pip line that brings it.
+        runs: What it is given: an ``.onnx`` file, a checkpoint, or nothing.
+    """
+
+    name: str
+    package: str | None
+    install: str
+    runs: Literal["onnx", "checkpoint", "nothing"]
+
+    def missing(self) -> str | None:
+        """The pip line to run, or None where the package is installed."""
+        if self.package is None or importlib.util.find_spec(self.package) is not None:
+            return None
+        return self.install
+
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend("torch", "torch", 'pip install "glpn-deploy[export]"', "checkpoint"),
+        Backend("onnxruntime", "onnxruntime", 'pip install "glpn-deploy[cpu]"', "onnx"),
+        Backend("null", None, "", "nothing"),
+    )
+}
+
+
+def require_backend(name: str) -> Backend:
+    """Looks a backend up.
+
+    Raises:
+        InputError: There is no backend of that name.
+        MissingDependencyError: Its package is not installed.
+    """
+    if name not in BACKENDS:
+        raise InputError(f"backend {name!r}", expected=f"one of {', '.join(BACKENDS)}")
+    backend = BACKENDS[name]
+    install = backend.missing()
+    if install is not None:
+        raise MissingDependencyError(
+            f"the {name} backend needs {backend.package}, which is not installed", fix=install
+        )
+    return backend
+
+
+def load_runtime(name: str, path: Path | None, options: RuntimeOptions) -> Runtime:
+    """Loads an artefact on a backend.
+
+    Args:
+        name: The backend's public name.
+        path: The ``.onnx`` file or checkpoint that the backend runs.
+        options: Device, precision and threads.
+
+    Raises:
+        InputError: There is no such backend.
+        MissingDependencyError: Its package is not installed.
+        GlpnError: It could not load the artefact.
+    """
+    require_backend(name)
+    module = importlib.import_module(f"glpn_deploy.runtimes.rt_{name}")
+    runtime: Runtime = module.load(path, options)
+    return runtime
