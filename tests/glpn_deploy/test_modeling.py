@@ -14,6 +14,15 @@ from glpn_deploy.modeling import silog_loss
 SEEDS = range(24)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """On networks this small, threads only wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def random_config(seed: int, **fixed) -> GLPNConfig:
     """A small network; every fourth has a decoder as wide as an encoder stage (Identity in HF)."""
     rng = random.Random(seed)

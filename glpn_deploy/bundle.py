@@ -1,0 +1,330 @@
+"""The deployable folder: manifest.json, HF's configs, artefacts and goldens, nothing read unchecked."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glpn_deploy.config import GLPNConfig
+from glpn_deploy.errors import BundleError, ConfigError
+from glpn_deploy.image_processing import GLPNImageProcessor
+from glpn_deploy.progress import Progress, SilentProgress
+
+FORMAT, FORMAT_VERSION = "glpn-deploy-bundle", 1
+MANIFEST = "manifest.json"
+_RE_EXPORT = "export it again with glpn-export, or copy the whole folder again"
+
+
+@dataclasses.dataclass(frozen=True)
+class Artefact:
+    """One deployable file of a bundle.
+
+    Attributes:
+        file: Path within the bundle.
+        kind: ``onnx``.
+        precision: ``fp32`` and so on.
+        route: How it came about, in words.
+        opset: ONNX opset.
+        nodes: Nodes in the graph.
+        data: Files that hold its weights where they did not fit.
+        kept: Nodes kept in a higher precision.
+        parity: `glpn_deploy.parity.ParityReport` as a dictionary, or None where it was not verified.
+    """
+
+    file: str
+    kind: str
+    precision: str
+    route: str
+    opset: int
+    nodes: int
+    data: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    parity: dict[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Golden:
+    """A real input and the reference's raw output for it.
+
+    Attributes:
+        image: RGB PNG within the bundle.
+        depth: ``.npy`` within the bundle: ``(H, W)`` float32, metres, at the network's size.
+        source: Where the image comes from.
+    """
+
+    image: str
+    depth: str
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The content of manifest.json.
+
+    Attributes:
+        name: The bundle's name.
+        config: The network's hyper-parameters, ``max_depth`` in metres among them.
+        preprocessing: The image processor's settings.
+        tensors: Names, dtypes, shapes and units of input and output.
+        source: The checkpoint: name, revision, digest, licence.
+        tools: Versions of what made the bundle.
+        artefacts: What can be run.
+        goldens: What it is verified with.
+        files: SHA-256 and size of every file but this one.
+    """
+
+    name: str
+    config: GLPNConfig
+    preprocessing: dict[str, Any]
+    tensors: dict[str, Any]
+    source: dict[str, Any]
+    tools: dict[str, str]
+    artefacts: tuple[Artefact, ...] = ()
+    goldens: tuple[Golden, ...] = ()
+    files: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The text of manifest.json."""
+        values = dataclasses.asdict(self)
+        values["config"] = self.config.to_dict()
+        head = {"format": FORMAT, "format_version": FORMAT_VERSION, "max_depth": self.config.max_depth}
+        return json.dumps({**head, "unit": "metres", **values}, indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Manifest:
+        """Reads manifest.json.
+
+        Raises:
+            BundleError: Not a manifest, or of a later format.
+        """
+        try:
+            values = json.loads(text)
+            version = values["format_version"]
+            if values["format"] != FORMAT or type(version) is not int or version < 1:
+                raise KeyError("format")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise BundleError(
+                f"{where} is not a bundle's manifest ({error!r})",
+                expected=f"JSON of format {FORMAT}",
+                fix=_RE_EXPORT,
+            ) from None
+        if version > FORMAT_VERSION:
+            raise BundleError(
+                f"{where} has format version {version}",
+                expected=f"at most {FORMAT_VERSION}",
+                fix="upgrade with pip install -U glpn-deploy",
+            )
+        try:
+            return cls(
+                name=str(values["name"]),
+                config=GLPNConfig.from_dict(values["config"]),
+                preprocessing=dict(values["preprocessing"]),
+                tensors=dict(values["tensors"]),
+                source=dict(values["source"]),
+                tools=dict(values["tools"]),
+                artefacts=tuple(_artefact(artefact) for artefact in values["artefacts"]),
+                goldens=tuple(_golden(golden) for golden in values["goldens"]),
+                files={
+                    str(k): {"sha256": str(v["sha256"]), "bytes": int(v["bytes"])}
+                    for k, v in values["files"].items()
+                },
+            )
+        except ConfigError as error:
+            raise BundleError(f"{where}: {error.got}", expected=error.expected, fix=_RE_EXPORT) from None
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise BundleError(f"{where} is incomplete ({error!r})", fix=_RE_EXPORT) from None
+
+
+def _artefact(values: dict[str, Any]) -> Artefact:
+    """Reads one artefact; keys of later minor additions are left out."""
+    names = {field.name for field in dataclasses.fields(Artefact)}
+    artefact = Artefact(
+        **{
+            **{name: value for name, value in values.items() if name in names},
+            "data": tuple(values["data"]),
+            "kept": tuple(values["kept"]),
+        }
+    )
+    texts = (artefact.file, artefact.kind, artefact.precision, artefact.route, *artefact.data, *artefact.kept)
+    if not all(isinstance(text, str) for text in texts) or isinstance(values["data"], str):
+        raise TypeError("artefacts")
+    return artefact
+
+
+def _golden(values: dict[str, Any]) -> Golden:
+    golden = Golden(values["image"], values["depth"], values["source"])
+    if not all(isinstance(text, str) for text in (golden.image, golden.depth, golden.source)):
+        raise TypeError("goldens")
+    return golden
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. Every file is checked against its digest before its path is given out.
+
+    Attributes:
+        folder: Where it stands.
+        manifest: Its manifest.
+    """
+
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Bundle:
+        """Opens a bundle folder; reads the manifest only.
+
+        Raises:
+            BundleError: No bundle, or one whose manifest is damaged or points outside the folder.
+        """
+        folder = Path(folder)
+        path = folder / MANIFEST
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            raise BundleError(
+                f"{folder} is not a bundle: it has no {MANIFEST}",
+                expected="a folder that glpn-export made",
+                fix="make one with glpn-export CHECKPOINT OUT",
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{path} cannot be read ({error})", fix=_RE_EXPORT) from None
+        bundle = cls(folder, Manifest.from_json(text, str(path)))
+        for name in bundle._named_files():
+            bundle._inside(name)
+        return bundle
+
+    def _named_files(self) -> set[str]:
+        manifest = self.manifest
+        names = set(manifest.files)
+        for artefact in manifest.artefacts:
+            names.update((artefact.file, *artefact.data))
+        for golden in manifest.goldens:
+            names.update((golden.image, golden.depth))
+        return names
+
+    def _inside(self, name: str) -> Path:
+        pure = PurePosixPath(name)
+        path = self.folder / pure
+        try:
+            inside = path.resolve().is_relative_to(self.folder.resolve())
+        except (OSError, ValueError, RuntimeError):  # a NUL, half a character, links in a circle
+            inside = False
+        if pure.is_absolute() or ".." in pure.parts or not inside:
+            raise BundleError(
+                f"{self.folder / MANIFEST} names {name!r}, which lies outside the bundle",
+                expected="files within its own folder",
+                fix="do not use this bundle; " + _RE_EXPORT,
+            )
+        return path
+
+    def path(self, name: str) -> Path:
+        """The path of one of the bundle's files, once its digest has been checked.
+
+        Raises:
+            BundleError: The file is not the bundle's, is missing, or is not the one that was written.
+        """
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise BundleError(f"{self.folder / MANIFEST} has no digest for {name!r}", fix=_RE_EXPORT)
+        path = self._inside(name)
+        try:
+            size = path.stat().st_size
+            digest = file_digest(path) if size == entry["bytes"] else ""
+        except OSError as error:
+            raise BundleError(f"{path} cannot be read ({error.strerror})", fix=_RE_EXPORT) from None
+        if size != entry["bytes"]:
+            raise BundleError(
+                f"{path} has {size} bytes", expected=f"{entry['bytes']}, as exported", fix=_RE_EXPORT
+            )
+        if digest != entry["sha256"]:
+            raise BundleError(
+                f"the content of {path} changed since the export (SHA-256 differs)", fix=_RE_EXPORT
+            )
+        return path
+
+    def check_files(self, progress: Progress = SilentProgress()) -> int:  # noqa: B008 - stateless
+        """Checks the digest of every file and returns their number.
+
+        Raises:
+            BundleError: At the first file that is missing or changed.
+        """
+        with progress.step("digests", len(self.manifest.files)) as step:
+            for name in sorted(self.manifest.files):
+                self.path(name)
+                step.advance(name)
+            step.finish(f"{len(self.manifest.files)} files unchanged")
+        return len(self.manifest.files)
+
+    def artefact(self, precision: str) -> Artefact:
+        """The artefact of a precision.
+
+        Raises:
+            BundleError: The bundle has none.
+        """
+        for artefact in self.manifest.artefacts:
+            if artefact.precision == precision:
+                return artefact
+        have = ", ".join(artefact.precision for artefact in self.manifest.artefacts)
+        raise BundleError(
+            f"{self.folder} has no {precision} artefact", expected=f"one of those it has: {have or 'none'}"
+        )
+
+    def artefact_path(self, artefact: Artefact) -> Path:
+        """The checked path of an artefact, its data files checked as well."""
+        for name in artefact.data:
+            self.path(name)
+        return self.path(artefact.file)
+
+    @property
+    def processor(self) -> GLPNImageProcessor:
+        """The image processor the bundle was made with."""
+        return GLPNImageProcessor.from_dict(self.manifest.preprocessing)
+
+    def golden_depth(self, golden: Golden) -> NDArray[np.float32]:
+        """The reference's raw depth for a golden: ``(H, W)`` float32, metres.
+
+        Raises:
+            BundleError: The file is not the one that was written, or holds something else.
+        """
+        path = self.path(golden.depth)
+        try:
+            depth: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        except (ValueError, OSError, EOFError, MemoryError) as error:
+            raise BundleError(f"{path} is not a depth array ({error})", fix=_RE_EXPORT) from None
+        if not isinstance(depth, np.ndarray) or depth.dtype != np.float32 or depth.ndim != 2:
+            raise BundleError(
+                f"{path} is not a depth array", expected="float32 (height, width)", fix=_RE_EXPORT
+            )
+        return depth
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Takes the digests of all files in ``folder`` and writes its manifest.json.
+
+    Returns:
+        The manifest as written, digests included.
+    """
+    files = {
+        path.relative_to(folder).as_posix(): {"sha256": file_digest(path), "bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    manifest = dataclasses.replace(manifest, files=files)
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return manifest

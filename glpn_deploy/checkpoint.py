@@ -1,0 +1,235 @@
+"""Checkpoints, read strictly into a model and written in HF's format.
+
+What can be read, and how it is found on the hub: `checkpoint_files`, `checkpoint_hub`; the authors'
+own format: `checkpoint_original`.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor
+
+from glpn_deploy.atomic import atomic_path
+from glpn_deploy.checkpoint_files import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    CheckpointInfo,
+    checkpoint_digest,
+    checkpoint_licence,
+    describe_checkpoint,
+    load_state_dict,
+)
+from glpn_deploy.checkpoint_fit import fit
+from glpn_deploy.checkpoint_hub import cached_as, local_path, resolve_checkpoint
+from glpn_deploy.checkpoint_original import infer_config
+from glpn_deploy.config import GLPNConfig, NormEps
+from glpn_deploy.errors import CheckpointError, MissingDependencyError
+from glpn_deploy.modeling import GLPNForDepthEstimation, GLPNModel, PreTrained
+
+if TYPE_CHECKING:
+    from glpn_deploy.image_processing import GLPNImageProcessor
+
+__all__ = [
+    "CheckpointInfo",
+    "ScaleWarning",
+    "checkpoint_digest",
+    "checkpoint_licence",
+    "describe_checkpoint",
+    "load_model",
+    "load_pretrained",
+    "load_processor",
+    "load_state_dict",
+    "resolve_checkpoint",
+    "save_pretrained",
+]
+
+_Model = TypeVar("_Model", bound=PreTrained)
+
+
+class ScaleWarning(UserWarning):
+    """A checkpoint whose depth is probably not in metres."""
+
+
+def load_model(
+    source: str | Path,
+    *,
+    max_depth: float | None = None,
+    norm_eps: NormEps | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+    cache_dir: str | Path | None = None,
+    config: GLPNConfig | None = None,
+) -> GLPNForDepthEstimation:
+    """Loads a depth network; see `load_pretrained`."""
+    return load_pretrained(
+        GLPNForDepthEstimation,
+        source,
+        max_depth=max_depth,
+        norm_eps=norm_eps,
+        revision=revision,
+        offline=offline,
+        cache_dir=cache_dir,
+        config=config,
+    )
+
+
+def load_pretrained(
+    model_class: type[_Model],
+    source: str | Path,
+    *,
+    max_depth: float | None = None,
+    norm_eps: NormEps | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+    cache_dir: str | Path | None = None,
+    config: GLPNConfig | None = None,
+) -> _Model:
+    """Loads a checkpoint strictly: every tensor there, none left over, every shape right, all finite.
+
+    Args:
+        model_class: `GLPNForDepthEstimation`, or `GLPNModel` for the encoder of any GLPN checkpoint.
+        source: Checkpoint folder or file, or a hub id (``owner/name``).
+        max_depth: Depth in metres at the sigmoid's 1, instead of the config's; the authors'
+            ``.ckpt`` files do not say it and need it.
+        norm_eps: ``hf`` or ``original``, instead of the config's.
+        revision: Branch, tag or commit of a hub id.
+        offline: Take a hub id from the cache only.
+        cache_dir: Where hub files are cached, instead of the hub's own place.
+        config: Used instead of the checkpoint's own configuration.
+
+    Returns:
+        The model in eval mode, float32, on the CPU.
+
+    Raises:
+        CheckpointError: The checkpoint is missing, damaged or not this network's.
+        ConfigError: Its configuration, or an override, is unusable.
+        MissingDependencyError: safetensors or huggingface-hub is needed and not installed.
+
+    Warns:
+        ScaleWarning: A KITTI checkpoint that says 10 m.
+    """
+    path = resolve_checkpoint(source, revision=revision, offline=offline, cache_dir=cache_dir)
+    found = _config_beside(path) if config is None else None
+    tensors = load_state_dict(path)
+    encoder_only = issubclass(model_class, GLPNModel)
+    if found is not None:
+        config = found
+        if max_depth is None and not encoder_only:
+            _warn_of_scale(source, path, config)
+    elif config is None:
+        if max_depth is None and not encoder_only:
+            raise CheckpointError(
+                f"{path} does not say its depth range",
+                expected="max_depth in metres",
+                fix="pass 10 for NYU or 80 for KITTI (--max-depth 10)",
+            )
+        config = infer_config(tensors, max_depth=10.0 if max_depth is None else max_depth)
+    if max_depth is not None:
+        config = config.replace(max_depth=max_depth)
+    if norm_eps is not None:
+        config = config.replace(norm_eps=norm_eps)
+
+    # Built without memory and filled with the tensors as read: no time goes into random weights.
+    with torch.device("meta"):
+        model = model_class(config)
+    if encoder_only:
+        tensors = _encoder_part(tensors)
+    fitted = fit(tensors, model.state_dict(), path)
+    model.load_state_dict(fitted, strict=True, assign=True)
+    return model.eval()
+
+
+def load_processor(source: str | Path) -> GLPNImageProcessor:
+    """The image processor of a local checkpoint; the default one where it has no settings of its own.
+
+    Raises:
+        ConfigError: Its ``preprocessor_config.json`` is unusable.
+    """
+    from glpn_deploy.image_processing import GLPNImageProcessor
+
+    path = Path(source)
+    folder = path if path.is_dir() else path.parent
+    has_settings = (folder / "preprocessor_config.json").is_file()
+    return GLPNImageProcessor.from_pretrained(folder) if has_settings else GLPNImageProcessor()
+
+
+def save_pretrained(
+    model: PreTrained, folder: str | Path, processor: GLPNImageProcessor | None = None
+) -> None:
+    """Writes ``config.json``, ``model.safetensors`` and ``preprocessor_config.json`` as HF does.
+
+    Args:
+        model: A depth network or an encoder.
+        folder: Made where missing; each file is replaced as a whole.
+        processor: The preprocessing that belongs to the weights; GLPN's own by default.
+
+    Raises:
+        WriteError: The folder or a file cannot be written.
+        MissingDependencyError: safetensors is not installed.
+    """
+    from glpn_deploy.image_processing import GLPNImageProcessor
+
+    try:
+        from safetensors.torch import save
+    except ImportError:
+        raise MissingDependencyError(
+            "writing a checkpoint needs safetensors", fix='pip install "glpn-deploy[export]"'
+        ) from None
+    folder = Path(folder)
+    (processor or GLPNImageProcessor()).save_pretrained(folder)
+    values = model.config.to_dict() | {"architectures": [_hf_class(model)]}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    content = save(tensors, metadata={"format": "pt"})  # save_file makes a file only its owner can read
+    with atomic_path(folder / WEIGHTS_NAME) as temporary:
+        temporary.write_bytes(content)
+    with atomic_path(folder / CONFIG_NAME) as temporary:
+        temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _hf_class(model: PreTrained) -> str:
+    return "GLPNModel" if isinstance(model, GLPNModel) else "GLPNForDepthEstimation"
+
+
+def _config_beside(path: Path) -> GLPNConfig | None:
+    """The config of a folder, or beside a file; None for a lone file, whose shapes must tell."""
+    file = (path if path.is_dir() else path.parent) / CONFIG_NAME
+    if file.is_file() and path.suffix != ".ckpt":
+        return GLPNConfig.from_json_file(file)
+    if not path.is_dir():
+        return None
+    raise CheckpointError(
+        f"the folder {path} has no {CONFIG_NAME}",
+        expected="a Hugging Face checkpoint folder",
+        fix="add the config.json of the model, or give the weights file itself with max_depth",
+    )
+
+
+def _warn_of_scale(source: str | Path, path: Path, config: GLPNConfig) -> None:
+    """HF's conversion gave max_depth 10 to the KITTI weights too, which were trained at 80 m."""
+    names = ["" if local_path(source) else str(source), path.name, path.resolve().name]
+    if path.is_file():
+        names.append(path.resolve().parent.name)
+    names += cached_as(path) or ()
+    file = (path if path.is_dir() else path.parent) / CONFIG_NAME
+    if file.is_file():
+        names.append(str(json.loads(file.read_text(encoding="utf-8")).get("_name_or_path")))
+    if config.max_depth == 10 and any("kitti" in name.lower() for name in names):
+        warnings.warn(
+            f"{source} seems to be trained on KITTI but says max_depth 10, so its depth probably reads "
+            "8x too small; if it is the authors' model, pass max_depth=80 (--max-depth 80).",
+            ScaleWarning,
+            stacklevel=4,
+        )
+
+
+def _encoder_part(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's tensors of a depth network, or of an encoder saved alone."""
+    prefix = "glpn."
+    part = {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return part or dict(tensors)

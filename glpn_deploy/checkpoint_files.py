@@ -1,0 +1,256 @@
+"""Reading the weights files of a checkpoint, and saying which they were: nothing in them is executed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glpn_deploy.checkpoint_hub import cached_as, local_path, resolve_checkpoint
+from glpn_deploy.checkpoint_original import is_original, to_hf_names
+from glpn_deploy.errors import CheckpointError, MissingDependencyError
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+_INDEX_SUFFIX = ".index.json"
+_IN_ORDER = (
+    WEIGHTS_NAME,
+    WEIGHTS_NAME + _INDEX_SUFFIX,
+    "pytorch_model.bin",
+    "pytorch_model.bin" + _INDEX_SUFFIX,
+)
+_LFS_POINTER = b"version https://git-lfs"
+_UNSUPPORTED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+_UNSUPPORTED = re.compile(r"^Unsupported .*", re.MULTILINE)
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointInfo:
+    """Where weights came from, as a bundle's manifest records it.
+
+    Attributes:
+        source: The hub id, or the name (not the path) of the local folder or file.
+        revision: The commit of a hub id, if known.
+        digest: `checkpoint_digest` of the files.
+        licence: What the source says of itself, if anything.
+        files: Names of the files that the digest covers.
+    """
+
+    source: str
+    revision: str | None
+    digest: str
+    licence: str | None
+    files: tuple[str, ...]
+
+
+def load_state_dict(source: str | Path) -> dict[str, Tensor]:
+    """Reads all tensors of a local checkpoint, on the CPU, under HF's names.
+
+    Args:
+        source: A folder with ``model.safetensors`` or ``pytorch_model.bin`` (either may be sharded
+            with an index), or one such file, or the authors' ``.ckpt``.
+
+    Raises:
+        CheckpointError: No weights are there, or a file is damaged, holds Python code or lies
+            outside the folder.
+        MissingDependencyError: A safetensors file without safetensors installed.
+    """
+    weights = _weights_files(Path(source))
+    tensors: dict[str, Tensor] = {}
+    for path in weights[1:] if weights[0].name.endswith(_INDEX_SUFFIX) else weights:
+        tensors.update(_read_file(path))
+    tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    return to_hf_names(tensors) if is_original(tensors) else tensors
+
+
+def checkpoint_digest(source: str | Path) -> str:
+    """SHA-256 over the lines ``<sha256 of the file>  <its name>`` of weights and config, sorted by name."""
+    files = sorted(_covered_files(Path(source)), key=lambda path: path.name)
+    return hashlib.sha256("".join(f"{_sha256(path)}  {path.name}\n" for path in files).encode()).hexdigest()
+
+
+def checkpoint_licence(folder: str | Path) -> str | None:
+    """The licence named in ``README.md``'s front matter, else the name of a licence file, else None."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        folder = folder.parent
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
+    for key in ("license_name", "license"):  # ``license: other`` comes with a name of its own
+        found = front and re.search(rf"^{key}:\s*(?:-\s*)?['\"]?([^\s'\"#]+)", front[1], re.MULTILINE)
+        if found:
+            return str(found[1])
+    names = sorted(p.name for p in folder.glob("*") if re.match(r"(licen[cs]e|copying)\b", p.name, re.I))
+    return names[0] if names else None
+
+
+def describe_checkpoint(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    cache_dir: str | Path | None = None,
+) -> CheckpointInfo:
+    """Says what a checkpoint is, for a manifest; the arguments are `resolve_checkpoint`'s.
+
+    Raises:
+        CheckpointError: It is missing or incomplete.
+    """
+    path = resolve_checkpoint(source, revision=revision, offline=offline, cache_dir=cache_dir)
+    name = str(source) if local_path(source) is None else path.name or path.resolve().name
+    hub_id, commit = cached_as(path) or (name, revision)
+    return CheckpointInfo(
+        source=hub_id,
+        revision=commit,
+        digest=checkpoint_digest(path),
+        licence=checkpoint_licence(path),
+        files=tuple(sorted(file.name for file in _covered_files(path))),
+    )
+
+
+def _covered_files(source: Path) -> list[Path]:
+    weights = _weights_files(source)
+    config = weights[0].parent / CONFIG_NAME
+    return [*weights, config] if config.is_file() else weights
+
+
+def _weights_files(source: Path) -> list[Path]:
+    """The files that hold a checkpoint's tensors; an index comes first, then its shards."""
+    path = source
+    if source.is_dir():
+        found = [source / name for name in _IN_ORDER if (source / name).is_file()]
+        if not found:
+            others = sorted(p.name for p in source.iterdir() if p.suffix in {".ckpt", ".pth", ".pt", ".bin"})
+            raise CheckpointError(
+                f"the folder {source} holds no weights",
+                expected=f"{' or '.join(_IN_ORDER[::2])}, whole or in shards",
+                fix=f"give the file itself: {source / others[0]}" if others else "",
+            )
+        path = found[0]
+    elif not source.is_file():
+        raise CheckpointError(f"there is no checkpoint {source}", expected="a folder or a file")
+    return [path, *_shards(path)] if path.name.endswith(_INDEX_SUFFIX) else [path]
+
+
+def _shards(index: Path) -> list[Path]:
+    """The shards that an index names, each a file beside it."""
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        usable = bool(names) and all(isinstance(name, str) for name in names)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        usable = False
+    if not usable:
+        raise CheckpointError(
+            f"{index} is no index of shards", expected='JSON with a "weight_map" of file names'
+        )
+    for name in names:
+        if name in {"", ".", ".."} or "/" in name or "\\" in name or "\0" in name or ":" in name:
+            raise CheckpointError(
+                f"{index} points outside its folder, to {name!r}",
+                expected="names of files beside it",
+                fix="do not use this checkpoint unless you know where it came from",
+            )
+        if not (index.parent / name).is_file():
+            raise CheckpointError(
+                f"the shard {name} named in {index} is missing",
+                expected=f"all {len(names)} shards beside it",
+                fix="download the checkpoint again",
+            )
+    return [index.parent / name for name in names]
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LFS_POINTER))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
+    if start == _LFS_POINTER:
+        raise CheckpointError(
+            f"{path} is a Git LFS pointer, not the weights", fix="run `git lfs pull` beside it"
+        )
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError:
+        raise MissingDependencyError(
+            f"reading {path} needs safetensors", fix='pip install "glpn-deploy[export]"'
+        ) from None
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
+        raise _damaged(path, "safetensors", error) from None
+
+
+def _read_pickle(path: Path) -> dict[str, Tensor]:
+    """Reads what ``torch.save`` wrote, tensors and plain containers only."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on pickle protocols; what cannot be read is refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        found = _UNSUPPORTED_GLOBAL.search(str(error))
+        if found:
+            raise CheckpointError(
+                f"{path} holds Python objects besides tensors ({found[1]}); nothing in it was run",
+                expected="a file of plain tensors",
+                fix="do not use it unless you know where it came from; then save its state_dict() alone",
+            ) from None
+        raise _damaged(path, "PyTorch checkpoint", error) from None
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    return _checked(path, content)
+
+
+def _checked(path: Path, content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}", expected="a dictionary of tensors (a state_dict)"
+        )
+    other = [key for key, value in content.items() if not (isinstance(key, str) and _is_plain(value))]
+    if other or not content:
+        what = f"the entry {other[0]!r}, which is no plain tensor" if other else "no tensor"
+        raise CheckpointError(f"{path} holds {what}", expected="a dictionary of tensors (a state_dict)")
+    return {name: tensor.detach().clone() for name, tensor in content.items()}  # some may share memory
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> CheckpointError:
+    text = str(error).strip()
+    if "weights_only" in text:  # torch's first lines advise to load it with code and all
+        text = found[0] if (found := _UNSUPPORTED.search(text)) else "not plain tensors"
+    reason = f"{type(error).__name__}: {text.splitlines()[0][:150]}" if text else type(error).__name__
+    return CheckpointError(
+        f"{path} is damaged or no {kind} ({reason})",
+        expected="a complete file",
+        fix="download or copy it again",
+    )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
+    return digest.hexdigest()

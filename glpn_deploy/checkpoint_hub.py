@@ -1,0 +1,198 @@
+"""Turning what a user calls a checkpoint (folder, file or hub id) into a path on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from glpn_deploy.errors import CheckpointError, MissingDependencyError
+
+DEMO = "demo"
+"""The name of the small checkpoint that the package carries. As text it always means that one; a folder of
+the user's own by that name is ``./demo`` (or a `Path`, which always means a place on disk)."""
+DEMO_FOLDER = Path(__file__).parent / "demo_checkpoint"
+"""Where the package carries it."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_FILE_SUFFIXES = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".json", ".onnx")
+_WHAT = "a checkpoint folder, a checkpoint file, a hub id such as vinvino02/glpn-nyu, or demo"
+
+_SAFETENSORS = ["model*.safetensors", "model.safetensors.index.json"]
+_PICKLES = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
+_CONFIGS = ["config.json", "preprocessor_config.json"]
+_ABOUT = ["README.md", "LICENSE*"]
+
+
+def resolve_checkpoint(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    offline: bool = False,
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+) -> Path:
+    """Finds a checkpoint, downloading it where it is a hub id.
+
+    Args:
+        source: An existing folder or file, given back as it is, a hub id (``owner/name``), or ``"demo"``
+            for the package's own small checkpoint, which a folder ``./demo`` does not replace.
+        revision: Branch, tag or commit of a hub id.
+        offline: Use the hub's cache only.
+        cache_dir: The hub's cache, instead of its own place.
+        progress: Show the hub's progress bars, if standard error is a terminal.
+
+    Returns:
+        The local folder or file.
+
+    Raises:
+        CheckpointError: Nothing is there, or the hub did not give it.
+        MissingDependencyError: A hub id without huggingface-hub installed.
+    """
+    name = str(source)
+    if is_demo(source):
+        return _demo_folder()
+    path = local_path(source)
+    if path is not None:
+        return path
+    if not _HUB_ID.fullmatch(name) or name.endswith(_FILE_SUFFIXES):
+        raise CheckpointError(
+            f"there is no file or folder {name!r}", expected=_WHAT, fix="check the spelling"
+        )
+    return _download(name, revision, offline, cache_dir, progress)
+
+
+def is_demo(source: str | Path) -> bool:
+    """Whether a source is the name of the package's own checkpoint; ``./demo`` and a `Path` are not."""
+    return isinstance(source, str) and source == DEMO
+
+
+def _demo_folder() -> Path:
+    if not (DEMO_FOLDER / "config.json").is_file():
+        raise CheckpointError(
+            "this installation carries no demo checkpoint",
+            expected=f"{DEMO_FOLDER}",
+            fix="install a released glpn-deploy, or give a checkpoint of your own; "
+            "a folder called demo is written ./demo",
+        )
+    here = Path(DEMO)
+    if any((here / name).is_file() for name in ("config.json", "manifest.json")):
+        warnings.warn(
+            "demo means the checkpoint that comes with glpn-deploy; for the folder of that name write ./demo",
+            stacklevel=3,
+        )
+    return DEMO_FOLDER
+
+
+def local_path(source: str | Path) -> Path | None:
+    """The path that a source names on this machine, or None if nothing is there (or it is ``"demo"``)."""
+    if is_demo(source):
+        return None
+    try:
+        path = Path(source).expanduser()
+        return path if str(source) and path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # a name too long, with a NUL, or with an unknown ~user
+        return None
+
+
+def cached_as(path: Path) -> tuple[str, str] | None:
+    """Hub id and commit of a path in the hub's cache (``models--owner--name/snapshots/commit``)."""
+    for folder in (path, path.parent):
+        repository = folder.parent.parent.name
+        if folder.parent.name == "snapshots" and repository.startswith("models--"):
+            return repository.removeprefix("models--").replace("--", "/"), folder.name
+    return None
+
+
+def _download(
+    hub_id: str, revision: str | None, offline: bool, cache_dir: str | Path | None, progress: bool
+) -> Path:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise MissingDependencyError(
+            f"there is no folder {hub_id!r}, and fetching it from the hub needs huggingface-hub",
+            fix='pip install "glpn-deploy[export]"',
+        ) from None
+
+    def fetch(patterns: list[str], revision: str | None) -> Path:
+        folder = huggingface_hub.snapshot_download(
+            hub_id,
+            revision=revision,
+            cache_dir=cache_dir,
+            local_files_only=offline,
+            allow_patterns=patterns,
+        )
+        return Path(folder)
+
+    with _progress_bars(progress and sys.stderr.isatty()):
+        try:
+            folder = fetch(_CONFIGS + _SAFETENSORS, revision)
+            commit = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else revision
+            if not any(folder.glob("*.safetensors")):
+                folder = fetch(_CONFIGS + _PICKLES, commit)
+        except Exception as error:  # the hub client's three HTTP libraries share no base class
+            raise _hub_error(error, hub_id, revision, offline) from error
+        with contextlib.suppress(Exception):  # the licence is worth having, not worth failing for
+            fetch(_ABOUT, commit)
+    return folder
+
+
+@contextlib.contextmanager
+def _progress_bars(wanted: bool) -> Iterator[None]:
+    """Switches the hub's progress bars, which are a global of its own, off for a while."""
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    if wanted or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+def _hub_error(error: Exception, hub_id: str, revision: str | None, offline: bool) -> CheckpointError:
+    """The sentence for whatever the hub's client raised."""
+    from huggingface_hub import errors
+
+    page = f"https://huggingface.co/{hub_id}"
+    if isinstance(error, errors.GatedRepoError):
+        return CheckpointError(
+            f"the hub gives {hub_id} only to people who accepted its terms",
+            fix=f"accept them at {page}, run `hf auth login`, and try again",
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return CheckpointError(
+            f"the hub's {hub_id} has no revision {revision!r}",
+            fix=f"choose one listed at {page}/commits/main",
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return CheckpointError(
+            f"there is no folder {hub_id!r}, and the hub has no public model of that name",
+            expected=_WHAT,
+            fix="check the spelling; for a private model run `hf auth login`",
+        )
+    if isinstance(error, errors.HFValidationError):
+        return CheckpointError(f"{hub_id!r} is no folder here and no valid hub id", expected=_WHAT)
+    which = hub_id if revision is None else f"{hub_id} at revision {revision!r}"
+    if offline:
+        return CheckpointError(
+            f"{which} is not completely in the hub's cache, and offline mode forbids fetching it",
+            expected=f"a folder {hub_id!r} or a cached download",
+            fix="run once without offline mode, or copy the checkpoint folder here and give its path",
+        )
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return CheckpointError(
+        f"{which} could not be fetched from the hub ({reason})",
+        expected=f"a folder {hub_id!r}, a cached download or a connection to the hub",
+        fix="check the network and the free disk space and try again, or give the path of a local copy",
+    )

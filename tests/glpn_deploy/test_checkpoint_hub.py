@@ -1,0 +1,239 @@
+"""Hub ids: the cache, revisions, offline mode, and a sentence for each thing the hub can answer."""
+
+import fnmatch
+import sys
+
+import huggingface_hub
+import pytest
+import torch
+import transformers
+from huggingface_hub import errors
+
+from glpn_deploy import GLPNConfig, GLPNForDepthEstimation
+from glpn_deploy.checkpoint import ScaleWarning, describe_checkpoint, load_model, resolve_checkpoint
+from glpn_deploy.errors import CheckpointError, MissingDependencyError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SMALL = GLPNConfig(depths=(1, 1, 1, 1), hidden_sizes=(4, 8, 10, 16), decoder_hidden_size=6)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """A hub cache with one model in it, laid out as huggingface-hub lays it out."""
+    repository = tmp_path / "hub" / "models--someone--glpn-kitti-small"
+    snapshot = repository / "snapshots" / COMMIT
+    torch.manual_seed(0)
+    transformers.GLPNForDepthEstimation(transformers.GLPNConfig(**SMALL.to_dict())).save_pretrained(snapshot)
+    (snapshot / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    blobs = repository / "blobs"
+    blobs.mkdir()
+    for number, file in enumerate(sorted(snapshot.iterdir())):  # files are links into blobs
+        file.rename(blobs / str(number))
+        file.symlink_to(f"../../blobs/{number}")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    return tmp_path / "hub"
+
+
+@pytest.mark.parametrize("revision", [None, "main", COMMIT])
+def test_offline_reads_the_hubs_cache(cache, revision):
+    path = resolve_checkpoint("someone/glpn-kitti-small", revision=revision, offline=True, cache_dir=cache)
+    assert path == cache / "models--someone--glpn-kitti-small" / "snapshots" / COMMIT
+    model = load_model("someone/glpn-kitti-small", max_depth=80, offline=True, cache_dir=cache)
+    assert model.config == SMALL.replace(max_depth=80)
+    again = GLPNForDepthEstimation.from_pretrained(
+        "someone/glpn-kitti-small", max_depth=80, revision=revision, offline=True, cache_dir=cache
+    )
+    assert torch.equal(again.head.head[0].weight, model.head.head[0].weight)
+
+
+def test_the_hubs_own_offline_switch_is_respected(cache, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert resolve_checkpoint("someone/glpn-kitti-small", cache_dir=cache).name == COMMIT
+    with pytest.raises(CheckpointError, match="someone/else could not be fetched from the hub"):
+        resolve_checkpoint("someone/else", cache_dir=cache)
+
+
+def test_a_kitti_hub_id_warns(cache):
+    with pytest.warns(ScaleWarning, match=r"someone/glpn-kitti-small seems to be trained on KITTI"):
+        load_model("someone/glpn-kitti-small", offline=True, cache_dir=cache)
+    with pytest.warns(ScaleWarning):  # and the same folder by its path
+        load_model(cache / "models--someone--glpn-kitti-small" / "snapshots" / COMMIT)
+
+
+def test_description_of_a_hub_checkpoint(cache):
+    info = describe_checkpoint("someone/glpn-kitti-small", offline=True, cache_dir=cache)
+    assert (info.source, info.revision, info.licence) == ("someone/glpn-kitti-small", COMMIT, "apache-2.0")
+    assert info.files == ("config.json", "model.safetensors")
+    path = resolve_checkpoint("someone/glpn-kitti-small", offline=True, cache_dir=cache)
+    assert describe_checkpoint(path) == describe_checkpoint(path / "model.safetensors") == info
+
+
+def test_an_offline_miss_says_so(cache):
+    for hub_id, revision in [("someone/else", None), ("someone/glpn-kitti-small", "v2")]:
+        with pytest.raises(
+            CheckpointError, match=r"offline mode forbids .* run once without offline mode"
+        ) as caught:
+            load_model(hub_id, revision=revision, offline=True, cache_dir=cache)
+        assert hub_id in str(caught.value)
+
+
+class Hub:
+    """Stands in for ``snapshot_download``: "downloads" what the patterns ask for."""
+
+    def __init__(self, folder, *files):
+        self.folder, self.files, self.calls = folder, files, []
+
+    def __call__(self, repo_id, **options):
+        self.calls.append((repo_id, options))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in self.files:
+            if any(fnmatch.fnmatch(name, pattern) for pattern in options["allow_patterns"]):
+                (self.folder / name).write_text("---\nlicense: mit\n---\n")
+        return str(self.folder)
+
+
+def test_only_what_is_needed_is_downloaded(tmp_path, monkeypatch):
+    files = ("config.json", "model.safetensors", "pytorch_model.bin", "tf_model.h5", "LICENSE", "README.md")
+    hub = Hub(tmp_path / COMMIT, *files)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    folder = resolve_checkpoint("vinvino02/glpn-nyu", revision="v1", cache_dir=tmp_path)
+    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", "LICENSE", "README.md"}
+    assert {repo for repo, _ in hub.calls} == {"vinvino02/glpn-nyu"}
+    assert [options["revision"] for _, options in hub.calls] == ["v1", COMMIT]
+    assert all(options["cache_dir"] == tmp_path for _, options in hub.calls)
+    assert not any(options["local_files_only"] for _, options in hub.calls)
+
+
+def test_the_pickle_is_downloaded_where_there_are_no_safetensors(tmp_path, monkeypatch):
+    hub = Hub(tmp_path / COMMIT, "config.json", "pytorch_model.bin", "optimizer.bin")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    folder = resolve_checkpoint("vinvino02/glpn-nyu")
+    assert {p.name for p in folder.iterdir()} == {"config.json", "pytorch_model.bin"}
+
+
+def test_a_model_without_a_readme_is_no_failure(tmp_path, monkeypatch):
+    hub = Hub(tmp_path / COMMIT, "config.json", "model.safetensors")
+
+    def download(repo_id, **options):
+        if "README.md" in options["allow_patterns"]:
+            raise errors.LocalEntryNotFoundError("no README in the cache")
+        return hub(repo_id, **options)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert resolve_checkpoint("vinvino02/glpn-nyu").name == COMMIT
+
+
+@pytest.mark.parametrize("progress", [True, False])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_bars_show_on_a_terminal_only_and_are_left_as_they_were(
+    tmp_path, monkeypatch, progress, terminal
+):
+    seen = []
+
+    def download(repo_id, **options):
+        seen.append(huggingface_hub.utils.are_progress_bars_disabled())
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    before = huggingface_hub.utils.are_progress_bars_disabled()
+    resolve_checkpoint("vinvino02/glpn-nyu", progress=progress)
+    assert set(seen) == {not (progress and terminal)}
+    assert huggingface_hub.utils.are_progress_bars_disabled() == before
+
+
+def http_error(kind, message="404 Client Error."):
+    error = kind.__new__(kind)
+    Exception.__init__(error, message)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            http_error(errors.RepositoryNotFoundError),
+            "the hub has no public model of that name; expected a checkpoint",
+        ),
+        (http_error(errors.GatedRepoError), "only to people who accepted its terms; accept them at https://"),
+        (
+            http_error(errors.RevisionNotFoundError),
+            "the hub's a/b has no revision 'v9'; choose one listed at",
+        ),
+        (errors.HFValidationError("Repo id must ..."), "'a/b' is no folder here and no valid hub id"),
+        (
+            errors.LocalEntryNotFoundError("Got: ConnectError: [Errno -2]\nAn error"),
+            "(Got: ConnectError: [Errno -2])",
+        ),
+        (
+            http_error(errors.HfHubHTTPError, "503 Server Error"),
+            "at revision 'v9' could not be fetched from the hub (503",
+        ),
+        (OSError(28, "No space left on device"), "No space left on device); expected a folder 'a/b'"),
+        (TimeoutError(), "could not be fetched from the hub (TimeoutError)"),
+    ],
+)
+def test_every_answer_of_the_hub_has_its_sentence(monkeypatch, error, text):
+    def download(repo_id, **options):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(CheckpointError) as caught:
+        load_model("a/b", revision="v9")
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_ctrl_c_passes(monkeypatch):
+    def download(repo_id, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(KeyboardInterrupt):
+        load_model("a/b")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "",
+        "glpn-nyu",
+        "./a/b",
+        "../b",
+        "/no/such/folder",
+        "a/b/c",
+        "a b/c",
+        "runs/best.ckpt",
+        "a\\b",
+        "x" * 5000,
+        "nul\0byte",
+        "~nobody-of-that-name/x",
+        "https://huggingface.co/a/b",
+    ],
+)
+def test_what_is_neither_a_path_nor_a_hub_id_is_refused_without_asking_the_hub(source, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: pytest.fail("asked the hub"))
+    with pytest.raises(CheckpointError, match=r"there is no file or folder .*; expected a checkpoint folder"):
+        resolve_checkpoint(source)
+
+
+def test_local_paths_come_back_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    assert str(resolve_checkpoint("owner/name")) == "owner/name", "a folder wins over the hub"
+    (tmp_path / "x.ckpt").write_bytes(b"")
+    assert resolve_checkpoint(tmp_path / "x.ckpt") == tmp_path / "x.ckpt"
+
+
+def test_without_huggingface_hub_the_pip_line_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingDependencyError, match=r'pip install "glpn-deploy\[export\]"'):
+        resolve_checkpoint("vinvino02/glpn-nyu")
+
+
+def test_without_safetensors_the_pip_line_is_named(cache, monkeypatch):
+    folder = resolve_checkpoint("someone/glpn-kitti-small", offline=True, cache_dir=cache)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(MissingDependencyError, match=r'pip install "glpn-deploy\[export\]"'):
+        load_model(folder, max_depth=80)
