@@ -1,0 +1,42 @@
+# Two commands for a fresh machine with Python >= 3.10: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+IMAGE ?=
+
+.PHONY: demo test check figures wheel-test clean help
+
+help:
+	@echo "make demo [IMAGE=photo.jpg]   export the demo network, verify it, predict depth, write pictures"
+	@echo "make test                     the whole suite"
+	@echo "make check                    format, lint, types"
+	@echo "make figures                  measure the figures that the README states"
+	@echo "make wheel-test               build the wheel and try it in an environment of its own"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "glpn-deploy needs Python 3.10 or later; \
+	this is " + sys.version.split()[0] + ". Pass another one: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(BIN)/python -m glpn_deploy.cli.demo --out demo $(if $(IMAGE),--image "$(IMAGE)")
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+figures: $(INSTALLED)
+	$(BIN)/python -m glpn_deploy.benchmarks.figures --out benchmarks/results
+
+wheel-test: $(INSTALLED)
+	$(BIN)/python tests/smoke_wheel.py
+
+clean:
+	rm -rf $(VENV) build dist demo *.egg-info
