@@ -1,0 +1,42 @@
+"""glpn-doctor: what this machine can run, what is missing, and the line that mends it."""
+
+from __future__ import annotations
+
+import typer
+
+from glpn_deploy.cli.app import FAILED, command, output, print_json
+from glpn_deploy.cli.options import JsonOption
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Tell what this machine can run and how to mend what is missing.
+
+    Looks at Python, the processor, memory, the GPU, every backend and the export tools. Exit status:
+    0 at least one backend can run, 1 none can.
+
+    Example: glpn-doctor
+    """
+    from rich.markup import escape
+
+    from glpn_deploy.machine import examine, to_dict
+
+    findings = examine()
+    report = to_dict(findings)
+    if as_json:
+        print_json(report)
+    else:
+        console = output(as_json=False)
+        marks = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "missing": "[red]✗[/]"}
+        for finding in findings:
+            console.print(f"{marks[finding.status]} {finding.name:<12} {escape(finding.detail)}")
+            if finding.fix:
+                console.print(f"  {'':<12} → {escape(finding.fix)}")
+        if report["backends"]:
+            console.print(f"\nThis machine can run bundles with: {', '.join(report['backends'])}.")
+        else:
+            console.print('\nNo backend can run. Next:\n  pip install "glpn-deploy[cpu]"', markup=False)
+    if not report["backends"]:
+        raise typer.Exit(FAILED)
+
+
+main = command(doctor)

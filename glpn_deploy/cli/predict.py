@@ -1,0 +1,139 @@
+"""glpn-predict: images in, depth maps in metres out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from glpn_deploy.cli.app import FAILED, ConsoleProgress, command, output, print_json
+from glpn_deploy.cli.options import DeviceOption, JsonOption, OfflineOption, ThreadsOption
+
+SUFFIXES = {
+    "mm": ".depth_mm.png",
+    "color": ".depth_color.png",
+    "npy": ".depth.npy",
+    "tiff": ".depth.tiff",
+    "exr": ".depth.exr",
+    "ply": ".ply",
+}
+
+
+def predict(
+    source: Annotated[str, typer.Argument(help="Bundle folder, .onnx file, checkpoint folder or hub id.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Images, folders of images, or quoted globs ('shots/**/*.jpg').")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if needed.")] = Path(
+        "depth"
+    ),
+    save: Annotated[
+        str,
+        typer.Option(
+            help="What to save, separated by commas: mm (16-bit millimetre PNG), color (PNG on a fixed metre "
+            "scale), npy and tiff (float32 metres), exr (needs the exr extra), ply (point cloud; needs --fov)."
+        ),
+    ] = "mm,color",
+    max_m: Annotated[
+        float | None, typer.Option(min=0.01, help="Far end of the colour scale [m] [default: the network's].")
+    ] = None,
+    fov: Annotated[
+        float | None, typer.Option(min=1, max=179, help="Horizontal field of view [degrees], for --save ply.")
+    ] = None,
+    backend: Annotated[
+        str, typer.Option(help="onnxruntime, torch or null; auto takes what the source is for.")
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16", "bf16", "int8", "fp8"],
+        typer.Option(help="Precision of the artefact to run."),
+    ] = "auto",
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    offline: OfflineOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict metric depth for images.
+
+    Every image gives files named after it in --out, at the image's own size. An image that cannot be
+    read is reported and skipped, and the exit status is then 1.
+
+    Example: glpn-predict glpn-nyu photo.jpg
+    """
+    from glpn_deploy.errors import ImageError, InputError
+    from glpn_deploy.estimator import DepthEstimator
+    from glpn_deploy.image_files import find_images, unique_stems
+
+    formats = list(dict.fromkeys(name.strip() for name in save.split(",")))
+    for name in formats:
+        if name not in SUFFIXES:
+            raise InputError(f"--save {name!r}", expected=f"some of {', '.join(SUFFIXES)}")
+    if "ply" in formats and fov is None:
+        raise InputError(
+            "--save ply without --fov", expected="the camera's horizontal field of view", fix="add --fov 60"
+        )
+    paths = find_images(images)
+    stems = unique_stems(paths)
+    console = output(as_json=as_json)
+    progress = ConsoleProgress(console)
+    results: list[dict[str, Any]] = []
+    with progress.step("load") as step:
+        estimator = DepthEstimator.load(source, backend, precision, device, threads=threads, offline=offline)
+        runtime = estimator.runtime
+        step.finish(
+            f"{runtime.backend} {runtime.precision} on {runtime.device}, depth up to {estimator.max_depth:g} m"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    with estimator, progress.step("predict", len(paths)) as step:
+        for path, stem in zip(paths, stems, strict=True):
+            try:
+                files = _save(estimator, path, out / stem, formats, max_m, fov)
+                results.append({"image": str(path), **files})
+            except ImageError as error:
+                failed += 1
+                results.append({"image": str(path), "error": str(error)})
+                console.print(f"[red]✗[/] skipped: {error}", markup=True)
+            step.advance(path.name)
+        step.finish(f"{len(paths) - failed} of {len(paths)} images")
+    if as_json:
+        print_json({"out": str(out), "unit": "metres", "images": results, "failed": failed})
+    for result in results[:10] if not as_json else []:
+        for name in result.get("files", {}).values():
+            console.print(f"  {name}")
+    if len(results) > 10 and not as_json:
+        console.print(f"  … and so on in {out}")
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _save(
+    estimator: Any, path: Path, stem: Path, formats: list[str], max_m: float | None, fov: float | None
+) -> dict[str, Any]:
+    """Predicts one image and writes what was asked for."""
+    from glpn_deploy.image_loading import load_image
+    from glpn_deploy.point_cloud import Intrinsics
+
+    image = load_image(path)
+    depth_map = estimator(image)
+    height, width = depth_map.depth.shape
+    files = {name: stem.with_name(stem.name + SUFFIXES[name]) for name in formats}
+    for name, file in files.items():
+        if name == "color":
+            depth_map.save_color(file, max_m=max_m)
+        elif name == "ply":
+            assert fov is not None
+            depth_map.save_point_cloud(file, Intrinsics.from_fov(fov, width, height), rgb=image)
+        else:
+            depth_map.save(file)
+    low, high = (round(float(value), 3) for value in (depth_map.depth.min(), depth_map.depth.max()))
+    return {
+        "width": width,
+        "height": height,
+        "min_m": low,
+        "max_m": high,
+        "files": {name: str(file) for name, file in files.items()},
+    }
+
+
+main = command(predict)
