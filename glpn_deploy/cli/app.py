@@ -22,7 +22,7 @@ from rich.progress import Progress as RichProgress
 from glpn_deploy.errors import GlpnError
 from glpn_deploy.progress import Step
 
-DONE, FAILED, WRONG_USE = 0, 1, 2
+FAILED = 1  # a check failed, or the machine could not; 0 is done, 2 wrong use
 
 
 def command(function: Callable[..., None]) -> Callable[[], None]:
@@ -34,7 +34,6 @@ def command(function: Callable[..., None]) -> Callable[[], None]:
 
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> None:
-        status, message = WRONG_USE, ""
         try:
             function(*args, **kwargs)
             return
@@ -50,7 +49,7 @@ def command(function: Callable[..., None]) -> Callable[[], None]:
             status, message = FAILED, "the machine ran out of memory; use a smaller image, batch or model."
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
-            message = f"the operating system refused: {error.strerror or error}{where}."
+            status, message = FAILED, f"the operating system refused: {error.strerror or error}{where}."
         Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
         raise typer.Exit(status)
 

@@ -40,3 +40,6 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 main = command(doctor)
+
+if __name__ == "__main__":
+    main()

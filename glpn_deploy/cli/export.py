@@ -105,3 +105,6 @@ def export(
 
 
 main = command(export)
+
+if __name__ == "__main__":
+    main()

@@ -56,7 +56,7 @@ def predict(
     """Predict metric depth for images.
 
     Every image gives files named after it in --out, at the image's own size. An image that cannot be
-    read is reported and skipped, and the exit status is then 1.
+    read is reported and skipped. Exit status: 0 done, 1 an image was skipped, 2 wrong use.
 
     Example: glpn-predict glpn-nyu photo.jpg
     """
@@ -137,3 +137,6 @@ def _save(
 
 
 main = command(predict)
+
+if __name__ == "__main__":
+    main()

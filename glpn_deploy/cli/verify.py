@@ -63,3 +63,6 @@ def verify(
 
 
 main = command(verify)
+
+if __name__ == "__main__":
+    main()

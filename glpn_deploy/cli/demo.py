@@ -1,0 +1,177 @@
+"""``make demo``: the demo checkpoint exported, verified and run on a rendered room or a photograph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from glpn_deploy.checkpoint_hub import DEMO
+from glpn_deploy.cli.app import ConsoleProgress, command, output
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from glpn_deploy.estimator import DepthEstimator
+
+ERROR_SCALE_M = 1.0
+"""Where the error map's colours end [m]."""
+DEFAULT_ROOM = 7
+"""The test room that is shown: chosen for its view (a whole room, near and far), not for its figures."""
+
+_ADVICE = (
+    "The demo network was trained on rendered rooms only. For photographs take the published network: "
+    "glpn-export vinvino02/glpn-nyu glpn-nyu"
+)
+
+
+def demo(
+    image: Annotated[
+        Path | None, typer.Option(help="Photograph to predict, instead of a rendered room.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the bundle and the pictures.")] = Path("demo"),
+    room: Annotated[int, typer.Option(min=0, help="Which of the test rooms to show.")] = DEFAULT_ROOM,
+    checkpoint: Annotated[str, typer.Option(help="Another checkpoint than the packaged one.")] = DEMO,
+) -> None:
+    """Export the demo checkpoint, verify it, and show what it sees.
+
+    Writes OUT/bundle, the depth as 16-bit millimetres and in colour, and one picture with everything
+    side by side: for a room of the test seeds with ground truth and error.
+
+    Example: python -m glpn_deploy.cli.demo --image photo.jpg
+    """
+    from glpn_deploy.errors import MissingDependencyError
+    from glpn_deploy.runtimes.registry import require_backend
+
+    for backend in ("torch", "onnxruntime"):
+        require_backend(backend)
+    from glpn_deploy.estimator import DepthEstimator
+
+    try:
+        from glpn_deploy.exporters.build import build_bundle
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the demo exports its network, which needs {error.name}",
+            fix='pip install "glpn-deploy[cpu,export]"',
+        ) from error
+    photo = None if image is None else _reduced(image)  # a bad image is refused before the export
+    console = output(as_json=False)
+    progress = ConsoleProgress(console)
+    bundle = out / "bundle"
+    build_bundle(checkpoint, bundle, progress=progress)
+    with DepthEstimator.load(bundle) as estimator, progress.step("predict") as step:
+        if photo is not None and image is not None:
+            files, lines = _show_photo(estimator, photo, image, out, _ADVICE if checkpoint == DEMO else "")
+        else:
+            files, lines = _show_room(estimator, room, out)
+        step.finish(files[0].name)
+    console.print()
+    for line in lines:
+        console.print(line, markup=False)
+    for file in files:
+        console.print(f"  {file}", markup=False)
+    console.print(
+        f"\nNext:\n  glpn-predict {bundle} photo.jpg\n  glpn-eval {bundle} --dataset rooms\n"
+        f"  glpn-verify {bundle}\n  make demo IMAGE=photo.jpg",
+        markup=False,
+    )
+
+
+def _show_room(estimator: DepthEstimator, room: int, out: Path) -> tuple[list[Path], list[str]]:
+    """Predicts a test room and writes its pictures."""
+    import numpy as np
+
+    from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, SPLIT_SIZE, RenderedRooms
+    from glpn_deploy.errors import InputError
+    from glpn_deploy.metrics import DepthMetrics
+    from glpn_deploy.pictures import compose_row, depth_panel, error_panel, image_panel
+
+    if room >= SPLIT_SIZE:
+        raise InputError(f"--room {room}", expected=f"0 to {SPLIT_SIZE - 1}")
+    height, width = DEFAULT_EVAL_SIZE
+    rooms = RenderedRooms("test", 1, height=height, width=width, start=room)
+    sample = rooms[0]
+    depth_map = estimator(sample.image)
+    figures = DepthMetrics(rooms.max_depth).update(depth_map.depth, sample.depth)
+    if figures is None:
+        raise InputError(f"--room {room}", expected="a room with ground truth", fix="choose another one")
+    scores = f"delta1 {figures['delta1']:.3f}, AbsRel {figures['abs_rel']:.3f}, RMSE {figures['rmse']:.2f} m"
+    footer = (
+        f"The network never saw this room: it is number {room} of the test seeds. Both depth maps are on the "
+        f"same fixed scale. Error: prediction minus truth, white within a few cm, colours end at "
+        f"±{ERROR_SCALE_M:g} m."
+    )
+    if bool(np.any(sample.depth <= 0)):
+        footer += " Black: no ground truth (nearer than 0.3 m or farther than 10 m)."
+    picture = compose_row(
+        [
+            image_panel("Image", sample.image, f"{width} x {height} px, rendered"),
+            depth_panel("Ground truth", sample.depth, estimator.max_depth),
+            depth_panel("Prediction", depth_map.depth, estimator.max_depth),
+            error_panel("Error", depth_map.depth, sample.depth, ERROR_SCALE_M),
+        ],
+        heading=f"Test room {room}:  {scores}",
+        footer=footer,
+    )
+    files = _write(depth_map, picture, out, f"room-{room}")
+    return files, [f"Test room {room}: {scores.replace('delta1', 'δ1')}"]
+
+
+def _show_photo(
+    estimator: DepthEstimator, photo: NDArray[np.uint8], image: Path, out: Path, advice: str
+) -> tuple[list[Path], list[str]]:
+    """Predicts a photograph and writes its pictures."""
+    from glpn_deploy.pictures import compose_row, depth_panel, image_panel
+
+    depth_map = estimator(photo)
+    height, width = photo.shape[:2]
+    picture = compose_row(
+        [
+            image_panel("Image", photo, f"reduced to {width} x {height} px"),
+            depth_panel("Prediction", depth_map.depth, estimator.max_depth),
+        ],
+        footer=advice,
+    )
+    files = _write(depth_map, picture, out, image.stem)
+    line = f"{image}, reduced to {width}x{height}, near the size the network was trained at."
+    return files, [line, advice] if advice else [line]
+
+
+def _reduced(image: Path) -> NDArray[np.uint8]:
+    """A photograph, upright, with about as many pixels as the rooms that the network was trained on."""
+    import math
+
+    import numpy as np
+    from PIL import Image
+
+    from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE
+    from glpn_deploy.image_loading import MIN_SIDE, load_image
+
+    pixels = load_image(image)
+    height, width = pixels.shape[:2]
+    scale = math.sqrt(math.prod(DEFAULT_EVAL_SIZE) / (height * width))
+    if scale >= 1:
+        return pixels
+    size = (max(MIN_SIDE, round(width * scale)), max(MIN_SIDE, round(height * scale)))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+
+def _write(depth_map: Any, picture: NDArray[np.uint8], out: Path, stem: str) -> list[Path]:
+    """Writes the composed picture and the depth in its two forms; the picture comes first."""
+    from PIL import Image
+
+    from glpn_deploy.atomic import atomic_path
+
+    together = out / f"{stem}.side_by_side.png"
+    with atomic_path(together) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
+    color = depth_map.save_color(out / f"{stem}.depth_color.png")
+    return [together, color, depth_map.save(out / f"{stem}.depth_mm.png")]
+
+
+main = command(demo)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""glpn-doctor: what runs, what is missing, and the line that mends it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+
+import pytest
+
+
+def test_this_machine(run: Callable) -> None:
+    result = run("doctor")
+    assert result.status == 0
+    for name in ("python", "processor", "memory", "gpu", "torch", "onnxruntime", "export"):
+        assert f"✓ {name}" in result.out or f"! {name}" in result.out
+    assert "can run bundles with: torch, onnxruntime" in result.out
+
+
+def test_json(run: Callable) -> None:
+    report = json.loads(run("doctor", "--json").out)
+    assert report["backends"] == ["torch", "onnxruntime"]
+    assert {finding["status"] for finding in report["findings"]} <= {"ok", "warning", "missing"}
+
+
+def test_a_machine_with_nothing(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    gone = {"torch", "onnxruntime", "onnx"}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name in gone else find(name, *a)
+    )
+    result = run("doctor")
+    assert result.status == 1
+    assert 'pip install "glpn-deploy[cpu]"' in result.out
+    assert 'pip install "glpn-deploy[cpu,export]"' in result.out

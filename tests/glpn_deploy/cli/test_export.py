@@ -1,0 +1,227 @@
+"""glpn-export: what a person types, sees, and finds afterwards."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from glpn_deploy import DepthEstimator
+from glpn_deploy.bundle import Bundle
+
+
+@pytest.fixture
+def checkpoint(tiny_checkpoint: Path, tmp_path: Path) -> Path:
+    """A checkpoint of one's own, to damage."""
+    return Path(shutil.copytree(tiny_checkpoint, tmp_path / "checkpoint"))
+
+
+def nothing_but(folder: Path, *names: str) -> bool:
+    """Whether the folder holds these entries and no leftover, hidden ones included."""
+    return {path.name for path in folder.iterdir()} == set(names)
+
+
+def test_a_checkpoint_becomes_a_verified_bundle(run: Callable, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    result = run("export", tiny_checkpoint, out)
+    assert result.status == 0
+    for step in ("load checkpoint", "write model.onnx", "goldens", "parity", "write bundle"):
+        assert step in result.out
+    assert f"glpn-predict {out} photo.jpg" in result.out
+    assert Bundle.open(out).artefact("fp32").parity["passed"]
+    assert nothing_but(tmp_path, "bundle")
+
+
+def test_json_is_the_manifest_and_nothing_else(run: Callable, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    result = run("export", tiny_checkpoint, tmp_path / "b", "--json", "--no-verify", "--opset", 20)
+    manifest = json.loads(result.out)
+    assert manifest == json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert manifest["artefacts"][0]["opset"] == 20
+    assert manifest["artefacts"][0]["parity"] is None
+    assert "not verified" in result.err
+
+
+def test_max_depth_scales_the_depth(run: Callable, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    assert run("export", tiny_checkpoint, tmp_path / "ten", "--no-verify").status == 0
+    assert run("export", tiny_checkpoint, tmp_path / "eighty", "--no-verify", "--max-depth", 80).status == 0
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    near, far = (DepthEstimator.load(tmp_path / name)(image).depth for name in ("ten", "eighty"))
+    np.testing.assert_allclose(far, near * 8, rtol=1e-5)
+
+
+def test_a_kitti_checkpoint_at_ten_metres_warns(run: Callable, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_checkpoint, tmp_path / "glpn-kitti")
+    result = run("export", tmp_path / "glpn-kitti", tmp_path / "b", "--no-verify")
+    assert result.status == 0
+    assert result.err.startswith("warning:")
+    assert "--max-depth 80" in result.err
+    quiet = run("export", tmp_path / "glpn-kitti", tmp_path / "b", "--no-verify", "--max-depth", 80)
+    assert "warning" not in quiet.err
+
+
+def test_depth_that_moved_leaves_no_bundle(run: Callable, tiny_checkpoint: Path, tmp_path: Path) -> None:
+    result = run("export", tiny_checkpoint, tmp_path / "b", "--tolerance", 0)
+    assert result.status == 1
+    assert "differs by up to" in result.err
+    assert nothing_but(tmp_path)
+
+
+def _no_config(folder: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def _nonsense_config(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "glpn", "depths": "many"}')
+
+
+def _other_model(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "dpt"}')
+
+
+def _edit_weights(folder: Path, edit: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    edit(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def _missing_key(folder: Path) -> None:
+    _edit_weights(folder, lambda tensors: tensors.pop("head.head.0.weight"))
+
+
+def _extra_key(folder: Path) -> None:
+    _edit_weights(folder, lambda tensors: tensors.update(extra=torch.zeros(1)))
+
+
+def _wrong_shape(folder: Path) -> None:
+    _edit_weights(folder, lambda tensors: tensors.update({"head.head.2.bias": torch.zeros(2)}))
+
+
+def _truncated(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+class _Planted:
+    """Unpickling this writes a file."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path("executed"),)  # type: ignore[return-value]
+
+
+def _code_in_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    torch.save({"head": _Planted()}, folder / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (_no_config, "config.json"),
+        (_nonsense_config, "depths"),
+        (_other_model, "dpt"),
+        (_missing_key, "head.head.0.weight"),
+        (_extra_key, "extra"),
+        (_wrong_shape, "head.head.2.bias"),
+        (_truncated, "model.safetensors"),
+        (_code_in_pickle, "pytorch_model.bin"),
+    ],
+)
+def test_a_bad_checkpoint_is_one_sentence(
+    damage: Callable[[Path], None],
+    text: str,
+    run: Callable,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    damage(checkpoint)
+    result = run("export", checkpoint, "bundle")
+    assert result.status in (1, 2)
+    assert result.err.count("\n") == 1
+    assert text in result.err
+    assert nothing_but(tmp_path, "checkpoint")  # no bundle, and nothing executed
+
+
+@pytest.mark.parametrize("source", ["no/such/folder", "not a checkpoint", "/dev/null"])
+def test_not_a_checkpoint(
+    source: str, run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("export", source, "bundle", "--offline")
+    assert result.status == 2
+    assert result.err.count("\n") == 1
+    assert nothing_but(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "options", [("--opset", "16"), ("--opset", "x"), ("--max-depth", "-1"), ("--norm-eps", "mine")]
+)
+def test_wrong_options(
+    options: tuple[str, str], run: Callable, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    assert run("export", tiny_checkpoint, tmp_path / "b", *options).status == 2
+    assert nothing_but(tmp_path)
+
+
+def test_a_folder_with_something_else_is_left_alone(
+    run: Callable, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.tex").write_text("the only copy")
+    result = run("export", tiny_checkpoint, tmp_path)
+    assert result.status == 2
+    assert "something else" in result.err
+    assert (tmp_path / "thesis.tex").read_text() == "the only copy"
+
+
+def start(*arguments: object, limit: int | None = None) -> subprocess.Popen[str]:
+    """The command as a process, its files limited to ``limit`` bytes."""
+
+    def set_limit() -> None:
+        if limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    command = [sys.executable, "-m", "glpn_deploy.cli.export", *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=set_limit
+    )
+
+
+def test_a_full_disk(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    process = start(tiny_checkpoint, tmp_path / "b", limit=20_000)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode in (1, 2)
+    assert "Traceback" not in err
+    assert "File too large" in err
+    assert nothing_but(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_in_the_middle(
+    signal_number: int, tiny_checkpoint: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    old = shutil.copytree(tiny_bundle, tmp_path / "b")
+    before = (old / "manifest.json").read_bytes()
+    process = start(tiny_checkpoint, old)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".b.partial-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal_number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert err == "error: interrupted; nothing unfinished was left behind.\n"
+    assert nothing_but(tmp_path, "b")
+    assert (old / "manifest.json").read_bytes() == before
+    Bundle.open(old).check_files()

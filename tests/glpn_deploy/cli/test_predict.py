@@ -1,0 +1,126 @@
+"""glpn-predict: files, folders and globs in, depth maps out; a bad image is skipped and said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from glpn_deploy import DepthEstimator
+
+
+@pytest.fixture
+def shots(tmp_path: Path) -> Path:
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    Image.fromarray(skimage.data.coffee()[:200, :300]).save(folder / "coffee.jpg")
+    Image.fromarray(skimage.data.camera()[:64, :97]).save(folder / "camera.png")
+    return folder
+
+
+def test_a_photograph(run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path) -> None:
+    out = tmp_path / "depth"
+    result = run(
+        "predict",
+        tiny_bundle,
+        shots / "coffee.jpg",
+        "--out",
+        out,
+        "--save",
+        "mm,color,npy,tiff,ply",
+        "--fov",
+        60,
+    )
+    assert result.status == 0, result.err
+    depth = DepthEstimator.load(tiny_bundle)(shots / "coffee.jpg").depth
+    millimetres = np.asarray(Image.open(out / "coffee.depth_mm.png"))
+    assert millimetres.dtype == np.uint16
+    assert np.abs(millimetres / 1000 - depth).max() <= 0.0005 + 1e-6
+    np.testing.assert_array_equal(np.load(out / "coffee.depth.npy"), depth)
+    np.testing.assert_array_equal(np.asarray(Image.open(out / "coffee.depth.tiff")), depth)
+    assert Image.open(out / "coffee.depth_color.png").height == 200
+    assert (out / "coffee.ply").read_bytes().startswith(b"ply\nformat binary_little_endian")
+    for path in out.iterdir():
+        assert str(path) in result.out
+
+
+@pytest.mark.parametrize("what", ["folder", "glob"])
+def test_folders_and_globs_as_json(
+    what: str, run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path
+) -> None:
+    (shots / "notes.txt").write_text("not an image")
+    name = shots if what == "folder" else f"{shots}/*"
+    result = run("predict", tiny_bundle, name, "--out", tmp_path / "d", "--save", "npy", "--json")
+    assert result.status == 0, result.err
+    report = json.loads(result.out)
+    assert [Path(entry["image"]).name for entry in report["images"]] == ["camera.png", "coffee.jpg"]
+    for entry in report["images"]:
+        depth = np.load(entry["files"]["npy"])
+        assert depth.shape == (entry["height"], entry["width"])
+        assert entry["min_m"] == pytest.approx(depth.min(), abs=1e-3)
+
+
+def test_one_bad_image_is_skipped_and_said(
+    run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path
+) -> None:
+    (shots / "bad.jpg").write_bytes((shots / "coffee.jpg").read_bytes()[:500])
+    Image.new("RGB", (500, 31)).save(shots / "thin.png")
+    result = run("predict", tiny_bundle, shots, "--out", tmp_path / "d")
+    assert result.status == 1
+    assert result.out.count("skipped:") == 2
+    assert "bad.jpg" in result.out
+    assert "31" in result.out
+    assert "2 of 4 images" in result.out
+    assert (tmp_path / "d" / "coffee.depth_mm.png").is_file()
+
+
+def test_a_decompression_bomb_is_skipped(run: Callable, tiny_bundle: Path, tmp_path: Path) -> None:
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    result = run("predict", tiny_bundle, tmp_path / "bomb.png", "--out", tmp_path / "d")
+    assert result.status == 1
+    assert "bomb.png" in result.out
+
+
+def test_equal_names_do_not_overwrite_each_other(
+    run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "more"
+    other.mkdir()
+    Image.fromarray(skimage.data.coffee()[:64, :64]).save(other / "coffee.jpg")
+    result = run("predict", tiny_bundle, shots / "coffee.jpg", other, "--out", tmp_path / "d", "--save", "mm")
+    assert result.status == 0
+    assert len(list((tmp_path / "d").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["nothing.jpg"], "nothing.jpg"),
+        (["SHOT", "--save", "obj"], "obj"),
+        (["SHOT", "--save", "ply"], "--fov"),
+        (["SHOT", "--backend", "torch"], "torch"),
+        (["SHOT", "--precision", "fp16"], "fp16"),
+    ],
+)
+def test_wrong_use(
+    arguments: list[str], text: str, run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path
+) -> None:
+    named = [str(shots / "coffee.jpg") if name == "SHOT" else name for name in arguments]
+    result = run("predict", tiny_bundle, *named, "--out", tmp_path / "d")
+    assert result.status == 2
+    assert text in result.err
+
+
+def test_checkpoints_and_onnx_files_are_sources_too(
+    run: Callable, tiny_checkpoint: Path, tiny_onnx: Path, shots: Path, tmp_path: Path
+) -> None:
+    for name, source in (("torch", tiny_checkpoint), ("onnx", tiny_onnx)):
+        result = run("predict", source, shots / "camera.png", "--out", tmp_path / name, "--save", "npy")
+        assert result.status == 0, result.err
+    a, b = (np.load(tmp_path / name / "camera.depth.npy") for name in ("torch", "onnx"))
+    assert np.abs(a - b).max() <= 1e-4
