@@ -58,8 +58,8 @@ def draw_legend(height: int, min_m: float, max_m: float) -> NDArray[np.uint8]:
         (height, w, 3) uint8 RGB; w grows with the height.
     """
     size = min(max(height // 28, 9), 64)
-    font = _font(size)
-    ticks = _ticks(min_m, max_m, count=max(2, min(6, height // (3 * size))))
+    font = label_font(size)
+    ticks = round_ticks(min_m, max_m, count=max(2, min(6, height // (3 * size))))
     labels = [f"{tick:g} m" for tick in ticks]
     text_width = max(math.ceil(font.getlength(label)) for label in labels)
     left, bar = size // 2, size
@@ -96,7 +96,7 @@ def _turbo_bytes() -> NDArray[np.uint8]:
     return table
 
 
-def _ticks(low: float, high: float, count: int) -> list[float]:
+def round_ticks(low: float, high: float, count: int) -> list[float]:
     """Round numbers within the scale, about ``count`` of them."""
     rough = (high - low) / count
     decade = 10.0 ** math.floor(math.log10(rough))
@@ -105,7 +105,8 @@ def _ticks(low: float, high: float, count: int) -> list[float]:
     return [round(index * step, 9) for index in range(first, last + 1)]
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def label_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Pillow's own font at a size [px], which no system has to bring; it has Latin letters only."""
     try:
         return ImageFont.load_default(size)
     except (TypeError, ImportError, OSError):  # Pillow before 10.1, or built without FreeType: one fixed size

@@ -42,7 +42,8 @@ def demo(
 
     Example: python -m glpn_deploy.cli.demo --image photo.jpg
     """
-    from glpn_deploy.errors import MissingDependencyError
+    from glpn_deploy.datasets.rooms import SPLIT_SIZE
+    from glpn_deploy.errors import InputError, MissingDependencyError
     from glpn_deploy.runtimes.registry import require_backend
 
     for backend in ("torch", "onnxruntime"):
@@ -56,7 +57,10 @@ def demo(
             f"the demo exports its network, which needs {error.name}",
             fix='pip install "glpn-deploy[cpu,export]"',
         ) from error
-    photo = None if image is None else _reduced(image)  # a bad image is refused before the export
+    # Bad input is refused before the export.
+    photo = None if image is None else _reduced(image)
+    if room >= SPLIT_SIZE:
+        raise InputError(f"--room {room}", expected=f"0 to {SPLIT_SIZE - 1}")
     console = output(as_json=False)
     progress = ConsoleProgress(console)
     bundle = out / "bundle"
@@ -83,13 +87,11 @@ def _show_room(estimator: DepthEstimator, room: int, out: Path) -> tuple[list[Pa
     """Predicts a test room and writes its pictures."""
     import numpy as np
 
-    from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, SPLIT_SIZE, RenderedRooms
+    from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, RenderedRooms
     from glpn_deploy.errors import InputError
     from glpn_deploy.metrics import DepthMetrics
     from glpn_deploy.pictures import compose_row, depth_panel, error_panel, image_panel
 
-    if room >= SPLIT_SIZE:
-        raise InputError(f"--room {room}", expected=f"0 to {SPLIT_SIZE - 1}")
     height, width = DEFAULT_EVAL_SIZE
     rooms = RenderedRooms("test", 1, height=height, width=width, start=room)
     sample = rooms[0]

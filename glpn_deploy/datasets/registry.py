@@ -14,7 +14,7 @@ _OPTIONS = {
     "nyu": {"file_list", "split", "as_released"},
     "kitti": {"file_list", "split", "depth_root", "kb_crop"},
     "folder": {"depth_scale"},
-    "rooms": {"split", "count"},
+    "rooms": {"split", "count", "size"},
 }
 
 
@@ -29,6 +29,7 @@ def open_dataset(
     kb_crop: bool | None = None,
     as_released: bool | None = None,
     count: int | None = None,
+    size: tuple[int, int] | None = None,
 ) -> DepthDataset:
     """Opens a data set; its files are read as samples are asked for.
 
@@ -42,6 +43,7 @@ def open_dataset(
         kb_crop: ``kitti``: cut to 352×1216, as by default.
         as_released: ``nyu`` as ``.mat``: depth and border as in the authors' test PNGs.
         count: ``rooms``: how many to render; 500 where nothing is said.
+        size: ``rooms``: height and width [px]; ``rooms.DEFAULT_EVAL_SIZE`` where nothing is said.
 
     Raises:
         DatasetError: The data set is missing or damaged.
@@ -58,6 +60,7 @@ def open_dataset(
         "kb_crop": kb_crop,
         "as_released": as_released,
         "count": count,
+        "size": size,
     }
     given = {name: value for name, value in given.items() if value is not None}
     mat = kind == "nyu" and path is not None and Path(path).suffix.lower() == ".mat"
@@ -71,10 +74,11 @@ def open_dataset(
         raise InputError(f"the split is {split!r}", expected=f"one of {', '.join(splits)}")
     if kind == "rooms":
         if path is not None:
-            raise InputError(f"rooms came with the path {path}", expected="none: they are rendered")
-        from glpn_deploy.datasets.rooms import RenderedRooms
+            raise InputError(f"rooms came with the path {str(path)!r}", expected="none: they are rendered")
+        from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, RenderedRooms
 
-        return RenderedRooms(split or "test", 500 if count is None else count)
+        height, width = size or DEFAULT_EVAL_SIZE
+        return RenderedRooms(split or "test", 500 if count is None else count, height=height, width=width)
     if path is None:
         raise DatasetError(f"the {kind} data set has no path", expected="the folder it lies in")
     if mat:
