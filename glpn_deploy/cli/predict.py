@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from glpn_deploy.cli.app import FAILED, ConsoleProgress, command, output, print_json
 from glpn_deploy.cli.options import DeviceOption, JsonOption, OfflineOption, ThreadsOption
+
+if TYPE_CHECKING:
+    from glpn_deploy.estimator import DepthEstimator
+    from glpn_deploy.point_cloud import Intrinsics
+
+    Camera = Callable[[int, int], Intrinsics]  # width, height [px] to intrinsics
 
 SUFFIXES = {
     "mm": ".depth_mm.png",
@@ -32,7 +39,8 @@ def predict(
         str,
         typer.Option(
             help="What to save, separated by commas: mm (16-bit millimetre PNG), color (PNG on a fixed metre "
-            "scale), npy and tiff (float32 metres), exr (needs the exr extra), ply (point cloud; needs --fov)."
+            "scale), npy and tiff (float32 metres), exr (needs the exr extra), ply (point cloud; needs "
+            "--fov or --intrinsics)."
         ),
     ] = "mm,color",
     max_m: Annotated[
@@ -41,6 +49,9 @@ def predict(
     fov: Annotated[
         float | None, typer.Option(min=1, max=179, help="Horizontal field of view [degrees], for --save ply.")
     ] = None,
+    intrinsics: Annotated[
+        str, typer.Option(metavar="FX,FY,CX,CY", help="The camera's intrinsics [px], for --save ply.")
+    ] = "",
     backend: Annotated[
         str, typer.Option(help="onnxruntime, torch or null; auto takes what the source is for.")
     ] = "auto",
@@ -68,10 +79,7 @@ def predict(
     for name in formats:
         if name not in SUFFIXES:
             raise InputError(f"--save {name!r}", expected=f"some of {', '.join(SUFFIXES)}")
-    if "ply" in formats and fov is None:
-        raise InputError(
-            "--save ply without --fov", expected="the camera's horizontal field of view", fix="add --fov 60"
-        )
+    camera = _camera(fov, intrinsics) if "ply" in formats else None
     paths = find_images(images)
     stems = unique_stems(paths)
     console = output(as_json=as_json)
@@ -80,15 +88,14 @@ def predict(
     with progress.step("load") as step:
         estimator = DepthEstimator.load(source, backend, precision, device, threads=threads, offline=offline)
         runtime = estimator.runtime
-        step.finish(
-            f"{runtime.backend} {runtime.precision} on {runtime.device}, depth up to {estimator.max_depth:g} m"
-        )
+        what = f"{runtime.backend} {runtime.precision} on {runtime.device}"
+        step.finish(f"{what}, depth up to {estimator.max_depth:g} m")
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
     with estimator, progress.step("predict", len(paths)) as step:
         for path, stem in zip(paths, stems, strict=True):
             try:
-                files = _save(estimator, path, out / stem, formats, max_m, fov)
+                files = _save(estimator, path, out / stem, formats, max_m, camera)
                 results.append({"image": str(path), **files})
             except ImageError as error:
                 failed += 1
@@ -107,12 +114,34 @@ def predict(
         raise typer.Exit(FAILED)
 
 
+def _camera(fov: float | None, intrinsics: str) -> Camera:
+    """What gives an image its intrinsics, from a field of view or from four numbers."""
+    from glpn_deploy.errors import InputError
+    from glpn_deploy.point_cloud import Intrinsics
+
+    if fov is not None:
+        return lambda width, height: Intrinsics.from_fov(fov, width, height)
+    if not intrinsics:
+        expected = "the camera's field of view or intrinsics"
+        raise InputError("--save ply without a camera", expected=expected, fix="add --fov 60")
+    try:
+        fx, fy, cx, cy = (float(number) for number in intrinsics.split(","))
+    except ValueError:
+        raise InputError(f"--intrinsics {intrinsics!r}", expected="four numbers: FX,FY,CX,CY") from None
+    fixed = Intrinsics(fx, fy, cx, cy)
+    return lambda width, height: fixed
+
+
 def _save(
-    estimator: Any, path: Path, stem: Path, formats: list[str], max_m: float | None, fov: float | None
+    estimator: DepthEstimator,
+    path: Path,
+    stem: Path,
+    formats: list[str],
+    max_m: float | None,
+    camera: Camera | None,
 ) -> dict[str, Any]:
     """Predicts one image and writes what was asked for."""
     from glpn_deploy.image_loading import load_image
-    from glpn_deploy.point_cloud import Intrinsics
 
     image = load_image(path)
     depth_map = estimator(image)
@@ -121,9 +150,8 @@ def _save(
     for name, file in files.items():
         if name == "color":
             depth_map.save_color(file, max_m=max_m)
-        elif name == "ply":
-            assert fov is not None
-            depth_map.save_point_cloud(file, Intrinsics.from_fov(fov, width, height), rgb=image)
+        elif camera is not None and name == "ply":
+            depth_map.save_point_cloud(file, camera(width, height), rgb=image)
         else:
             depth_map.save(file)
     low, high = (round(float(value), 3) for value in (depth_map.depth.min(), depth_map.depth.max()))

@@ -23,9 +23,7 @@ def train(
     out: Annotated[
         Path, typer.Argument(help="Folder for last/ (the state), best/ and final/ (checkpoints), log.csv.")
     ],
-    path: Annotated[
-        Path | None, typer.Option(help="Where the data set lies.", rich_help_panel=_DATA)
-    ] = None,
+    path: Annotated[Path | None, typer.Option(help="Where the data set lies.", rich_help_panel=_DATA)] = None,
     train_list: Annotated[
         Path | None, typer.Option(help="File list of the training samples.", rich_help_panel=_DATA)
     ] = None,
@@ -44,7 +42,9 @@ def train(
     ] = None,
     depth_scale: Annotated[
         float | None,
-        typer.Option(help="folder: units per metre of depth PNGs (1000: millimetres).", rich_help_panel=_DATA),
+        typer.Option(
+            help="folder: units per metre of depth PNGs (1000: millimetres).", rich_help_panel=_DATA
+        ),
     ] = None,
     rooms: Annotated[
         int, typer.Option(min=1, help="rooms: how many to train on.", rich_help_panel=_DATA)

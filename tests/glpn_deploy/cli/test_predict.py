@@ -103,6 +103,7 @@ def test_equal_names_do_not_overwrite_each_other(
         (["nothing.jpg"], "nothing.jpg"),
         (["SHOT", "--save", "obj"], "obj"),
         (["SHOT", "--save", "ply"], "--fov"),
+        (["SHOT", "--save", "ply", "--intrinsics", "1,2,3"], "FX,FY,CX,CY"),
         (["SHOT", "--backend", "torch"], "torch"),
         (["SHOT", "--precision", "fp16"], "fp16"),
     ],
