@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,12 @@ from PIL import Image
 
 import glpn_deploy
 from glpn_deploy.atomic import replace_folder, staging_folder
-from glpn_deploy.bundle import MANIFEST, Artefact, Bundle, Golden, Manifest, write_manifest
+from glpn_deploy.bundle import FORMAT, MANIFEST, Artefact, Bundle, Golden, Manifest, write_manifest
 from glpn_deploy.checkpoint import describe_checkpoint, load_model, load_processor, resolve_checkpoint
 from glpn_deploy.config import GLPNConfig, NormEps
 from glpn_deploy.datasets.rooms import render_room
-from glpn_deploy.errors import BundleError
-from glpn_deploy.exporters.to_onnx import OnnxOptions, count_nodes, to_onnx
+from glpn_deploy.errors import BundleError, ConfigError, WriteError
+from glpn_deploy.exporters.to_onnx import OnnxOptions, count_nodes, tensor_shapes, to_onnx
 from glpn_deploy.image_loading import load_image
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.modeling import GLPNForDepthEstimation
@@ -27,6 +28,7 @@ from glpn_deploy.parity import (
     ParityReport,
     compare,
     describe_case,
+    round_up,
     summary,
     sweep_batches,
     tolerance_m,
@@ -38,6 +40,7 @@ from glpn_deploy.runtimes.rt_torch import TorchRuntime
 
 _GOLDEN_ROOMS = ((480, 640), (256, 192), (96, 320))
 _GOLDEN_SIDE = 640  # longer photographs are shrunk: goldens travel with the bundle
+_GOLDEN_SHORT_SIDE = 64  # of a panorama
 _TOOLS = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow")
 
 
@@ -76,7 +79,7 @@ def build_bundle(
 
     Args:
         source: Checkpoint folder, hub id or the authors' ``.ckpt``.
-        out: The bundle's folder: new, empty, or a bundle that is replaced.
+        out: The bundle's folder: new, empty, or a bundle that is replaced. A link is followed.
         options: What to make and how to check it.
         progress: Told of every step.
 
@@ -88,10 +91,10 @@ def build_bundle(
         ParityError: The depth moved; nothing is left at ``out`` that was not there before.
         GlpnError: Anything else that stood in the way, likewise.
     """
-    out = Path(out)
-    _check_place(out)
+    out = _checked_place(Path(out))
     if options.verify:
         require_backend("onnxruntime")  # before the long work
+    photographs = [(_shrunk(path), path.name) for path in map(Path, options.golden_images)]
     with progress.step("load checkpoint") as step:
         model = load_model(
             source,
@@ -105,6 +108,7 @@ def build_bundle(
         parameters = sum(parameter.numel() for parameter in model.parameters())
         step.finish(f"{parameters / 1e6:.1f} M parameters, depth up to {config.max_depth:g} m")
         processor = load_processor(path)
+        _check_fit(config, processor)
         info = describe_checkpoint(source, revision=options.revision, offline=True)
     with staging_folder(out) as folder:
         staged = folder / out.name
@@ -117,7 +121,7 @@ def build_bundle(
             data = tuple(sorted(p.name for p in staged.glob("model.onnx.data")))
             size = sum((staged / name).stat().st_size for name in ("model.onnx", *data))
             step.finish(f"{size / 1e6:.1f} MB, {nodes} nodes, opset {options.onnx.opset}")
-        goldens = _write_goldens(staged, model, processor, options, progress)
+        goldens = _write_goldens(staged, model, processor, photographs, progress)
         parity = _prove(model, onnx_path, processor, options, progress) if options.verify else None
         artefact = Artefact(
             file="model.onnx",
@@ -130,10 +134,10 @@ def build_bundle(
             parity=None if parity is None else parity.to_dict(),
         )
         manifest = Manifest(
-            name=out.resolve().name,
+            name=out.name,
             config=config,
             preprocessing=processor.to_dict(),
-            tensors=_tensors(config),
+            tensors=_tensors(onnx_path),
             source=dataclasses.asdict(info),
             tools=_tool_versions(),
             artefacts=(artefact,),
@@ -148,30 +152,57 @@ def build_bundle(
     return Bundle.open(out)
 
 
-def _check_place(out: Path) -> None:
-    """Refuses to put a bundle where something else stands, before any work is done."""
-    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
-        raise BundleError(
-            f"the folder {out} has something else in it",
-            expected="a new or empty folder, or a bundle to replace",
-            fix="choose another OUT",
+def _checked_place(out: Path) -> Path:
+    """The absolute path of ``out``; refuses to replace anything but a bundle, before any work is done."""
+    try:
+        place = out.resolve()
+        if place.is_dir() and any(place.iterdir()) and not _is_bundle(place):
+            raise BundleError(
+                f"the folder {out} has something else in it",
+                expected="a new or empty folder, or a bundle to replace",
+                fix="choose another OUT",
+            )
+        if place.exists() and not place.is_dir():
+            raise BundleError(f"{out} is a file", expected="a folder's name", fix="choose another OUT")
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise WriteError(f"{out} cannot be written ({reason})", fix="choose another OUT") from None
+    return place
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether the folder's manifest is a bundle's: other software calls files manifest.json, too."""
+    try:
+        return bool(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["format"] == FORMAT)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _check_fit(config: GLPNConfig, processor: GLPNImageProcessor) -> None:
+    """Refuses a network that the image processor cannot feed."""
+    if config.num_channels != 3:
+        raise ConfigError(f"config value num_channels = {config.num_channels}", expected="3 (RGB)")
+    if processor.size_divisor % config.size_multiple:
+        raise ConfigError(
+            f"the image processor's size_divisor is {processor.size_divisor}",
+            expected=f"a multiple of {config.size_multiple}, which the network's sides must be",
+            fix=f"set size_divisor to {config.size_multiple} in preprocessor_config.json",
         )
-    if out.exists() and not out.is_dir():
-        raise BundleError(f"{out} is a file", expected="a folder's name", fix="choose another OUT")
-    out.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _write_goldens(
     folder: Path,
     model: GLPNForDepthEstimation,
     processor: GLPNImageProcessor,
-    options: BuildOptions,
+    photographs: list[tuple[NDArray[np.uint8], str]],
     progress: Progress,
 ) -> tuple[Golden, ...]:
     """Writes inputs and the reference's outputs for them."""
-    images = [(_shrunk(path), path.name) for path in options.golden_images] or [
+    sizes = [tuple(round_up(side, processor.size_divisor) for side in size) for size in _GOLDEN_ROOMS]
+    images = photographs or [
         (render_room(VERIFICATION_SEED + i, *size).image, f"rendered room {VERIFICATION_SEED + i}")
-        for i, size in enumerate(_GOLDEN_ROOMS)
+        for i, size in enumerate(sizes)
     ]
     (folder / "golden").mkdir()
     goldens = []
@@ -188,8 +219,11 @@ def _write_goldens(
 
 
 def _shrunk(path: Path) -> NDArray[np.uint8]:
+    """A photograph with its longer side at most `_GOLDEN_SIDE`, its shorter one as the network needs it."""
     image = Image.fromarray(load_image(path))
-    image.thumbnail((_GOLDEN_SIDE, _GOLDEN_SIDE))
+    scale = max(_GOLDEN_SIDE / max(image.size), _GOLDEN_SHORT_SIDE / min(image.size))
+    if scale < 1:
+        image = image.resize((round(image.width * scale), round(image.height * scale)))
     return np.asarray(image)
 
 
@@ -220,16 +254,11 @@ def _prove(
     return report
 
 
-def _tensors(config: GLPNConfig) -> dict[str, object]:
-    unit = config.size_multiple
-    sides = [f"{unit}*h", f"{unit}*w"]
+def _tensors(onnx_path: Path) -> dict[str, object]:
+    shapes = tensor_shapes(onnx_path)
+    meanings = {"pixel_values": {"range": "RGB, 0 to 1"}, "predicted_depth": {"unit": "metres"}}
     return {
-        "pixel_values": {
-            "dtype": "float32",
-            "shape": ["batch", config.num_channels, *sides],
-            "range": "RGB, 0 to 1",
-        },
-        "predicted_depth": {"dtype": "float32", "shape": ["batch", *sides], "unit": "metres"},
+        name: {"dtype": "float32", "shape": shapes[name], **meaning} for name, meaning in meanings.items()
     }
 
 

@@ -226,7 +226,7 @@ class GlpnGraph:
         return self.weights[name].astype(np.float64)
 
     def _scalar(self, value: float) -> str:
-        return self.b.constant(f"scalar_{value:.6g}", np.array(value, np.float32))
+        return self.b.constant(f"scalar_{np.float32(value)}", np.array(value, np.float32))
 
     def _parameter(self, name: str, value: Array) -> str:
         return self.b.constant(name, value.astype(np.float32))

@@ -50,7 +50,8 @@ def to_onnx(model: GLPNForDepthEstimation, path: Path, options: OnnxOptions = On
 
     Args:
         model: The network, as `glpn_deploy.checkpoint.load_model` gives it.
-        path: Where the file shall stand; replaced whole or not at all.
+        path: Where the file shall stand; replaced whole or not at all. Weights beside it are a second
+            file, put in place just before: only a bundle (`build_bundle`) changes both at once.
         options: Opset and file size.
 
     Returns:
@@ -61,13 +62,21 @@ def to_onnx(model: GLPNForDepthEstimation, path: Path, options: OnnxOptions = On
         WriteError: The file could not be written.
     """
     config = model.config
+    known = onnx.defs.onnx_opset_version()
+    if options.opset > known:
+        raise ExportError(
+            f"opset {options.opset} is newer than the installed onnx {onnx.__version__}",
+            expected=f"at most {known}",
+            fix="pip install -U onnx, or choose a lower --opset",
+        )
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
     proto = build_model(config, weights, options.opset)
     proto.producer_name, proto.producer_version = "glpn-deploy", glpn_deploy.__version__
     metadata = {
         "glpn_config": json.dumps(config.to_dict(), sort_keys=True),
         "input": "RGB, 0 to 1, sides multiples of " + str(config.size_multiple),
-        "max_depth": f"{config.max_depth:g}",
+        "precision": "fp32",
+        "max_depth": repr(float(config.max_depth)),
         "unit": "metres",
     }
     onnx.helper.set_model_props(proto, metadata)
@@ -107,6 +116,15 @@ def check_onnx(path: Path) -> None:
         n.doc_string for n in model.graph.node
     ):
         raise ExportError("the graph carries stack traces or doc strings", expected="none")
+
+
+def tensor_shapes(path: Path) -> dict[str, list[int | str]]:
+    """Names and shapes of an ONNX file's inputs and outputs, free dimensions by their names."""
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return {
+        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.output)
+    }
 
 
 def count_nodes(path: Path) -> int:

@@ -138,7 +138,7 @@ class DepthEstimator:
         Args:
             images: Paths, PIL images or numpy arrays ``(H, W, 3)`` / ``(H, W)``; sizes may differ.
                 Images that enter the network at the same size share a batch.
-            batch_size: Most images in one batch.
+            batch_size: Most images in one batch; a network of a fixed batch size keeps its own.
 
         Raises:
             ImageError: An image cannot be used; says which.
@@ -153,12 +153,14 @@ class DepthEstimator:
         for index, image in enumerate(loaded):
             groups.setdefault(self.processor.target_size(*image.shape[:2]), []).append(index)
         maps: dict[int, DepthMap] = {}
-        limit = min(batch_size, self.runtime.spec.batch or batch_size)
+        limit = self.runtime.spec.batch or batch_size
         for members in groups.values():
             for start in range(0, len(members), limit):
                 chunk = members[start : start + limit]
-                raw = self.runtime.run(_stack([self.processor.prepare(loaded[index]) for index in chunk]))
-                for index, depth in zip(chunk, raw, strict=True):
+                prepared = [self.processor.prepare(loaded[index]) for index in chunk]
+                missing = (self.runtime.spec.batch or len(chunk)) - len(chunk)
+                raw = self.runtime.run(_stack(prepared + prepared[:1] * missing))
+                for index, depth in zip(chunk, raw, strict=False):  # what fills a fixed batch is left over
                     source = images[index]
                     name = str(source) if isinstance(source, (str, Path)) else None
                     maps[index] = DepthMap(

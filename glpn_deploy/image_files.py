@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import glob
-from collections import Counter
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -26,12 +26,17 @@ def find_images(names: Sequence[str]) -> list[Path]:
     paths: dict[Path, None] = {}
     for name in names:
         path = Path(name)
-        if path.is_dir():
-            found = _only_images(path.iterdir())
-        elif not path.exists() and _WILDCARDS & set(name):
-            found = _only_images(Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207 - absolute patterns
-        else:
-            found = [path] if path.exists() else []
+        try:
+            if path.is_dir():
+                found = _only_images(path.iterdir())
+            elif not path.exists() and _WILDCARDS & set(name):
+                found = _only_images(Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207 - absolute patterns
+            else:
+                found = [path] if path.exists() else []
+        except OSError as error:  # a folder that may not be read, a name too long
+            raise ImageError(
+                f"{name} cannot be read ({error.strerror})", expected="an image, a folder or a glob"
+            ) from None
         if not found:
             what = "the folder has no images" if path.is_dir() else "nothing is there"
             raise ImageError(
@@ -41,9 +46,10 @@ def find_images(names: Sequence[str]) -> list[Path]:
     return list(paths)
 
 
-def _only_images(paths: object) -> list[Path]:
-    suffixes = Image.registered_extensions()
-    return sorted(p for p in paths if p.suffix.lower() in suffixes and p.is_file())  # type: ignore[attr-defined]
+def _only_images(paths: Iterable[Path]) -> list[Path]:
+    registered = Image.registered_extensions().items()  # of them some, such as .pdf, are only written
+    suffixes = {suffix for suffix, kind in registered if kind in Image.OPEN}
+    return sorted(path for path in paths if path.suffix.lower() in suffixes and path.is_file())
 
 
 def unique_stems(paths: Sequence[Path]) -> list[str]:
@@ -56,9 +62,8 @@ def unique_stems(paths: Sequence[Path]) -> list[str]:
         stems = [name(path) for path in paths]
         if len(set(stems)) == len(stems):
             return stems
-    seen: Counter[str] = Counter()
-    numbered = []
+    taken: dict[str, None] = {}
     for stem in stems:
-        seen[stem] += 1
-        numbered.append(stem if seen[stem] == 1 else f"{stem}_{seen[stem]}")
-    return numbered
+        candidates = (stem if n == 1 else f"{stem}_{n}" for n in itertools.count(1))
+        taken[next(name for name in candidates if name not in taken)] = None
+    return list(taken)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import abc
 import dataclasses
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.errors import InputError
+from glpn_deploy.errors import BackendError, InputError
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
@@ -25,11 +25,22 @@ class RuntimeOptions:
         device: ``auto`` takes the GPU where the backend finds one.
         precision: Precision of the computation; the artefact's own for files.
         threads: Threads within one operator; None leaves the backend's default.
+
+    Raises:
+        InputError: A value is none of these.
     """
 
     device: Device = "auto"
     precision: Precision = "fp32"
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.device not in get_args(Device):
+            raise InputError(f"device {self.device!r}", expected=f"one of {', '.join(get_args(Device))}")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision {self.precision!r}", expected=f"one of {', '.join(PRECISIONS)}")
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"{self.threads} threads", expected="at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +115,7 @@ class Runtime(abc.ABC):
     precision: Precision
     spec: InputSpec
     max_depth: float | None = None
+    _closed = False
 
     def run(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Runs one batch.
@@ -116,16 +128,24 @@ class Runtime(abc.ABC):
 
         Raises:
             InputError: The array is not one this runtime takes.
-            BackendError: The backend failed.
+            BackendError: The backend failed, or is closed.
         """
+        if self._closed:
+            raise BackendError(f"the {self.backend} runtime is closed", fix="load it again")
         return self._infer(self.spec.check(pixel_values))
 
     @abc.abstractmethod
     def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Runs a batch that has been checked."""
 
-    def close(self) -> None:  # noqa: B027 - a backend without resources has nothing to free
-        """Frees what the backend holds; the runtime is not used afterwards."""
+    def close(self) -> None:
+        """Frees what the backend holds; the runtime cannot run afterwards."""
+        if not self._closed:
+            self._closed = True
+            self._free()
+
+    def _free(self) -> None:  # noqa: B027 - a backend without resources has nothing to free
+        """Lets go of the backend's resources, once."""
 
     def describe(self) -> dict[str, Any]:
         """Backend, device and precision, for reports."""

@@ -8,7 +8,7 @@ import importlib.util
 from pathlib import Path
 from typing import Literal
 
-from glpn_deploy.errors import InputError, MissingDependencyError
+from glpn_deploy.errors import BackendError, InputError, MissingDependencyError
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 
 
@@ -74,9 +74,18 @@ def load_runtime(name: str, path: Path | None, options: RuntimeOptions) -> Runti
     Raises:
         InputError: There is no such backend.
         MissingDependencyError: Its package is not installed.
+        BackendError: Its package is installed but broken.
         GlpnError: It could not load the artefact.
     """
-    require_backend(name)
-    module = importlib.import_module(f"glpn_deploy.runtimes.rt_{name}")
+    backend = require_backend(name)
+    try:
+        module = importlib.import_module(f"glpn_deploy.runtimes.rt_{name}")
+    except MissingDependencyError:
+        raise
+    except (ImportError, AttributeError, OSError) as error:  # a half-removed package, a missing library
+        raise BackendError(
+            f"{backend.package} is installed but does not import ({error})",
+            fix=f"reinstall it: pip uninstall {backend.package}, then {backend.install}",
+        ) from error
     runtime: Runtime = module.load(path, options)
     return runtime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from glpn_deploy.errors import BackendError, BundleError
-from glpn_deploy.runtimes.base import InputSpec, Precision, Runtime, RuntimeOptions
+from glpn_deploy.runtimes.base import PRECISIONS, InputSpec, Precision, Runtime, RuntimeOptions
+from glpn_deploy.runtimes.external_data import check_external_data
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -46,10 +48,10 @@ class OnnxRuntime(Runtime):
 
     Args:
         path: The ``.onnx`` file.
-        options: Device and threads; the precision is the file's and only reported.
+        options: Device and threads; the precision is only reported, where the file does not say its own.
 
     Raises:
-        BundleError: The file is missing, damaged or not a depth model.
+        BundleError: The file is missing, damaged, not a depth model, or names files outside its folder.
         BackendError: The device asked for is not there.
     """
 
@@ -59,7 +61,12 @@ class OnnxRuntime(Runtime):
         path = Path(path)
         if not path.is_file():
             raise BundleError(f"there is no file {path}", expected="an .onnx file")
-        self.precision: Precision = options.precision
+        try:
+            check_external_data(path)
+        except OSError as error:
+            raise BundleError(
+                f"{path} cannot be read ({error.strerror})", fix="check its permissions"
+            ) from error
         wanted = self._choose(options)
         providers: list[Any] = [_PROVIDERS["cpu"]]
         if wanted == "cuda":
@@ -87,17 +94,22 @@ class OnnxRuntime(Runtime):
         if (
             len(inputs) != 1
             or len(outputs) != 1
-            or len(inputs[0].shape) != 4
-            or inputs[0].type != "tensor(float)"
+            or (len(inputs[0].shape), len(outputs[0].shape)) != (4, 3)
+            or {inputs[0].type, outputs[0].type} != {"tensor(float)"}
         ):
             raise BundleError(
-                f"{path} has inputs {[(i.name, i.type, i.shape) for i in inputs]}",
+                f"{path} has inputs {[(i.name, i.type, i.shape) for i in inputs]} "
+                f"and outputs {[(o.name, o.type, o.shape) for o in outputs]}",
                 expected="one float32 image batch in and one depth batch out",
             )
         self.device = "cuda:0" if wanted == "cuda" else "cpu"
         self.spec = input_spec(inputs[0].shape)
-        max_depth = session.get_modelmeta().custom_metadata_map.get("max_depth")
-        self.max_depth = None if max_depth is None else float(max_depth)
+        about = session.get_modelmeta().custom_metadata_map
+        self.max_depth = _positive(about.get("max_depth"), path)
+        self.precision: Precision = options.precision
+        for name in PRECISIONS:
+            if name == about.get("precision"):
+                self.precision = name
         self._input, self._output = inputs[0].name, outputs[0].name
         self._session = session
 
@@ -130,9 +142,21 @@ class OnnxRuntime(Runtime):
         self._session.run_with_iobinding(binding)
         return binding.get_outputs()[0].numpy()
 
-    def close(self) -> None:
-        """Frees the session."""
+    def _free(self) -> None:
         del self._session
+
+
+def _positive(text: str | None, path: Path) -> float | None:
+    """A scale from a file's metadata [m]."""
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise BundleError(f"{path} says max_depth {text!r}", expected="a number of metres above 0")
+    return value
 
 
 def _first_line(error: Exception) -> str:

@@ -53,21 +53,22 @@ class TorchRuntime(Runtime):
         self._model = model.eval().to(self.device)
 
     def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+        if not pixel_values.flags.writeable:  # torch warns, though nothing writes to it
+            pixel_values = pixel_values.copy()
         kind = self.device.split(":", maxsplit=1)[0]
         half = self.precision != "fp32"
         with torch.inference_mode(), torch.autocast(kind, _DTYPES[self.precision], enabled=half):
             try:
                 output = self._model(torch.from_numpy(pixel_values).to(self.device))
-            except torch.cuda.OutOfMemoryError as error:
+            except RuntimeError as error:  # out of memory has a class of its own on the GPU only
                 raise BackendError(
-                    f"the GPU ran out of memory for a batch of shape {pixel_values.shape}",
-                    fix="use a smaller batch or image",
+                    f"torch failed on a batch of shape {pixel_values.shape} ({str(error)[:200]})",
+                    fix="try a smaller batch or image",
                 ) from error
         depth: NDArray[np.float32] = output.predicted_depth.float().cpu().numpy()
         return depth
 
-    def close(self) -> None:
-        """Lets go of the weights."""
+    def _free(self) -> None:
         del self._model
         if self.device != "cpu":
             torch.cuda.empty_cache()

@@ -1,0 +1,95 @@
+"""What several test files share: one tiny network with nothing at its default, and what is made from it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from glpn_deploy import GLPNConfig, GLPNForDepthEstimation
+from glpn_deploy.exporters.build import build_bundle
+from glpn_deploy.exporters.to_onnx import to_onnx
+
+torch.set_num_threads(1)  # tests run networks so small that threads only wait for each other
+
+TINY = GLPNConfig(
+    depths=(1, 2, 1, 1),
+    hidden_sizes=(8, 12, 20, 16),
+    num_attention_heads=(1, 2, 5, 2),
+    mlp_ratios=(2, 3, 1, 2),
+    decoder_hidden_size=6,
+)
+
+
+def seeded_model(config: GLPNConfig = TINY, seed: int = 0) -> GLPNForDepthEstimation:
+    """A network whose weights, biases, norms and statistics are all far from their start.
+
+    Folding a BatchNorm or a bias wrongly then shows; the depth still varies over the image.
+    """
+    model = GLPNForDepthEstimation(config).eval()
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in model.state_dict().items():
+        if not tensor.is_floating_point():
+            continue
+        noise = torch.randn(tensor.shape, generator=generator)
+        if name.endswith("running_var"):
+            tensor.copy_(0.5 + noise.abs())
+        elif tensor.ndim > 1:
+            tensor.copy_(noise * tensor[0].numel() ** -0.5)
+        else:
+            tensor.copy_((1 if name.endswith("weight") else 0) + 0.3 * noise)
+    return model
+
+
+def seeded_pixels(batch: int, height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((batch, channels, height, width), np.float32)
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., GLPNForDepthEstimation]:
+    return seeded_model
+
+
+@pytest.fixture(scope="session")
+def pixels() -> Callable[..., np.ndarray]:
+    return seeded_pixels
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> GLPNConfig:
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> GLPNForDepthEstimation:
+    return seeded_model()
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tiny_model: GLPNForDepthEstimation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder in HF's format; to be read only."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "glpn-tiny"
+    tiny_model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tiny_model: GLPNForDepthEstimation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network as an .onnx file; to be read only."""
+    return to_onnx(tiny_model, tmp_path_factory.mktemp("onnx") / "model.onnx")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A verified bundle; to be read only."""
+    return build_bundle(tiny_checkpoint, tmp_path_factory.mktemp("bundle") / "glpn-tiny").folder
+
+
+@pytest.fixture
+def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A bundle of one's own, to damage."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))

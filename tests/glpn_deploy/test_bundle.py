@@ -1,0 +1,256 @@
+"""A bundle gives out nothing that is not what was exported, whatever its manifest says."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from glpn_deploy.bundle import Bundle, Manifest, file_digest, write_manifest
+from glpn_deploy.errors import BundleError, GlpnError
+
+
+def edit(folder: Path, change) -> None:
+    path = folder / "manifest.json"
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+def test_round_trip(tiny_bundle):
+    bundle = Bundle.open(tiny_bundle)
+    assert Manifest.from_json(bundle.manifest.to_json(), "here") == bundle.manifest
+    assert bundle.check_files() == len(bundle.manifest.files) == 9
+    assert bundle.artefact_path(bundle.artefact("fp32")) == tiny_bundle / "model.onnx"
+
+
+def test_digest_of_an_empty_file(tmp_path):
+    (tmp_path / "empty").touch()
+    known = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # FIPS 180-4
+    assert file_digest(tmp_path / "empty") == known
+
+
+def test_one_flipped_bit_in_any_file_is_found(bundle_copy):
+    bundle = Bundle.open(bundle_copy)
+    for name in bundle.manifest.files:
+        path = bundle_copy / name
+        content = path.read_bytes()
+        for position in (0, len(content) // 2, len(content) - 1):
+            damaged = bytearray(content)
+            damaged[position] ^= 1
+            path.write_bytes(damaged)
+            with pytest.raises(BundleError, match="changed since the export") as caught:
+                bundle.check_files()
+            assert str(path) in str(caught.value)
+        path.write_bytes(content)
+    bundle.check_files()
+
+
+def test_missing_and_truncated_files_are_found(bundle_copy):
+    bundle = Bundle.open(bundle_copy)
+    for name in bundle.manifest.files:
+        path = bundle_copy / name
+        content = path.read_bytes()
+        path.write_bytes(content[:-1])
+        with pytest.raises(BundleError, match=f"has {len(content) - 1} bytes; expected {len(content)}"):
+            bundle.path(name)
+        path.unlink()
+        with pytest.raises(BundleError, match="No such file"):
+            bundle.path(name)
+        path.mkdir()
+        with pytest.raises(BundleError):
+            bundle.path(name)
+        path.rmdir()
+        path.write_bytes(content)
+
+
+def test_a_file_without_a_digest_is_not_given_out(bundle_copy):
+    (bundle_copy / "extra.onnx").write_bytes(b"x")
+    with pytest.raises(BundleError, match=r"has no digest for 'extra.onnx'"):
+        Bundle.open(bundle_copy).path("extra.onnx")
+
+
+def test_damaged_data_beside_an_artefact_is_found(bundle_copy):
+    (bundle_copy / "model.onnx.data").write_bytes(b"weights")
+    manifest = Bundle.open(bundle_copy).manifest
+    write_manifest(bundle_copy, manifest)
+    edit(bundle_copy, lambda m: m["artefacts"][0].update(data=["model.onnx.data"]))
+    bundle = Bundle.open(bundle_copy)
+    bundle.artefact_path(bundle.artefact("fp32"))
+    (bundle_copy / "model.onnx.data").write_bytes(b"wEights")
+    with pytest.raises(BundleError, match=r"model\.onnx\.data changed"):
+        bundle.artefact_path(bundle.artefact("fp32"))
+
+
+def test_a_precision_it_has_not(tiny_bundle):
+    with pytest.raises(BundleError, match="has no int8 artefact; expected one of those it has: fp32"):
+        Bundle.open(tiny_bundle).artefact("int8")
+
+
+# Paths ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/hostname", "golden/../../secret", "link", "circle", "nul\0", "\ud800"]
+)
+@pytest.mark.parametrize("where", ["files", "artefact", "data", "golden"])
+def test_a_manifest_that_points_outside(name, where, bundle_copy):
+    (bundle_copy.parent / "secret").write_text("someone's")
+    (bundle_copy / "link").symlink_to("../secret")
+    (bundle_copy / "circle").symlink_to("circle")
+
+    def point(values):
+        if where == "files":
+            values["files"][name] = {"sha256": "0" * 64, "bytes": 9}
+        elif where == "artefact":
+            values["artefacts"][0]["file"] = name
+        elif where == "data":
+            values["artefacts"][0]["data"] = [name]
+        else:
+            values["goldens"][0]["depth"] = name
+
+    edit(bundle_copy, point)
+    with pytest.raises(BundleError, match=r"lies outside the bundle; .*do not use this bundle"):
+        Bundle.open(bundle_copy)
+
+
+def test_a_file_turned_into_a_link_outside_is_not_read(bundle_copy):
+    bundle = Bundle.open(bundle_copy)
+    (bundle_copy / "config.json").rename(bundle_copy.parent / "config.json")
+    (bundle_copy / "config.json").symlink_to("../config.json")
+    with pytest.raises(BundleError, match="outside the bundle"):
+        bundle.path("config.json")
+
+
+def test_a_bundle_behind_a_link_is_a_bundle(tiny_bundle, tmp_path):
+    (tmp_path / "latest").symlink_to(tiny_bundle)
+    assert Bundle.open(tmp_path / "latest").check_files() == 9
+
+
+# Manifests --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", "null", "7", "[" * 100_000, '{"format": "other"}', "\ufeff{}"]
+)
+def test_not_a_manifest(text, bundle_copy):
+    (bundle_copy / "manifest.json").write_text(text, encoding="utf-8")
+    with pytest.raises(BundleError, match="is not a bundle's manifest"):
+        Bundle.open(bundle_copy)
+
+
+def test_not_text(bundle_copy):
+    (bundle_copy / "manifest.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BundleError, match="cannot be read"):
+        Bundle.open(bundle_copy)
+
+
+def test_no_bundle(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
+        with pytest.raises(BundleError, match=r"has no manifest\.json; .*make one with glpn-export"):
+            Bundle.open(folder)
+
+
+@pytest.mark.parametrize("version", [2, 99])
+def test_a_later_format(version, bundle_copy):
+    edit(bundle_copy, lambda m: m.update(format_version=version))
+    with pytest.raises(BundleError, match=f"format version {version}; expected at most 1; upgrade with pip"):
+        Bundle.open(bundle_copy)
+
+
+@pytest.mark.parametrize("version", [0, -1, True, 1.0, "1", None])
+def test_a_version_that_is_none(version, bundle_copy):
+    edit(bundle_copy, lambda m: m.update(format_version=version))
+    with pytest.raises(BundleError, match="is not a bundle's manifest"):
+        Bundle.open(bundle_copy)
+
+
+def test_additions_of_later_versions_are_read_over(bundle_copy):
+    def add(values):
+        values["new"] = values["artefacts"][0]["new"] = values["goldens"][0]["new"] = 1
+
+    edit(bundle_copy, add)
+    Bundle.open(bundle_copy).check_files()
+
+
+def test_a_config_with_nonsense_names_the_manifest(bundle_copy):
+    edit(bundle_copy, lambda m: m["config"].update(depths=[1, 2]))
+    with pytest.raises(BundleError, match=r"manifest\.json: config value depths = \[1, 2\]; expected"):
+        Bundle.open(bundle_copy)
+
+
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-10, 10**6),
+    st.floats(),
+    st.text(max_size=5),
+    st.sampled_from(["../x", "/x", "", "\0", math.inf, 10**400]),
+    st.lists(st.integers(), max_size=2),
+    st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)
+
+
+def spots(value, path=()):
+    """Every place in a JSON value."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from spots(item, (*path, key))
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.data())
+def test_any_change_of_the_manifest_is_taken_or_refused(data, tiny_bundle):
+    """Taken or refused in one sentence: no other exception, from opening to the last file."""
+    original = json.loads((tiny_bundle / "manifest.json").read_text())
+    values = copy.deepcopy(original)
+    for _ in range(data.draw(st.integers(1, 3))):
+        path = data.draw(st.sampled_from([p for p in spots(values) if p]))
+        holder = values
+        for key in path[:-1]:
+            holder = holder[key]
+        if data.draw(st.booleans()):
+            del holder[path[-1]]
+        else:
+            holder[path[-1]] = data.draw(JUNK)
+        if not values:
+            break
+    with contextlib.suppress(BundleError):
+        manifest = Manifest.from_json(json.dumps(values), "manifest.json")
+        bundle = Bundle(tiny_bundle, manifest)
+        for name in bundle._named_files():
+            bundle._inside(name)
+        with contextlib.suppress(GlpnError):  # a processor's settings are a ConfigError
+            assert bundle.processor is not None
+        bundle.check_files()
+        for golden in manifest.goldens:
+            bundle.golden_depth(golden)
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda path: path.write_bytes(b"not an array"),
+        lambda path: path.write_bytes(b""),
+        lambda path: np.save(path, np.zeros((32, 32), np.float64)),
+        lambda path: np.save(path, np.zeros((1, 32, 32), np.float32)),
+        lambda path: np.save(path, np.array([{"code": print}], object), allow_pickle=True),
+        lambda path: np.savez(path.open("wb"), depth=np.zeros((32, 32), np.float32)),
+    ],
+)
+def test_a_golden_that_is_no_depth(save, bundle_copy):
+    bundle = Bundle.open(bundle_copy)
+    golden = bundle.manifest.goldens[0]
+    save(bundle_copy / golden.depth)
+    write_manifest(bundle_copy, bundle.manifest)
+    with pytest.raises(BundleError, match="is not a depth array"):
+        Bundle.open(bundle_copy).golden_depth(golden)

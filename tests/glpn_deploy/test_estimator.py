@@ -1,0 +1,292 @@
+"""An image in, metres out: against transformers' pipeline, for every kind and size of image."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+import skimage.data
+import transformers
+from PIL import Image
+
+from glpn_deploy import DepthEstimator, GLPNImageProcessor
+from glpn_deploy.errors import (
+    BackendError,
+    BundleError,
+    CheckpointError,
+    ConfigError,
+    ImageError,
+    InputError,
+    MissingDependencyError,
+)
+from glpn_deploy.runtimes.base import InputSpec
+from glpn_deploy.runtimes.rt_null import NullRuntime
+
+PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "motorcycle_left", "retina")
+
+
+def photograph(name: str) -> Image.Image:
+    """One of the photographs in scikit-image's wheel, at most 700 px wide."""
+    folder = skimage.data.__file__.rsplit("/", 1)[0]
+    image = Image.open(f"{folder}/{name}.{'jpg' if name in ('rocket', 'retina') else 'png'}").convert("RGB")
+    image.thumbnail((700, 700))
+    return image
+
+
+@pytest.fixture(scope="module")
+def estimator(tiny_bundle):
+    with DepthEstimator.load(tiny_bundle, threads=1, device="cpu") as estimator:
+        yield estimator
+
+
+class Recording(NullRuntime):
+    """Keeps the shapes it was given; every image's depth is its own mean, so that order shows."""
+
+    def __init__(self, spec: InputSpec | None = None) -> None:
+        super().__init__()
+        self.spec = spec or InputSpec()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def _infer(self, pixel_values):
+        self.shapes.append(pixel_values.shape)
+        means = pixel_values.mean(axis=(1, 2, 3), keepdims=True)[:, 0]
+        return np.broadcast_to(means, (len(pixel_values), *pixel_values.shape[2:])).copy()
+
+
+def grey(value: int, height: int = 64, width: int = 64) -> np.ndarray:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+# Against transformers ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pipeline(tiny_checkpoint):
+    model = transformers.GLPNForDepthEstimation.from_pretrained(tiny_checkpoint)
+    processor = transformers.AutoImageProcessor.from_pretrained(tiny_checkpoint, backend="pil")
+    return transformers.pipeline("depth-estimation", model=model, image_processor=processor)
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_equals_the_pipeline_of_transformers(name, estimator, pipeline):
+    image = photograph(name)
+    expected = pipeline(image)["predicted_depth"].numpy()
+    depth_map = estimator(image)
+    assert depth_map.depth.shape == (image.height, image.width) == expected.shape
+    assert depth_map.depth.dtype == np.float32
+    assert expected.std() > 0.01, "the comparison would mean nothing"
+    np.testing.assert_allclose(depth_map.depth, expected, rtol=0, atol=1e-4 * 10)
+
+
+# Sources ----------------------------------------------------------------------------------------------
+
+
+def test_bundle_file_and_checkpoint_give_the_same_depth(estimator, tiny_bundle, tiny_checkpoint):
+    image = photograph("chelsea")
+    expected = estimator(image).depth
+    for source, backend in ((tiny_bundle / "model.onnx", "onnxruntime"), (tiny_checkpoint, "torch")):
+        with DepthEstimator.load(source, device="cpu", threads=1) as other:
+            assert (other.runtime.backend, other.max_depth) == (backend, 10)
+            np.testing.assert_allclose(other(image).depth, expected, rtol=0, atol=1e-5 * 10)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"backend": "tensorflow"}, "backend 'tensorflow' for a bundle; expected auto or onnxruntime"),
+        ({"backend": "torch"}, "backend 'torch' for a bundle"),
+        ({"precision": "half"}, "precision 'half'; expected auto or one of fp32"),
+        ({"precision": "FP32"}, "precision 'FP32'"),
+        ({"device": "gpu"}, "device 'gpu'; expected one of auto, cpu, cuda"),
+        ({"threads": 0}, "0 threads"),
+    ],
+)
+def test_wrong_names(options, words, tiny_bundle):
+    with pytest.raises(InputError, match=words):
+        DepthEstimator.load(tiny_bundle, **options)
+
+
+def test_a_precision_the_source_has_not(tiny_bundle, tiny_checkpoint):
+    with pytest.raises(BundleError, match="has no fp16 artefact"):
+        DepthEstimator.load(tiny_bundle, precision="fp16")
+    with pytest.raises(InputError, match=r"precision int8 for .*; expected auto or fp32, which the file has"):
+        DepthEstimator.load(tiny_bundle / "model.onnx", precision="int8")
+    with pytest.raises(InputError, match="precision fp8 with the torch backend"):
+        DepthEstimator.load(tiny_checkpoint, precision="fp8")
+
+
+def test_nothing_to_load(tmp_path, tiny_onnx):
+    with pytest.raises(BundleError, match=r"neither a bundle .* nor a checkpoint"):
+        DepthEstimator.load(tmp_path)
+    with pytest.raises(CheckpointError):
+        DepthEstimator.load(tmp_path / "nowhere")
+    with pytest.raises(BundleError, match="there is no file"):
+        DepthEstimator.load(tmp_path / "nowhere.onnx")
+    model = onnx.load(str(tiny_onnx))
+    del model.metadata_props[:]
+    onnx.save_model(model, str(tmp_path / "other.onnx"))
+    with pytest.raises(BundleError, match="does not say what depth it gives"):
+        DepthEstimator.load(tmp_path / "other.onnx")
+
+
+def test_damage_is_found_on_loading(bundle_copy):
+    content = bytearray((bundle_copy / "model.onnx").read_bytes())
+    content[-100] ^= 1
+    (bundle_copy / "model.onnx").write_bytes(content)
+    with pytest.raises(BundleError, match="changed since the export"):
+        DepthEstimator.load(bundle_copy)
+
+
+def test_missing_backends_name_the_line(tiny_bundle, tiny_checkpoint, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for source, extra in ((tiny_bundle, "cpu"), (tiny_checkpoint, "export")):
+        with pytest.raises(MissingDependencyError, match=rf"glpn-deploy\[{extra}\]"):
+            DepthEstimator.load(source)
+
+
+def test_null_backend_needs_no_source(tmp_path):
+    with DepthEstimator.load(tmp_path / "nothing", backend="null") as estimator:
+        assert estimator(grey(0)).depth.shape == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (InputSpec(size_multiple=64), "size_divisor is 32; expected a multiple of 64"),
+        (InputSpec(channels=1), "takes 1 channels; expected 3"),
+    ],
+)
+def test_a_network_that_images_do_not_fit(spec, words):
+    with pytest.raises(ConfigError, match=words):
+        DepthEstimator(Recording(spec), GLPNImageProcessor(), 10.0)
+
+
+def test_closed(tiny_bundle, tiny_checkpoint):
+    for source in (tiny_bundle, tiny_checkpoint):
+        with DepthEstimator.load(source, device="cpu") as estimator:
+            estimator(grey(7))
+        estimator.close()
+        with pytest.raises(BackendError, match="runtime is closed; load it again"):
+            estimator(grey(7))
+
+
+# Images -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "1", "F", "YCbCr", "PA"])
+def test_every_mode_gives_a_map_of_the_images_size(mode, estimator):
+    picture = photograph("coffee").resize((101, 67))
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) << 8)
+    elif mode == "F":
+        image = Image.fromarray(np.asarray(picture.convert("L")).astype(np.float32) / 255)
+    elif mode == "PA":
+        image = picture.convert("P").convert("PA")
+    else:
+        image = picture.convert(mode)
+    assert image.mode == mode
+    depth = estimator(image).depth
+    assert depth.shape == (67, 101)
+    assert np.isfinite(depth).all()
+
+
+def test_path_pil_and_array_are_the_same_image(estimator, tmp_path):
+    image = photograph("chelsea").resize((100, 70))
+    image.save(tmp_path / "cat.png")
+    maps = [estimator(source) for source in (tmp_path / "cat.png", str(tmp_path / "cat.png"), image)]
+    for depth_map in maps:
+        np.testing.assert_array_equal(depth_map.depth, estimator(np.asarray(image)).depth)
+
+
+def test_orientation_is_honoured(estimator, tmp_path):
+    image = photograph("chelsea").resize((96, 64))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees
+    image.save(tmp_path / "turned.png", exif=exif)
+    depth = estimator(tmp_path / "turned.png").depth
+    assert depth.shape == (96, 64)
+    upright = image.transpose(Image.Transpose.ROTATE_270)
+    np.testing.assert_array_equal(depth, estimator(upright).depth)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 63), (32, 500), (401, 97)])
+def test_every_size_from_32_px_up(size, estimator):
+    assert estimator(grey(99, *size)).depth.shape == size
+
+
+@pytest.mark.parametrize("size", [(31, 500), (500, 31), (1, 1)])
+def test_below_32_px(size, estimator):
+    with pytest.raises(ImageError, match="expected at least 32 px on either side"):
+        estimator(grey(99, *size))
+
+
+# Lists ------------------------------------------------------------------------------------------------
+
+
+def test_mixed_sizes_keep_their_order_and_equal_single_calls(estimator):
+    sizes = [(64, 96), (96, 64), (70, 100), (64, 96), (130, 64), (95, 65), (64, 127)]
+    coffee = photograph("coffee")
+    images = [coffee.rotate(10 * i).resize((w, h)) for i, (h, w) in enumerate(sizes)]
+    maps = estimator.predict(images, batch_size=3)
+    assert [depth_map.depth.shape for depth_map in maps] == sizes
+    for image, depth_map in zip(images, maps, strict=True):
+        np.testing.assert_allclose(depth_map.depth, estimator(image).depth, rtol=0, atol=1e-5 * 10)
+
+
+def test_images_of_one_network_size_share_batches():
+    runtime = Recording()
+    estimator = DepthEstimator(runtime, GLPNImageProcessor(), 10.0)
+    sizes = [(64, 64), (64, 96), (65, 70), (64, 64), (96, 64), (95, 95)]
+    images = [grey(40 * i, *size) for i, size in enumerate(sizes)]
+    maps = estimator.predict(images, batch_size=2)
+    assert runtime.shapes == [(2, 3, 64, 64), (2, 3, 64, 64), (1, 3, 64, 96), (1, 3, 96, 64)]
+    for i, (size, depth_map) in enumerate(zip(sizes, maps, strict=True)):
+        np.testing.assert_allclose(depth_map.depth, np.full(size, 40 * i / 255), atol=1e-6)
+
+
+@pytest.mark.parametrize("fixed", [1, 2, 4])
+def test_a_fixed_batch_is_filled_up(fixed):
+    """Engines and static graphs take one batch size; what is missing is repeated and thrown away."""
+    runtime = Recording(InputSpec(batch=fixed))
+    estimator = DepthEstimator(runtime, GLPNImageProcessor(), 10.0)
+    maps = estimator.predict([grey(10 * i) for i in range(5)], batch_size=3)
+    assert {shape[0] for shape in runtime.shapes} == {fixed}
+    means = [depth_map.depth.mean() for depth_map in maps]
+    np.testing.assert_allclose(means, [10 * i / 255 for i in range(5)], atol=1e-6)
+
+
+def test_the_map_knows_its_scale_and_its_source(estimator, tmp_path):
+    photograph("chelsea").save(tmp_path / "cat.png")
+    from_file, from_array = estimator.predict([tmp_path / "cat.png", grey(9)])
+    assert from_file.max_depth == 10
+    assert from_file.source == str(tmp_path / "cat.png")
+    assert from_array.source is None
+
+
+def test_an_empty_list_gives_an_empty_list(estimator):
+    assert estimator.predict([]) == []
+
+
+@pytest.mark.parametrize("images", ["cat.png", grey(9), None, Image.new("RGB", (64, 64)), 7])
+def test_one_image_is_not_a_list(images, estimator):
+    with pytest.raises(InputError, match="expected a list of images"):
+        estimator.predict(images)
+
+
+def test_nonsense_batch_size(estimator):
+    with pytest.raises(InputError, match="a batch size of 0; expected at least 1"):
+        estimator.predict([grey(9)], batch_size=0)
+
+
+def test_one_bad_image_says_which(estimator, tmp_path):
+    (tmp_path / "note.txt").write_text("x")
+    with pytest.raises(ImageError, match=r"note\.txt"):
+        estimator.predict([grey(9), tmp_path / "note.txt"])
+
+
+def test_a_moved_bundle_still_works(bundle_copy, estimator, tmp_path):
+    moved = shutil.move(bundle_copy, tmp_path / "moved")
+    with DepthEstimator.load(moved, device="cpu", threads=1) as other:
+        np.testing.assert_array_equal(other(grey(9)).depth, estimator(grey(9)).depth)

@@ -1,0 +1,170 @@
+"""When a comparison passes, what it says when it does not, and what it looks at."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from glpn_deploy import GLPNImageProcessor
+from glpn_deploy.bundle import Bundle, write_manifest
+from glpn_deploy.errors import BundleError, ParityError
+from glpn_deploy.parity import (
+    SWEEP,
+    ParityReport,
+    compare,
+    describe_case,
+    room_batch,
+    summary,
+    sweep_batches,
+    tolerance_m,
+    verify_goldens,
+)
+from glpn_deploy.runtimes.rt_null import NullRuntime
+
+BATCHES = [("small", np.zeros((1, 3, 32, 32), np.float32)), ("large", np.zeros((2, 3, 64, 32), np.float32))]
+
+
+def against(depth: float, reference: float = 1.0, tolerance: float = 0.5) -> ParityReport:
+    return compare(NullRuntime(depth), NullRuntime(reference), BATCHES, tolerance)
+
+
+@pytest.mark.parametrize(
+    ("depth", "passed"),
+    [
+        (1.0, True),
+        (1.5, True),
+        (0.5, True),
+        (np.nextafter(np.float32(1.5), np.float32(2)), False),
+        (0.4, False),
+    ],
+)
+def test_the_tolerance_itself_still_passes(depth, passed):
+    report = against(depth)
+    assert report.passed is passed
+    assert report.to_dict()["passed"] is passed
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_never_passes(value):
+    for report in (against(value), against(1.0, reference=value), against(value, reference=value)):
+        assert not report.passed
+        assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["max_abs_m"] is None
+        with pytest.raises(ParityError, match="is not finite"):
+            report.require()
+
+
+def test_one_bad_pixel_of_many_fails_and_is_the_worst():
+    class Mostly(NullRuntime):
+        def _infer(self, pixel_values):
+            depth = super()._infer(pixel_values)
+            if len(depth) == 2:
+                depth[1, 5, 7] = np.nan
+            return depth
+
+    report = compare(Mostly(), NullRuntime(), BATCHES, 0.5)
+    assert [case.passed for case in report.cases] == [True, False]
+    assert (report.worst.name, report.worst.stats.non_finite) == ("large", 1)
+    assert "1 of 2 within 0.5 m" in summary(report)
+    assert describe_case(report.worst).startswith("✗ large")
+
+
+def test_a_nan_tolerance_passes_nothing():
+    assert not against(1.0, tolerance=float("nan")).passed
+
+
+def test_nothing_compared_is_no_proof():
+    report = compare(NullRuntime(), NullRuntime(), [], 1.0)
+    assert not report.passed
+    assert report.to_dict()["max_abs_m"] is None
+    with pytest.raises(ParityError, match="nothing was compared"):
+        report.require()
+
+
+def test_the_error_tells_worst_case_limit_and_both_sides():
+    with pytest.raises(ParityError) as caught:
+        against(2.0).require()
+    for part in ("null fp32", "by up to 1 m", "2 of 2 cases", "at most 0.5 m"):
+        assert part in str(caught.value)
+    assert caught.value.exit_code == 1
+
+
+def test_every_case_is_told():
+    told = []
+    compare(NullRuntime(), NullRuntime(), BATCHES, 1.0, lambda case: told.append((case.name, case.shape)))
+    assert told == [("small", (1, 32, 32)), ("large", (2, 64, 32))]
+
+
+def test_depths_of_unlike_shapes():
+    class Half(NullRuntime):
+        def _infer(self, pixel_values):
+            return super()._infer(pixel_values)[:, ::2, ::2]
+
+    with pytest.raises(ParityError, match=r"small gave depth of shape \(1, 16, 16\); expected \(1, 32, 32\)"):
+        compare(Half(), NullRuntime(), BATCHES, 1.0)
+
+
+def test_tolerance_is_a_share_of_the_scale():
+    assert tolerance_m("fp32", 10) == pytest.approx(1e-4)
+    assert tolerance_m("fp32", 80, 1e-3) == pytest.approx(0.08)
+
+
+# The sweep ----------------------------------------------------------------------------------------------
+
+
+def test_the_sweep_covers_what_is_promised():
+    batches, heights, widths = zip(*SWEEP, strict=True)
+    assert {*batches} == {1, 2, 3}
+    assert (1, 32, 32) in SWEEP
+    assert {(480, 640), (640, 480)} <= {shape[1:] for shape in SWEEP}
+    assert any(h > w for _, h, w in SWEEP)
+    assert any(h < w for _, h, w in SWEEP)
+    assert max(max(h / w, w / h) for _, h, w in SWEEP) >= 5
+    assert not any(side % 32 for side in heights + widths)
+
+
+def test_sweep_batches_are_real_pictures_of_those_shapes(monkeypatch):
+    monkeypatch.setattr("glpn_deploy.parity.SWEEP", ((2, 32, 32), (1, 64, 96)))
+    batches = dict(sweep_batches(GLPNImageProcessor(), 32))
+    assert {name: batch.shape for name, batch in batches.items()} == {
+        "2x32x32": (2, 3, 32, 32),
+        "1x64x96": (1, 3, 64, 96),
+    }
+    for batch in batches.values():
+        assert batch.dtype == np.float32
+        assert 0 <= batch.min() < batch.max() <= 1
+    assert not np.array_equal(*batches["2x32x32"])
+
+
+def test_sweep_sides_are_rounded_up_to_what_network_and_processor_take(monkeypatch):
+    monkeypatch.setattr("glpn_deploy.parity.SWEEP", ((1, 32, 160),))
+    for multiple, divisor, shape in ((64, 32, (64, 192)), (32, 128, (128, 256)), (96, 64, (192, 192))):
+        ((_, batch),) = sweep_batches(GLPNImageProcessor(size_divisor=divisor), multiple)
+        assert batch.shape == (1, 3, *shape)
+
+
+def test_rooms_are_the_same_every_time():
+    processor = GLPNImageProcessor()
+    np.testing.assert_array_equal(room_batch(processor, 2, 32, 64), room_batch(processor, 2, 32, 64))
+
+
+# Goldens ------------------------------------------------------------------------------------------------
+
+
+def test_goldens_tell_the_right_network_from_a_wrong_one(tiny_bundle):
+    bundle = Bundle.open(tiny_bundle)
+    report = verify_goldens(bundle, NullRuntime(), 1e-4)
+    assert not report.passed
+    assert len(report.cases) == 3
+    assert report.worst.stats.max_abs_m == pytest.approx(
+        max(np.abs(bundle.golden_depth(golden) - 1).max() for golden in bundle.manifest.goldens)
+    )
+
+
+def test_no_goldens(bundle_copy):
+    import dataclasses
+
+    manifest = write_manifest(bundle_copy, dataclasses.replace(Bundle.open(bundle_copy).manifest, goldens=()))
+    with pytest.raises(BundleError, match="has no goldens"):
+        verify_goldens(Bundle(bundle_copy, manifest), NullRuntime(), 1.0)

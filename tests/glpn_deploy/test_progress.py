@@ -1,0 +1,60 @@
+"""Silence is the default, and long work reports its steps to whoever listens."""
+
+from __future__ import annotations
+
+import contextlib
+
+from glpn_deploy.bundle import Bundle
+from glpn_deploy.exporters.build import BuildOptions, build_bundle
+from glpn_deploy.progress import SilentProgress
+
+
+class Listener:
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict] = []
+
+    @contextlib.contextmanager
+    def step(self, title, total=None):
+        told = {"title": title, "total": total, "advances": [], "summary": None, "open": True}
+        self.steps.append(told)
+
+        class Step:
+            def advance(self, detail=""):
+                told["advances"].append(detail)
+
+            def finish(self, summary):
+                told["summary"] = summary
+
+        yield Step()
+        told["open"] = False
+
+
+def test_silence(capfd):
+    with SilentProgress().step("work", 3) as step:
+        step.advance("one")
+        step.finish("done")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_export_tells_each_of_its_steps(tiny_checkpoint, tmp_path):
+    listener = Listener()
+    build_bundle(tiny_checkpoint, tmp_path / "out", BuildOptions(verify=False), listener)
+    assert [step["title"] for step in listener.steps] == [
+        "load checkpoint",
+        "write model.onnx",
+        "goldens",
+        "write bundle",
+    ]
+    for step in listener.steps:
+        assert step["summary"]
+        assert not step["open"]
+        assert step["total"] in (None, len(step["advances"]))
+    assert "nodes, opset 17" in listener.steps[1]["summary"]
+
+
+def test_checking_files_advances_once_a_file(tiny_bundle):
+    listener = Listener()
+    count = Bundle.open(tiny_bundle).check_files(listener)
+    assert listener.steps[0]["total"] == count == len(listener.steps[0]["advances"])

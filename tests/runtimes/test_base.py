@@ -1,0 +1,93 @@
+"""The contract every backend shares: what goes in is checked once, and a closed runtime says so."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from glpn_deploy.errors import BackendError, InputError
+from glpn_deploy.runtimes.base import InputSpec, RuntimeOptions
+from glpn_deploy.runtimes.rt_null import NullRuntime
+
+GOOD = np.zeros((2, 3, 64, 96), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([[1.0]], "is a list; expected a numpy array float32"),
+        (None, "is a NoneType"),
+        (GOOD.astype(np.float64), "dtype float64; expected float32"),
+        (GOOD.astype(np.uint8), "dtype uint8"),
+        (GOOD.astype(">f4"), "dtype >f4"),
+        (GOOD[0], r"shape \(3, 64, 96\)"),
+        (GOOD[None], r"shape \(1, 2, 3, 64, 96\)"),
+        (GOOD[:, :1], r"shape \(2, 1, 64, 96\)"),
+        (GOOD.transpose(0, 2, 3, 1), r"shape \(2, 64, 96, 3\); expected float32 \(N, 3, H, W\)"),
+        (GOOD[:0], r"shape \(0, 3, 64, 96\)"),
+        (GOOD[:, :, :63], "height of 63 px; expected a multiple of 32 px; resize it to 32 px"),
+        (GOOD[..., :70], "width of 70 px; expected a multiple of 32 px; resize it to 64 px"),
+        (GOOD[..., :5], "width of 5 px; .*resize it to 32 px"),
+        (GOOD[:, :, :0], "height of 0 px; .*resize it to 32 px"),
+    ],
+)
+def test_what_is_refused(value, words):
+    with pytest.raises(InputError, match=words):
+        NullRuntime().run(value)
+
+
+def test_fixed_shapes_name_the_only_size():
+    spec = InputSpec(batch=2, height=64, width=96)
+    assert spec.check(GOOD) is GOOD
+    for value, words in (
+        (GOOD[:1], "batch of 1; expected 2"),
+        (GOOD[:, :, :32], "height of 32; expected 64"),
+        (GOOD[..., :64], "width of 64; expected 96"),
+    ):
+        with pytest.raises(InputError, match=words):
+            spec.check(value)
+
+
+def test_another_multiple():
+    with pytest.raises(InputError, match="width of 96 px; expected a multiple of 64 px; resize it to 64 px"):
+        InputSpec(size_multiple=64).check(GOOD)
+
+
+def test_a_contiguous_batch_is_not_copied_and_another_one_is():
+    assert InputSpec().check(GOOD) is GOOD
+    view = np.zeros((2, 64, 96, 3), np.float32).transpose(0, 3, 1, 2)
+    assert InputSpec().check(view).flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"device": "gpu"}, "device 'gpu'; expected one of auto, cpu, cuda"),
+        ({"precision": "half"}, "precision 'half'; expected one of fp32"),
+        ({"threads": 0}, "0 threads"),
+        ({"threads": -1}, "-1 threads"),
+    ],
+)
+def test_options_are_checked(options, words):
+    with pytest.raises(InputError, match=words):
+        RuntimeOptions(**options)
+
+
+def test_closed():
+    with NullRuntime() as runtime:
+        assert runtime.run(GOOD).shape == (2, 64, 96)
+    runtime.close()  # a second time does nothing
+    with pytest.raises(BackendError, match="the null runtime is closed"):
+        runtime.run(GOOD)
+
+
+def test_null_runtime_gives_its_depth_after_its_delay():
+    runtime = NullRuntime(depth_m=2.5, delay_ms=30)
+    start = time.perf_counter()
+    depth = runtime.run(GOOD)
+    assert time.perf_counter() - start >= 0.030
+    assert depth.dtype == np.float32
+    np.testing.assert_array_equal(depth, np.full((2, 64, 96), 2.5, np.float32))
+    assert runtime.describe() == {"backend": "null", "device": "none", "precision": "fp32"}

@@ -1,0 +1,65 @@
+"""Backends by name: imported on use, and the line that mends a missing or broken one."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from glpn_deploy.errors import BackendError, GlpnError, InputError, MissingDependencyError
+from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
+from glpn_deploy.runtimes.registry import BACKENDS, load_runtime, require_backend
+
+
+def test_every_backend_has_a_module_and_loads(tiny_onnx, tiny_checkpoint):
+    sources = {"onnx": tiny_onnx, "checkpoint": tiny_checkpoint, "nothing": None}
+    for name, backend in BACKENDS.items():
+        with load_runtime(name, sources[backend.runs], RuntimeOptions(device="cpu")) as runtime:
+            assert isinstance(runtime, Runtime)
+            assert runtime.backend == name
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "", "rt_null", "../null"])
+def test_unknown_name(name):
+    with pytest.raises(InputError, match="expected one of torch, onnxruntime, null"):
+        load_runtime(name, None, RuntimeOptions())
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("onnxruntime", '"glpn-deploy[cpu]"'), ("torch", '"glpn-deploy[export]"')]
+)
+def test_missing_package_names_the_pip_line(name, line, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    with pytest.raises(MissingDependencyError) as caught:
+        require_backend(name)
+    assert caught.value.fix == f"pip install {line}"
+    assert isinstance(caught.value, ImportError)
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("libcublas.so.12: cannot open"), AttributeError("no SessionOptions")]
+)
+def test_broken_package_says_so(error, monkeypatch):
+    def broken(name):
+        raise error
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    with pytest.raises(BackendError, match=r"onnxruntime is installed but does not import .*; reinstall it"):
+        load_runtime("onnxruntime", None, RuntimeOptions())
+
+
+@pytest.mark.parametrize("name", ["torch", "onnxruntime"])
+def test_no_artefact(name):
+    with pytest.raises(GlpnError, match=f"the {name} backend was given no"):
+        load_runtime(name, None, RuntimeOptions())
+
+
+def test_the_registry_imports_no_backend():
+    program = (
+        "import sys, glpn_deploy.runtimes.registry\n"
+        "assert not {'torch', 'onnxruntime', 'onnx'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,82 @@
+"""The reference backend gives what the network gives."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from glpn_deploy.errors import BackendError, InputError
+from glpn_deploy.runtimes.base import RuntimeOptions
+from glpn_deploy.runtimes.rt_torch import TorchRuntime, load
+
+CPU = RuntimeOptions(device="cpu")
+
+
+def test_equals_the_network(tiny_model, pixels):
+    x = pixels(2, 64, 96)
+    with TorchRuntime(tiny_model, CPU) as runtime:
+        assert (runtime.device, runtime.precision, runtime.max_depth) == ("cpu", "fp32", 10)
+        depth = runtime.run(x)
+    with torch.inference_mode():
+        expected = tiny_model(torch.from_numpy(x)).predicted_depth.numpy()
+    np.testing.assert_allclose(depth, expected, rtol=0, atol=1e-5)
+    assert depth.dtype == np.float32
+
+
+def test_loads_a_checkpoint(tiny_checkpoint, tiny_model, pixels):
+    x = pixels(1, 32, 32)
+    with load(tiny_checkpoint, CPU) as ours, TorchRuntime(tiny_model, CPU) as reference:
+        # Not bit by bit: torch takes other paths for memory that is aligned otherwise.
+        np.testing.assert_allclose(ours.run(x), reference.run(x), rtol=0, atol=1e-5)
+
+
+def test_layout_and_read_only_arrays_do_not_matter(tiny_model, pixels):
+    runtime, x = TorchRuntime(tiny_model, CPU), pixels(2, 64, 96)
+    view = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for same in (view, frozen):
+            np.testing.assert_allclose(runtime.run(same), runtime.run(x), rtol=0, atol=1e-5)
+
+
+def test_bf16_is_near_and_not_equal(tiny_model, pixels):
+    x = pixels(1, 64, 64)
+    depth = TorchRuntime(tiny_model, RuntimeOptions("cpu", "bf16")).run(x)
+    expected = TorchRuntime(tiny_model, CPU).run(x)
+    assert depth.dtype == np.float32
+    assert 0 < np.abs(depth - expected).max() < 0.05 * 10
+
+
+@pytest.mark.parametrize(("precision", "words"), [("int8", "fp32, fp16 or bf16"), ("fp16", "bf16 or fp32")])
+def test_precisions_it_does_not_run(precision, words, tiny_model):
+    with pytest.raises(InputError, match=f"precision {precision} .*expected {words}"):
+        TorchRuntime(tiny_model, RuntimeOptions("cpu", precision))
+
+
+def test_no_cuda(tiny_model, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BackendError, match="torch finds no CUDA device"):
+        TorchRuntime(tiny_model, RuntimeOptions("cuda"))
+
+
+def test_out_of_memory_is_one_sentence(tiny_model, pixels, monkeypatch):
+    def full(*args, **options):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory")
+
+    runtime = TorchRuntime(tiny_model, CPU)
+    monkeypatch.setattr(runtime._model, "forward", full)
+    with pytest.raises(BackendError, match=r"\(2, 3, 64, 96\).*allocate memory.*smaller batch"):
+        runtime.run(pixels(2, 64, 96))
+
+
+def test_closed(tiny_model, pixels):
+    runtime = TorchRuntime(tiny_model, CPU)
+    runtime.close()
+    runtime.close()
+    with pytest.raises(BackendError, match="the torch runtime is closed"):
+        runtime.run(pixels(1, 32, 32))
