@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from glpn_deploy.errors import ImageError
+from glpn_deploy.image_loading import readable_formats
 
 _WILDCARDS = frozenset("*?[")
 
@@ -47,8 +48,9 @@ def find_images(names: Sequence[str]) -> list[Path]:
 
 
 def _only_images(paths: Iterable[Path]) -> list[Path]:
-    registered = Image.registered_extensions().items()  # of them some, such as .pdf, are only written
-    suffixes = {suffix for suffix, kind in registered if kind in Image.OPEN}
+    suffixes = {
+        suffix for suffix, kind in Image.registered_extensions().items() if kind in readable_formats()
+    }
     return sorted(path for path in paths if path.suffix.lower() in suffixes and path.is_file())
 
 

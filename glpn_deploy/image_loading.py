@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import threading
@@ -20,6 +21,10 @@ ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
 MIN_SIDE = 32  # px; a shorter side would round down to nothing
 MAX_PIXELS = 89_478_485  # Pillow's own limit: 1/4 GiB of RGB
 
+_FORMATS = (
+    *("JPEG", "MPO", "JPEG2000", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "DIB"),
+    *("GIF", "PPM", "TGA", "PCX", "ICO", "ICNS", "SGI", "DDS"),
+)
 _ORIENTATION_TAG = 0x0112
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -31,6 +36,13 @@ _TO_UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _pillow_limit_lock = threading.Lock()
+
+
+@functools.cache
+def readable_formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are read: photographs', none that runs a program (EPS)."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def load_image(
@@ -89,7 +101,7 @@ def _from_file(path: Path, max_pixels: int, orient: bool) -> NDArray[np.uint8]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
             try:
-                image = Image.open(path)
+                image = Image.open(path, formats=readable_formats())
             finally:
                 Image.MAX_IMAGE_PIXELS = pillow_limit
     except FileNotFoundError:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from glpn_deploy.errors import DatasetError
+from glpn_deploy.image_loading import readable_formats
 
 # what Pillow and numpy raise for files that are cut short or damaged (SyntaxError: a broken PNG chunk)
 _DAMAGED = (
@@ -56,7 +57,7 @@ def read_image(path: Path, where: str = "") -> npt.NDArray[np.uint8]:
         DatasetError: The file is missing, damaged, or has more than 8 bits.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=readable_formats()) as image:
             if image.mode in _DEEP_MODES:
                 raise DatasetError(
                     f"{_at(where)}the image {path} has mode {image.mode}",
@@ -90,7 +91,7 @@ def read_depth(path: Path, scale: float | None, where: str = "") -> npt.NDArray[
             expected="a depth scale in units per metre, such as 1000 for millimetres",
         )
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=readable_formats()) as image:
             if image.mode not in _DEPTH_MODES:
                 raise DatasetError(
                     f"{_at(where)}the depth {path} has mode {image.mode}",

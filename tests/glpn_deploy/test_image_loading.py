@@ -124,7 +124,7 @@ def test_missing_file_folder_text_and_empty_file(tmp_path: Path) -> None:
 
 
 def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> None:
+    def refuse(path: Path, **_: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Image, "open", refuse)
@@ -192,3 +192,11 @@ def test_real_bomb_at_the_default_limit(tmp_path: Path) -> None:
 def test_unusable_images_say_why(array: Any, says: str) -> None:
     with pytest.raises(ImageError, match=says):
         load_image(array)
+
+
+def test_a_postscript_file_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "photo.jpg"
+    Image.new("RGB", (64, 64)).save(path, format="EPS")
+    monkeypatch.setattr("subprocess.check_call", lambda *_: pytest.fail("Ghostscript was called"))
+    with pytest.raises(ImageError, match="not an image"):
+        load_image(path)
