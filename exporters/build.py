@@ -13,7 +13,7 @@ from PIL import Image
 
 import glpn_deploy
 from glpn_deploy.atomic import replace_folder, staging_folder
-from glpn_deploy.bundle import FORMAT, MANIFEST, Artefact, Bundle, Golden, Manifest, write_manifest
+from glpn_deploy.bundle import Bundle, write_manifest
 from glpn_deploy.checkpoint import describe_checkpoint, load_model, load_processor, resolve_checkpoint
 from glpn_deploy.config import GLPNConfig, NormEps
 from glpn_deploy.datasets.rooms import render_room
@@ -21,6 +21,7 @@ from glpn_deploy.errors import BundleError, ConfigError, WriteError
 from glpn_deploy.exporters.to_onnx import OnnxOptions, count_nodes, tensor_shapes, to_onnx
 from glpn_deploy.image_loading import load_image
 from glpn_deploy.image_processing import GLPNImageProcessor
+from glpn_deploy.manifest import FORMAT, MANIFEST, Artefact, Golden, Manifest
 from glpn_deploy.modeling import GLPNForDepthEstimation
 from glpn_deploy.parity import (
     SWEEP,

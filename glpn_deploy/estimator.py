@@ -10,12 +10,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.bundle import MANIFEST, Bundle
+from glpn_deploy.bundle import Bundle
 from glpn_deploy.checkpoint_hub import is_demo
 from glpn_deploy.depth_map import DepthMap
 from glpn_deploy.errors import BundleError, ConfigError, InputError
 from glpn_deploy.image_loading import ImageSource, load_image
 from glpn_deploy.image_processing import GLPNImageProcessor
+from glpn_deploy.manifest import MANIFEST
 from glpn_deploy.resample import resize_bicubic
 from glpn_deploy.runtimes.base import PRECISIONS, Device, Precision, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime, require_backend

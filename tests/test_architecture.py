@@ -40,6 +40,7 @@ RANKS = {
     "glpn_deploy.checkpoint_fit": 2,
     "glpn_deploy.checkpoint_hub": 2,
     "glpn_deploy.checkpoint_original": 2,
+    "glpn_deploy.manifest": 2,
     "glpn_deploy.pictures": 2,
     "glpn_deploy.atomic": 1,
     "glpn_deploy.colormap": 1,
