@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -53,8 +54,8 @@ def train(
         int, typer.Option(min=1, help="rooms: how many to validate on.", rich_help_panel=_DATA)
     ] = 200,
     size: Annotated[
-        tuple[int, int], typer.Option(help="rooms: height and width [px].", rich_help_panel=_DATA)
-    ] = (192, 256),
+        str, typer.Option(metavar="HxW", help="rooms: height and width [px].", rich_help_panel=_DATA)
+    ] = "192x256",
     shrink: Annotated[
         int,
         typer.Option(
@@ -126,9 +127,10 @@ def train(
     ] = "auto",
     seed: Annotated[int, typer.Option(min=0, rich_help_panel=_OPTIMISER)] = 0,
     crop: Annotated[
-        tuple[int, int] | None,
+        str | None,
         typer.Option(
-            help="Height and width [px] of the random crop [default: nyu 448 576, kitti 352 704, else the "
+            metavar="HxW",
+            help="Height and width [px] of the random crop [default: nyu 448x576, kitti 352x704, else the "
             "first image's size].",
             rich_help_panel=_AUGMENT,
         ),
@@ -203,7 +205,7 @@ def train(
         depth_scale=depth_scale,
         rooms=rooms,
         val_rooms=val_rooms,
-        size=size,
+        size=_parse_size("--size", size),
         shrink=shrink,
         cache=cache,
         start=start,
@@ -213,7 +215,7 @@ def train(
         offline=offline,
         epochs=epochs,
         batch=batch,
-        crop=crop,
+        crop=None if crop is None else _parse_size("--crop", crop),
         lr=lr,
         schedule=schedule,
         optimizer=optimizer,
@@ -253,8 +255,22 @@ def train(
                 "metrics": result.metrics,
             }
         )
-    where = "rooms" if dataset == "rooms" else f"{dataset} {path}"
-    console.print(f"\nNext:\n  glpn-eval {result.best} --dataset {where}\n  glpn-export {result.best} BUNDLE")
+    where = "" if path is None else f" {path}"
+    console.print(
+        f"\nNext:\n  glpn-eval {result.best}{where} --dataset {dataset}\n  glpn-export {result.best} BUNDLE",
+        markup=False,
+    )
+
+
+def _parse_size(option: str, text: str) -> tuple[int, int]:
+    from glpn_deploy.errors import InputError
+
+    found = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip())
+    if not found:
+        raise InputError(
+            f"{option} {text!r}", expected="height x width in pixels", fix=f"write {option} 192x256"
+        )
+    return int(found[1]), int(found[2])
 
 
 main = command(train)

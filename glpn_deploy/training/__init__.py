@@ -1,0 +1,1 @@
+"""The recipe of the paper: loss, augmentations, schedule and the trainer."""

@@ -1,0 +1,150 @@
+"""What training starts from: fresh weights, a GLPN checkpoint, or an ImageNet encoder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glpn_deploy.checkpoint import load_model, resolve_checkpoint
+from glpn_deploy.checkpoint_files import CONFIG_NAME, load_state_dict
+from glpn_deploy.checkpoint_fit import fit
+from glpn_deploy.config import GLPNConfig
+from glpn_deploy.errors import CheckpointError, ConfigError, InputError
+from glpn_deploy.modeling import GLPNForDepthEstimation
+
+_MIT_DEPTHS = {
+    "mit-b0": (2, 2, 2, 2),
+    "mit-b1": (2, 2, 2, 2),
+    "mit-b2": (3, 4, 6, 3),
+    "mit-b3": (3, 4, 18, 3),
+    "mit-b4": (3, 8, 27, 3),
+    "mit-b5": (3, 6, 40, 3),
+}
+_B0_SIZES, _SIZES = (32, 64, 160, 256), (64, 128, 320, 512)
+_DEMO = GLPNConfig(
+    depths=(2, 2, 2, 2), hidden_sizes=(16, 32, 80, 128), decoder_hidden_size=32, drop_path_rate=0.0
+)
+_ENCODER_KEYS = (
+    "num_channels",
+    "num_encoder_blocks",
+    "depths",
+    "sr_ratios",
+    "hidden_sizes",
+    "patch_sizes",
+    "strides",
+    "num_attention_heads",
+    "mlp_ratios",
+    "hidden_act",
+    "drop_path_rate",
+)
+_ENCODER = re.compile(r"^(?:segformer\.)?encoder\.")
+
+
+def preset(name: str) -> GLPNConfig:
+    """The configuration called ``demo`` or ``mit-b0`` … ``mit-b5``, or that of a ``config.json``.
+
+    Raises:
+        ConfigError: There is no such preset or file, or the file is unusable.
+    """
+    if name == "demo":
+        return _DEMO
+    if name in _MIT_DEPTHS:
+        return GLPNConfig(depths=_MIT_DEPTHS[name], hidden_sizes=_B0_SIZES if name == "mit-b0" else _SIZES)
+    if not Path(name).is_file():
+        raise ConfigError(
+            f"there is no configuration {name!r}",
+            expected=f"demo, {', '.join(_MIT_DEPTHS)} or a config.json",
+        )
+    return GLPNConfig.from_json_file(name)
+
+
+def starting_model(
+    start: str,
+    config: str,
+    *,
+    max_depth: float,
+    seed: int,
+    drop_path: float | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+) -> GLPNForDepthEstimation:
+    """The network that training starts from, in train mode, float32, on the CPU.
+
+    Args:
+        start: ``scratch``, a GLPN checkpoint, or a MiT/SegFormer checkpoint in HF's format, whose
+            encoder is taken and whose decoder is drawn anew.
+        config: ``scratch``: see `preset`.
+        max_depth: Depth [m] at which the network saturates.
+        seed: Of the weights that are drawn.
+        drop_path: Stochastic depth, instead of the start's own.
+        revision: Hub revision.
+        offline: Take a hub id from the cache only.
+
+    Raises:
+        CheckpointError: The checkpoint is missing, damaged or neither GLPN nor SegFormer.
+        ConfigError: The configuration is unusable.
+    """
+    changes: dict[str, Any] = {"max_depth": max_depth}
+    if drop_path is not None:
+        changes["drop_path_rate"] = drop_path
+    torch.manual_seed(seed)
+    if start == "scratch":
+        return GLPNForDepthEstimation(preset(config).replace(**changes)).train()
+    path = resolve_checkpoint(start, revision=revision, offline=offline)
+    values = _config_values(path)
+    if values.get("model_type") == "segformer":
+        return _from_encoder(path, values, changes).train()
+    model = load_model(path, max_depth=max_depth)
+    if drop_path is not None:
+        rebuilt = GLPNForDepthEstimation(model.config.replace(**changes))
+        rebuilt.load_state_dict(model.state_dict())
+        model = rebuilt
+    return model.requires_grad_(True).train()
+
+
+def _config_values(path: Path) -> dict[str, Any]:
+    file = (path if path.is_dir() else path.parent) / CONFIG_NAME
+    if not file.is_file():
+        return {}
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}  # load_model says what is wrong with it
+    return values if isinstance(values, dict) else {}
+
+
+def _from_encoder(path: Path, values: Mapping[str, Any], changes: dict[str, Any]) -> GLPNForDepthEstimation:
+    """A network with the encoder of a SegFormer checkpoint; its classifier or decoder is left out."""
+    config = GLPNConfig(**{name: values[name] for name in _ENCODER_KEYS if name in values})
+    model = GLPNForDepthEstimation(config.replace(**changes))
+    tensors: dict[str, Tensor] = {
+        _ENCODER.sub("encoder.", name): tensor
+        for name, tensor in load_state_dict(path).items()
+        if _ENCODER.match(name)
+    }
+    if not tensors:
+        raise CheckpointError(
+            f"{path} holds no tensor under segformer.encoder",
+            expected="a SegFormer or MiT checkpoint in HF's format, such as nvidia/mit-b4",
+        )
+    model.glpn.load_state_dict(fit(tensors, model.glpn.state_dict(), path))
+    return model
+
+
+def check_crop(model: GLPNForDepthEstimation, size: tuple[int, int]) -> None:
+    """Refuses a crop (height, width) [px] that the network cannot run.
+
+    Raises:
+        InputError: A side is not a multiple of the network's own.
+    """
+    multiple = model.config.size_multiple
+    if any(side % multiple for side in size):
+        raise InputError(
+            f"a crop of {size[0]}x{size[1]} px (height x width)", expected=f"multiples of {multiple} px"
+        )

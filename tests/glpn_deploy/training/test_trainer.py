@@ -1,0 +1,308 @@
+"""Training runs: they learn, they are recorded, and stopping them changes nothing."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+import multiprocessing
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glpn_deploy.errors import BackendError, DatasetError, InputError
+from glpn_deploy.modeling import GLPNForDepthEstimation
+from glpn_deploy.training import learner
+from glpn_deploy.training.checkpointing import load_state, state_path
+from glpn_deploy.training.history import COLUMNS
+from glpn_deploy.training.learner import Learner
+from glpn_deploy.training.trainer import TrainingError, TrainingStopped, train
+
+STEPS = 12
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with (out / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def losses(out: Path) -> list[tuple[str, str]]:
+    return [(row["step"], row["loss"]) for row in rows(out) if row["loss"]]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return dict(GLPNForDepthEstimation.from_pretrained(folder).state_dict())
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Raises Ctrl-C's signal during the given step, as a terminal would."""
+    step = Learner.step
+
+    def stopping(self, images, depth, number, total):
+        if number == steps - 1:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, images, depth, number, total)
+
+    monkeypatch.setattr(Learner, "step", stopping)
+
+
+def test_loss_falls_on_a_few_rooms(options):
+    train(
+        options(rooms=4, batch=4, epochs=60, lr=1e-2, schedule="cosine", cutdepth=0.0, colour=0.0, flip=0.0)
+    )
+    curve = [float(loss) for _, loss in losses(options().out)]
+    assert np.mean(curve[-5:]) < 0.6 * np.mean(curve[:5])
+
+
+def test_log_has_a_row_a_step_and_the_metrics_after_each_epoch(options):
+    result = train(options())
+    table = rows(result.final.parent)
+    assert tuple(table[0]) == COLUMNS
+    steps = [row for row in table if row["loss"]]
+    assert [int(row["step"]) for row in steps] == list(range(1, STEPS + 1))
+    assert [int(row["epoch"]) for row in steps] == [1] * 4 + [2] * 4 + [3] * 4
+    assert float(steps[0]["lr"]) == pytest.approx(3e-4)
+    assert float(steps[6]["lr"]) == pytest.approx(1e-3)  # half way up: the paper's schedule
+    validations = [row for row in table if not row["loss"]]
+    assert [int(row["step"]) for row in validations] == [4, 8, 12]
+    assert float(validations[-1]["val_delta1"]) == pytest.approx(result.metrics["delta1"], abs=1e-6)
+
+
+def test_final_and_best_are_checkpoints_that_load(options):
+    result = train(options(ema=0.9))
+    assert GLPNForDepthEstimation.from_pretrained(result.final).config.max_depth == 10.0
+    scores = [float(row["val_abs_rel"]) for row in rows(result.final.parent) if not row["loss"]]
+    assert same(weights(result.best), weights(result.final)) == (min(scores) == scores[-1])
+
+
+def test_average_is_what_the_formula_gives(options, monkeypatch):
+    seen = []
+    update = torch.optim.swa_utils.AveragedModel.update_parameters
+
+    def recording(self, model):
+        update(self, model)
+        seen.append(model.head.head[2].bias.item())
+
+    monkeypatch.setattr(torch.optim.swa_utils.AveragedModel, "update_parameters", recording)
+    result = train(options(ema=0.75))
+    average = seen[0]
+    for value in seen[1:]:
+        average = 0.75 * average + 0.25 * value
+    assert weights(result.final)["head.head.2.bias"].item() == pytest.approx(average, rel=1e-5)
+
+
+def test_same_seed_gives_the_same_run_and_worker_processes_change_nothing(options, tmp_path):
+    first, again = tmp_path / "first", tmp_path / "again"
+    train(options(out=first))
+    train(options(out=again, workers=2))
+    assert losses(first) == losses(again)
+    train(options(out=tmp_path / "other", seed=1))
+    assert losses(first) != losses(tmp_path / "other")
+
+
+@pytest.mark.parametrize("steps", [2, 4, 7])  # within the first epoch, at its end, within the second
+def test_run_stopped_by_ctrl_c_goes_on_at_the_same_loss_curve(steps, options, tmp_path, monkeypatch):
+    whole, parts = tmp_path / "whole", options(out=tmp_path / "parts", ema=0.9, clip=1.0)
+    train(dataclasses.replace(parts, out=whole))
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        with pytest.raises(TrainingStopped, match=rf"step {steps} of 12.*same command again"):
+            train(parts)
+    state = load_state(parts.out, parts.identity())
+    assert state is not None
+    assert state.step == steps
+    train(parts)
+    assert rows(parts.out) == rows(whole)
+    assert same(weights(parts.out / "final"), weights(whole / "final"))
+    assert same(weights(parts.out / "best"), weights(whole / "best"))
+
+
+def test_killed_run_goes_on_at_the_same_loss_curve(options, tmp_path, tiny_config, room_cache):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    long = options(out=whole, epochs=20, save_every=3)
+    train(long)
+    call = f"""
+import dataclasses, pathlib
+from glpn_deploy.training.options import TrainOptions
+from glpn_deploy.training.learner import Learner
+from glpn_deploy.training.trainer import train
+path = pathlib.Path
+train(TrainOptions(out=path({str(killed)!r}), dataset="rooms", rooms=12, val_rooms=2, size=(32, 32),
+    cache=path({str(room_cache)!r}), config={str(tiny_config)!r}, epochs=20, batch=3, lr=1e-3, device="cpu",
+    workers=0, threads=1, save_every=3))
+"""
+    with subprocess.Popen([sys.executable, "-c", call]) as process:
+        deadline = time.monotonic() + 60
+        while len(rows(killed)) < 20 if (killed / "log.csv").is_file() else True:
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.kill()
+    at = load_state(killed, dataclasses.replace(long, out=killed).identity())
+    assert at is not None
+    assert 0 < at.step < 80, "killed in the middle"
+    train(dataclasses.replace(long, out=killed))
+    assert rows(killed) == rows(whole)
+    assert same(weights(killed / "final"), weights(whole / "final"))
+
+
+def test_finished_run_is_not_trained_again(options):
+    first = train(options())
+    before = weights(first.final)
+    again = train(options())
+    assert (again.steps, again.metrics) == (first.steps, first.metrics)
+    assert same(weights(again.final), before)
+    assert len(losses(first.final.parent)) == STEPS
+
+
+def test_fresh_begins_anew(options):
+    train(options())
+    before = losses(options().out)
+    train(options(fresh=True, seed=1))
+    assert len(losses(options().out)) == STEPS
+    assert losses(options().out) != before
+
+
+def test_other_options_are_refused_by_name_and_nothing_is_lost(options):
+    train(options())
+    kept = state_path(options().out).read_bytes()
+    with pytest.raises(InputError, match=r"batch \(then 3, now 4\), lr \(then 0.001, now 0.01\).*--fresh"):
+        train(options(batch=4, lr=1e-2))
+    assert state_path(options().out).read_bytes() == kept
+    train(options(workers=1, save_every=7))  # neither moves the loss
+
+
+def test_loss_that_is_no_number_ends_the_run_and_keeps_the_last_state(options, monkeypatch):
+    calls = 0
+
+    def loss(predicted, target):
+        nonlocal calls
+        calls += 1
+        return predicted.mean() * (math.nan if calls == 6 else 1.0)
+
+    monkeypatch.setattr(learner, "silog_loss", loss)
+    with pytest.raises(TrainingError, match=r"loss of step 6 is nan, at learning rate .*--clip 1"):
+        train(options())
+    state = load_state(options().out, options().identity())
+    assert state is not None
+    assert state.step == 4
+
+
+def test_gpu_without_enough_memory_ends_with_a_sentence(options, monkeypatch):
+    def loss(predicted, target):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(learner, "silog_loss", loss)
+    with pytest.raises(TrainingError, match=r"too little memory for 3 samples a step; use a smaller --batch"):
+        train(options())
+
+
+def test_killed_reader_ends_with_a_sentence(options, monkeypatch):
+    step = Learner.step
+
+    def killing(self, *arguments):
+        for process in multiprocessing.active_children():
+            process.kill()
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Learner, "step", killing)
+    with pytest.raises(BackendError, match=r"process that reads samples ended.*fewer --workers"):
+        train(options(workers=1, epochs=20))
+
+
+def test_bf16_trains_on_a_cpu(options):
+    result = train(options(precision="bf16"))
+    assert all(math.isfinite(float(loss)) for _, loss in losses(result.final.parent))
+    tensors = weights(result.final).values()
+    assert {tensor.dtype for tensor in tensors} == {torch.float32, torch.int64}
+
+
+def test_shrunk_rooms_average_the_image_and_keep_the_depth_of_the_corner(options):
+    from glpn_deploy.progress import SilentProgress
+    from glpn_deploy.training.data import open_data
+
+    whole, _ = open_data(options(size=(64, 64)), SilentProgress())
+    half, _ = open_data(options(size=(64, 64), shrink=2), SilentProgress())
+    sample, small = whole[3], half[3]
+    np.testing.assert_array_equal(small.depth, sample.depth[::2, ::2])
+    exact = sample.image.reshape(32, 2, 32, 2, 3).mean((1, 3))
+    assert np.abs(small.image - exact).max() <= 0.5
+
+
+def write_folder(root: Path, count: int, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("images", "depth"):
+        (root / name).mkdir(parents=True)
+    for index in range(count):
+        image = rng.integers(0, 256, (*size, 3), np.uint8)
+        Image.fromarray(image).save(root / "images" / f"{index:02}.png")
+        depth = rng.integers(500, 9000, size).astype(np.uint16)
+        Image.fromarray(depth).save(root / "depth" / f"{index:02}.png")
+
+
+def test_folder_holds_out_every_20th_pair_and_trains_on_the_rest(options, tmp_path):
+    write_folder(tmp_path / "pairs", 21, (40, 50))
+    folder = options(dataset="folder", path=tmp_path / "pairs", depth_scale=1000.0, cache=None, epochs=1)
+    result = train(folder)
+    assert result.steps == 19 // 3
+
+
+def test_image_smaller_than_the_crop_is_named_with_its_size(options, tmp_path):
+    write_folder(tmp_path / "pairs", 6, (40, 50))
+    for workers in (0, 1):
+        folder = options(
+            dataset="folder",
+            path=tmp_path / "pairs",
+            depth_scale=1000.0,
+            cache=None,
+            crop=(64, 64),
+            workers=workers,
+        )
+        with pytest.raises(DatasetError, match=r"0\d\.png is 50x40; expected at least the crop's 64x64"):
+            train(folder)
+
+
+def test_fewer_samples_than_a_batch_are_refused(options):
+    with pytest.raises(InputError, match="12 samples and a batch takes 13"):
+        train(options(batch=13))
+
+
+def test_damaged_state_is_refused_with_a_way_out(options):
+    train(options())
+    path = state_path(options().out)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(Exception, match=r"state\.pt cannot be used.*--fresh"):
+        train(options())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lr": 0.0}, "option lr is 0.0; expected a number above 0"),
+        ({"lr": math.nan}, "option lr is nan"),
+        ({"batch": 1}, "at least 2"),
+        ({"epochs": 0}, "at least 1"),
+        ({"cutdepth": 1.5}, "a share from 0 to 1"),
+        ({"ema": 1.0}, "not including, 1"),
+        ({"crop": (40, 64)}, "'40x64'; expected multiples of 32 px"),
+        ({"size": (0, 64)}, "multiples of 32 px"),
+        ({"schedule": "step"}, "paper, cosine"),
+        ({"path": Path("here")}, "none for rooms"),
+        ({"dataset": "folder"}, "folder data set has no path"),
+        ({"dataset": "nyu", "path": Path("here"), "cache": None, "shrink": 2}, "protocol of nyu"),
+    ],
+)
+def test_unusable_options_are_refused(changes, message, options):
+    with pytest.raises(InputError, match=message):
+        options(**changes)
