@@ -92,7 +92,7 @@ def build_bundle(
         ParityError: The depth moved; nothing is left at ``out`` that was not there before.
         GlpnError: Anything else that stood in the way, likewise.
     """
-    out = _checked_place(Path(out))
+    named, out = out, _checked_place(Path(out))
     if options.verify:
         require_backend("onnxruntime")  # before the long work
     photographs = [(_shrunk(path), path.name) for path in map(Path, options.golden_images)]
@@ -149,7 +149,7 @@ def build_bundle(
             if out.is_dir() and not any(out.iterdir()):
                 out.rmdir()
             replace_folder(staged, out)
-            step.finish(str(out))
+            step.finish(str(named))
     return Bundle.open(out)
 
 
