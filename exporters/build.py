@@ -23,17 +23,7 @@ from glpn_deploy.image_loading import load_image
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.manifest import FORMAT, MANIFEST, Artefact, Golden, Manifest
 from glpn_deploy.modeling import GLPNForDepthEstimation
-from glpn_deploy.parity import (
-    SWEEP,
-    VERIFICATION_SEED,
-    ParityReport,
-    compare,
-    describe_case,
-    round_up,
-    summary,
-    sweep_batches,
-    tolerance_m,
-)
+from glpn_deploy.parity import VERIFICATION_SEED, ParityReport, compare_over_sweep, round_up, tolerance_m
 from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime, require_backend
@@ -237,20 +227,9 @@ def _prove(
 ) -> ParityReport:
     """Holds the ONNX file against the network it came from, over the whole shape sweep."""
     limit = tolerance_m("fp32", model.config.max_depth, options.tolerance)
-    batches = sweep_batches(processor, model.config.size_multiple)
     on_cpu = RuntimeOptions(device="cpu")
-    with (
-        load_runtime("onnxruntime", onnx_path, on_cpu) as candidate,
-        progress.step("parity", len(SWEEP)) as step,
-    ):
-        report = compare(
-            candidate,
-            TorchRuntime(model, on_cpu),
-            batches,
-            limit,
-            lambda case: step.advance(describe_case(case)),
-        )
-        step.finish(summary(report))
+    with load_runtime("onnxruntime", onnx_path, on_cpu) as candidate:
+        report = compare_over_sweep(candidate, TorchRuntime(model, on_cpu), processor, limit, progress)
     report.require()
     return report
 

@@ -179,6 +179,23 @@ def compare(
     return ParityReport(reference.describe(), candidate.describe(), tolerance, tuple(cases))
 
 
+def compare_over_sweep(
+    candidate: Runtime,
+    reference: Runtime,
+    processor: GLPNImageProcessor,
+    tolerance: float,
+    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
+) -> ParityReport:
+    """Runs both on every batch of `SWEEP`; the arguments are those of `compare` and `sweep_batches`."""
+    with progress.step("parity", len(SWEEP)) as step:
+        batches = sweep_batches(processor, candidate.spec.size_multiple)
+        report = compare(
+            candidate, reference, batches, tolerance, lambda case: step.advance(describe_case(case))
+        )
+        step.finish(summary(report))
+    return report
+
+
 def verify_goldens(
     bundle: Bundle,
     candidate: Runtime,

@@ -6,16 +6,7 @@ from pathlib import Path
 
 from glpn_deploy.bundle import Bundle
 from glpn_deploy.errors import BundleError
-from glpn_deploy.parity import (
-    SWEEP,
-    ParityReport,
-    compare,
-    describe_case,
-    summary,
-    sweep_batches,
-    tolerance_m,
-    verify_goldens,
-)
+from glpn_deploy.parity import ParityReport, compare_over_sweep, tolerance_m, verify_goldens
 from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime, require_backend
@@ -75,15 +66,6 @@ def verify_bundle(
                 f"{reference} is not the network that {folder} was exported from: their configs differ",
                 fix="give the checkpoint that its manifest names under source",
             )
-        batches = sweep_batches(bundle.processor, config.size_multiple)
-        on_cpu = RuntimeOptions(device="cpu")
-        with progress.step("parity", len(SWEEP)) as step:
-            report = compare(
-                candidate,
-                TorchRuntime(model, on_cpu),
-                batches,
-                limit,
-                lambda case: step.advance(describe_case(case)),
-            )
-            step.finish(summary(report))
+        runtime = TorchRuntime(model, RuntimeOptions(device="cpu"))
+        report = compare_over_sweep(candidate, runtime, bundle.processor, limit, progress)
     return [*reports, report]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from glpn_deploy.cli.app import FAILED, ConsoleProgress, command, output, print_json
-from glpn_deploy.cli.options import DeviceOption, JsonOption, OfflineOption, ThreadsOption
+from glpn_deploy.cli.options import DeviceOption, JsonOption, OfflineOption, ThreadsOption, parse_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -117,7 +116,7 @@ def evaluate(
         path,
         split=split,
         count=count,
-        size=None if size is None else _parse_size(size),
+        size=None if size is None else parse_size("--size", size),
         file_list=file_list,
         depth_root=depth_root,
         depth_scale=depth_scale,
@@ -159,15 +158,6 @@ def evaluate(
 def _has_lists(path: Path | None) -> bool:
     """Whether a data set has lists by split, of which test is the default; the ``.mat`` has none."""
     return path is not None and path.suffix.lower() != ".mat"
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    from glpn_deploy.errors import InputError
-
-    found = re.fullmatch(r"(\d{1,6})[xX×](\d{1,6})", text.strip())
-    if not found:
-        raise InputError(f"--size {text!r}", expected="height x width in pixels", fix="write --size 192x256")
-    return int(found[1]), int(found[2])
 
 
 _COLUMNS = (

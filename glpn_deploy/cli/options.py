@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import typer
@@ -15,3 +16,19 @@ ThreadsOption = Annotated[
 ]
 OfflineOption = Annotated[bool, typer.Option("--offline", help="Use the hub's cache only.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]
+
+
+def parse_size(option: str, text: str) -> tuple[int, int]:
+    """``HEIGHTxWIDTH`` as (height, width) [px].
+
+    Raises:
+        InputError: The text is something else.
+    """
+    from glpn_deploy.errors import InputError
+
+    found = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip())
+    if not found:
+        raise InputError(
+            f"{option} {text!r}", expected="height x width in pixels", fix=f"write {option} 192x256"
+        )
+    return int(found[1]), int(found[2])

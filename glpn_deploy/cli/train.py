@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from glpn_deploy.cli.app import ConsoleProgress, command, output, print_json
-from glpn_deploy.cli.options import DeviceOption, JsonOption, OfflineOption
+from glpn_deploy.cli.options import DeviceOption, JsonOption, OfflineOption, parse_size
 
 _DATA, _START, _OPTIMISER, _AUGMENT = "Data", "Start", "Optimisation", "Augmentation"
 
@@ -205,7 +204,7 @@ def train(
         depth_scale=depth_scale,
         rooms=rooms,
         val_rooms=val_rooms,
-        size=_parse_size("--size", size),
+        size=parse_size("--size", size),
         shrink=shrink,
         cache=cache,
         start=start,
@@ -215,7 +214,7 @@ def train(
         offline=offline,
         epochs=epochs,
         batch=batch,
-        crop=None if crop is None else _parse_size("--crop", crop),
+        crop=None if crop is None else parse_size("--crop", crop),
         lr=lr,
         schedule=schedule,
         optimizer=optimizer,
@@ -260,17 +259,6 @@ def train(
         f"\nNext:\n  glpn-eval {result.best}{where} --dataset {dataset}\n  glpn-export {result.best} BUNDLE",
         markup=False,
     )
-
-
-def _parse_size(option: str, text: str) -> tuple[int, int]:
-    from glpn_deploy.errors import InputError
-
-    found = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip())
-    if not found:
-        raise InputError(
-            f"{option} {text!r}", expected="height x width in pixels", fix=f"write {option} 192x256"
-        )
-    return int(found[1]), int(found[2])
 
 
 main = command(train)
