@@ -1,7 +1,7 @@
 """GLPN written out as an ONNX graph, node by node, from the weights of a checkpoint.
 
 Why not ``torch.onnx.export``: on two cores, tracing the 61 M parameter network takes 45-50 s and
-leaves 1,428 nodes and stack traces with file names; writing it down takes under 2 s, gives nodes the
+leaves 1,428 nodes and stack traces with file names; writing it down takes 2-4 s, gives nodes the
 names of their modules, the same bytes every time, and any opset from 17 on without a converter.
 What keeps the two descriptions of the network the same is the parity check that ends every export,
 and the tests, which compare random configurations with `glpn_deploy.modeling`.
@@ -14,8 +14,9 @@ What is folded, exactly up to rounding (products are formed in float64):
 * BatchNorm into the convolution before it.
 
 Measured at 480x640 in ONNX Runtime on two cores, in turns, against HF's own export (1,773 nodes,
-opset 20): Mix-FFN linears as 1x1 convolutions 1.01-1.04x, as MatMul 0.90x; one MatMul for key and
-value 1.00x (left out: a Split more, nothing gained); opset 23, where attention is one node, 1.10x.
+opset 20): Mix-FFN linears as 1x1 convolutions 1.01-1.04x where MatMul gave 0.90x; one MatMul for key
+and value 1.00x (left out: a Split more, nothing gained). By opset, from benchmarks/results/figures.json:
+17 and 20 1.13x, 23 (where attention is one node) 1.10x; on a busier machine 1.13x, 1.16x and 1.25x.
 """
 
 from __future__ import annotations
