@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from glpn_deploy.cli.app import FAILED, ConsoleProgress, command, output, print_json
-from glpn_deploy.cli.options import DeviceOption, JsonOption, OfflineOption, ThreadsOption, parse_size
+from glpn_deploy.cli.options import (
+    BackendOption,
+    DeviceOption,
+    JsonOption,
+    OfflineOption,
+    PrecisionOption,
+    ThreadsOption,
+    parse_size,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,13 +89,8 @@ def evaluate(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out samples that cannot be read; exit status 1 then.")
     ] = False,
-    backend: Annotated[
-        str, typer.Option(help="onnxruntime, torch or null; auto takes what the source is for.")
-    ] = "auto",
-    precision: Annotated[
-        Literal["auto", "fp32", "fp16", "bf16", "int8", "fp8"],
-        typer.Option(help="Precision of the artefact to run."),
-    ] = "auto",
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     offline: OfflineOption = False,

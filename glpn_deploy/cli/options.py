@@ -7,6 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
+BackendOption = Annotated[
+    str, typer.Option(help="onnxruntime, torch or null; auto takes what the source is for.")
+]
+PrecisionOption = Annotated[
+    Literal["auto", "fp32", "fp16", "bf16", "int8", "fp8"],
+    typer.Option(help="Precision of the artefact to run."),
+]
 DeviceOption = Annotated[
     Literal["auto", "cpu", "cuda"],
     typer.Option(help="Where to run; auto takes the GPU where the backend finds one."),

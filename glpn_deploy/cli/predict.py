@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from glpn_deploy.cli.app import FAILED, ConsoleProgress, command, output, print_json
-from glpn_deploy.cli.options import DeviceOption, JsonOption, OfflineOption, ThreadsOption
+from glpn_deploy.cli.options import (
+    BackendOption,
+    DeviceOption,
+    JsonOption,
+    OfflineOption,
+    PrecisionOption,
+    ThreadsOption,
+)
 
 if TYPE_CHECKING:
     from glpn_deploy.estimator import DepthEstimator
@@ -52,13 +59,8 @@ def predict(
     intrinsics: Annotated[
         str, typer.Option(metavar="FX,FY,CX,CY", help="The camera's intrinsics [px], for --save ply.")
     ] = "",
-    backend: Annotated[
-        str, typer.Option(help="onnxruntime, torch or null; auto takes what the source is for.")
-    ] = "auto",
-    precision: Annotated[
-        Literal["auto", "fp32", "fp16", "bf16", "int8", "fp8"],
-        typer.Option(help="Precision of the artefact to run."),
-    ] = "auto",
+    backend: BackendOption = "auto",
+    precision: PrecisionOption = "auto",
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     offline: OfflineOption = False,
