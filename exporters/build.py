@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ import glpn_deploy
 from glpn_deploy.atomic import replace_folder, staging_folder
 from glpn_deploy.bundle import Bundle, write_manifest
 from glpn_deploy.checkpoint import describe_checkpoint, load_model, load_processor, resolve_checkpoint
+from glpn_deploy.checkpoint_hub import is_demo
 from glpn_deploy.config import GLPNConfig, NormEps
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import BundleError, ConfigError, WriteError
@@ -29,6 +31,9 @@ from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime, require_backend
 from glpn_deploy.runtimes.rt_torch import TorchRuntime
 
+if TYPE_CHECKING:
+    from glpn_deploy.exporters.lower import LowerOptions
+
 _GOLDEN_ROOMS = ((480, 640), (256, 192), (96, 320))
 _GOLDEN_SIDE = 640  # longer photographs are shrunk: goldens travel with the bundle
 _GOLDEN_SHORT_SIDE = 64  # of a panorama
@@ -41,6 +46,7 @@ class BuildOptions:
 
     Attributes:
         onnx: How the ONNX file is written.
+        lower: Lower precisions to make beside it, where there shall be any.
         verify: Hold the ONNX file against the reference before the bundle is finished.
         tolerance: Largest |difference| allowed, as a share of max_depth; None takes the default.
         golden_images: Photographs for the goldens; rendered rooms where there are none.
@@ -51,6 +57,7 @@ class BuildOptions:
     """
 
     onnx: OnnxOptions = OnnxOptions()  # noqa: RUF009 - frozen
+    lower: LowerOptions | None = None
     verify: bool = True
     tolerance: float | None = None
     golden_images: tuple[Path, ...] = ()
@@ -75,7 +82,8 @@ def build_bundle(
         progress: Told of every step.
 
     Returns:
-        The finished bundle.
+        The finished bundle. Of the lower precisions it holds those within their budget; its manifest's
+        ``refused`` says why it lacks the others.
 
     Raises:
         CheckpointError: The checkpoint cannot be used.
@@ -83,7 +91,8 @@ def build_bundle(
         GlpnError: Anything else that stood in the way, likewise.
     """
     named, out = out, _checked_place(Path(out))
-    if options.verify:
+    lower = options.lower
+    if options.verify or lower is not None:
         require_backend("onnxruntime")  # before the long work
     photographs = [(_shrunk(path), path.name) for path in map(Path, options.golden_images)]
     with progress.step("load checkpoint") as step:
@@ -100,6 +109,10 @@ def build_bundle(
         step.finish(f"{parameters / 1e6:.1f} M parameters, depth up to {config.max_depth:g} m")
         processor = load_processor(path)
         _check_fit(config, processor)
+        if lower is not None:
+            from glpn_deploy.exporters.image_sets import choose_images  # needs onnxruntime
+
+            images = choose_images(lower.images, processor, ranges=lower.ranges, demo=is_demo(source))
         info = describe_checkpoint(source, revision=options.revision, offline=True)
     with staging_folder(out) as folder:
         staged = folder / out.name
@@ -124,6 +137,18 @@ def build_bundle(
             data=data,
             parity=None if parity is None else parity.to_dict(),
         )
+        lowered = []
+        if lower is not None:
+            from glpn_deploy.exporters.lower import Lowering
+
+            work = folder / f"{out.name}.work"
+            work.mkdir()
+
+            def write(opset: int, path: Path) -> Path:
+                return to_onnx(model, path, dataclasses.replace(options.onnx, opset=opset))
+
+            lowering = Lowering(write, options.onnx.opset, images, processor, lower, work, progress)
+            lowered = [lowering.lower(p, staged / f"model.{p}.onnx") for p in lower.precisions]
         manifest = Manifest(
             name=out.name,
             config=config,
@@ -131,8 +156,9 @@ def build_bundle(
             tensors=_tensors(onnx_path),
             source=dataclasses.asdict(info),
             tools=_tool_versions(),
-            artefacts=(artefact,),
+            artefacts=(artefact, *(one.artefact for one in lowered if one.artefact is not None)),
             goldens=goldens,
+            refused=tuple(one.ladder.to_dict() for one in lowered if one.artefact is None),
         )
         with progress.step("write bundle") as step:
             write_manifest(staged, manifest)

@@ -80,3 +80,9 @@ class ParityError(GlpnError):
     """An artefact whose depth differs from the reference by more than the tolerance."""
 
     exit_code = 1
+
+
+class BudgetError(GlpnError):
+    """A precision of which no graph is within its accuracy budget."""
+
+    exit_code = 1

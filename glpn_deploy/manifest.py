@@ -28,6 +28,10 @@ class Artefact:
         data: Files that hold its weights where they did not fit.
         kept: Nodes kept in a higher precision.
         parity: `glpn_deploy.parity.ParityReport` as a dictionary, or None where it was not verified.
+        budget: Largest errors it was allowed, ``max_abs_rel`` and ``max_abs_m``; None for FP32.
+        ladder: Every graph that was tried for it, with its errors; None for FP32.
+        calibration: Method, number, origin and digest of the images that its ranges were found on.
+        verdict: Its latency beside FP32's, where it was made.
     """
 
     file: str
@@ -39,6 +43,10 @@ class Artefact:
     data: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     parity: dict[str, Any] | None = None
+    budget: dict[str, Any] | None = None
+    ladder: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
+    verdict: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +77,7 @@ class Manifest:
         tools: Versions of what made the bundle.
         artefacts: What can be run.
         goldens: What it is verified with.
+        refused: Ladders of the precisions that were asked for and of which no graph was within budget.
         files: SHA-256 and size of every file but this one.
     """
 
@@ -80,6 +89,7 @@ class Manifest:
     tools: dict[str, str]
     artefacts: tuple[Artefact, ...] = ()
     goldens: tuple[Golden, ...] = ()
+    refused: tuple[dict[str, Any], ...] = ()
     files: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -123,6 +133,7 @@ class Manifest:
                 tools=dict(values["tools"]),
                 artefacts=tuple(_artefact(artefact) for artefact in values["artefacts"]),
                 goldens=tuple(_golden(golden) for golden in values["goldens"]),
+                refused=tuple(dict(ladder) for ladder in values.get("refused", ())),
                 files={
                     str(k): {"sha256": str(v["sha256"]), "bytes": int(v["bytes"])}
                     for k, v in values["files"].items()

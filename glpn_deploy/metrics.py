@@ -1,8 +1,7 @@
-"""Depth accuracy against ground truth, averaged by image as the papers do, and the error between two runs."""
+"""Depth accuracy against ground truth, averaged by image as the papers do."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any, Literal, get_args
 
@@ -287,57 +286,3 @@ def _finish(sums: Array) -> dict[str, float]:
     silog_kitti = 100 * math.sqrt(max(log2 - log * log, 0.0))
     values = (d1, d2, d3, abs_rel, sq_rel, rmse, rmse_log, log10, silog_half, silog_kitti)
     return dict(zip(_METRICS, values, strict=True))
-
-
-@dataclasses.dataclass(frozen=True)
-class ErrorStats:
-    """How far one runtime's depth is from another's, over all pixels of all images.
-
-    Attributes:
-        max_abs_m: Largest |a - b| [m].
-        p99_abs_m: 99th percentile of |a - b| [m], linearly interpolated.
-        mean_abs_m: Mean |a - b| [m].
-        abs_rel: Mean |a - b| / b, with b no smaller than ``MIN_DEPTH``.
-        delta1: Share of pixels with max(a/b, b/a) < 1.25, both no smaller than ``MIN_DEPTH``.
-        non_finite: Pixels where a or b is NaN or infinite. Where there are any, the four errors above
-            are infinite and these pixels fail ``delta1``, so that no tolerance is met by accident.
-    """
-
-    max_abs_m: float
-    p99_abs_m: float
-    mean_abs_m: float
-    abs_rel: float
-    delta1: float
-    non_finite: int
-
-    def to_dict(self) -> dict[str, float | int | None]:
-        """For JSON, which has no infinity: an infinite error is written as ``None``."""
-        values = dataclasses.asdict(self)
-        return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-def error_stats(a: Array, b: Array) -> ErrorStats:
-    """Compares depth ``a`` with the reference ``b`` [m], both of one shape, (N, H, W) or any other.
-
-    Raises:
-        InputError: The shapes differ or the arrays are empty.
-    """
-    if a.shape != b.shape or not a.size:
-        raise InputError(f"depth of shapes {a.shape} and {b.shape}", expected="one shape with pixels in it")
-    finite = np.isfinite(a) & np.isfinite(b)
-    bad = a.size - int(np.count_nonzero(finite))
-    x, y = a[finite].astype(np.float64), b[finite].astype(np.float64)
-    floor_x, floor_y = np.maximum(x, MIN_DEPTH), np.maximum(y, MIN_DEPTH)
-    near = np.maximum(floor_x / floor_y, floor_y / floor_x) < 1.25
-    delta1 = float(np.count_nonzero(near)) / a.size
-    if bad:
-        return ErrorStats(math.inf, math.inf, math.inf, math.inf, delta1, bad)
-    error = np.abs(x - y)
-    return ErrorStats(
-        max_abs_m=float(error.max()),
-        p99_abs_m=float(np.percentile(error, 99)),
-        mean_abs_m=float(error.mean()),
-        abs_rel=float((error / floor_y).mean()),
-        delta1=delta1,
-        non_finite=0,
-    )

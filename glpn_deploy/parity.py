@@ -2,22 +2,51 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.bundle import Bundle
 from glpn_deploy.datasets.rooms import SPLIT_SIZE, render_room
+from glpn_deploy.error_stats import depth_flags, error_stats, error_stats_by_range
 from glpn_deploy.errors import BundleError, ParityError
 from glpn_deploy.image_loading import load_image
 from glpn_deploy.image_processing import GLPNImageProcessor
-from glpn_deploy.metrics import ErrorStats, error_stats
+from glpn_deploy.parity_report import (
+    Limit,
+    ParityCase,
+    ParityReport,
+    WorstImage,
+    allows,
+    describe_case,
+    severity,
+    summary,
+)
 from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.runtimes.base import Runtime
+
+__all__ = [
+    "SWEEP",
+    "TOLERANCE",
+    "VERIFICATION_SEED",
+    "Batch",
+    "ParityCase",
+    "ParityReport",
+    "compare",
+    "compare_over_sweep",
+    "describe_case",
+    "golden_batches",
+    "judge",
+    "room_batch",
+    "round_up",
+    "summary",
+    "sweep_batches",
+    "tolerance_m",
+    "verify_goldens",
+]
 
 TOLERANCE = {"fp32": 1e-5}
 """Largest |difference| allowed, as a share of max_depth: 0.1 mm on a 10 m scale."""
@@ -42,84 +71,18 @@ VERIFICATION_SEED = 3 * SPLIT_SIZE
 """First seed of the rendered rooms that networks are verified with: in no split of the data set."""
 
 
-@dataclasses.dataclass(frozen=True)
-class ParityCase:
-    """One batch.
+class Batch(NamedTuple):
+    """Images whose depth is known.
 
     Attributes:
-        name: What was run.
-        shape: (batch, height, width).
-        stats: The error against the reference.
-        passed: Whether it is within the tolerance.
+        name: What they are.
+        pixel_values: ``(N, 3, H, W)`` float32, 0 to 1.
+        depth: The reference's depth, ``(N, H, W)`` float32 [m].
     """
 
     name: str
-    shape: tuple[int, int, int]
-    stats: ErrorStats
-    passed: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"name": self.name, "shape": list(self.shape), "passed": self.passed, **self.stats.to_dict()}
-
-
-@dataclasses.dataclass(frozen=True)
-class ParityReport:
-    """What a comparison found.
-
-    Attributes:
-        reference: Backend, device and precision of the reference.
-        candidate: The same of what was judged.
-        tolerance_m: Largest |difference| allowed [m].
-        cases: Every batch that was run.
-    """
-
-    reference: dict[str, Any]
-    candidate: dict[str, Any]
-    tolerance_m: float
-    cases: tuple[ParityCase, ...]
-
-    @property
-    def passed(self) -> bool:
-        """Whether every case is within the tolerance (and there is one)."""
-        return bool(self.cases) and all(case.passed for case in self.cases)
-
-    @property
-    def worst(self) -> ParityCase:
-        """The case with the largest difference."""
-        return max(self.cases, key=lambda case: case.stats.max_abs_m)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the manifest and for ``--json``."""
-        return {
-            "passed": self.passed,
-            "reference": self.reference,
-            "candidate": self.candidate,
-            "tolerance_m": self.tolerance_m,
-            "max_abs_m": self.worst.stats.to_dict()["max_abs_m"] if self.cases else None,
-            "cases": [case.to_dict() for case in self.cases],
-        }
-
-    def require(self) -> None:
-        """Raises where the candidate failed.
-
-        Raises:
-            ParityError: With the worst case and by how much it missed.
-        """
-        if self.passed:
-            return
-        if not self.cases:
-            raise ParityError("nothing was compared", expected="at least one batch")
-        worst, failed = self.worst, sum(not case.passed for case in self.cases)
-        moved = (
-            f"by up to {worst.stats.max_abs_m:.3g} m" if not worst.stats.non_finite else "and is not finite"
-        )
-        raise ParityError(
-            f"the depth of {self.candidate['backend']} {self.candidate['precision']} differs {moved} "
-            f"({worst.name}, {failed} of {len(self.cases)} cases)",
-            expected=f"at most {self.tolerance_m:.3g} m from {self.reference['backend']}",
-            fix="do not deploy it; try another --opset or another version of the backend",
-        )
+    pixel_values: NDArray[np.float32]
+    depth: NDArray[np.float32]
 
 
 def tolerance_m(precision: str, max_depth: float, share: float | None = None) -> float:
@@ -155,7 +118,7 @@ def compare(
     candidate: Runtime,
     reference: Runtime,
     batches: Iterable[tuple[str, NDArray[np.float32]]],
-    tolerance: float,
+    limit: Limit,
     on_case: Callable[[ParityCase], None] = lambda case: None,
 ) -> ParityReport:
     """Runs both on every batch.
@@ -164,93 +127,146 @@ def compare(
         candidate: What is judged.
         reference: What it is judged against.
         batches: Names and ``(N, 3, H, W)`` float32 batches.
-        tolerance: Largest |difference| allowed [m].
+        limit: Largest |difference| allowed [m], or the budget; every batch is held to it.
         on_case: Called after every batch.
 
     Raises:
         BackendError: One of them failed to run.
         ParityError: Their depths are not of one shape.
     """
-    cases = []
-    for name, pixel_values in batches:
-        case = _case(name, candidate.run(pixel_values), reference.run(pixel_values), tolerance)
+    pairs = (Batch(name, pixel_values, reference.run(pixel_values)) for name, pixel_values in batches)
+    return judge(candidate, pairs, reference.describe(), limit, on_case)
+
+
+def judge(
+    candidate: Runtime,
+    batches: Iterable[Batch],
+    reference: dict[str, Any],
+    limit: Limit,
+    on_case: Callable[[ParityCase], None] = lambda case: None,
+) -> ParityReport:
+    """Runs the candidate on batches whose depth is known.
+
+    Args:
+        candidate: What is judged.
+        batches: The batches.
+        reference: Backend, device and precision of where their depth comes from.
+        limit: Largest |difference| allowed [m], or the budget; every batch is held to it.
+        on_case: Called after every batch.
+
+    Raises:
+        BackendError: It failed to run.
+        ParityError: Its depth is not of the reference's shape.
+    """
+    cases: list[ParityCase] = []
+    worst: tuple[Batch, NDArray[np.float32]] | None = None
+    most = (-math.inf, -math.inf)
+    for batch in batches:
+        depth = candidate.run(batch.pixel_values)
+        case = _case(batch, depth, limit)
         cases.append(case)
         on_case(case)
-    return ParityReport(reference.describe(), candidate.describe(), tolerance, tuple(cases))
+        if (badness := severity(limit, case.stats, case.flags)) > most or worst is None:
+            most, worst = badness, (batch, depth)
+    image = None if worst is None else _worst_image(*worst, limit)
+    return ParityReport(reference, candidate.describe(), limit, tuple(cases), image)
 
 
 def compare_over_sweep(
     candidate: Runtime,
     reference: Runtime,
     processor: GLPNImageProcessor,
-    tolerance: float,
+    limit: Limit,
     progress: Progress = SilentProgress(),  # noqa: B008 - stateless
 ) -> ParityReport:
     """Runs both on every batch of `SWEEP`; the arguments are those of `compare` and `sweep_batches`."""
     with progress.step("parity", len(SWEEP)) as step:
         batches = sweep_batches(processor, candidate.spec.size_multiple)
-        report = compare(
-            candidate, reference, batches, tolerance, lambda case: step.advance(describe_case(case))
-        )
+        report = compare(candidate, reference, batches, limit, lambda case: step.advance(describe_case(case)))
         step.finish(summary(report))
     return report
+
+
+def sweep_depths(
+    reference: Runtime,
+    processor: GLPNImageProcessor,
+    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
+) -> tuple[Batch, ...]:
+    """The reference's depth over `SWEEP`, to hold several candidates against."""
+    batches = []
+    with progress.step("fp32 sweep", len(SWEEP)) as step:
+        for name, pixel_values in sweep_batches(processor, reference.spec.size_multiple):
+            batches.append(Batch(name, pixel_values, reference.run(pixel_values)))
+            step.advance(name)
+        step.finish(f"{len(batches)} shapes to hold the others against")
+    return tuple(batches)
 
 
 def verify_goldens(
     bundle: Bundle,
     candidate: Runtime,
-    tolerance: float,
+    limit: Limit,
     progress: Progress = SilentProgress(),  # noqa: B008 - stateless
+    title: str = "goldens",
 ) -> ParityReport:
     """Holds a runtime against the reference outputs that travel in the bundle.
 
     Args:
         bundle: The bundle.
         candidate: What is judged.
-        tolerance: Largest |difference| allowed [m].
+        limit: Largest |difference| allowed [m], or the budget.
         progress: Told of every golden.
+        title: The step's title.
 
     Raises:
         BundleError: A golden is missing, damaged, or there is none.
     """
-    goldens, processor = bundle.manifest.goldens, bundle.processor
-    if not goldens:
+    if not bundle.manifest.goldens:
         raise BundleError(f"{bundle.folder} has no goldens", fix="export it again with glpn-export")
-    cases = []
-    with progress.step("goldens", len(goldens)) as step:
-        for golden in goldens:
-            pixel_values = processor.prepare(load_image(bundle.path(golden.image)))[None]
-            case = _case(
-                golden.image, candidate.run(pixel_values), bundle.golden_depth(golden)[None], tolerance
-            )
-            cases.append(case)
-            step.advance(describe_case(case))
-        outputs = {"backend": "golden", "precision": "fp32"}
-        report = ParityReport(outputs, candidate.describe(), tolerance, tuple(cases))
+    with progress.step(title, len(bundle.manifest.goldens)) as step:
+        report = judge(
+            candidate,
+            golden_batches(bundle),
+            {"backend": "golden", "precision": "fp32"},
+            limit,
+            lambda case: step.advance(describe_case(case)),
+        )
         step.finish(summary(report))
     return report
 
 
-def _case(
-    name: str, depth: NDArray[np.float32], expected: NDArray[np.float32], tolerance: float
-) -> ParityCase:
-    if depth.shape != expected.shape:
-        raise ParityError(f"{name} gave depth of shape {depth.shape}", expected=f"{expected.shape}")
-    stats = error_stats(depth, expected)
-    batch, height, width = depth.shape
-    return ParityCase(name, (batch, height, width), stats, stats.max_abs_m <= tolerance)
+def golden_batches(bundle: Bundle) -> Iterator[Batch]:
+    """The inputs and depths that travel in the bundle.
+
+    Raises:
+        BundleError: One is missing or damaged.
+    """
+    processor = bundle.processor
+    for golden in bundle.manifest.goldens:
+        pixel_values = processor.prepare(load_image(bundle.path(golden.image)))[None]
+        yield Batch(golden.image, pixel_values, bundle.golden_depth(golden)[None])
 
 
-def describe_case(case: ParityCase) -> str:
-    """One line: what was run and how far it was off."""
-    mark = "✓" if case.passed else "✗"
-    return f"{mark} {case.name}: max {case.stats.max_abs_m:.2g} m"
-
-
-def summary(report: ParityReport) -> str:
-    """One line: how many cases passed and the worst difference."""
-    passed = sum(case.passed for case in report.cases)
-    return (
-        f"{passed} of {len(report.cases)} within {report.tolerance_m:.2g} m, "
-        f"worst {report.worst.stats.max_abs_m:.2g} m at {report.worst.name}"
+def _case(batch: Batch, depth: NDArray[np.float32], limit: Limit) -> ParityCase:
+    if depth.shape != batch.depth.shape:
+        raise ParityError(f"{batch.name} gave depth of shape {depth.shape}", expected=f"{batch.depth.shape}")
+    stats, flags = error_stats(depth, batch.depth), depth_flags(depth, batch.depth)
+    images, height, width = depth.shape
+    return ParityCase(
+        batch.name,
+        (images, height, width),
+        stats,
+        allows(limit, stats) and not flags,
+        flags,
+        error_stats_by_range(depth, batch.depth),
     )
+
+
+def _worst_image(batch: Batch, depth: NDArray[np.float32], limit: Limit) -> WorstImage:
+    def badness(i: int) -> tuple[float, float]:
+        a, b = depth[i : i + 1], batch.depth[i : i + 1]
+        return severity(limit, error_stats(a, b), depth_flags(a, b))
+
+    worst = max(range(len(depth)), key=badness)
+    name = batch.name if len(depth) == 1 else f"{batch.name}, image {worst + 1} of {len(depth)}"
+    return WorstImage(name, batch.pixel_values[worst], batch.depth[worst], depth[worst])

@@ -1,14 +1,27 @@
-"""Verifying a bundle where it stands: digests, goldens, and PyTorch where a checkpoint is given."""
+"""Verifying a bundle where it stands: digests, then every artefact against goldens and the FP32 one."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
+from glpn_deploy.artefact_check import (
+    Reference,
+    artefact_budget,
+    check_artefact,
+    known_precision,
+    second_opinion_on_goldens,
+)
+from glpn_deploy.artefact_runs import ArtefactRun, NotRun
 from glpn_deploy.bundle import Bundle
-from glpn_deploy.errors import BundleError
-from glpn_deploy.parity import ParityReport, compare_over_sweep, tolerance_m, verify_goldens
+from glpn_deploy.errors import BundleError, InputError, ParityError
+from glpn_deploy.manifest import Artefact
+from glpn_deploy.parity import compare_over_sweep, sweep_depths, tolerance_m, verify_goldens
+from glpn_deploy.parity_report import ParityReport, WorstImage, severity
+from glpn_deploy.polygraphy_check import PolygraphyReport, require_polygraphy
 from glpn_deploy.progress import Progress, SilentProgress
-from glpn_deploy.runtimes.base import RuntimeOptions
+from glpn_deploy.runtimes.base import PRECISIONS, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime, require_backend
 
 _TRAINING_ONLY = {  # settings that do not change what the network computes in eval mode
@@ -20,6 +33,106 @@ _TRAINING_ONLY = {  # settings that do not change what the network computes in e
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class VerifyOptions:
+    """What is verified, and how.
+
+    Attributes:
+        reference: A checkpoint that the FP32 artefact is compared with over the shape sweep; needs torch.
+            Its scale is taken from the bundle, so that a bundle exported with another ``max_depth`` is
+            compared fairly.
+        runtime: Where to run.
+        tolerance: Largest |difference| allowed to the FP32 artefact, as a share of max_depth; None takes
+            the default. The others are held to their own budgets.
+        offline: Use the hub's cache only.
+        precisions: Artefacts to check; None takes all.
+        sweep: Hold the other artefacts against the FP32 one over the shape sweep.
+        polygraphy: Let Polygraphy judge as well.
+
+    Raises:
+        InputError: A reference without the sweep, or a precision that is none.
+    """
+
+    reference: str | None = None
+    runtime: RuntimeOptions = RuntimeOptions()  # noqa: RUF009 - frozen
+    tolerance: float | None = None
+    offline: bool = False
+    precisions: tuple[str, ...] | None = None
+    sweep: bool = True
+    polygraphy: bool = False
+
+    def __post_init__(self) -> None:
+        if self.reference is not None and not self.sweep:
+            raise InputError(
+                "a reference is compared with over the sweep, which is switched off",
+                fix="leave out --no-sweep or --reference",
+            )
+        if self.reference is not None and "fp32" not in (self.precisions or PRECISIONS):
+            raise InputError(
+                "a reference is compared with the fp32 artefact, which is left out",
+                fix="add --precision fp32, or leave out --reference",
+            )
+        unknown = [name for name in self.precisions or () if name not in PRECISIONS]
+        if unknown:
+            raise InputError(f"precision {unknown[0]!r}", expected=f"one of {', '.join(PRECISIONS)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        reports: Every comparison that was made.
+        not_run: What this machine could not check.
+        polygraphy: Polygraphy's verdicts, where they were asked for.
+    """
+
+    reports: tuple[ParityReport, ...]
+    not_run: tuple[NotRun, ...] = ()
+    polygraphy: tuple[PolygraphyReport, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether all that was run passed, and Polygraphy agrees."""
+        return all(report.passed for report in self.reports) and all(o.agrees for o in self.polygraphy)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all could be checked here."""
+        return not self.not_run
+
+    @property
+    def worst_image(self) -> tuple[ParityReport, WorstImage] | None:
+        """The image that uses up most of its report's limit, or None where nothing was run."""
+        found = [(report, report.worst_image) for report in self.reports if report.worst_image is not None]
+
+        def badness(item: tuple[ParityReport, WorstImage]) -> tuple[float, float]:
+            return severity(item[0].limit, item[0].worst.stats, item[0].worst.flags)
+
+        return max(found, key=badness, default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "passed": self.passed,
+            "complete": self.complete,
+            "reports": [report.to_dict() for report in self.reports],
+            "not_run": [item.to_dict() for item in self.not_run],
+            "polygraphy": [opinion.to_dict() for opinion in self.polygraphy],
+        }
+
+    def require(self) -> None:
+        """Raises at the first comparison that failed.
+
+        Raises:
+            ParityError: An artefact's depth is not the reference's, or Polygraphy sees it otherwise.
+        """
+        for report in self.reports:
+            report.require()
+        for opinion in self.polygraphy:
+            opinion.require()
+
+
 def verify_bundle(
     folder: str | Path,
     reference: str | None = None,
@@ -28,44 +141,97 @@ def verify_bundle(
     offline: bool = False,
     progress: Progress = SilentProgress(),  # noqa: B008 - stateless
 ) -> list[ParityReport]:
-    """Checks every digest, then the FP32 artefact's depth on this machine.
+    """`verify` with its most common options, for its reports alone.
+
+    Raises:
+        ParityError: This machine cannot check all of the bundle: see `verify` for what it can.
+        GlpnError: As `verify`.
+    """
+    found = verify(folder, VerifyOptions(reference, options, tolerance, offline), progress)
+    for item in found.not_run:
+        raise ParityError(f"{item.file} was not checked ({item.reason})")
+    return list(found.reports)
+
+
+def verify(
+    folder: str | Path,
+    options: VerifyOptions = VerifyOptions(),
+    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
+) -> Verification:
+    """Checks every digest, then the depth of every artefact on this machine.
+
+    The FP32 artefact is held against the goldens, and against the checkpoint where one is given. Every
+    other artefact is held against the goldens and, over the shape sweep, against the FP32 artefact as it
+    runs here; every batch has to keep the budget it was exported with, or its precision's default.
 
     Args:
         folder: The bundle.
-        reference: A checkpoint to compare with over the shape sweep; needs torch. Its scale is taken
-            from the bundle, so that a bundle exported with another ``max_depth`` is compared fairly.
-        options: Where to run the artefact.
-        tolerance: Largest |difference| allowed, as a share of max_depth; None takes the default.
-        offline: Use the hub's cache only.
+        options: What is verified, and how.
         progress: Told of every step.
-
-    Returns:
-        The report over the goldens, and the one over the sweep where a reference was given.
 
     Raises:
         GlpnError: The bundle is damaged, or a backend is missing. A report that failed is returned.
     """
     bundle = Bundle.open(folder)
     require_backend("onnxruntime")
-    if reference is not None:
+    if options.reference is not None:
         require_backend("torch")
+    if options.polygraphy:
+        require_polygraphy()
+    full, chosen = bundle.artefact("fp32"), _chosen(bundle, options.precisions)
+    lower = [artefact for artefact in chosen if known_precision(artefact) != "fp32"]
+    for artefact in lower:
+        artefact_budget(artefact)  # refuses a damaged one before the long work
     bundle.check_files(progress)
-    config = bundle.manifest.config
-    limit = tolerance_m("fp32", config.max_depth, tolerance)
-    with load_runtime("onnxruntime", bundle.artefact_path(bundle.artefact("fp32")), options) as candidate:
-        reports = [verify_goldens(bundle, candidate, limit, progress)]
-        if reference is None:
-            return reports
-        from glpn_deploy.checkpoint import load_model, resolve_checkpoint  # need torch, the goldens do not
-        from glpn_deploy.runtimes.rt_torch import TorchRuntime
+    path = bundle.artefact_path(full)
+    reports: list[ParityReport] = []
+    not_run: list[NotRun] = []
+    opinions: list[PolygraphyReport] = []
+    with load_runtime("onnxruntime", path, options.runtime) as runtime:
+        if full in chosen:
+            limit = tolerance_m("fp32", bundle.manifest.config.max_depth, options.tolerance)
+            reports.append(verify_goldens(bundle, runtime, limit, progress))
+            if options.polygraphy:
+                run = ArtefactRun(runtime, path, "native")
+                opinions.append(second_opinion_on_goldens(bundle, run, reports[0], progress))
+            if options.reference is not None:
+                reports.append(_against_checkpoint(bundle, runtime, options, limit, progress))
+        reference = Reference(path, runtime.device, runtime.describe())
+        if lower and options.sweep:
+            sweep = sweep_depths(runtime, bundle.processor, progress)
+            reference = dataclasses.replace(reference, sweep=sweep)
+    for artefact in lower:
+        found = check_artefact(
+            bundle, artefact, reference, options.runtime, progress, polygraphy=options.polygraphy
+        )
+        reports += found.reports
+        not_run += found.not_run
+        opinions += found.polygraphy
+    return Verification(tuple(reports), tuple(not_run), tuple(opinions))
 
-        path = resolve_checkpoint(reference, offline=offline)
-        model = load_model(path, max_depth=config.max_depth, norm_eps=config.norm_eps)
-        if model.config.replace(**_TRAINING_ONLY) != config.replace(**_TRAINING_ONLY):
-            raise BundleError(
-                f"{reference} is not the network that {folder} was exported from: their configs differ",
-                fix="give the checkpoint that its manifest names under source",
-            )
-        runtime = TorchRuntime(model, RuntimeOptions(device="cpu"))
-        report = compare_over_sweep(candidate, runtime, bundle.processor, limit, progress)
-    return [*reports, report]
+
+def _chosen(bundle: Bundle, precisions: tuple[str, ...] | None) -> list[Artefact]:
+    """The artefacts to check, in the manifest's order."""
+    for precision in precisions or ():
+        bundle.artefact(precision)  # refuses what the bundle has not
+    artefacts = bundle.manifest.artefacts
+    return [artefact for artefact in artefacts if precisions is None or artefact.precision in precisions]
+
+
+def _against_checkpoint(
+    bundle: Bundle, candidate: Runtime, options: VerifyOptions, limit: float, progress: Progress
+) -> ParityReport:
+    """Holds the FP32 artefact against the checkpoint it came from, over the shape sweep."""
+    from glpn_deploy.checkpoint import load_model, resolve_checkpoint  # need torch, the goldens do not
+    from glpn_deploy.runtimes.rt_torch import TorchRuntime
+
+    source, config = str(options.reference), bundle.manifest.config
+    path = resolve_checkpoint(source, offline=options.offline)
+    model = load_model(path, max_depth=config.max_depth, norm_eps=config.norm_eps)
+    if model.config.replace(**_TRAINING_ONLY) != config.replace(**_TRAINING_ONLY):
+        raise BundleError(
+            f"{source} is not the network that {bundle.folder} was exported from: their configs differ",
+            fix="give the checkpoint that its manifest names under source",
+        )
+    runtime = TorchRuntime(model, RuntimeOptions(device="cpu"))
+    return compare_over_sweep(candidate, runtime, bundle.processor, limit, progress)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from glpn_deploy.cli.app import ConsoleProgress, command, output, print_json
 from glpn_deploy.cli.options import JsonOption, OfflineOption
 from glpn_deploy.config import NormEps
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from glpn_deploy.bundle import Bundle
+    from glpn_deploy.exporters.ladder import LowPrecision
+
+_LOWER = "Lower precisions"
 
 
 def export(
@@ -34,8 +42,8 @@ def export(
         bool,
         typer.Option(
             "--verify/--no-verify",
-            help="Hold the ONNX file against PyTorch over a sweep of shapes before the bundle is finished; "
-            "--no-verify skips the proof, and the manifest says so.",
+            help="Hold the ONNX file against PyTorch, and lower precisions against it, over a sweep of "
+            "shapes before the bundle is finished; --no-verify skips the proof, and the manifest says so.",
         ),
     ] = True,
     tolerance: Annotated[
@@ -59,6 +67,80 @@ def export(
         list[Path] | None,
         typer.Option(help="Photograph to keep in the bundle for later verification; may be repeated."),
     ] = None,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Also write model.fp16.onnx.", rich_help_panel=_LOWER)
+    ] = False,
+    bf16: Annotated[
+        bool,
+        typer.Option(
+            "--bf16", help="Also write model.bf16.onnx (opset 22: TensorRT 11).", rich_help_panel=_LOWER
+        ),
+    ] = False,
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Also write model.int8.onnx, with Q/DQ pairs.", rich_help_panel=_LOWER),
+    ] = False,
+    fp8: Annotated[
+        bool,
+        typer.Option("--fp8", help="Also write model.fp8.onnx (Hopper, Ada, Thor).", rich_help_panel=_LOWER),
+    ] = False,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Photographs of the kind the camera will see: INT8 and FP8 find their ranges on four fifths "
+            "of them, and the rest judge every precision. rooms takes rendered rooms, which is the default "
+            "for the demo network and, to judge FP16 and BF16, for all; random calibrates on noise, to try "
+            "it out.",
+            rich_help_panel=_LOWER,
+        ),
+    ] = None,
+    calibration_method: Annotated[
+        Literal["minmax", "percentile", "entropy"],
+        typer.Option(help="How ranges are found.", rich_help_panel=_LOWER),
+    ] = "minmax",
+    calibration_images: Annotated[
+        int, typer.Option(min=2, help="Most images to find ranges on.", rich_help_panel=_LOWER)
+    ] = 128,
+    target: Annotated[
+        Literal["tensorrt", "cpu"],
+        typer.Option(
+            help="What INT8 is for; the recipes differ, and one is slow where the other is fast.",
+            rich_help_panel=_LOWER,
+        ),
+    ] = "tensorrt",
+    max_abs_rel: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest mean relative difference from FP32's depth [default: fp16 0.001, bf16 0.01, int8 "
+            "0.02, fp8 0.05]. Where it is exceeded, sensitive nodes are raised until it is met.",
+            rich_help_panel=_LOWER,
+        ),
+    ] = None,
+    max_abs_m: Annotated[
+        float | None,
+        typer.Option(help="Largest difference of any pixel from FP32's depth [m].", rich_help_panel=_LOWER),
+    ] = None,
+    eval_dataset: Annotated[
+        Literal["nyu", "kitti", "folder", "rooms"] | None,
+        typer.Option(
+            "--eval",
+            help="Also judge against ground truth: delta1 may fall by 0.001 (fp16), 0.005 (bf16), 0.01 "
+            "(int8), 0.02 (fp8).",
+            rich_help_panel=_LOWER,
+        ),
+    ] = None,
+    eval_path: Annotated[
+        Path | None, typer.Option(help="Where that data set lies.", rich_help_panel=_LOWER)
+    ] = None,
+    verdict: Annotated[
+        bool,
+        typer.Option(
+            "--verdict/--no-verdict",
+            help="Measure each precision's latency beside FP32's, where this machine can run it.",
+            rich_help_panel=_LOWER,
+        ),
+    ] = True,
     revision: Annotated[str | None, typer.Option(help="Hub revision: branch, tag or commit.")] = None,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
@@ -67,11 +149,13 @@ def export(
 
     The bundle holds the network as ONNX (dynamic in batch, height and width), its configs, a few
     inputs with the depth PyTorch gave for them, and a manifest with digests and the measured
-    difference. Exit status: 0 done, 1 the depth moved or the export failed, 2 wrong use.
+    difference. --fp16, --bf16, --int8 and --fp8 add typed graphs that any engine compiles as they
+    stand, each held to an accuracy budget. Exit status: 0 done, 1 the depth moved, a precision missed
+    its budget or the export failed, 2 wrong use.
 
-    Example: glpn-export vinvino02/glpn-nyu glpn-nyu
+    Example: glpn-export vinvino02/glpn-nyu glpn-nyu --fp16 --calibration photos/
     """
-    from glpn_deploy.errors import MissingDependencyError
+    from glpn_deploy.errors import BudgetError, MissingDependencyError
     from glpn_deploy.runtimes.registry import require_backend
 
     require_backend("torch")
@@ -83,9 +167,30 @@ def export(
             f"exporting needs {error.name}, which is not installed",
             fix='pip install "glpn-deploy[cpu,export]"',
         ) from error
+    from glpn_deploy.datasets.registry import open_dataset
+
     console = output(as_json=as_json)
+    asked: dict[LowPrecision, bool] = {"fp16": fp16, "bf16": bf16, "int8": int8, "fp8": fp8}
+    lower = None
+    if any(asked.values()):
+        require_backend("onnxruntime")
+        from glpn_deploy.exporters.calibration import CalibrationOptions
+        from glpn_deploy.exporters.lower import LowerOptions
+
+        lower = LowerOptions(
+            precisions=tuple(name for name, wanted in asked.items() if wanted),
+            images=calibration if calibration in ("rooms", "random", None) else Path(calibration),
+            calibration=CalibrationOptions(method=calibration_method, max_images=calibration_images),
+            target=target,
+            max_abs_rel=max_abs_rel,
+            max_abs_m=max_abs_m,
+            truth=None if eval_dataset is None else open_dataset(eval_dataset, eval_path),
+            sweep=verify,
+            verdict=verdict,
+        )
     options = BuildOptions(
         onnx=OnnxOptions(opset=opset),
+        lower=lower,
         verify=verify,
         tolerance=tolerance,
         golden_images=tuple(image or ()),
@@ -101,7 +206,38 @@ def export(
         import json
 
         print_json(json.loads(bundle.manifest.to_json()))
+    _say(console, bundle)
     console.print(f"\nNext:\n  glpn-predict {out} photo.jpg\n  glpn-verify {out}")
+    if bundle.manifest.refused:
+        missing = ", ".join(ladder["precision"] for ladder in bundle.manifest.refused)
+        raise BudgetError(
+            f"only FP32 meets the budget of {missing}, which the bundle therefore lacks",
+            fix="deploy model.onnx, or allow more with --max-abs-rel",
+        )
+
+
+def _say(console: Console, bundle: Bundle) -> None:
+    """What was tried for every lower precision, what it cost, and whether it pays here."""
+    artefacts = [artefact for artefact in bundle.manifest.artefacts if artefact.ladder is not None]
+    for ladder in [*(artefact.ladder or {} for artefact in artefacts), *bundle.manifest.refused]:
+        judges = f"{ladder['images']} images ({ladder['images_from']})"
+        console.print(f"\n[bold]{ladder['precision']}[/], judged by {judges}:")
+        for rung in ladder["rungs"]:
+            mark = "[green]✓[/]" if rung["passed"] else "[red]✗[/]"
+            error = "not finite" if rung["abs_rel"] is None else f"AbsRel {rung['abs_rel']:.2g}"
+            worst = "" if rung["max_abs_m"] is None else f", at most {rung['max_abs_m']:.2g} m"
+            if rung["accuracy"] is not None:
+                found = rung["accuracy"]
+                worst += f"; delta1 {found['delta1']:.4f} (fp32 {found['delta1_fp32']:.4f})"
+            if rung["worst_shape"] is not None:
+                shape = rung["worst_shape"]
+                least = "not finite" if shape["abs_rel"] is None else f"{shape['abs_rel']:.2g}"
+                worst += f"; worst shape {shape['name']} {least}"
+            kept = f"{rung['kept_nodes']} nodes kept, " if rung["kept_nodes"] else ""
+            console.print(f"  {mark} {rung['name']}: {error}{worst}; {kept}{rung['megabytes']:.1f} MB")
+    for artefact in artefacts:
+        if artefact.verdict is not None:
+            console.print(f"\n{artefact.verdict['sentence']}", markup=False)
 
 
 main = command(export)

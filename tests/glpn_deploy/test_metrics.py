@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from glpn_deploy.errors import InputError
-from glpn_deploy.metrics import DepthMetrics, crop_window, depth_metrics, error_stats, valid_mask
+from glpn_deploy.metrics import DepthMetrics, crop_window, depth_metrics, valid_mask
 
 
 def naive(pred, gt):
@@ -280,45 +280,3 @@ def test_a_hundred_images_a_second():
         metrics.update(pred, gt)
         times.append(time.perf_counter() - start)
     assert min(times) < 0.01  # the best of many, as other work may share the core
-
-
-def test_error_stats_by_hand():
-    reference = np.full((2, 5, 10), 2.0, dtype=np.float32)
-    other = reference.copy()
-    other[0, 0, 0] += 1.0
-    other[1, 4, 9] -= 0.5
-    stats = error_stats(other, reference)
-    errors = np.sort(np.abs(other.astype(float) - reference).ravel())
-    assert stats.max_abs_m == 1.0
-    assert stats.mean_abs_m == pytest.approx(1.5 / 100)
-    assert stats.abs_rel == pytest.approx(0.75 / 100)
-    assert stats.p99_abs_m == pytest.approx(errors[98] + 0.01 * (errors[99] - errors[98]))  # rank 98.01
-    assert stats.delta1 == 0.98
-    assert stats.non_finite == 0
-    assert list(stats.to_dict()) == [
-        "max_abs_m",
-        "p99_abs_m",
-        "mean_abs_m",
-        "abs_rel",
-        "delta1",
-        "non_finite",
-    ]
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("side", [0, 1])
-def test_error_stats_cannot_pass_with_a_non_finite_pixel(value, side):
-    pair = [np.ones((1, 2, 2)), np.ones((1, 2, 2))]
-    pair[side][0, 0, 0] = value
-    stats = error_stats(*pair)
-    assert stats.non_finite == 1
-    assert stats.max_abs_m == stats.p99_abs_m == stats.mean_abs_m == stats.abs_rel == math.inf
-    assert stats.delta1 == 0.75
-    assert json.loads(json.dumps(stats.to_dict(), allow_nan=False))["max_abs_m"] is None
-
-
-def test_error_stats_refuses_shapes_that_differ():
-    with pytest.raises(InputError, match=r"\(1, 2, 2\) and \(1, 2, 3\)"):
-        error_stats(np.ones((1, 2, 2)), np.ones((1, 2, 3)))
-    with pytest.raises(InputError, match="pixels"):
-        error_stats(np.ones((0, 2, 2)), np.ones((0, 2, 2)))

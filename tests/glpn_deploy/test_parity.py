@@ -10,6 +10,7 @@ import pytest
 from glpn_deploy import GLPNImageProcessor
 from glpn_deploy.bundle import Bundle, write_manifest
 from glpn_deploy.errors import BundleError, ParityError
+from glpn_deploy.exporters.budget import Budget
 from glpn_deploy.parity import (
     SWEEP,
     ParityReport,
@@ -168,3 +169,104 @@ def test_no_goldens(bundle_copy):
     manifest = write_manifest(bundle_copy, dataclasses.replace(Bundle.open(bundle_copy).manifest, goldens=()))
     with pytest.raises(BundleError, match="has no goldens"):
         verify_goldens(Bundle(bundle_copy, manifest), NullRuntime(), 1.0)
+
+
+# Lower precisions ---------------------------------------------------------------------------------------
+
+
+class Ramp(NullRuntime):
+    """Depth that grows over the rows from 1 to 5 m, changed by a function."""
+
+    def __init__(self, change=lambda depth: depth):
+        super().__init__()
+        self.change = change
+
+    def _infer(self, pixel_values):
+        n, _, h, w = pixel_values.shape
+        rows = np.linspace(1, 5, h, dtype=np.float32)[:, None]
+        depth = np.broadcast_to(rows, (n, h, w)).copy()
+        return np.asarray(self.change(depth), np.float32)
+
+
+def put(value):
+    def change(depth):
+        depth[-1, 2, 3] = value
+        return depth
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "passed", "said"),
+    [
+        (lambda d: d, True, ""),
+        (lambda d: d * 1.009, True, ""),
+        (lambda d: d * 1.011, False, "by AbsRel 0.011 and up to 0.055 m"),
+        (lambda d: d + 1, False, "by AbsRel"),
+        (put(np.nan), False, "and is not finite: NaN"),
+        (put(np.inf), False, "and is not finite: infinite depth"),
+        (lambda d: np.full_like(d, 3), False, "constant map"),
+        (lambda d: 3 + (d - 3) * 0.05, False, "range collapsed"),
+    ],
+)
+def test_a_budget_and_flags(change, passed, said):
+    report = compare(Ramp(change), Ramp(), BATCHES, Budget(max_abs_rel=0.01))
+    assert report.passed is passed
+    assert [case.passed for case in report.cases] == [passed, passed]
+    assert report.tolerance_m is None
+    assert "within AbsRel 0.01" in summary(report)
+    json.dumps(report.to_dict(), allow_nan=False)
+    if not passed:
+        with pytest.raises(ParityError, match=said) as caught:
+            report.require()
+        assert "AbsRel at most 0.01 from null" in str(caught.value)
+
+
+def test_a_flag_fails_what_the_limit_allows():
+    report = compare(Ramp(lambda d: np.full_like(d, 3)), Ramp(), BATCHES, 100.0)
+    assert [case.flags for case in report.cases] == [("constant",), ("constant",)]
+    assert not report.passed
+    assert describe_case(report.cases[0]).startswith("✗ small")
+    with pytest.raises(ParityError, match="constant map"):
+        report.require()
+
+
+def test_a_budget_in_metres_as_well():
+    report = compare(Ramp(put(7.0)), Ramp(), BATCHES, Budget(max_abs_rel=0.01, max_abs_m=1.0))
+    assert not report.passed
+    assert report.worst.stats.abs_rel < 0.01
+    assert compare(Ramp(put(7.0)), Ramp(), BATCHES, Budget(max_abs_rel=0.01)).passed
+
+
+def test_json_by_range_and_by_case():
+    report = compare(Ramp(put(np.nan)), Ramp(), BATCHES, Budget(max_abs_rel=0.01)).to_dict()
+    assert list(report["by_range"]) == ["0-1", "1-3", "3-10", "10-80"]
+    assert sum(part["pixels"] for part in report["by_range"].values()) == 32 * 32 + 2 * 64 * 32
+    assert report["by_range"]["0-1"] == {"pixels": 0}
+    assert report["by_range"]["1-3"]["max_abs_m"] is None
+    assert report["by_range"]["3-10"]["max_abs_m"] == 0
+    assert [case["flags"] for case in report["cases"]] == [["nan"], ["nan"]]
+    assert (report["tolerance_m"], report["max_abs_rel"]) == (None, 0.01)
+
+
+def test_the_worst_image_is_kept():
+    rng = np.random.default_rng(0)
+    batches = [(str(n), rng.random((n, 3, 32, 32), np.float32)) for n in (1, 3)]
+
+    def change(depth):
+        depth[min(1, len(depth) - 1)] += 0.1 * len(depth)
+        return depth
+
+    report = compare(Ramp(change), Ramp(), batches, Budget(max_abs_rel=0.01))
+    worst = report.worst_image
+    assert worst.name == "3, image 2 of 3"
+    np.testing.assert_array_equal(worst.pixel_values, batches[1][1][1])
+    np.testing.assert_allclose(worst.candidate - worst.reference, 0.3, atol=1e-5)
+
+
+def test_a_flagged_image_is_worse_than_a_wrong_one():
+    batches = [(name, np.zeros((1, 3, 32, 32), np.float32)) for name in ("wrong", "flat", "good")]
+    changes = iter((lambda d: d + 5, lambda d: np.full_like(d, 3), lambda d: d))
+    report = compare(Ramp(lambda d: next(changes)(d)), Ramp(), batches, 0.1)
+    assert report.worst.name == report.worst_image.name == "flat"
+    assert [case.passed for case in report.cases] == [False, False, True]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import shutil
 import signal
@@ -15,10 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from glpn_deploy import DepthEstimator
 from glpn_deploy.bundle import Bundle
+from glpn_deploy.datasets.rooms import render_room
 
 
 @pytest.fixture
@@ -225,3 +228,61 @@ def test_stopped_in_the_middle(
     assert nothing_but(tmp_path, "b")
     assert (old / "manifest.json").read_bytes() == before
     Bundle.open(old).check_files()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Six small pictures."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(6):
+        Image.fromarray(render_room(seed, 64, 96).image).save(folder / f"{seed}.png")
+    return folder
+
+
+def test_fp16_is_judged_and_says_what_it_costs(
+    run: Callable, tiny_checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "b"
+    result = run(
+        "export", tiny_checkpoint, out, "--no-verify", "--fp16", "--calibration", photos, "--max-abs-rel", 0.2
+    )
+    assert result.status == 0, result.err
+    assert "fp16, judged by 6 images (photographs of photos):" in result.out
+    assert re.search(r"✓ everything in fp16: AbsRel [\d.e-]+, at most [\d.e-]+ m; 0\.\d MB", result.out)
+    assert re.search(r"worth it|recommended", result.out)
+    assert (out / "model.fp16.onnx").is_file()
+
+
+def test_a_missed_budget_exits_1_and_leaves_the_fp32_bundle(
+    run: Callable, tiny_checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "b"
+    asked = ("--no-verify", "--fp16", "--calibration", photos, "--max-abs-rel", "1e-12", "--json")
+    result = run("export", tiny_checkpoint, out, *asked)
+    assert result.status == 1
+    assert "only FP32 meets the budget of fp16" in result.err
+    assert "--max-abs-rel" in result.err
+    manifest = json.loads(result.out)
+    assert [artefact["precision"] for artefact in manifest["artefacts"]] == ["fp32"]
+    assert manifest["refused"][0]["precision"] == "fp16"
+    assert run("verify", out).status == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--int8"], "need real images"),
+        (["--int8", "--calibration", "nowhere"], "the calibration folder nowhere does not exist"),
+        (["--fp16", "--max-abs-rel", "-1"], "max_abs_rel"),
+        (["--fp16", "--eval", "nyu"], "nyu"),
+    ],
+)
+def test_wrong_use_of_lower_precisions_is_one_sentence_and_writes_nothing(
+    run: Callable, tiny_checkpoint: Path, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    result = run("export", tiny_checkpoint, tmp_path / "b", "--no-verify", *arguments)
+    assert result.status == 2
+    assert says in result.err
+    assert result.err.count("error:") == 1
+    assert nothing_but(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
+from glpn_deploy import parity
 from glpn_deploy.bundle import Bundle, write_manifest
 
 
@@ -97,3 +100,74 @@ def test_not_a_bundle(what: str, run: Callable, tmp_path: Path) -> None:
     result = run("verify", tmp_path)
     assert result.status == 2
     assert result.err.count("\n") == 1
+
+
+# Artefacts of lower precision -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_sweep(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
+    monkeypatch.setattr(parity, "SWEEP", ((1, 32, 32), (2, 64, 96)))
+
+
+def test_every_artefact_within_its_budget(
+    run: Callable, bundle_copy: Path, plant: Callable, short_sweep: None, tmp_path: Path
+) -> None:
+    plant(bundle_copy, "fp16", 1.0005)
+    result = run("verify", bundle_copy, "--error-map", tmp_path / "worst.png")
+    assert result.status == 0, result.err
+    assert "model.fp16.onnx, onnxruntime on cpu against onnxruntime, AbsRel at most 0.001:" in result.out
+    assert result.out.count("✓ golden/") == 6
+    assert "✓ 2x64x96" in result.out
+    assert result.out.count("by depth") == 2
+    assert "every artefact within its budget." in result.out
+    with Image.open(tmp_path / "worst.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 4 * 240
+
+
+def test_an_artefact_out_of_budget_is_status_1(
+    run: Callable, bundle_copy: Path, plant: Callable, short_sweep: None
+) -> None:
+    plant(plant(bundle_copy, "fp16", 1.0005), "int8", 0.0, 3.0)
+    result = run("verify", bundle_copy, "--json")
+    report = json.loads(result.out)
+    assert result.status == 1
+    assert (report["passed"], report["complete"]) == (False, True)
+    assert [r["passed"] for r in report["reports"]] == [True, True, True, False, False]
+    assert {flag for case in report["reports"][-1]["cases"] for flag in case["flags"]} == {"constant"}
+    assert report["reports"][-1]["by_range"].keys() == {"0-1", "1-3", "3-10", "10-80"}
+    assert "constant map" in result.err
+    assert run("verify", bundle_copy, "--precision", "fp16", "--no-sweep").status == 0
+    refused = run("verify", bundle_copy, "--precision", "fp12")
+    assert refused.status == 2
+    assert "precision 'fp12'; expected one of fp32" in refused.err
+
+
+def test_what_the_machine_cannot_run_is_said_and_is_no_failure(
+    run: Callable, bundle_copy: Path, plant: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(bundle_copy, "bf16")
+    known = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnx" else known(name))
+    result = run("verify", bundle_copy, "--no-sweep")
+    assert result.status == 0
+    assert "not checked here: model.bf16.onnx (bf16): ONNX Runtime's CPU has no bf16 kernels" in result.out
+    assert "The check is incomplete" in result.out
+    report = json.loads(run("verify", bundle_copy, "--no-sweep", "--json").out)
+    assert (report["passed"], report["complete"], len(report["reports"])) == (True, False, 1)
+    alone = run("verify", bundle_copy, "--no-sweep", "--precision", "bf16")
+    assert alone.status == 0
+    assert "No depth was compared." in alone.out
+    assert "The depth is the reference's" not in alone.out
+
+
+def test_polygraphy_agrees(run: Callable, bundle_copy: Path, plant: Callable, short_sweep: None) -> None:
+    pytest.importorskip("polygraphy", reason="the polygraphy extra is not installed")
+    plant(bundle_copy, "int8", 1.01)
+    result = run("verify", bundle_copy, "--polygraphy")
+    assert result.status == 0, result.err
+    assert result.out.count("agrees with our verdict on 3 of 3; its worst AbsRel") == 2
+    assert result.out.count("agrees with our verdict on 2 of 2; its worst AbsRel") == 1
+    report = json.loads(run("verify", bundle_copy, "--polygraphy", "--json").out)
+    assert [opinion["agrees"] for opinion in report["polygraphy"]] == [True] * 3

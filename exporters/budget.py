@@ -1,0 +1,71 @@
+"""How far a lower precision may move the depth, and what is said of a graph that was held to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from glpn_deploy.error_stats import ErrorStats
+from glpn_deploy.errors import InputError
+
+DEFAULT_ABS_REL = {"fp16": 0.001, "bf16": 0.01, "int8": 0.02, "fp8": 0.05}
+"""Largest mean |a - b| / b against the FP32 graph's depth that a precision is allowed by default."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """Largest errors against the FP32 graph's depth; every one that is given must be kept.
+
+    Attributes:
+        max_abs_rel: Mean |a - b| / b over all pixels, or None for any.
+        max_abs_m: Largest |a - b| [m], or None for any.
+
+    Raises:
+        InputError: Neither is given, or one is not a finite number above 0.
+    """
+
+    max_abs_rel: float | None = None
+    max_abs_m: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_abs_rel is None and self.max_abs_m is None:
+            raise InputError("a budget without a limit", expected="max_abs_rel, max_abs_m or both")
+        for name, limit in dataclasses.asdict(self).items():
+            if limit is not None and not 0 < limit < math.inf:
+                raise InputError(f"{name} = {limit}", expected="a finite number above 0")
+
+    @classmethod
+    def of(cls, precision: str, max_abs_rel: float | None = None, max_abs_m: float | None = None) -> Budget:
+        """The budget of a precision.
+
+        Args:
+            precision: ``fp16``, ``bf16``, ``int8`` or ``fp8``.
+            max_abs_rel: Takes the place of `DEFAULT_ABS_REL`, which holds otherwise.
+            max_abs_m: Asked for beside it [m].
+
+        Raises:
+            InputError: The precision has no budget, or a limit is not a finite number above 0.
+        """
+        if precision not in DEFAULT_ABS_REL:
+            raise InputError(f"precision {precision!r}", expected=f"one of {', '.join(DEFAULT_ABS_REL)}")
+        return cls(DEFAULT_ABS_REL[precision] if max_abs_rel is None else max_abs_rel, max_abs_m)
+
+    def allows(self, errors: ErrorStats) -> bool:
+        """Whether every pixel is finite and no limit is exceeded."""
+        if errors.non_finite:
+            return False
+        limits = ((errors.abs_rel, self.max_abs_rel), (errors.max_abs_m, self.max_abs_m))
+        return all(limit is None or error <= limit for error, limit in limits)
+
+    def __str__(self) -> str:
+        parts = []
+        if self.max_abs_rel is not None:
+            parts.append(f"AbsRel at most {self.max_abs_rel:g}")
+        if self.max_abs_m is not None:
+            parts.append(f"no pixel more than {self.max_abs_m:g} m off")
+        return ", ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the manifest."""
+        return dataclasses.asdict(self)

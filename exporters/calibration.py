@@ -1,0 +1,271 @@
+"""Ranges of a network's inner tensors over real images, which pass through `GLPNImageProcessor` only."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from glpn_deploy.errors import ExportError, ImageError, InputError, MissingDependencyError
+from glpn_deploy.exporters.graph_edit import load_graph
+from glpn_deploy.exporters.histogram import MagnitudeHistogram
+from glpn_deploy.exporters.tensor_sizes import available_memory, tensor_elements
+from glpn_deploy.exporters.to_half import require_fp32
+from glpn_deploy.image_files import find_images
+from glpn_deploy.image_loading import ImageSource, load_image
+from glpn_deploy.image_processing import GLPNImageProcessor
+from glpn_deploy.progress import Progress, SilentProgress
+
+Method = Literal["minmax", "percentile", "entropy"]
+
+FEWEST_IMAGES, ENOUGH_IMAGES = 2, 16
+MAX_HELD = 2 * 2**30
+"""Inner tensors [bytes] held at once; an image that has more is run several times, some tensors each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationOptions:
+    """How ranges are found.
+
+    Attributes:
+        method: ``minmax`` takes the largest magnitude seen, ``percentile`` the one that ``percentile``
+            percent do not exceed, ``entropy`` the one that loses the least information in 8 bits.
+        percentile: For the method of that name, above 50 and up to 100.
+        max_images: Images taken of a folder, spread evenly over it.
+
+    Raises:
+        InputError: A value is out of range.
+    """
+
+    method: Method = "minmax"
+    percentile: float = 99.999
+    max_images: int = 128
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(Method):
+            raise InputError(f"the calibration method is {self.method!r}", expected="one of " + _METHODS)
+        if not 50 < self.percentile <= 100:
+            raise InputError(f"the percentile is {self.percentile}", expected="above 50, up to 100")
+        if self.max_images < FEWEST_IMAGES:
+            raise InputError(
+                f"at most {self.max_images} calibration images", expected=f"at least {FEWEST_IMAGES}"
+            )
+
+
+_METHODS = ", ".join(get_args(Method))
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranges:
+    """What calibration found.
+
+    Attributes:
+        limits: Tensor name to its lower and upper limit, 0 within them.
+        method: The calibration method.
+        images: How many images were looked at.
+        digest: SHA-256 over the images' pixels, the processor and the options.
+    """
+
+    limits: Mapping[str, tuple[float, float]]
+    method: str
+    images: int
+    digest: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the manifest says of it; the limits themselves are the scales in the graph."""
+        return {"method": self.method, "images": self.images, "digest": self.digest}
+
+
+def calibration_images(folder: Path, processor: GLPNImageProcessor, limit: int) -> list[Path]:
+    """Chooses up to ``limit`` images of a folder, spread evenly by name, and reads each of them once.
+
+    Raises:
+        InputError: There is no such folder, or it has no image.
+        ImageError: An image cannot be read or is smaller than 32 px; the message names the file.
+    """
+    fix = f"give a folder of {ENOUGH_IMAGES} or more pictures of the kind the camera will see"
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise InputError(f"the calibration folder {folder} {what}", fix=fix)
+    try:
+        found = find_images([str(folder)])
+    except ImageError as error:
+        raise InputError(f"the calibration folder {error.got}", expected="photographs", fix=fix) from None
+    chosen = [found[i * len(found) // min(limit, len(found))] for i in range(min(limit, len(found)))]
+    for path in chosen:
+        height, width = load_image(path).shape[:2]
+        try:
+            processor.target_size(height, width)
+        except ImageError as error:
+            raise ImageError(f"{path}: {error.got}", expected=error.expected, fix=error.fix) from None
+    return chosen
+
+
+def check_image_count(count: int) -> None:
+    """Refuses a single calibration image, and warns of fewer than sixteen.
+
+    Raises:
+        InputError: There are fewer than two.
+    """
+    fix = f"give {ENOUGH_IMAGES} or more pictures of the kind the camera will see"
+    if count < FEWEST_IMAGES:
+        what = "is one calibration image" if count else "are no calibration images"
+        raise InputError(f"there {what}", expected=f"at least {FEWEST_IMAGES}", fix=fix)
+    if count < ENOUGH_IMAGES:
+        warnings.warn(
+            f"There are {count} calibration images; ranges may be too narrow for other scenes. "
+            f"{fix[0].upper()}{fix[1:]}.",
+            stacklevel=2,
+        )
+
+
+def random_images(count: int, height: int, width: int, seed: int = 0) -> list[NDArray[np.uint8]]:
+    """Uniform noise as (height, width, 3) uint8: for trying out a build, never for one that is shipped.
+
+    Noise gives ranges that real scenes do not have, and INT8 maps that are wrong on them.
+    """
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (height, width, 3), np.uint8) for _ in range(count)]
+
+
+def calibrate(
+    source: Path,
+    images: Sequence[ImageSource],
+    processor: GLPNImageProcessor,
+    tensors: Collection[str],
+    options: CalibrationOptions = CalibrationOptions(),
+    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
+) -> Ranges:
+    """Runs an FP32 graph over images and finds the range of each of the tensors named.
+
+    onnxruntime.quantization's histogram calibraters were looked at first and left: they keep every inner
+    tensor of every image (1.6 GB an image for glpn-nyu's architecture at 480x640, 50 GB for 32), and their
+    entropy method compares 128 bins with 128 levels, so that it never clips. Its min-max one is right, and
+    the oracle of our tests. Here one image is alive at a time, at most `MAX_HELD` bytes of it, and only
+    histograms remain: 2.8 GB at the peak for that architecture, 5 to 6 s of one core an image, and
+    15 s at the end for entropy.
+
+    Args:
+        source: The graph, FP32 and not quantised.
+        images: Two or more, of any sizes.
+        processor: Turns an image into the network's input.
+        tensors: Names of float tensors of the graph (`quantised_tensors` of the arrows).
+        options: The method.
+        progress: Told of every image.
+
+    Raises:
+        ExportError: The graph is quantised or not FP32, has no such tensor or gives NaN, or there is too
+            little memory.
+        InputError: There are fewer than two images.
+        ImageError: An image cannot be read.
+        MissingDependencyError: onnxruntime is not installed.
+    """
+    check_image_count(len(images))
+    model = load_graph(source)
+    require_fp32(model, source)
+    run = _Probe(model, sorted(tensors))
+    histograms = {name: MagnitudeHistogram(detailed=options.method != "minmax") for name in run.tensors}
+    digest = hashlib.sha256(
+        json.dumps([dataclasses.asdict(options), processor.to_dict()], sort_keys=True).encode()
+    )
+    with progress.step("calibrating", len(images)) as step:
+        for number, image in enumerate(images, 1):
+            rgb = load_image(image)
+            digest.update(f"{rgb.shape}".encode() + rgb.tobytes())
+            for name, values in run(processor.prepare(rgb)[None]):
+                try:
+                    histograms[name].add(values)
+                except ValueError as error:
+                    raise ExportError(
+                        f"the FP32 network gives {error} at {name} for calibration image {number}",
+                        fix="check the checkpoint: glpn-export without --int8 and glpn-verify",
+                    ) from None
+            step.advance(f"image {number}")
+        step.finish(f"{len(histograms)} tensors over {len(images)} images, {options.method}")
+    limits = {name: _limits(histogram, options) for name, histogram in histograms.items()}
+    return Ranges(limits, options.method, len(images), digest.hexdigest())
+
+
+def _limits(histogram: MagnitudeHistogram, options: CalibrationOptions) -> tuple[float, float]:
+    if options.method == "minmax":
+        limit = histogram.largest
+    elif options.method == "percentile":
+        limit = histogram.percentile(options.percentile)
+    else:
+        limit = histogram.entropy()
+    return max(min(histogram.low, 0.0), -limit), min(max(histogram.high, 0.0), limit)
+
+
+class _Probe:
+    """A session over the graph that also gives inner tensors, a few at a time."""
+
+    def __init__(self, model: onnx.ModelProto, tensors: Sequence[str]) -> None:
+        try:
+            import onnxruntime as ort
+        except ImportError:
+            raise MissingDependencyError(
+                "calibration runs the network in onnxruntime, which is not installed",
+                fix='pip install "glpn-deploy[cpu]"',
+            ) from None
+        self.model, self.tensors = model, list(tensors)
+        self.input = model.graph.input[0].name
+        made = {name for node in model.graph.node for name in node.output} | {self.input}
+        unknown = [name for name in self.tensors if name not in made]
+        if unknown:
+            raise ExportError(f"the graph has no tensor {unknown[0]}", expected="names of this very graph")
+        self._weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+        self._plans: dict[tuple[int, ...], list[list[str]]] = {}
+        present = {value.name for value in model.graph.output}
+        added = [name for name in self.tensors if name not in present and name != self.input]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in added)
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False  # images of many sizes would each leave their memory behind
+        self._session = ort.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        del model.graph.output[len(present) :]
+
+    def __call__(self, pixels: NDArray[np.float32]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Names and values of the tensors for one input (1, 3, H, W)."""
+        if self.input in self.tensors:
+            yield self.input, pixels
+        if pixels.shape not in self._plans:
+            self._plans[pixels.shape] = self._plan(pixels.shape)
+        for names in self._plans[pixels.shape]:
+            values = self._session.run(names, {self.input: pixels})
+            while values:
+                yield names[len(values) - 1], values.pop()
+
+    def _plan(self, shape: tuple[int, ...]) -> list[list[str]]:
+        """Parts of the tensors that fit into memory together."""
+        sizes = {name: 4 * count for name, count in tensor_elements(self.model, shape).items()}
+        largest = max(sizes.values(), default=0)
+        working = 3 * self._weights + 6 * largest
+        free = available_memory()
+        if free is not None and working > free:
+            raise ExportError(
+                f"calibrating at {shape[3]}x{shape[2]} px takes about {working / 1e9:.1f} GB of memory",
+                expected=f"at most the {free / 1e9:.1f} GB that are free",
+                fix="close other programs, or make the calibration images smaller",
+            )
+        budget = MAX_HELD if free is None else min(MAX_HELD, free - working)
+        parts: list[list[str]] = [[]]
+        held = 0
+        for name in self.tensors:
+            if name == self.input:
+                continue
+            if parts[-1] and held + sizes[name] > budget:
+                parts.append([])
+                held = 0
+            parts[-1].append(name)
+            held += sizes[name]
+        return [part for part in parts if part]

@@ -1,0 +1,115 @@
+"""Which images a lower precision is calibrated on, and by which others it is judged."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, RenderedRooms
+from glpn_deploy.errors import InputError
+from glpn_deploy.exporters.calibration import (
+    ENOUGH_IMAGES,
+    FEWEST_IMAGES,
+    calibration_images,
+    random_images,
+)
+from glpn_deploy.exporters.judging import shrink
+from glpn_deploy.image_loading import load_image
+from glpn_deploy.image_processing import GLPNImageProcessor
+
+Pictures = tuple[NDArray[np.uint8], ...]
+
+JUDGES = 32
+"""Images at most that judge a precision; with fewer than 5 times as many, every fifth image is one."""
+
+_LONG_SIDE = 640  # [px] a camera's full picture would be judged at a size that no robot computes
+_ROOM_SIZE = (480, 640)
+_SHARE_OF_LARGE = 8  # one in so many of the demo network's rooms has a camera's size
+_FEWER_ROOMS = 40  # of the large ones: they take a sixth of a second each to render
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSet:
+    """Images for one export, none of them in both parts.
+
+    Attributes:
+        calibration: ``(H, W, 3)`` uint8, what ranges are found on; empty where nothing needs ranges.
+        judging: The same, what errors are measured on.
+        source: Where they come from, in words.
+    """
+
+    calibration: Pictures
+    judging: Pictures
+    source: str
+
+
+def choose_images(
+    where: Path | Literal["rooms", "random"] | None,
+    processor: GLPNImageProcessor,
+    *,
+    ranges: int,
+    demo: bool,
+) -> ImageSet:
+    """Chooses and reads the images.
+
+    Args:
+        where: A folder of photographs; ``rooms`` for rendered ones; ``random`` for noise to calibrate on,
+            which is judged on rooms; None for rooms where that is honest.
+        processor: The bundle's.
+        ranges: Images wanted for finding ranges, 0 where none are needed.
+        demo: Whether the network is the package's own, whose world the rooms are.
+
+    Raises:
+        InputError: The folder is no use, or ranges are wanted and no images were named.
+        ImageError: A photograph cannot be read, or is too small.
+    """
+    if isinstance(where, Path):
+        return _photographs(where, processor, ranges)
+    if where is None and ranges and not demo:
+        raise InputError(
+            "INT8 and FP8 need real images to find their ranges on, and none were named",
+            expected="--calibration FOLDER with photographs of the kind the camera will see",
+            fix="--calibration rooms takes rendered rooms, and --calibration random noise, to try it out",
+        )
+    height, width = DEFAULT_EVAL_SIZE if demo else _ROOM_SIZE
+    count = JUDGES if demo else _FEWER_ROOMS // 5
+    rooms = RenderedRooms("val", count, height=height, width=width)
+    judging = tuple(sample.image for sample in rooms)
+    if where == "random":
+        noise = tuple(random_images(min(ranges, _FEWER_ROOMS), height, width))
+        return ImageSet(noise, judging, "noise to calibrate on, rendered rooms to judge by")
+    if not ranges:
+        return ImageSet((), judging, "rendered rooms")
+    # Inner values grow with the image: ranges hold for the shapes they were found at.
+    large = ranges // _SHARE_OF_LARGE if demo else min(ranges, _FEWER_ROOMS - count)
+    sizes = [(large, _ROOM_SIZE), (ranges - large if demo else 0, DEFAULT_EVAL_SIZE)]
+    calibration: list[NDArray[np.uint8]] = []
+    for number, (height, width) in sizes:
+        if number:
+            start = count + len(calibration)
+            others = RenderedRooms("val", number, height=height, width=width, start=start)
+            calibration += [sample.image for sample in others]
+    return ImageSet(tuple(calibration), judging, "rendered rooms")
+
+
+def _photographs(folder: Path, processor: GLPNImageProcessor, ranges: int) -> ImageSet:
+    """Every fifth picture judges, at least one, as many as `JUDGES`; the others are for the ranges."""
+    paths = calibration_images(folder, processor, ranges + JUDGES)
+    if ranges and len(paths) <= FEWEST_IMAGES:
+        raise InputError(
+            f"{folder} has {len(paths)} photographs",
+            expected=f"at least {FEWEST_IMAGES + 1}: one judges, the others are for the ranges",
+            fix=f"give {ENOUGH_IMAGES} or more pictures of the kind the camera will see",
+        )
+    images = tuple(shrink(load_image(path), _LONG_SIDE, processor) for path in paths)
+    source = f"photographs of {folder.name}"
+    if not ranges:
+        return ImageSet((), images, source)
+    judges = min(JUDGES, max(1, len(images) // 5))
+    chosen = {index * len(images) // judges for index in range(judges)}
+    others = tuple(image for index, image in enumerate(images) if index not in chosen)
+    return ImageSet(others, tuple(images[index] for index in sorted(chosen)), source)

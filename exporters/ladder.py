@@ -1,0 +1,320 @@
+"""The ladder: a precision is given up node by node until the first graph within the accuracy budget.
+
+Rungs, each of which keeps what the one before it kept and more:
+
+* FP16: nothing in FP32 but nodes whose weights FP16 cannot hold; what touches values near FP16's limit;
+  softmax, reductions and the head; then the most sensitive eighth, quarter and half of the groups.
+* BF16: the same without the second, for its exponent is FP32's.
+* INT8 and FP8: nothing left unquantised; the first convolution and the head; the most sensitive groups.
+
+A rung that would keep what an earlier one kept is left out. Where none is within budget, the answer is FP32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glpn_deploy.atomic import staging_folder
+from glpn_deploy.error_stats import ErrorStats
+from glpn_deploy.errors import InputError
+from glpn_deploy.exporters.budget import DEFAULT_ABS_REL, Budget
+from glpn_deploy.exporters.graph_edit import groups as groups_of
+from glpn_deploy.exporters.graph_edit import load_graph
+from glpn_deploy.exporters.judging import Judge, describe_errors
+from glpn_deploy.exporters.overflow import find_peaks, overflowing_nodes
+from glpn_deploy.exporters.sensitivity import Make, SearchOptions, search
+from glpn_deploy.exporters.shape_sweep import ShapeSweep
+from glpn_deploy.exporters.to_half import unrepresentable
+from glpn_deploy.exporters.truth import Accuracy, Truth
+from glpn_deploy.image_processing import GLPNImageProcessor
+from glpn_deploy.parity_report import ParityReport
+from glpn_deploy.progress import Progress, SilentProgress
+
+LowPrecision = Literal["fp16", "bf16", "int8", "fp8"]
+
+SHARES = (1 / 8, 1 / 4, 1 / 2)
+"""Of the groups, by falling sensitivity: with more than half in FP32, FP32 is the better graph."""
+
+REDUCTIONS = ("Softmax", "LogSoftmax", "Attention", "LayerNormalization", "InstanceNormalization")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rung:
+    """One graph that was tried.
+
+    Attributes:
+        name: What it keeps, in words.
+        kept_groups: Groups with at least one node kept in the higher precision, in graph order.
+        kept: Names of these nodes.
+        errors: Against the FP32 graph, over all pixels of all images.
+        seconds: What building and judging it took [s].
+        megabytes: Size of its files [10^6 bytes].
+        passed: Whether it is within the budget, and as accurate as asked for where there is ground truth.
+        accuracy: Against ground truth, where that is given and the errors are within the budget.
+        parity: Over the shape sweep, where that is asked for and all before is passed.
+    """
+
+    name: str
+    kept_groups: tuple[str, ...]
+    kept: tuple[str, ...]
+    errors: ErrorStats
+    seconds: float
+    megabytes: float
+    passed: bool
+    accuracy: Accuracy | None = None
+    parity: ParityReport | None = None
+
+    def __str__(self) -> str:
+        verdict = "within budget" if self.passed else "over budget"
+        truth = "" if self.accuracy is None else f", {self.accuracy}"
+        shape = "" if self.parity is None else f", worst shape {self.parity.worst.stats.abs_rel:.2g}"
+        return (
+            f"{self.name}: {describe_errors(self.errors)}{truth}{shape}, {self.megabytes:.1f} MB, {verdict}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; nodes are counted, not named: the artefact names those of the rung that was chosen."""
+        return {
+            "name": self.name,
+            "kept_groups": list(self.kept_groups),
+            "kept_nodes": len(self.kept),
+            **self.errors.to_dict(),
+            "seconds": round(self.seconds, 2),
+            "megabytes": round(self.megabytes, 3),
+            "passed": self.passed,
+            "accuracy": None if self.accuracy is None else self.accuracy.to_dict(),
+            "worst_shape": None
+            if self.parity is None
+            else {"name": self.parity.worst.name, **self.parity.worst.stats.to_dict()},
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class LadderReport:
+    """What climbing found.
+
+    Attributes:
+        precision: The lower precision.
+        budget: What the graphs were held to.
+        rungs: Every graph that was tried, in order; only the last can be within budget.
+        images: How many images judged.
+        images_from: Where they come from.
+    """
+
+    precision: str
+    budget: Budget
+    rungs: tuple[Rung, ...]
+    images: int
+    images_from: str = ""
+
+    @property
+    def chosen(self) -> Rung | None:
+        """The first rung within budget, or None where only FP32 is."""
+        return next((rung for rung in self.rungs if rung.passed), None)
+
+    @property
+    def passed(self) -> bool:
+        """Whether a graph within budget was found."""
+        return self.chosen is not None
+
+    def __str__(self) -> str:
+        if self.chosen is not None:
+            return f"{self.precision}: {self.chosen}"
+        best = min(self.rungs, key=lambda rung: (rung.errors.non_finite, rung.errors.abs_rel))
+        return (
+            f"{self.precision}: only fp32 meets the budget ({self.budget}); the nearest of "
+            f"{len(self.rungs)} graphs, {best.name}, has {describe_errors(best.errors)}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the manifest and for ``--json``."""
+        return {
+            "precision": self.precision,
+            "passed": self.passed,
+            "budget": self.budget.to_dict(),
+            "images": self.images,
+            "images_from": self.images_from,
+            "rungs": [rung.to_dict() for rung in self.rungs],
+        }
+
+
+def climb(
+    source: Path,
+    target: Path,
+    precision: LowPrecision,
+    make: Make,
+    images: Sequence[NDArray[np.uint8]],
+    processor: GLPNImageProcessor,
+    budget: Budget,
+    work: Path,
+    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
+    *,
+    images_from: str = "",
+    always: frozenset[str] = frozenset(),
+    truth: Truth | None = None,
+    sweep: ShapeSweep | None = None,
+    options: SearchOptions = SearchOptions(),  # noqa: B008 - frozen
+) -> LadderReport:
+    """Builds and judges graphs rung by rung, and puts the first one within budget at ``target``.
+
+    Args:
+        source: The FP32 graph.
+        target: Where the chosen graph shall stand, whole or not at all; untouched where none is chosen.
+        precision: What ``make`` writes; it decides which rungs there are.
+        make: Writes the graph with the nodes of the given names kept in the higher precision.
+        images: ``(H, W, 3)`` uint8 images to judge by, at the size the network will meet.
+        processor: The bundle's image processor.
+        budget: What the graph is held to.
+        work: An existing folder for everything else; the caller removes it.
+        progress: Told of every rung.
+        images_from: Where the images come from, for the report.
+        always: Nodes kept on every rung; for FP16 and BF16 those whose weights the type cannot hold
+            (`to_half.unrepresentable`) are added.
+        truth: Ground truth that a graph within budget must reach as well.
+        sweep: Shapes at each of which it must be within budget, too.
+        options: Images of the layer-wise search, and threads for all runs.
+
+    Returns:
+        Every rung that was tried; ``passed`` is False where only FP32 meets the budget.
+
+    Raises:
+        InputError: There are no images, or no such precision.
+        ExportError: The FP32 graph itself gives depth that is not finite.
+        GlpnError: A graph could not be made, run or written; nothing is swallowed.
+    """
+    if precision not in DEFAULT_ABS_REL:
+        raise InputError(f"precision {precision!r}", expected=f"one of {', '.join(DEFAULT_ABS_REL)}")
+    judge = Judge(source, images, processor, threads=options.threads, progress=progress)
+    climber = _Climber(source, precision, make, images, processor, work, progress, always, options)
+    rungs: list[Rung] = []
+    tried: set[frozenset[str]] = set()
+    for name, kept in climber.kept_sets():
+        if kept in tried:
+            continue
+        tried.add(kept)
+        folder = work / f"rung-{len(rungs)}"
+        folder.mkdir()
+        start = time.perf_counter()
+        candidate = make(kept, folder / target.name)  # weights beside it are found by this name
+        megabytes = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+        errors = judge.errors(candidate, work, progress, f"{precision}: {name}")
+        passed, accuracy, parity = budget.allows(errors), None, None
+        if passed and truth is not None:
+            accuracy = truth.accuracy(candidate, precision, work, progress, f"{precision}: ground truth")
+            passed = accuracy.passed
+        if passed and sweep is not None:
+            parity = sweep.report(candidate, precision, budget, work, progress)
+            passed = parity.passed
+        rung = Rung(
+            name,
+            tuple(group for group, nodes in climber.groups.items() if not kept.isdisjoint(nodes)),
+            tuple(node for nodes in climber.groups.values() for node in nodes if node in kept),
+            errors,
+            time.perf_counter() - start,
+            megabytes,
+            passed,
+            accuracy,
+            parity,
+        )
+        rungs.append(rung)
+        if rung.passed:
+            _move(folder, target)
+            break
+        shutil.rmtree(folder)
+    return LadderReport(precision, budget, tuple(rungs), len(images), images_from)
+
+
+@dataclasses.dataclass
+class _Climber:
+    """Knows which nodes each rung keeps; ranges and sensitivities are looked for when a rung needs them."""
+
+    source: Path
+    precision: LowPrecision
+    make: Make
+    images: Sequence[NDArray[np.uint8]]
+    processor: GLPNImageProcessor
+    work: Path
+    progress: Progress
+    always: frozenset[str]
+    options: SearchOptions
+
+    def __post_init__(self) -> None:
+        self.model = load_graph(self.source)
+        for tensor in self.model.graph.initializer:  # only the nodes are looked at
+            tensor.ClearField("raw_data")
+        self.groups = groups_of(self.model)
+
+    def kept_sets(self) -> Iterator[tuple[str, frozenset[str]]]:
+        """Each rung's name and the nodes it keeps."""
+        kept, low = self.always, self.precision
+        higher = "not quantised"
+        if low == "fp16" or low == "bf16":
+            higher = "in fp32"
+            kept |= frozenset(unrepresentable(self.source, low))
+        yield f"everything in {low}" + (f" but {len(kept)} nodes it cannot hold" if kept else ""), kept
+        if low == "fp16":
+            kept |= self._overflowing()
+            yield f"what comes near fp16's limit {higher}", kept
+        if low == "fp16" or low == "bf16":
+            kept |= self._of_kinds(REDUCTIONS) | self._head()
+            yield f"softmax, reductions and the head {higher}", kept
+        else:
+            kept |= self._first_convolution() | self._head()
+            yield f"the first convolution and the head {higher}", kept
+        ranked = search(
+            self.source,
+            self.make,
+            self.groups,
+            self.images,
+            self.processor,
+            self.work,
+            kept=kept,
+            options=self.options,
+            progress=self.progress,
+        )
+        for share in SHARES:
+            count = math.ceil(share * len(ranked))
+            raised = frozenset(node for item in ranked[:count] for node in item.nodes)
+            yield f"the {count} most sensitive of {len(ranked)} groups {higher}", kept | raised
+
+    def _overflowing(self) -> frozenset[str]:
+        peaks = find_peaks(
+            self.source,
+            self.images,
+            self.processor,
+            self.work,
+            threads=self.options.threads,
+            progress=self.progress,
+        )
+        return overflowing_nodes(self.model, peaks)
+
+    def _of_kinds(self, kinds: Sequence[str]) -> frozenset[str]:
+        return frozenset(
+            node.name
+            for node in self.model.graph.node
+            if node.op_type in kinds or node.op_type.startswith("Reduce")
+        )
+
+    def _head(self) -> frozenset[str]:
+        return frozenset(self.groups.get("head", ()))
+
+    def _first_convolution(self) -> frozenset[str]:
+        return frozenset([node.name for node in self.model.graph.node if node.op_type == "Conv"][:1])
+
+
+def _move(folder: Path, target: Path) -> None:
+    """Puts a rung's files beside each other at ``target``: the data before the graph that names it."""
+    with staging_folder(target) as staging:
+        for path in folder.iterdir():
+            shutil.move(path, staging / path.name)  # the work folder may be on another disk
+        for path in sorted(staging.iterdir(), reverse=True):
+            path.replace(target.parent / path.name)

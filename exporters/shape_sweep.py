@@ -1,0 +1,81 @@
+"""The shape sweep as a judge of a lower precision: within budget at every shape, not on average only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from glpn_deploy.artefact_runs import open_artefact
+from glpn_deploy.errors import BackendError
+from glpn_deploy.exporters.budget import Budget
+from glpn_deploy.image_processing import GLPNImageProcessor
+from glpn_deploy.parity import judge, sweep_depths
+from glpn_deploy.parity_report import ParityReport, describe_case, summary
+from glpn_deploy.progress import Progress, SilentProgress
+from glpn_deploy.runtimes.base import Precision, RuntimeOptions
+from glpn_deploy.runtimes.registry import load_runtime
+
+_ON_CPU = RuntimeOptions(device="cpu")
+
+
+class ShapeSweep:
+    """Holds graphs against their FP32 original as ``glpn-verify`` will.
+
+    Args:
+        source: The FP32 graph.
+        processor: The bundle's image processor.
+        progress: Told of every shape.
+
+    Raises:
+        GlpnError: The FP32 graph cannot be run.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        processor: GLPNImageProcessor,
+        progress: Progress = SilentProgress(),  # noqa: B008 - stateless
+    ) -> None:
+        with load_runtime("onnxruntime", source, _ON_CPU) as runtime:
+            self._about = runtime.describe()
+            self._batches = sweep_depths(runtime, processor, progress)
+
+    def report(
+        self,
+        candidate: Path,
+        precision: Precision,
+        budget: Budget,
+        work: Path,
+        progress: Progress = SilentProgress(),  # noqa: B008 - stateless
+    ) -> ParityReport:
+        """The candidate over the whole sweep.
+
+        Args:
+            candidate: The graph.
+            precision: What it is.
+            budget: What it is held to at every shape.
+            work: A folder for what it takes to run it; left as it was.
+            progress: Told of every shape.
+
+        Raises:
+            BackendError: It cannot be run here.
+        """
+        run = open_artefact(candidate, precision, _ON_CPU, "cpu", work)
+        if isinstance(run, str):
+            raise BackendError(f"the {precision} graph cannot be run here: {run}")
+        try:
+            with (
+                run.runtime as runtime,
+                progress.step(f"{precision}: sweep", len(self._batches)) as step,
+            ):
+                report = judge(
+                    runtime,
+                    self._batches,
+                    self._about,
+                    budget,
+                    lambda case: step.advance(describe_case(case)),
+                )
+                step.finish(summary(report))
+        finally:
+            if run.path != candidate:
+                run.path.unlink(missing_ok=True)
+        return report

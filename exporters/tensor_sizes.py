@@ -1,0 +1,58 @@
+"""How large a graph's inner tensors are for an input of a given size, and how much memory is free."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import onnx
+
+_SMALL = 1024  # bytes; initializers up to here hold shapes, which inference reads
+
+
+def tensor_elements(model: onnx.ModelProto, input_shape: tuple[int, ...]) -> dict[str, int]:
+    """Number of elements of every inner tensor and output for an input of the given shape.
+
+    The weights are not copied: inference sees large ones as inputs of their shape.
+    """
+    graph = model.graph
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    light.graph.name = graph.name
+    light.graph.node.extend(graph.node)
+    light.graph.input.extend(graph.input)
+    light.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in graph.output)
+    for tensor in graph.initializer:
+        if len(tensor.raw_data) <= _SMALL:
+            light.graph.initializer.append(tensor)
+        else:
+            value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            light.graph.input.append(value)
+    shape = light.graph.input[0].type.tensor_type.shape
+    shape.Clear()
+    for side in input_shape:
+        shape.dim.add().dim_value = side
+    inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+    return {
+        value.name: math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+        for value in (*inferred.value_info, *inferred.output)
+    }
+
+
+def available_memory() -> int | None:
+    """Memory [bytes] that this process can still take, or None where the system does not tell."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    if not found:
+        return None
+    free = int(found[1]) * 1024
+    try:  # a container's own limit
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())
+        free = min(free, limit - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):  # none, or "max"
+        pass
+    return max(free, 0)

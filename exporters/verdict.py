@@ -1,0 +1,217 @@
+"""Whether a lower precision pays on this machine: its latency beside its FP32 original's, and a sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glpn_deploy.errors import BackendError, BundleError, InputError
+from glpn_deploy.order_statistics import FEWEST, median_interval
+from glpn_deploy.progress import Progress, SilentProgress
+from glpn_deploy.runtimes.base import Precision, RuntimeOptions
+from glpn_deploy.runtimes.registry import load_runtime
+
+WORTH = 1.05
+"""A gain below this is not worth a depth that moved, however sure it is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VerdictOptions:
+    """How latency is measured.
+
+    Attributes:
+        shape: (batch, height, width) of the input [px].
+        backend: The runtime, on its CPU.
+        limit_s: No round starts after this [s]; `FEWEST` rounds are made in any case.
+        rounds: At most so many rounds.
+        warm_up: Runs of either before the first round.
+        threads: Threads within one operator; None leaves the backend's default.
+
+    Raises:
+        InputError: A number is too small.
+    """
+
+    shape: tuple[int, int, int] = (1, 480, 640)
+    backend: str = "onnxruntime"
+    limit_s: float = 20.0
+    rounds: int = 40
+    warm_up: int = 2
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.rounds < FEWEST:
+            raise InputError(f"{self.rounds} rounds", expected=f"at least {FEWEST}")
+        if min(self.shape) < 1 or self.warm_up < 0:
+            raise InputError(f"shape {self.shape}, {self.warm_up} warm-up runs", expected="positive numbers")
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What the measurement says.
+
+    Attributes:
+        precision: The lower precision.
+        where: Backend and device.
+        shape: (batch, height, width) of the input [px].
+        fp32_ms: Median latency of the FP32 original [ms], or None where the candidate cannot run here.
+        candidate_ms: Median latency of the candidate [ms], or None likewise.
+        speedup: Median over rounds of FP32's latency / the candidate's.
+        speedup_low: Lower end of its 95 % confidence interval.
+        speedup_high: Upper end.
+        rounds: Rounds measured.
+        recommended: Surely faster here, and by at least `WORTH`.
+        sentence: The same for people.
+    """
+
+    precision: str
+    where: str
+    shape: tuple[int, int, int]
+    fp32_ms: float | None
+    candidate_ms: float | None
+    speedup: float | None
+    speedup_low: float | None
+    speedup_high: float | None
+    rounds: int
+    recommended: bool
+    sentence: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the manifest and for ``--json``."""
+        return {**dataclasses.asdict(self), "shape": list(self.shape)}
+
+
+def measure_verdict(
+    original: Path,
+    candidate: Path,
+    precision: Precision,
+    options: VerdictOptions = VerdictOptions(),
+    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
+    clock: Callable[[], float] = time.perf_counter,
+) -> Verdict:
+    """Runs a candidate and its FP32 original in turns and says which is faster here.
+
+    Args:
+        original: The FP32 graph.
+        candidate: The graph in the lower precision; FP8 and BF16 graphs may be none that ``backend`` runs.
+        precision: What the candidate is.
+        options: Shape, time and threads.
+        progress: Told of every round.
+        clock: Seconds from some start.
+
+    Returns:
+        The verdict; a candidate that this machine cannot run is not recommended, and the sentence says why.
+
+    Raises:
+        GlpnError: The FP32 original cannot be run, or the shape is none it takes.
+    """
+    batch, height, width = options.shape
+    wanted = RuntimeOptions(device="cpu", threads=options.threads)
+    where = f"{options.backend}, cpu"
+    with load_runtime(options.backend, original, wanted) as reference:
+        pixel_values = np.random.default_rng(0).random(
+            (batch, reference.spec.channels, height, width), np.float32
+        )
+        reference.run(pixel_values)  # refuses a shape it does not take before the candidate is blamed
+        try:
+            with load_runtime(
+                options.backend, candidate, dataclasses.replace(wanted, precision=precision)
+            ) as runtime:
+                runtime.run(pixel_values)
+                with progress.step(f"{precision} latency", options.rounds) as step:
+                    fp32, low = in_turns(
+                        lambda: reference.run(pixel_values),
+                        lambda: runtime.run(pixel_values),
+                        options,
+                        clock,
+                        step.advance,
+                    )
+                    verdict = judge_times(precision, where, options.shape, fp32, low)
+                    step.finish(verdict.sentence)
+        except (BackendError, BundleError) as error:
+            reason = error.got.replace(str(candidate), candidate.name)  # manifests travel, folders do not
+            sentence = (
+                f"{precision} cannot run here ({where}: {reason}): build it for its target and measure there"
+            )
+            return Verdict(precision, where, options.shape, None, None, None, None, None, 0, False, sentence)
+    return verdict
+
+
+def in_turns(
+    original: Callable[[], object],
+    candidate: Callable[[], object],
+    options: VerdictOptions,
+    clock: Callable[[], float],
+    advance: Callable[[], None] = lambda: None,
+) -> tuple[list[float], list[float]]:
+    """Milliseconds of both, one of each a round, so that the machine's drift hits both alike.
+
+    Who goes first changes from round to round.
+    """
+    calls = (original, candidate)
+    for _ in range(options.warm_up):
+        for call in calls:
+            call()
+    samples: tuple[list[float], list[float]] = ([], [])
+    begin = clock()
+    for turn in range(options.rounds):
+        if turn >= FEWEST and clock() - begin > options.limit_s:
+            break
+        for which in (0, 1) if turn % 2 == 0 else (1, 0):
+            start = clock()
+            calls[which]()
+            samples[which].append((clock() - start) * 1e3)
+        advance()
+    return samples
+
+
+def judge_times(
+    precision: str, where: str, shape: tuple[int, int, int], fp32_ms: Sequence[float], low_ms: Sequence[float]
+) -> Verdict:
+    """The verdict on latencies measured in turns.
+
+    Args:
+        precision: The lower precision.
+        where: Backend and device.
+        shape: (batch, height, width) [px].
+        fp32_ms: Latency of the FP32 original, by round [ms].
+        low_ms: Latency of the candidate, by round [ms].
+    """
+    ratios = [a / b for a, b in zip(fp32_ms, low_ms, strict=True)]
+    ratio = statistics.median(ratios)
+    low, high = median_interval(ratios)
+    size = f"{shape[0]}x{shape[1]}x{shape[2]}"
+    about = f"here ({where}, {size}, 95 % interval {low:.2f} to {high:.2f})"
+    recommended = low > 1 and ratio >= WORTH
+    elsewhere = "build it for the target and measure there"
+    if recommended:
+        sentence = f"{precision} is {ratio:.2f} times as fast as fp32 {about}: worth it"
+    elif high < 1:
+        sentence = (
+            f"{precision} is slower than fp32, at {ratio:.2f} times its speed {about}: "
+            f"not worth it on this machine; {elsewhere}"
+        )
+    else:
+        gain = "hardly faster" if low > 1 else "not clearly faster"
+        sentence = (
+            f"{precision} is {gain} than fp32, at {ratio:.2f} times its speed {about}: "
+            f"not worth it on this machine; {elsewhere}"
+        )
+    return Verdict(
+        precision,
+        where,
+        shape,
+        statistics.median(fp32_ms),
+        statistics.median(low_ms),
+        ratio,
+        low,
+        high,
+        len(ratios),
+        recommended,
+        sentence,
+    )

@@ -1,0 +1,42 @@
+"""Confidence intervals of a median that assume nothing of the distribution."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+from glpn_deploy.errors import InputError
+
+FEWEST = 6
+"""With fewer samples, no two of them enclose the median with 95 % confidence."""
+
+
+def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Two of the samples that enclose the median of what they were drawn from, whatever its distribution.
+
+    The k-th smallest and the k-th largest of n independent samples do so with probability
+    1 - 2 P(Binomial(n, 1/2) < k); k is the largest that keeps it at ``confidence``.
+
+    Raises:
+        InputError: There are too few samples for any two to do so.
+    """
+    rank = _rank(len(samples), confidence)
+    if rank == 0:
+        raise InputError(
+            f"{len(samples)} samples", expected=f"enough for {confidence:.0%} confidence ({FEWEST} for 95 %)"
+        )
+    ordered = sorted(samples)
+    return ordered[rank - 1], ordered[-rank]
+
+
+@functools.lru_cache(maxsize=256)
+def _rank(n: int, confidence: float) -> int:
+    """The largest k of `median_interval`, 0 where there is none."""
+    outside, k = 0, 0
+    while k <= n // 2:
+        outside += math.comb(n, k)  # times P(Binomial < k + 1) = outside / 2^n, in whole numbers
+        if 1 - 2 * (outside / 2**n) < confidence:
+            break
+        k += 1
+    return k

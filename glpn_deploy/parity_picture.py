@@ -1,0 +1,61 @@
+"""The image of a comparison that came out worst: input, reference, candidate and error, side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glpn_deploy.parity_report import ParityReport, WorstImage, describe_flags, describe_limit
+from glpn_deploy.pictures import compose_row, depth_panel, error_panel, image_panel
+
+ERROR_SCALES_M = (0.001, 0.01, 0.1, 1.0, 10.0)
+"""Where the error's colours may end [m]: a few fixed scales, so that pictures can be compared."""
+
+
+def draw_worst_image(report: ParityReport, image: WorstImage, max_depth: float) -> NDArray[np.uint8]:
+    """Draws the image that a comparison found worst.
+
+    Depth is drawn on the fixed scale from 0 to ``max_depth``; the error on the smallest of
+    `ERROR_SCALES_M` that holds 99 % of the pixels. What is not finite is black.
+
+    Args:
+        report: The comparison.
+        image: Its worst image.
+        max_depth: The network's scale [m].
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    picture = np.rint(image.pixel_values.transpose(1, 2, 0).clip(0, 1) * 255).astype(np.uint8)
+    limit_m = error_scale_m(image)
+    worst = report.worst
+    said = "FAILED" if not worst.passed else "passed"
+    flags = f", {describe_flags(worst.flags)}" if worst.flags else ""
+    candidate, reference = report.candidate, report.reference
+    run = f" ({candidate['run']})" if candidate.get("run", "native") != "native" else ""
+    return compose_row(
+        [
+            image_panel("Input", picture, f"{picture.shape[0]}x{picture.shape[1]}"),
+            depth_panel(
+                f"Reference: {reference['backend']} {reference['precision']}", image.reference, max_depth
+            ),
+            depth_panel(f"{candidate['backend']} {candidate['precision']}", image.candidate, max_depth),
+            error_panel("Error", image.candidate, image.reference, limit_m),
+        ],
+        heading=f"Worst image: {image.name}  {said}{flags}",
+        footer=(
+            f"{candidate.get('file', candidate['backend'])}{run} against {reference['backend']} "
+            f"{reference['precision']}, {describe_limit(report.limit)}. Its case: max "
+            f"{worst.stats.max_abs_m:.2g} m, p99 {worst.stats.p99_abs_m:.2g} m, AbsRel "
+            f"{worst.stats.abs_rel:.2g}. Error: candidate minus reference, colours end at ±{limit_m:g} m. "
+            "Black: not finite."
+        ),
+    )
+
+
+def error_scale_m(image: WorstImage) -> float:
+    """Where the error's colours end [m]."""
+    error = np.abs(image.candidate.astype(np.float64) - image.reference)
+    finite = error[np.isfinite(error)]
+    most = float(np.percentile(finite, 99)) if finite.size else 0.0
+    return next((scale for scale in ERROR_SCALES_M if most <= scale), ERROR_SCALES_M[-1])

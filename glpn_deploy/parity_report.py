@@ -1,0 +1,196 @@
+"""What a comparison of two runs found: cases, their flags, errors by depth range and the worst image."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glpn_deploy.error_stats import FLAGS, ErrorStats, Flag, RangeStats, pool_ranges
+from glpn_deploy.errors import ParityError
+from glpn_deploy.exporters.budget import Budget
+
+Limit = float | Budget
+"""Largest |difference| allowed [m], or the budget of a lower precision."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ParityCase:
+    """One batch.
+
+    Attributes:
+        name: What was run.
+        shape: (batch, height, width).
+        stats: The error against the reference.
+        passed: Whether it is within the limit and nothing is flagged.
+        flags: What is broken at sight; see `glpn_deploy.error_stats.depth_flags`.
+        by_range: The error by depth range.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    stats: ErrorStats
+    passed: bool
+    flags: tuple[Flag, ...] = ()
+    by_range: tuple[RangeStats, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "passed": self.passed,
+            "flags": list(self.flags),
+            **self.stats.to_dict(),
+        }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WorstImage:
+    """The image that came out worst.
+
+    Attributes:
+        name: Its case, with its place in the batch.
+        pixel_values: The input, (3, H, W) float32, 0 to 1.
+        reference: The reference's depth, (H, W) [m].
+        candidate: The candidate's depth, (H, W) [m].
+    """
+
+    name: str
+    pixel_values: NDArray[np.float32]
+    reference: NDArray[np.float32]
+    candidate: NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class ParityReport:
+    """What a comparison found.
+
+    Attributes:
+        reference: Backend, device and precision of the reference.
+        candidate: The same of what was judged.
+        limit: Largest |difference| allowed [m], or the budget.
+        cases: Every batch that was run.
+        worst_image: The worst image of the worst case.
+    """
+
+    reference: dict[str, Any]
+    candidate: dict[str, Any]
+    limit: Limit
+    cases: tuple[ParityCase, ...]
+    worst_image: WorstImage | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    @property
+    def tolerance_m(self) -> float | None:
+        """Largest |difference| allowed [m], or None where the budget does not limit it."""
+        return self.limit.max_abs_m if isinstance(self.limit, Budget) else self.limit
+
+    @property
+    def max_abs_rel(self) -> float | None:
+        """Largest mean |difference| / reference allowed, or None where it is not limited."""
+        return self.limit.max_abs_rel if isinstance(self.limit, Budget) else None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every case passed (and there is one)."""
+        return bool(self.cases) and all(case.passed for case in self.cases)
+
+    @property
+    def worst(self) -> ParityCase:
+        """The case that uses up most of its limit; one with a flag is worse than any without."""
+        return max(self.cases, key=lambda case: severity(self.limit, case.stats, case.flags))
+
+    @property
+    def by_range(self) -> tuple[RangeStats, ...]:
+        """The errors of all cases by depth range of the reference; see `pool_ranges`."""
+        return pool_ranges(case.by_range for case in self.cases)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the manifest and for ``--json``."""
+        return {
+            "passed": self.passed,
+            "reference": self.reference,
+            "candidate": self.candidate,
+            "tolerance_m": self.tolerance_m,
+            "max_abs_rel": self.max_abs_rel,
+            "max_abs_m": self.worst.stats.to_dict()["max_abs_m"] if self.cases else None,
+            "by_range": {part.name: part.to_dict() for part in self.by_range},
+            "cases": [case.to_dict() for case in self.cases],
+        }
+
+    def require(self) -> None:
+        """Raises where the candidate failed.
+
+        Raises:
+            ParityError: With the worst case and by how much it missed.
+        """
+        if self.passed:
+            return
+        if not self.cases:
+            raise ParityError("nothing was compared", expected="at least one batch")
+        worst, failed = self.worst, sum(not case.passed for case in self.cases)
+        if worst.stats.non_finite:
+            moved = "and is not finite"
+        elif isinstance(self.limit, Budget) and self.limit.max_abs_rel is not None:
+            moved = f"by AbsRel {worst.stats.abs_rel:.3g} and up to {worst.stats.max_abs_m:.3g} m"
+        else:
+            moved = f"by up to {worst.stats.max_abs_m:.3g} m"
+        flags = f": {describe_flags(worst.flags)}" if worst.flags else ""
+        raise ParityError(
+            f"the depth of {self.candidate['backend']} {self.candidate['precision']} differs {moved}"
+            f"{flags} ({worst.name}, {failed} of {len(self.cases)} cases)",
+            expected=f"{describe_limit(self.limit)} from {self.reference['backend']}",
+            fix="do not deploy it; "
+            + (
+                "export it again with a calibration or a budget that fits"
+                if isinstance(self.limit, Budget)
+                else "try another --opset or another version of the backend"
+            ),
+        )
+
+
+def allows(limit: Limit, stats: ErrorStats) -> bool:
+    """Whether the errors are within the limit."""
+    return limit.allows(stats) if isinstance(limit, Budget) else stats.max_abs_m <= limit
+
+
+def severity(limit: Limit, stats: ErrorStats, flags: Sequence[Flag] = ()) -> tuple[float, float]:
+    """A key that sorts what is worse behind what is better: the share of the limit used up, then metres."""
+    if isinstance(limit, Budget):
+        pairs = [(stats.abs_rel, limit.max_abs_rel), (stats.max_abs_m, limit.max_abs_m)]
+        shares = [error / most for error, most in pairs if most is not None]
+    else:
+        shares = [stats.max_abs_m / limit if limit > 0 else stats.max_abs_m]
+    return (math.inf if flags else max(shares)), stats.max_abs_m
+
+
+def describe_limit(limit: Limit) -> str:
+    """The limit in words."""
+    return str(limit) if isinstance(limit, Budget) else f"at most {limit:.3g} m"
+
+
+def describe_flags(flags: Sequence[Flag]) -> str:
+    """The flags in words."""
+    return ", ".join(FLAGS[flag] for flag in flags)
+
+
+def describe_case(case: ParityCase) -> str:
+    """One line: what was run and how far it was off."""
+    mark = "✓" if case.passed else "✗"
+    flags = f", {describe_flags(case.flags)}" if case.flags else ""
+    return f"{mark} {case.name}: max {case.stats.max_abs_m:.2g} m{flags}"
+
+
+def summary(report: ParityReport) -> str:
+    """One line: how many cases passed and the worst difference."""
+    passed, worst = sum(case.passed for case in report.cases), report.worst
+    flags = f" ({describe_flags(worst.flags)})" if worst.flags else ""
+    if report.max_abs_rel is None:
+        most, figure = f"{report.tolerance_m:.2g} m", f"{worst.stats.max_abs_m:.2g} m"
+    else:
+        most, figure = f"AbsRel {report.max_abs_rel:.2g}", f"{worst.stats.abs_rel:.2g}"
+    return f"{passed} of {len(report.cases)} within {most}, worst {figure} at {worst.name}{flags}"

@@ -1,0 +1,262 @@
+"""Ranges against onnxruntime's own, and what is refused before the long work."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import numpy_helper
+from onnxruntime.quantization.calibrate import MinMaxCalibrater
+from PIL import Image
+
+from glpn_deploy import GLPNImageProcessor
+from glpn_deploy.errors import ExportError, ImageError, InputError
+from glpn_deploy.exporters import calibration as module
+from glpn_deploy.exporters.calibration import (
+    CalibrationOptions,
+    calibrate,
+    calibration_images,
+    random_images,
+)
+from glpn_deploy.exporters.tensor_sizes import available_memory, tensor_elements
+from glpn_deploy.exporters.to_half import to_half
+from glpn_deploy.exporters.to_int8 import quantised_tensors, to_int8
+
+PROCESSOR = GLPNImageProcessor()
+pytestmark = pytest.mark.filterwarnings("ignore:There are .* calibration images")
+
+
+@pytest.fixture(scope="module")
+def images() -> list[np.ndarray]:
+    """Three pictures of different sizes, one of them not a multiple of 32."""
+    rng = np.random.default_rng(3)
+    return [rng.integers(0, 256, (*size, 3), np.uint8) for size in ((64, 96), (96, 64), (70, 75))]
+
+
+@pytest.fixture(scope="module")
+def tensors(tiny_onnx) -> list[str]:
+    return quantised_tensors(tiny_onnx)
+
+
+def fetch(path, name, image):
+    """One inner tensor, by a session of its own."""
+    model = onnx.load(path)
+    del model.graph.output[:]
+    model.graph.output.append(onnx.ValueInfoProto(name=name))
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"pixel_values": PROCESSOR.prepare(image)[None]})[0]
+
+
+def test_minmax_is_that_of_onnxruntimes_calibrater(tiny_onnx, images, tensors, tmp_path):
+    found = calibrate(tiny_onnx, images, PROCESSOR, tensors, CalibrationOptions("minmax"))
+    theirs = MinMaxCalibrater(
+        str(tiny_onnx), ["Conv", "MatMul"], augmented_model_path=str(tmp_path / "augmented.onnx")
+    )
+    theirs.augment_graph()
+    theirs.create_inference_session()
+    for image in images:
+        theirs.collect_data(Reader(image))
+    ranges = theirs.compute_data()
+    assert set(found.limits) == set(tensors)
+    for name, (low, high) in found.limits.items():
+        expected = ranges[name].range_value
+        assert low == pytest.approx(min(float(expected[0].min()), 0), rel=1e-5, abs=1e-6)
+        assert high == pytest.approx(max(float(expected[1].max()), 0), rel=1e-5, abs=1e-6)
+
+
+class Reader:
+    """One image, as onnxruntime.quantization wants it."""
+
+    def __init__(self, image):
+        self.feeds = [{"pixel_values": PROCESSOR.prepare(image)[None]}]
+
+    def get_next(self):
+        return self.feeds.pop() if self.feeds else None
+
+
+def test_percentile_over_images_is_that_of_all_their_values(tiny_onnx, images, tensors):
+    name = tensors[len(tensors) // 2]
+    found = calibrate(tiny_onnx, images, PROCESSOR, [name], CalibrationOptions("percentile", percentile=98))
+    values = np.concatenate([fetch(tiny_onnx, name, image).ravel() for image in images])
+    exact = np.percentile(np.abs(values), 98, method="inverted_cdf")
+    assert found.limits[name][1] == pytest.approx(min(exact, values.max()), rel=2e-3)
+    assert found.limits[name][0] == pytest.approx(max(-exact, values.min()), rel=2e-3)
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
+def test_limits_hold_zero_and_stay_within_what_was_seen(tiny_onnx, images, tensors, method):
+    seen = calibrate(tiny_onnx, images, PROCESSOR, tensors, CalibrationOptions("minmax"))
+    found = calibrate(tiny_onnx, images, PROCESSOR, tensors, CalibrationOptions(method))
+    assert found.method == method
+    assert found.images == 3
+    for name, (low, high) in found.limits.items():
+        assert seen.limits[name][0] <= low <= 0 <= high <= seen.limits[name][1]
+        assert low < high
+
+
+def test_few_tensors_at_a_time_give_the_same(tiny_onnx, images, tensors, monkeypatch):
+    options = CalibrationOptions("entropy")
+    at_once = calibrate(tiny_onnx, images, PROCESSOR, tensors, options)
+    monkeypatch.setattr(module, "MAX_HELD", 30_000)
+    in_parts = calibrate(tiny_onnx, images, PROCESSOR, tensors, options)
+    assert in_parts.digest == at_once.digest
+    for name, limits in at_once.limits.items():
+        assert in_parts.limits[name] == pytest.approx(limits, rel=1e-5)
+
+
+def test_the_digest_is_of_images_and_options(tiny_onnx, images, tmp_path):
+    def digest(pictures, options=CalibrationOptions(), processor=PROCESSOR):  # noqa: B008 - frozen
+        return calibrate(tiny_onnx, pictures, processor, ["pixel_values"], options).digest
+
+    first = digest(images)
+    assert first == digest(images)
+    changed = [image.copy() for image in images]
+    changed[1][0, 0, 0] ^= 1
+    others = [
+        digest(changed),
+        digest(images[::-1]),
+        digest(images, CalibrationOptions("entropy")),
+        digest(images, processor=GLPNImageProcessor(resample=3)),
+    ]
+    assert len({first, *others}) == 5
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path)
+    assert digest(paths) == first
+
+
+def test_images_go_through_the_processor(tiny_onnx, images):
+    dark = GLPNImageProcessor(rescale_factor=1 / 510)
+    found = calibrate(tiny_onnx, images, dark, ["pixel_values"])
+    assert found.limits["pixel_values"] == pytest.approx((0, 0.5))
+
+
+def test_sizes_of_tensors_are_those_of_a_run(tiny_onnx, images, tensors):
+    sizes = tensor_elements(onnx.load(tiny_onnx), (1, 3, 64, 96))
+    for name in [*tensors[1::6], "predicted_depth"]:
+        assert sizes[name] == fetch(tiny_onnx, name, images[0]).size
+
+
+def test_memory_is_told_here():
+    free = available_memory()
+    assert free is None or free > 2**20
+
+
+# Refusals ---------------------------------------------------------------------------------------------
+
+
+def test_too_little_memory_is_said_before_the_run(tiny_onnx, images, tensors, monkeypatch):
+    monkeypatch.setattr(module, "available_memory", lambda: 1000)
+    with pytest.raises(ExportError, match=r"at 96x64 px takes about .* GB of memory.*smaller"):
+        calibrate(tiny_onnx, images, PROCESSOR, tensors)
+
+
+def test_a_quantised_or_typed_graph(tiny_onnx, images, tensors, tmp_path):
+    ranges = calibrate(tiny_onnx, images, PROCESSOR, tensors)
+    for path in (
+        to_int8(tiny_onnx, tmp_path / "int8.onnx", ranges),
+        to_half(tiny_onnx, tmp_path / "fp16.onnx"),
+    ):
+        with pytest.raises(ExportError, match=r"already .*model\.onnx"):
+            calibrate(path, images, PROCESSOR, tensors)
+
+
+def test_a_tensor_that_is_not_there(tiny_onnx, images):
+    with pytest.raises(ExportError, match="no tensor nowhere"):
+        calibrate(tiny_onnx, images, PROCESSOR, ["nowhere"])
+
+
+def test_a_network_that_gives_nan(tiny_onnx, images, tensors, tmp_path):
+    model = onnx.load(tiny_onnx)
+    bias = next(t for t in model.graph.initializer if t.name.endswith("patch_embeddings.0.proj.bias"))
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) * np.nan, bias.name))
+    onnx.save(model, tmp_path / "nan.onnx")
+    with pytest.raises(ExportError, match=r"NaN or infinite values at .* calibration image 1"):
+        calibrate(tmp_path / "nan.onnx", images, PROCESSOR, tensors)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_none_or_a_single_image(tiny_onnx, images, count):
+    with pytest.raises(InputError, match=r"at least 2; give 16 or more"):
+        calibrate(tiny_onnx, images[:count], PROCESSOR, ["pixel_values"])
+
+
+@pytest.mark.filterwarnings("default")
+def test_few_images_are_warned_of(tiny_onnx, images):
+    with pytest.warns(UserWarning, match=r"There are 3 calibration images.*Give 16 or more"):
+        calibrate(tiny_onnx, images, PROCESSOR, ["pixel_values"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        calibrate(tiny_onnx, images[:1] * 16, PROCESSOR, ["pixel_values"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "mean"}, "one of minmax, percentile, entropy"),
+        ({"percentile": 50}, "above 50"),
+        ({"percentile": 100.1}, "up to 100"),
+        ({"max_images": 1}, "at least 2"),
+    ],
+)
+def test_options_out_of_range(options, message):
+    with pytest.raises(InputError, match=message):
+        CalibrationOptions(**options)
+
+
+# Folders ----------------------------------------------------------------------------------------------
+
+
+def picture(path, width=64, height=64):
+    Image.new("RGB", (width, height), "grey").save(path)
+    return path
+
+
+def test_a_folder_is_sampled_evenly(tmp_path):
+    paths = [picture(tmp_path / f"{i:02}.png") for i in range(20)]
+    assert calibration_images(tmp_path, PROCESSOR, 64) == paths
+    assert calibration_images(tmp_path, PROCESSOR, 5) == paths[::4]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda folder: folder / "nowhere", InputError, "does not exist"),
+        (lambda folder: picture(folder / "a.png"), InputError, r"a\.png is a file"),
+        (lambda folder: folder, InputError, "no images.*give a folder of 16 or more"),
+        (
+            lambda folder: picture(picture(folder / "a.png", 31).with_name("b.png")).parent,
+            ImageError,
+            r"a\.png.*31",
+        ),
+    ],
+    ids=["missing", "file", "empty", "small"],
+)
+def test_folders_that_cannot_be_used(tmp_path, make, error, message):
+    with pytest.raises(error, match=message):
+        calibration_images(make(tmp_path), PROCESSOR, 16)
+
+
+def test_a_damaged_image_is_named(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "b.jpg").write_bytes(b"not a picture")
+    with pytest.raises(ImageError, match=r"b\.jpg"):
+        calibration_images(tmp_path, PROCESSOR, 16)
+
+
+def test_an_image_too_small_for_the_processor_is_named(tmp_path):
+    for name in "ab":
+        picture(tmp_path / f"{name}.png", 64, 40)
+    with pytest.raises(ImageError, match=r"a\.png.*64 px"):
+        calibration_images(tmp_path, GLPNImageProcessor(size_divisor=64), 16)
+
+
+def test_noise_is_the_same_every_time():
+    first, second = random_images(2, 40, 64, seed=5)
+    assert first.shape == (40, 64, 3)
+    assert first.dtype == np.uint8
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(random_images(1, 40, 64, seed=5)[0], first)

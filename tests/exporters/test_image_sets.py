@@ -1,0 +1,80 @@
+"""Images to calibrate on and to judge by: none is in both parts, and noise is never taken unasked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glpn_deploy import GLPNImageProcessor
+from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE
+from glpn_deploy.errors import InputError
+from glpn_deploy.exporters.image_sets import JUDGES, ImageSet, choose_images
+
+PROCESSOR = GLPNImageProcessor()
+
+
+def photographs(folder: Path, count: int, size: tuple[int, int] = (64, 48)) -> Path:
+    """Pictures of one grey each, so that each can be told by its first pixel."""
+    folder.mkdir()
+    for i in range(count):
+        Image.new("L", size, i).save(folder / f"{i:03}.png")
+    return folder
+
+
+def greys(images: tuple[np.ndarray, ...]) -> list[int]:
+    return [int(image[0, 0, 0]) for image in images]
+
+
+@pytest.mark.parametrize(("count", "judges"), [(3, 1), (4, 1), (10, 2), (40, 8), (200, JUDGES)])
+def test_every_fifth_photograph_judges_and_the_others_calibrate(
+    tmp_path: Path, count: int, judges: int
+) -> None:
+    chosen = choose_images(photographs(tmp_path / "photos", count), PROCESSOR, ranges=128, demo=False)
+    assert len(chosen.judging) == judges
+    assert len(chosen.calibration) == min(count, 128 + JUDGES) - judges
+    assert not set(greys(chosen.judging)) & set(greys(chosen.calibration))
+    assert chosen.source == "photographs of photos"
+
+
+def test_too_few_photographs_for_ranges_are_refused_at_once(tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "photos", 2)
+    with pytest.raises(InputError, match=r"2 photographs; expected at least 3: one judges"):
+        choose_images(folder, PROCESSOR, ranges=128, demo=False)
+
+
+def test_without_ranges_every_photograph_judges(tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "photos", 5)
+    chosen = choose_images(folder, PROCESSOR, ranges=0, demo=False)
+    assert greys(chosen.judging) == [0, 1, 2, 3, 4]
+    assert chosen.calibration == ()
+
+
+def test_large_photographs_are_shrunk(tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "photos", 2, (4000, 2000))
+    chosen = choose_images(folder, PROCESSOR, ranges=0, demo=False)
+    assert {image.shape for image in chosen.judging} == {(320, 640, 3)}
+
+
+def test_ranges_need_named_images_except_for_the_demo_network() -> None:
+    with pytest.raises(InputError, match=r"need real images.*--calibration FOLDER.*random noise"):
+        choose_images(None, PROCESSOR, ranges=8, demo=False)
+    chosen = choose_images(None, PROCESSOR, ranges=8, demo=True)
+    assert [image.shape for image in chosen.calibration] == [(480, 640, 3)] + 7 * [(*DEFAULT_EVAL_SIZE, 3)]
+    assert all(image.shape == (*DEFAULT_EVAL_SIZE, 3) for image in chosen.judging)
+    assert no_image_twice(chosen)
+
+
+def test_noise_is_calibrated_on_only_where_it_is_asked_for_and_never_judges() -> None:
+    chosen = choose_images("random", PROCESSOR, ranges=4, demo=True)
+    assert "noise" in chosen.source
+    assert min(np.unique(image).size for image in chosen.calibration) == 256
+    neighbours = [np.abs(np.diff(image.astype(int), axis=1)).mean() for image in chosen.judging]
+    assert max(neighbours) < 40 < np.abs(np.diff(chosen.calibration[0].astype(int), axis=1)).mean()
+
+
+def no_image_twice(chosen: ImageSet) -> bool:
+    pixels = [image.tobytes() for image in chosen.calibration + chosen.judging]
+    return len(set(pixels)) == len(pixels)

@@ -1,0 +1,138 @@
+"""Lower precisions in a bundle: what is in it, what the manifest says, and what happens over budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glpn_deploy import DepthEstimator
+from glpn_deploy.bundle import Bundle
+from glpn_deploy.datasets.rooms import RenderedRooms, render_room
+from glpn_deploy.errors import ExportError, InputError
+from glpn_deploy.exporters import build
+from glpn_deploy.exporters.build import BuildOptions, build_bundle
+from glpn_deploy.exporters.calibration import CalibrationOptions
+from glpn_deploy.exporters.lower import LowerOptions
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten small rooms as files."""
+    folder = tmp_path_factory.mktemp("photos")
+    for seed in range(10):
+        Image.fromarray(render_room(seed, 64, 96).image).save(folder / f"{seed}.png")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_goldens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_GOLDEN_ROOMS", ((64, 96),))
+
+
+@pytest.fixture(scope="module")
+def all_of_them(tiny_checkpoint: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    lower = LowerOptions(("fp16", "bf16", "int8", "fp8"), photos, max_abs_rel=0.3)
+    return build_bundle(tiny_checkpoint, tmp_path_factory.mktemp("all") / "b", options(lower))
+
+
+def options(lower: LowerOptions) -> BuildOptions:
+    return BuildOptions(verify=False, lower=lower)
+
+
+@pytest.mark.slow
+def test_each_precision_is_a_file_with_its_record(all_of_them: Bundle) -> None:
+    artefacts = {artefact.precision: artefact for artefact in all_of_them.manifest.artefacts}
+    assert list(artefacts) == ["fp32", "fp16", "bf16", "int8", "fp8"]
+    for precision, artefact in artefacts.items():
+        suffix = "" if precision == "fp32" else f".{precision}"
+        assert artefact.file == f"model{suffix}.onnx"
+        assert all_of_them.artefact_path(artefact).stat().st_size > 0
+        if precision == "fp32":
+            continue
+        assert artefact.budget == {"max_abs_rel": 0.3, "max_abs_m": None}
+        assert artefact.ladder["rungs"][-1]["passed"]
+        assert artefact.ladder["images"] == 2
+        assert (artefact.calibration is None) == (precision in ("fp16", "bf16"))
+        assert artefact.verdict["sentence"]
+    assert artefacts["bf16"].opset == 22
+    assert artefacts["fp8"].opset == 19
+    assert artefacts["int8"].calibration["images"] == 8
+    assert len(artefacts["int8"].calibration["digest"]) == 64
+    assert Bundle.open(all_of_them.folder).manifest == all_of_them.manifest
+    assert {path.name for path in all_of_them.folder.parent.iterdir()} == {"b"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_the_estimator_runs_them(all_of_them: Bundle, precision: str) -> None:
+    image = render_room(77, 64, 96).image
+    with DepthEstimator.load(all_of_them.folder) as fp32:
+        expected = fp32(image).depth
+    with DepthEstimator.load(all_of_them.folder, precision=precision) as low:
+        depth = low(image).depth
+    assert low.runtime.precision == precision
+    assert not np.array_equal(depth, expected)
+    assert np.mean(np.abs(depth - expected) / expected) < 0.3
+
+
+def test_a_precision_over_budget_is_refused_and_the_rest_stands(
+    tiny_checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    lower = LowerOptions(("fp16",), photos, max_abs_rel=1e-12, verdict=False)
+    bundle = build_bundle(tiny_checkpoint, tmp_path / "b", options(lower))
+    assert [artefact.precision for artefact in bundle.manifest.artefacts] == ["fp32"]
+    (refused,) = json.loads((tmp_path / "b" / "manifest.json").read_text())["refused"]
+    assert refused["precision"] == "fp16"
+    assert refused["passed"] is False
+    assert len(refused["rungs"]) > 2
+    assert not (tmp_path / "b" / "model.fp16.onnx").exists()
+    assert Bundle.open(tmp_path / "b").check_files() == len(bundle.manifest.files)
+
+
+def test_ground_truth_can_refuse_what_the_budget_allows(
+    tiny_checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "glpn_deploy.exporters.truth.LARGEST_DROP", {"fp16": -1.0}
+    )  # nothing can gain so much
+    rooms = RenderedRooms("test", 2, height=64, width=96)
+    lower = LowerOptions(("fp16",), photos, max_abs_rel=0.5, truth=rooms, verdict=False)
+    bundle = build_bundle(tiny_checkpoint, tmp_path / "b", options(lower))
+    (refused,) = bundle.manifest.refused
+    assert all(rung["abs_rel"] < 0.5 for rung in refused["rungs"])
+    assert all(rung["accuracy"]["passed"] is False for rung in refused["rungs"])
+
+
+def test_int8_without_images_is_refused_before_anything_is_written(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"need real images"):
+        build_bundle(tiny_checkpoint, tmp_path / "b", options(LowerOptions(("int8",))))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_on_the_way_leaves_the_old_bundle(
+    tiny_bundle: Path, bundle_copy: Path, tiny_checkpoint: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise ExportError("the disk is on fire")
+
+    before = (bundle_copy / "manifest.json").read_bytes()
+    monkeypatch.setattr("glpn_deploy.exporters.lower.to_half", fail)
+    with pytest.raises(ExportError, match="on fire"):
+        build_bundle(tiny_checkpoint, bundle_copy, options(LowerOptions(("fp16",), photos)))
+    assert (bundle_copy / "manifest.json").read_bytes() == before
+    assert {path.name for path in bundle_copy.parent.iterdir()} == {bundle_copy.name}
+
+
+def test_options_say_how_many_images_ranges_take() -> None:
+    assert LowerOptions(("fp16", "bf16")).ranges == 0
+    few = LowerOptions(("fp16", "int8"), calibration=CalibrationOptions(max_images=7))
+    assert few.ranges == 7
+    assert dataclasses.replace(few, max_abs_m=0.1).budget("int8").max_abs_m == 0.1
+    assert few.budget("int8").max_abs_rel == 0.02

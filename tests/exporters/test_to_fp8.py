@@ -1,0 +1,168 @@
+"""FP8 graphs: numbers against torch's, and what is left in FP16."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from onnx import TensorProto, numpy_helper
+
+from glpn_deploy import GLPNConfig, GLPNImageProcessor
+from glpn_deploy.errors import ExportError, InputError
+from glpn_deploy.exporters.calibration import Ranges, calibrate, random_images
+from glpn_deploy.exporters.graph_edit import precision_of
+from glpn_deploy.exporters.to_fp8 import Fp8Options, describe, fp8_tensors, to_fp8
+from glpn_deploy.exporters.to_half import to_half
+from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+
+PROCESSOR = GLPNImageProcessor()
+WIDE = GLPNConfig(
+    depths=(1, 1, 1, 1),
+    hidden_sizes=(16, 32, 48, 64),
+    num_attention_heads=(1, 2, 3, 4),
+    mlp_ratios=(2, 2, 2, 2),
+    decoder_hidden_size=32,
+)
+OPSETS = (19, 23)
+
+
+@pytest.fixture(scope="module")
+def graphs(make_model, tmp_path_factory) -> dict[int, Path]:
+    folder, model = tmp_path_factory.mktemp("wide"), make_model(WIDE)
+    return {opset: to_onnx(model, folder / f"{opset}.onnx", OnnxOptions(opset)) for opset in (17, *OPSETS)}
+
+
+@pytest.fixture(scope="module")
+def all_ranges(graphs) -> dict[int, Ranges]:
+    images = random_images(16, 64, 96)
+    return {
+        opset: calibrate(graphs[opset], images, PROCESSOR, fp8_tensors(graphs[opset])) for opset in OPSETS
+    }
+
+
+@pytest.fixture(scope="module")
+def ranges(all_ranges) -> Ranges:
+    return all_ranges[19]
+
+
+@pytest.fixture(scope="module", params=OPSETS)
+def pair(request, graphs, all_ranges, tmp_path_factory) -> tuple[Path, Path]:
+    """A graph and its FP8 form."""
+    source, path = graphs[request.param], tmp_path_factory.mktemp("fp8") / "fp8.onnx"
+    return source, to_fp8(source, path, all_ranges[request.param])
+
+
+def values_of(path) -> dict[str, np.ndarray]:
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+
+
+def run(path, image) -> np.ndarray:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {"pixel_values": PROCESSOR.prepare(image)[None]})[0]
+
+
+def test_depth_stays(pair):
+    image = random_images(1, 64, 96, seed=4)[0]
+    expected, found = run(pair[0], image), run(pair[1], image)
+    assert 0 < np.mean(np.abs(found - expected) / expected) < 0.12  # three bits, random weights
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.9
+
+
+def test_pairs_are_fp8_in_fp16(pair, all_ranges):
+    model, values = onnx.load(pair[1]), values_of(pair[1])
+    ranges = all_ranges[int(pair[0].stem)]
+    assert precision_of(model) == "fp8"
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    quantise = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    assert len(quantise) > 20
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            assert types[node.input[2]] == TensorProto.FLOAT8E4M3FN
+            assert types[node.input[1]] == TensorProto.FLOAT16
+            assert not values[node.input[2]].astype(np.float32).any()
+    for node in quantise:
+        limit = max(map(abs, ranges.limits[node.input[0].removesuffix("/Cast")]))
+        assert float(values[node.input[1]]) == pytest.approx(limit / 448, rel=2e-3)
+    assert sum(node.op_type == "Cast" for node in model.graph.node) <= 2
+
+
+def test_weights_are_torchs_fp8(pair):
+    values, source = values_of(pair[1]), values_of(pair[0])
+    stored = [node for node in onnx.load(pair[1]).graph.node if node.op_type == "DequantizeLinear"]
+    checked = 0
+    for node in stored:
+        if node.input[0] not in values:
+            continue
+        weight = source[next(name for name in source if node.input[0].startswith(name))]
+        scale, axis = values[node.input[1]].astype(np.float64), node.attribute[0].i
+        shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+        scaled = torch.from_numpy(weight.astype(np.float64) / scale.reshape(shape)).float()
+        expected = scaled.to(torch.float8_e4m3fn).float().numpy()
+        assert values[node.input[0]].dtype == ml_dtypes.float8_e4m3fn
+        np.testing.assert_array_equal(values[node.input[0]].astype(np.float32), expected)
+        checked += 1
+    assert checked > 35
+
+
+def test_what_has_no_kernel_stays_fp16(pair):
+    made = {name: node for node in onnx.load(pair[1]).graph.node for name in node.output}
+    taken = [
+        node
+        for node in onnx.load(pair[1]).graph.node
+        if node.op_type in ("Conv", "MatMul")
+        and node.input[1] in made
+        and made[node.input[1]].op_type == "DequantizeLinear"
+    ]
+    names = {node.name for node in taken}
+    assert not [name for name in names if "dwconv" in name or "scores" in name or "context" in name]
+    assert "glpn.encoder.patch_embeddings.0.proj/Conv" not in names  # 3 channels, 49 taps
+    assert "glpn.encoder.block.0.0.attention.self.sr/Conv" not in names  # 64 taps
+    assert "glpn.encoder.block.1.0.attention.self.sr/Conv" in names  # 16 taps
+    assert "decoder.stages.1.fusion.convolutional_layer3/Conv" not in names  # 2 channels
+    assert "head.head.2/Conv" not in names  # 1 channel
+    assert Counter(node.op_type for node in taken)["MatMul"] == 16
+
+
+def test_kept_nodes_stay(graphs, ranges, tmp_path):
+    keep = frozenset({"head.head.0/Conv"})
+    assert len(fp8_tensors(graphs[19], Fp8Options(keep))) == len(fp8_tensors(graphs[19])) - 1
+    model = onnx.load(to_fp8(graphs[19], tmp_path / "fp8.onnx", ranges, Fp8Options(keep)))
+    node = next(node for node in model.graph.node if node.name == "head.head.0/Conv")
+    assert not node.input[1].endswith("/dq")
+
+
+def test_the_same_bytes_every_time(graphs, ranges, tmp_path):
+    first, second = (to_fp8(graphs[19], tmp_path / f"{i}.onnx", ranges).read_bytes() for i in range(2))
+    assert first == second
+
+
+def test_the_recipe_in_words():
+    assert describe(Fp8Options())["weights"] == "float8e4m3fn, per output channel"
+
+
+def test_an_opset_without_fp8(graphs, ranges, tmp_path):
+    for call in (
+        lambda: to_fp8(graphs[17], tmp_path / "x.onnx", ranges),
+        lambda: fp8_tensors(graphs[17]),
+    ):
+        with pytest.raises(ExportError, match=r"opset 17 has no FP8.*19 or later.*--opset 20"):
+            call()
+
+
+def test_other_refusals(graphs, ranges, tmp_path):
+    with pytest.raises(ExportError, match="already converted"):
+        to_fp8(to_half(graphs[19], tmp_path / "half.onnx"), tmp_path / "x.onnx", ranges)
+    with pytest.raises(ExportError, match="no range for"):
+        to_fp8(graphs[19], tmp_path / "x.onnx", Ranges({}, "minmax", 2, ""))
+    with pytest.raises(InputError, match="names to keep"):
+        to_fp8(graphs[19], tmp_path / "x.onnx", ranges, Fp8Options(frozenset({"nothing"})))
+    assert not (tmp_path / "x.onnx").exists()

@@ -1,0 +1,123 @@
+"""Polygraphy's verdict beside ours: where they agree, what is said where they do not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from glpn_deploy.bundle import Bundle
+from glpn_deploy.errors import BackendError, MissingDependencyError, ParityError
+from glpn_deploy.exporters.budget import Budget
+from glpn_deploy.parity import Batch, golden_batches, judge, room_batch
+from glpn_deploy.polygraphy_check import polygraphy_check, require_polygraphy
+from glpn_deploy.runtimes.base import RuntimeOptions
+from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime
+
+CPU = RuntimeOptions(device="cpu", threads=1)
+
+
+@pytest.fixture(autouse=True)
+def installed():
+    pytest.importorskip("polygraphy", reason="the polygraphy extra is not installed")
+
+
+@pytest.fixture
+def make(bundle_copy, plant):
+    """A report on a planted artefact, with what `polygraphy_check` takes."""
+
+    def made(limit, factor=1.0, offset=0.0):
+        plant(bundle_copy, "int8", factor, offset)
+        source, candidate = bundle_copy / "model.onnx", bundle_copy / "model.int8.onnx"
+        processor = Bundle.open(bundle_copy).processor
+        pixels = {"a": room_batch(processor, 1, 32, 64), "b": room_batch(processor, 2, 64, 32)}
+        reference = OnnxRuntime(source, CPU)
+        batches = [Batch(name, batch, reference.run(batch)) for name, batch in pixels.items()]
+        report = judge(OnnxRuntime(candidate, CPU), batches, reference.describe(), limit)
+        return candidate, source, batches, report
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("limit", "factor", "passed"),
+    [
+        (Budget(max_abs_rel=0.02), 1.0, True),
+        (Budget(max_abs_rel=0.02), 1.018, True),
+        (Budget(max_abs_rel=0.02), 1.022, False),
+        (Budget(max_abs_rel=0.02, max_abs_m=1e-3), 1.01, False),
+        (Budget(max_abs_m=9.0), 1.5, True),
+        (1e-3, 1.0, True),
+        (1e-3, 1.01, False),
+        (100.0, float("nan"), False),
+        (100.0, float("inf"), False),
+    ],
+)
+def test_it_agrees_on_what_passes_and_on_what_fails(limit, factor, passed, make, capsys):
+    *graphs, batches, report = make(limit, factor)
+    found = polygraphy_check(*graphs, batches, report)
+    assert report.passed is passed
+    assert [case.ours for case in found.cases] == [passed, passed]
+    assert found.agrees
+    assert found.passed is passed
+    found.require()
+    for case, ours in zip(found.cases, report.cases, strict=True):
+        if np.isfinite(factor):
+            assert case.max_abs_m == pytest.approx(ours.stats.max_abs_m, rel=1e-3, abs=1e-5)
+            assert case.abs_rel == pytest.approx(ours.stats.abs_rel, rel=1e-3, abs=1e-6)
+    text = json.dumps(found.to_dict(), allow_nan=False)
+    assert json.loads(text)["agrees"] is True
+    assert capsys.readouterr().out == ""  # Polygraphy logs to standard output, where --json writes
+
+
+def test_a_flag_alone_is_no_disagreement(make):
+    *graphs, batches, report = make(100.0, 0.0, 3.0)
+    assert not report.passed
+    assert polygraphy_check(*graphs, batches, report).agrees
+
+
+def test_the_goldens_are_its_reference_where_no_graph_is_given(bundle_copy):
+    bundle, graph = Bundle.open(bundle_copy), bundle_copy / "model.onnx"
+    batches = list(golden_batches(bundle))
+    report = judge(OnnxRuntime(graph, CPU), batches, {"backend": "golden", "precision": "fp32"}, 1e-4)
+    found = polygraphy_check(graph, None, batches, report)
+    assert found.agrees
+    assert found.passed
+    moved = [batch._replace(depth=batch.depth + np.float32(0.01)) for batch in batches]
+    assert not polygraphy_check(graph, None, moved, report).agrees
+
+
+def test_a_disagreement_names_case_and_verdicts(make):
+    candidate, source, batches, report = make(Budget(max_abs_rel=0.02), 1.05)
+    wrong = dataclasses.replace(report, limit=Budget(max_abs_rel=0.04))
+    cases = tuple(
+        dataclasses.replace(case, stats=dataclasses.replace(case.stats, abs_rel=0.0), passed=True)
+        for case in report.cases
+    )
+    found = polygraphy_check(candidate, source, batches, dataclasses.replace(wrong, cases=cases))
+    assert not found.agrees
+    with pytest.raises(
+        ParityError, match=r"finds a not within it \(AbsRel 0\.05.*we find it within the limit"
+    ):
+        found.require()
+
+
+def test_other_batches_are_refused(make):
+    candidate, source, batches, report = make(1.0)
+    with pytest.raises(ParityError, match="not those of the report"):
+        polygraphy_check(candidate, source, batches[::-1], report)
+
+
+def test_it_does_not_fall_back_to_the_cpu(make):
+    candidate, source, batches, report = make(1.0)
+    with pytest.raises(BackendError, match="no provider"):
+        polygraphy_check(candidate, source, batches, report, device="cuda:0")
+
+
+def test_without_polygraphy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "polygraphy", None)
+    with pytest.raises(MissingDependencyError, match=r"glpn-deploy\[polygraphy\]"):
+        require_polygraphy()
