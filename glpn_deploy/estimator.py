@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +14,27 @@ from numpy.typing import NDArray
 from glpn_deploy.bundle import Bundle
 from glpn_deploy.checkpoint_hub import is_demo
 from glpn_deploy.depth_map import DepthMap
-from glpn_deploy.errors import BundleError, ConfigError, InputError
+from glpn_deploy.errors import BundleError, ConfigError, ImageError, InputError
 from glpn_deploy.image_loading import ImageSource, load_image
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.manifest import MANIFEST
+from glpn_deploy.pipeline import pipelined
 from glpn_deploy.resample import resize_bicubic
-from glpn_deploy.runtimes.base import PRECISIONS, Device, Precision, Runtime, RuntimeOptions
+from glpn_deploy.runtimes import choose
+from glpn_deploy.runtimes.base import PRECISIONS, Device, Mode, Precision, Runtime, RuntimeOptions
+from glpn_deploy.runtimes.onnx_header import read_header
 from glpn_deploy.runtimes.registry import load_runtime, require_backend
 
 Auto = Literal["auto"]
+Result = TypeVar("Result")
+
+
+class _Prepared(NamedTuple):
+    """Images of one network size: their names, uint8 pixels and the batch made of them."""
+
+    sources: list[ImageSource]
+    images: list[NDArray[np.uint8]]
+    batch: NDArray[np.float32]
 
 
 class DepthEstimator:
@@ -56,34 +69,45 @@ class DepthEstimator:
         *,
         threads: int | None = None,
         offline: bool = False,
+        measure: bool = False,
+        mode: Mode = "latency",
+        cache: str | Path | None = None,
     ) -> DepthEstimator:
         """Loads anything that holds a GLPN network.
 
         Args:
             source: Bundle folder, ``.onnx`` file, checkpoint folder, ``.ckpt``, hub id, or ``"demo"`` for
                 the small checkpoint that comes with the package (a folder of that name is ``./demo``).
-            backend: ``onnxruntime``, ``torch`` or ``null``; ``auto`` takes onnxruntime for bundles and
-                ``.onnx`` files and torch for checkpoints.
-            precision: ``fp32`` and so on; ``auto`` takes FP32, the reference's.
+            backend: ``onnxruntime``, ``openvino``, ``torch`` or ``null``; ``auto`` takes torch for
+                checkpoints, and for bundles and ``.onnx`` files what `glpn_deploy.runtimes.choose` expects
+                to be the fastest of those installed; ``runtime.why`` says why.
+            precision: ``fp32`` and so on; ``auto`` takes FP32, the reference's, for bundles and the file's
+                own for ``.onnx`` files. OpenVINO runs bf16 and fp16 from the FP32 file.
             device: ``cpu``, ``cuda``, or ``auto`` for the GPU where the backend finds one.
             threads: Threads within one operator; None leaves the backend's default.
             offline: Use the hub's cache only.
+            measure: With backend ``auto``, time the installed backends on the first batch and keep the
+                fastest for as long as the estimator lives.
+            mode: ``throughput`` for programs that call this estimator from several threads (OpenVINO).
+            cache: Folder for compiled networks, for a faster second start (OpenVINO); None keeps none.
 
         Raises:
             GlpnError: The source is nothing that can be loaded, is damaged, or cannot run here.
         """
         if precision not in ("auto", *PRECISIONS):
             raise InputError(f"precision {precision!r}", expected=f"auto or one of {', '.join(PRECISIONS)}")
-        options = RuntimeOptions(device, "fp32" if precision == "auto" else precision, threads)
+        wanted: Precision = "fp32" if precision == "auto" else precision
+        folder = None if cache is None else Path(cache)
+        options = RuntimeOptions(device, wanted, threads, mode, folder)
         if is_demo(source) and backend != "null":
             return cls._from_checkpoint(source, backend, options, offline)
         path = Path(source)
         if backend == "null":
             return cls(load_runtime("null", None, options), GLPNImageProcessor(), 10.0)
         if (path / MANIFEST).is_file():
-            return cls._from_bundle(Bundle.open(path), backend, options)
+            return cls._from_bundle(Bundle.open(path), backend, options, measure)
         if path.suffix == ".onnx":
-            return cls._from_onnx(path, backend, options, precision)
+            return cls._from_onnx(path, backend, options, precision, measure)
         if path.is_dir() and not (path / "config.json").is_file():
             raise BundleError(
                 f"the folder {path} is neither a bundle (no {MANIFEST}) nor a checkpoint (no config.json)",
@@ -92,29 +116,44 @@ class DepthEstimator:
         return cls._from_checkpoint(source, backend, options, offline)
 
     @classmethod
-    def _from_bundle(cls, bundle: Bundle, backend: str, options: RuntimeOptions) -> DepthEstimator:
-        name = _only("onnxruntime", backend, "a bundle")
-        path = bundle.artefact_path(bundle.artefact(options.precision))
-        return cls(load_runtime(name, path, options), bundle.processor, bundle.manifest.config.max_depth)
+    def _from_bundle(
+        cls, bundle: Bundle, backend: str, options: RuntimeOptions, measure: bool
+    ) -> DepthEstimator:
+        have = [artefact.precision for artefact in bundle.manifest.artefacts if artefact.kind == "onnx"]
+        found = choose.choices(backend, options.precision, have, options.device, "a bundle")
+        if not found:
+            bundle.artefact(options.precision)  # says which it has
+
+        def open_choice(choice: choose.Choice) -> Runtime:
+            path = bundle.artefact_path(bundle.artefact(choice.file))
+            return load_runtime(choice.backend, path, options)
+
+        runtime = choose.load(found, open_choice, measure)
+        return cls(runtime, bundle.processor, bundle.manifest.config.max_depth)
 
     @classmethod
     def _from_onnx(
-        cls, path: Path, backend: str, options: RuntimeOptions, precision: Precision | Auto
+        cls,
+        path: Path,
+        backend: str,
+        options: RuntimeOptions,
+        precision: Precision | Auto,
+        measure: bool,
     ) -> DepthEstimator:
-        runtime = load_runtime(_only("onnxruntime", backend, "an .onnx file"), path, options)
-        if precision not in ("auto", runtime.precision):
-            runtime.close()
-            raise InputError(
-                f"precision {precision} for {path}",
-                expected=f"auto or {runtime.precision}, which the file has",
-            )
-        if runtime.max_depth is None:
-            runtime.close()
+        header = read_header(path)
+        own = header.precision or options.precision
+        wanted = own if precision == "auto" else precision
+        found = choose.choices(backend, wanted, [own], options.device, "an .onnx file")
+        if not found:
+            raise InputError(f"precision {wanted} for {path}", expected=f"auto or {own}, which the file has")
+        if header.max_depth is None:
             raise BundleError(
                 f"{path} does not say what depth it gives: it was not made by glpn-export",
                 fix="export the checkpoint with glpn-export and load the bundle",
             )
-        return cls(runtime, GLPNImageProcessor(), runtime.max_depth)
+        options = dataclasses.replace(options, precision=wanted)
+        runtime = choose.load(found, lambda choice: load_runtime(choice.backend, path, options), measure)
+        return cls(runtime, GLPNImageProcessor(), header.max_depth)
 
     @classmethod
     def _from_checkpoint(
@@ -153,21 +192,80 @@ class DepthEstimator:
         loaded = [load_image(image) for image in images]
         for index, image in enumerate(loaded):
             groups.setdefault(self.processor.target_size(*image.shape[:2]), []).append(index)
-        maps: dict[int, DepthMap] = {}
         limit = self.runtime.spec.batch or batch_size
-        for members in groups.values():
-            for start in range(0, len(members), limit):
-                chunk = members[start : start + limit]
-                prepared = [self.processor.prepare(loaded[index]) for index in chunk]
-                missing = (self.runtime.spec.batch or len(chunk)) - len(chunk)
-                raw = self.runtime.run(_stack(prepared + prepared[:1] * missing))
-                for index, depth in zip(chunk, raw, strict=False):  # what fills a fixed batch is left over
-                    source = images[index]
-                    name = str(source) if isinstance(source, (str, Path)) else None
-                    maps[index] = DepthMap(
-                        resize_bicubic(depth, loaded[index].shape[:2]), self.max_depth, name
-                    )
+        chunks = [
+            members[start : start + limit]
+            for members in groups.values()
+            for start in range(0, len(members), limit)
+        ]
+
+        def prepare(chunk: list[int]) -> _Prepared:
+            return self._prepare([images[i] for i in chunk], [loaded[i] for i in chunk])
+
+        if len(chunks) == 1:
+            finished: Iterable[list[DepthMap]] = [self._finish(self._compute(prepare(chunks[0])))]
+        else:
+            finished = pipelined(chunks, prepare, self._compute, self._finish)
+        maps: dict[int, DepthMap] = {}
+        for chunk, found in zip(chunks, finished, strict=True):
+            maps.update(zip(chunk, found, strict=True))
         return [maps[index] for index in range(len(loaded))]
+
+    def stream(
+        self, images: Iterable[ImageSource], then: Callable[[DepthMap, NDArray[np.uint8]], Result]
+    ) -> Generator[Result | ImageError, None, None]:
+        """Depth of one image after the other, in order; reading and saving run beside the network.
+
+        While an image is in the network, the next one is read and prepared, and the one before is handed
+        to ``then``, each in a thread; at most three are in memory.
+
+        Args:
+            images: Paths, PIL images or numpy arrays.
+            then: What shall be done with a depth map and its image, ``(H, W, 3)`` uint8; saving it, say.
+
+        Yields:
+            What ``then`` returned, or the error of an image that cannot be used.
+        """
+
+        def prepare(source: ImageSource) -> _Prepared | ImageError:
+            try:
+                return self._prepare([source], [load_image(source)])
+            except ImageError as error:
+                return error
+
+        def compute(prepared: _Prepared | ImageError) -> tuple[_Prepared, NDArray[np.float32]] | ImageError:
+            return prepared if isinstance(prepared, ImageError) else self._compute(prepared)
+
+        def finish(computed: tuple[_Prepared, NDArray[np.float32]] | ImageError) -> Result | ImageError:
+            if isinstance(computed, ImageError):
+                return computed
+            try:
+                return then(self._finish(computed)[0], computed[0].images[0])
+            except ImageError as error:
+                return error
+
+        return pipelined(images, prepare, compute, finish)
+
+    def _prepare(self, sources: list[ImageSource], images: list[NDArray[np.uint8]]) -> _Prepared:
+        """The batch of images of one network size; a fixed batch is filled up with the first of them."""
+        prepared = [self.processor.prepare(image) for image in images]
+        missing = (self.runtime.spec.batch or len(images)) - len(images)
+        return _Prepared(sources, images, _stack(prepared + prepared[:1] * missing))
+
+    def _compute(self, prepared: _Prepared) -> tuple[_Prepared, NDArray[np.float32]]:
+        return prepared, self.runtime.run(prepared.batch)
+
+    def _finish(self, computed: tuple[_Prepared, NDArray[np.float32]]) -> list[DepthMap]:
+        """Depth maps at the images' own sizes; what filled a fixed batch is left over."""
+        (sources, images, _), raw = computed
+        return [
+            DepthMap(
+                resize_bicubic(depth, image.shape[:2]),
+                self.max_depth,
+                str(source) if isinstance(source, (str, Path)) else None,
+            )
+            for source, image, depth in zip(sources, images, raw, strict=False)
+        ]
 
     def close(self) -> None:
         """Frees what the backend holds."""

@@ -137,6 +137,10 @@ def _probe(name: str) -> Finding:
         return Finding(
             name, "ok", f"{version}, CPU", f"for CUDA: {reason}" if shutil.which("nvidia-smi") else ""
         )
+    if name == "openvino":
+        runtime = importlib.import_module("glpn_deploy.runtimes.rt_openvino")
+        version = importlib.metadata.version("openvino")
+        return Finding(name, "ok", f"{version}, CPU in {', '.join(runtime.native_precisions())}")
     torch = importlib.import_module("torch")
     cuda = f"CUDA {torch.version.cuda}" if torch.cuda.is_available() else "CPU"
     return Finding(name, "ok", f"{torch.__version__}, {cuda}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, get_args
 
@@ -15,6 +16,7 @@ from glpn_deploy.errors import BackendError, InputError
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
 Device = Literal["auto", "cpu", "cuda"]
+Mode = Literal["latency", "throughput"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,11 @@ class RuntimeOptions:
         device: ``auto`` takes the GPU where the backend finds one.
         precision: Precision of the computation; the artefact's own for files.
         threads: Threads within one operator; None leaves the backend's default.
+        mode: ``latency`` gives every run all threads; ``throughput`` splits them among runs that several
+            threads of the program start at the same time. OpenVINO only; the others do the first.
+        cache: Folder for compiled networks, for a faster second start; None keeps none. OpenVINO only.
+        rest: What the layers of an INT8 graph that are not quantised compute in. OpenVINO only, the
+            others take FP32.
 
     Raises:
         InputError: A value is none of these.
@@ -33,6 +40,9 @@ class RuntimeOptions:
     device: Device = "auto"
     precision: Precision = "fp32"
     threads: int | None = None
+    mode: Mode = "latency"
+    cache: Path | None = None
+    rest: Literal["fp32", "bf16"] = "fp32"
 
     def __post_init__(self) -> None:
         if self.device not in get_args(Device):
@@ -41,6 +51,10 @@ class RuntimeOptions:
             raise InputError(f"precision {self.precision!r}", expected=f"one of {', '.join(PRECISIONS)}")
         if self.threads is not None and self.threads < 1:
             raise InputError(f"{self.threads} threads", expected="at least 1")
+        if self.mode not in get_args(Mode):
+            raise InputError(f"mode {self.mode!r}", expected=f"one of {', '.join(get_args(Mode))}")
+        if self.rest not in ("fp32", "bf16"):
+            raise InputError(f"rest {self.rest!r}", expected="fp32 or bf16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +122,7 @@ class Runtime(abc.ABC):
         precision: What it computes in.
         spec: The shapes it takes.
         max_depth: The network's scale [m], or None where the artefact does not say.
+        why: Why this backend was taken, or another precision than asked for; empty where it is as asked.
     """
 
     backend: str
@@ -115,6 +130,7 @@ class Runtime(abc.ABC):
     precision: Precision
     spec: InputSpec
     max_depth: float | None = None
+    why: str = ""
     _closed = False
 
     def run(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -148,8 +164,9 @@ class Runtime(abc.ABC):
         """Lets go of the backend's resources, once."""
 
     def describe(self) -> dict[str, Any]:
-        """Backend, device and precision, for reports."""
-        return {"backend": self.backend, "device": self.device, "precision": self.precision}
+        """Backend, device and precision, and why these where they were not asked for; for reports."""
+        about = {"backend": self.backend, "device": self.device, "precision": self.precision}
+        return about | ({"why": self.why} if self.why else {})
 
     def __enter__(self) -> Runtime:
         return self

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from glpn_deploy.errors import BundleError
+from glpn_deploy.runtimes.protobuf import DamagedError, fields
 
 # Field numbers of onnx.proto: how each message leads to tensors, and what messages those fields hold.
 _LEADS_TO_TENSORS = {
@@ -28,20 +29,26 @@ _LEADS_TO_TENSORS = {
 _DEEPEST = 100  # protobuf's own limit
 
 
-def check_external_data(path: Path) -> None:
+def check_external_data(path: Path) -> list[Path]:
     """Checks that every file an ONNX file keeps weights in lies in the same folder or below.
+
+    Returns:
+        Those files, each once, in the order they are named.
 
     Raises:
         BundleError: One does not, or the file is not an ONNX file.
     """
     folder = path.parent.resolve()
+    files: dict[Path, None] = {}
     try:
         for location in _locations(path):
             if not location or Path(location).is_absolute() or "*" in location:  # "*" marks memory addresses
                 raise ValueError(location)
-            if not (folder / location).resolve().is_relative_to(folder):
+            file = (folder / location).resolve()
+            if not file.is_relative_to(folder):
                 raise ValueError(location)
-    except _DamagedError:
+            files[file] = None
+    except DamagedError:
         raise BundleError(
             f"{path} is not an ONNX file, or is damaged",
             fix="verify the bundle with glpn-verify, or export it again",
@@ -52,23 +59,20 @@ def check_external_data(path: Path) -> None:
             expected="files beside it",
             fix="do not use this file; export the checkpoint again with glpn-export",
         ) from None
-
-
-class _DamagedError(Exception):
-    """The bytes are not those of an ONNX file."""
+    return list(files)
 
 
 def _locations(path: Path) -> Iterator[str]:
     if not path.stat().st_size:
-        raise _DamagedError
+        raise DamagedError
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for start, end in _entries(content, "model", 0, len(content), 0):
-            fields = {number: content[a:b] for number, a, b in _fields(content, start, end)}
-            if fields.get(1) == b"location":
+            entry = {number: content[a:b] for number, a, b in fields(content, start, end)}
+            if entry.get(1) == b"location":
                 try:
-                    yield fields.get(2, b"").decode()
+                    yield entry.get(2, b"").decode()
                 except UnicodeDecodeError:
-                    raise _DamagedError from None
+                    raise DamagedError from None
 
 
 def _entries(content: mmap.mmap, message: str, start: int, end: int, depth: int) -> Iterator[tuple[int, int]]:
@@ -77,41 +81,8 @@ def _entries(content: mmap.mmap, message: str, start: int, end: int, depth: int)
         yield start, end
         return
     if depth > _DEEPEST:
-        raise _DamagedError
+        raise DamagedError
     leads = _LEADS_TO_TENSORS[message]
-    for number, a, b in _fields(content, start, end):
+    for number, a, b in fields(content, start, end):
         if number in leads:
             yield from _entries(content, leads[number], a, b, depth + 1)
-
-
-def _fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number and span of every length-delimited field of a message; the others are stepped over."""
-    while start < end:
-        key, start = _varint(content, start, end)
-        number, kind = key >> 3, key & 7
-        if kind == 0:
-            _, start = _varint(content, start, end)
-            continue
-        if kind == 2:
-            size, start = _varint(content, start, end)
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
-        else:  # groups, which ONNX has none of
-            raise _DamagedError
-        if number == 0 or size > end - start:
-            raise _DamagedError
-        if kind == 2:
-            yield number, start, start + size
-        start += size
-
-
-def _varint(content: mmap.mmap, start: int, end: int) -> tuple[int, int]:
-    value = shift = 0
-    while start < end and shift < 70:
-        byte = content[start]
-        start += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, start
-        shift += 7
-    raise _DamagedError

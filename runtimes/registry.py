@@ -40,6 +40,7 @@ BACKENDS = {
     for backend in (
         Backend("torch", "torch", 'pip install "glpn-deploy[export]"', "checkpoint"),
         Backend("onnxruntime", "onnxruntime", 'pip install "glpn-deploy[cpu]"', "onnx"),
+        Backend("openvino", "openvino", 'pip install "glpn-deploy[openvino]"', "onnx"),
         Backend("null", None, "", "nothing"),
     )
 }

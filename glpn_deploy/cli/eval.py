@@ -10,8 +10,10 @@ import typer
 from glpn_deploy.cli.app import FAILED, ConsoleProgress, command, output, print_json
 from glpn_deploy.cli.options import (
     BackendOption,
+    CacheOption,
     DeviceOption,
     JsonOption,
+    MeasureOption,
     OfflineOption,
     PrecisionOption,
     ThreadsOption,
@@ -93,6 +95,8 @@ def evaluate(
     precision: PrecisionOption = "auto",
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
+    measure: MeasureOption = False,
+    cache: CacheOption = None,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -132,7 +136,16 @@ def evaluate(
     console = output(as_json=as_json)
     progress = ConsoleProgress(console)
     with progress.step("load") as step:
-        estimator = DepthEstimator.load(source, backend, precision, device, threads=threads, offline=offline)
+        estimator = DepthEstimator.load(
+            source,
+            backend,
+            precision,
+            device,
+            threads=threads,
+            offline=offline,
+            measure=measure,
+            cache=cache,
+        )
         ran = estimator.runtime
         step.finish(f"{ran.backend} {ran.precision} on {ran.device}, depth up to {estimator.max_depth:g} m")
     guesses: tuple[Baseline, ...] = ()
@@ -223,9 +236,10 @@ def _title(report: EvaluationReport) -> str:
         rules.append("flip averaging")
     if report.options.median_scaling:
         rules.append(f"MEDIAN SCALING (mean factor {result['median_scale']:.3f})")
+    why = f"\n  {ran['why']}" if "why" in ran else ""
     return (
         f"{ran['backend']} {ran['precision']} on {ran['device']}: {where}, {result['images']} images{size}, "
-        f"{', '.join(rules)}; {report.images_per_s:.1f} images/s"
+        f"{', '.join(rules)}; {report.images_per_s:.1f} images/s{why}"
     )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from glpn_deploy.exporters.ladder import LowPrecision
 
 _LOWER = "Lower precisions"
+_NOT_FOLDERS: dict[str, Literal["rooms", "random"]] = {"rooms": "rooms", "random": "random"}
 
 
 def export(
@@ -179,7 +180,7 @@ def export(
 
         lower = LowerOptions(
             precisions=tuple(name for name, wanted in asked.items() if wanted),
-            images=calibration if calibration in ("rooms", "random", None) else Path(calibration),
+            images=None if calibration is None else _NOT_FOLDERS.get(calibration, Path(calibration)),
             calibration=CalibrationOptions(method=calibration_method, max_images=calibration_images),
             target=target,
             max_abs_rel=max_abs_rel,

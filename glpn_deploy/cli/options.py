@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 BackendOption = Annotated[
-    str, typer.Option(help="onnxruntime, torch or null; auto takes what the source is for.")
+    str,
+    typer.Option(
+        help="onnxruntime, openvino, torch or null; auto takes what is expected to be the fastest of those "
+        "installed, and says why."
+    ),
+]
+MeasureOption = Annotated[
+    bool,
+    typer.Option("--measure", help="With --backend auto, time the backends on the first batch instead."),
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Keep compiled networks in this folder, for a faster second start (OpenVINO; up to 2 GiB) "
+        "[default: keep none].",
+    ),
 ]
 PrecisionOption = Annotated[
     Literal["auto", "fp32", "fp16", "bf16", "int8", "fp8"],
-    typer.Option(help="Precision of the artefact to run."),
+    typer.Option(help="Precision to run in: the artefact's; OpenVINO needs none of its own for bf16, fp16."),
 ]
 DeviceOption = Annotated[
     Literal["auto", "cpu", "cuda"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,15 +12,21 @@ import typer
 from glpn_deploy.cli.app import FAILED, ConsoleProgress, command, output, print_json
 from glpn_deploy.cli.options import (
     BackendOption,
+    CacheOption,
     DeviceOption,
     JsonOption,
+    MeasureOption,
     OfflineOption,
     PrecisionOption,
     ThreadsOption,
 )
 
 if TYPE_CHECKING:
-    from glpn_deploy.estimator import DepthEstimator
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.console import Console
+
+    from glpn_deploy.depth_map import DepthMap
     from glpn_deploy.point_cloud import Intrinsics
 
     Camera = Callable[[int, int], Intrinsics]  # width, height [px] to intrinsics
@@ -63,6 +70,8 @@ def predict(
     precision: PrecisionOption = "auto",
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
+    measure: MeasureOption = False,
+    cache: CacheOption = None,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,6 +82,8 @@ def predict(
 
     Example: glpn-predict glpn-nyu photo.jpg
     """
+    from rich.markup import escape
+
     from glpn_deploy.errors import ImageError, InputError
     from glpn_deploy.estimator import DepthEstimator
     from glpn_deploy.image_files import find_images, unique_stems
@@ -88,25 +99,47 @@ def predict(
     progress = ConsoleProgress(console)
     results: list[dict[str, Any]] = []
     with progress.step("load") as step:
-        estimator = DepthEstimator.load(source, backend, precision, device, threads=threads, offline=offline)
+        estimator = DepthEstimator.load(
+            source,
+            backend,
+            precision,
+            device,
+            threads=threads,
+            offline=offline,
+            measure=measure,
+            cache=cache,
+        )
         runtime = estimator.runtime
         what = f"{runtime.backend} {runtime.precision} on {runtime.device}"
         step.finish(f"{what}, depth up to {estimator.max_depth:g} m")
+    _say(console, runtime.why)
     out.mkdir(parents=True, exist_ok=True)
+    stem_of = dict(zip(map(str, paths), stems, strict=True))
     failed = 0
-    with estimator, progress.step("predict", len(paths)) as step:
-        for path, stem in zip(paths, stems, strict=True):
-            try:
-                files = _save(estimator, path, out / stem, formats, max_m, camera)
-                results.append({"image": str(path), **files})
-            except ImageError as error:
+
+    def save_next(depth_map: DepthMap, image: NDArray[np.uint8]) -> dict[str, Any]:
+        return _save(depth_map, image, out / stem_of[str(depth_map.source)], formats, max_m, camera)
+
+    with (
+        estimator,
+        contextlib.closing(estimator.stream(paths, save_next)) as saved,
+        progress.step("predict", len(paths)) as step,
+    ):
+        for path, files in zip(paths, saved, strict=True):
+            if isinstance(files, ImageError):
                 failed += 1
-                results.append({"image": str(path), "error": str(error)})
-                console.print(f"[red]✗[/] skipped: {error}", markup=True)
+                results.append({"image": str(path), "error": str(files)})
+                console.print(f"[red]✗[/] skipped: {escape(str(files))}", markup=True)
+            else:
+                results.append({"image": str(path), **files})
             step.advance(path.name)
         step.finish(f"{len(paths) - failed} of {len(paths)} images")
+        ran = runtime.describe()
+    if measure:
+        _say(console, runtime.why)
     if as_json:
-        print_json({"out": str(out), "unit": "metres", "images": results, "failed": failed})
+        about = {"out": str(out), "unit": "metres", "runtime": ran, "images": results, "failed": failed}
+        print_json(about)
     for result in results[:10] if not as_json else []:
         for name in result.get("files", {}).values():
             console.print(f"  {name}")
@@ -114,6 +147,12 @@ def predict(
         console.print(f"  … and so on in {out}")
     if failed:
         raise typer.Exit(FAILED)
+
+
+def _say(console: Console, why: str) -> None:
+    """Why this backend or precision, where it was not asked for."""
+    if why:
+        console.print(f"  {why}", style="dim", markup=False)
 
 
 def _camera(fov: float | None, intrinsics: str) -> Camera:
@@ -135,18 +174,14 @@ def _camera(fov: float | None, intrinsics: str) -> Camera:
 
 
 def _save(
-    estimator: DepthEstimator,
-    path: Path,
+    depth_map: DepthMap,
+    image: NDArray[np.uint8],
     stem: Path,
     formats: list[str],
     max_m: float | None,
     camera: Camera | None,
 ) -> dict[str, Any]:
-    """Predicts one image and writes what was asked for."""
-    from glpn_deploy.image_loading import load_image
-
-    image = load_image(path)
-    depth_map = estimator(image)
+    """Writes what was asked for of one image."""
     height, width = depth_map.depth.shape
     files = {name: stem.with_name(stem.name + SUFFIXES[name]) for name in formats}
     for name, file in files.items():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import threading
+import time
 
 import numpy as np
 import onnx
@@ -21,6 +24,7 @@ from glpn_deploy.errors import (
     InputError,
     MissingDependencyError,
 )
+from glpn_deploy.runtimes import choose, rt_openvino
 from glpn_deploy.runtimes.base import InputSpec
 from glpn_deploy.runtimes.rt_null import NullRuntime
 
@@ -37,7 +41,7 @@ def photograph(name: str) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def estimator(tiny_bundle):
-    with DepthEstimator.load(tiny_bundle, threads=1, device="cpu") as estimator:
+    with DepthEstimator.load(tiny_bundle, "onnxruntime", threads=1, device="cpu") as estimator:
         yield estimator
 
 
@@ -86,21 +90,31 @@ def test_equals_the_pipeline_of_transformers(name, estimator, pipeline):
 def test_bundle_file_and_checkpoint_give_the_same_depth(estimator, tiny_bundle, tiny_checkpoint):
     image = photograph("chelsea")
     expected = estimator(image).depth
-    for source, backend in ((tiny_bundle / "model.onnx", "onnxruntime"), (tiny_checkpoint, "torch")):
-        with DepthEstimator.load(source, device="cpu", threads=1) as other:
-            assert (other.runtime.backend, other.max_depth) == (backend, 10)
+    onnx_file = tiny_bundle / "model.onnx"
+    for source, backend in (
+        (onnx_file, "onnxruntime"),
+        (onnx_file, "openvino"),
+        (tiny_bundle, "openvino"),
+        (tiny_checkpoint, "torch"),
+    ):
+        with DepthEstimator.load(source, backend, device="cpu", threads=1) as other:
+            assert (other.runtime.backend, other.max_depth, other.runtime.why) == (backend, 10, "")
             np.testing.assert_allclose(other(image).depth, expected, rtol=0, atol=1e-5 * 10)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"backend": "tensorflow"}, "backend 'tensorflow' for a bundle; expected auto or onnxruntime"),
+        (
+            {"backend": "tensorflow"},
+            "'tensorflow' for a bundle; expected auto or one of onnxruntime, openvino",
+        ),
         ({"backend": "torch"}, "backend 'torch' for a bundle"),
         ({"precision": "half"}, "precision 'half'; expected auto or one of fp32"),
         ({"precision": "FP32"}, "precision 'FP32'"),
         ({"device": "gpu"}, "device 'gpu'; expected one of auto, cpu, cuda"),
         ({"threads": 0}, "0 threads"),
+        ({"mode": "fast"}, "mode 'fast'; expected one of latency, throughput"),
     ],
 )
 def test_wrong_names(options, words, tiny_bundle):
@@ -109,8 +123,10 @@ def test_wrong_names(options, words, tiny_bundle):
 
 
 def test_a_precision_the_source_has_not(tiny_bundle, tiny_checkpoint):
+    with pytest.raises(BundleError, match="has no int8 artefact"):
+        DepthEstimator.load(tiny_bundle, precision="int8")
     with pytest.raises(BundleError, match="has no fp16 artefact"):
-        DepthEstimator.load(tiny_bundle, precision="fp16")
+        DepthEstimator.load(tiny_bundle, "onnxruntime", "fp16")
     with pytest.raises(InputError, match=r"precision int8 for .*; expected auto or fp32, which the file has"):
         DepthEstimator.load(tiny_bundle / "model.onnx", precision="int8")
     with pytest.raises(InputError, match="precision fp8 with the torch backend"):
@@ -144,6 +160,9 @@ def test_missing_backends_name_the_line(tiny_bundle, tiny_checkpoint, monkeypatc
     for source, extra in ((tiny_bundle, "cpu"), (tiny_checkpoint, "export")):
         with pytest.raises(MissingDependencyError, match=rf"glpn-deploy\[{extra}\]"):
             DepthEstimator.load(source)
+    for options in ({"backend": "openvino"}, {"precision": "bf16"}):  # which only OpenVINO has on a CPU
+        with pytest.raises(MissingDependencyError, match=r"glpn-deploy\[openvino\]"):
+            DepthEstimator.load(tiny_bundle, **options)
 
 
 def test_null_backend_needs_no_source(tmp_path):
@@ -170,6 +189,57 @@ def test_closed(tiny_bundle, tiny_checkpoint):
         estimator.close()
         with pytest.raises(BackendError, match="runtime is closed; load it again"):
             estimator(grey(7))
+
+
+# Backends ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["bundle", "file"])
+def test_bf16_runs_from_the_fp32_file_and_says_what_it_is(source, tiny_bundle):
+    path = tiny_bundle if source == "bundle" else tiny_bundle / "model.onnx"
+    with DepthEstimator.load(path, precision="bf16", device="cpu", threads=1) as estimator:
+        about = estimator.runtime.describe()
+        assert about["backend"] == "openvino"
+        native = "bf16" in rt_openvino.native_precisions()
+        assert about["precision"] == ("bf16" if native else "fp32")
+        assert ("this processor has no bf16 arithmetic" in about["why"]) == (not native)
+        assert estimator(photograph("chelsea")).depth.std() > 0.01
+
+
+def test_auto_takes_one_and_says_why(tiny_bundle):
+    with DepthEstimator.load(tiny_bundle, device="cpu") as estimator:
+        assert estimator.runtime.describe()["precision"] == "fp32"
+        assert estimator.runtime.why.startswith(f"auto took {estimator.runtime.backend}: ")
+
+
+def test_measure_keeps_one_and_says_its_times(tiny_bundle, estimator):
+    image = photograph("chelsea")
+    with DepthEstimator.load(tiny_bundle, device="cpu", threads=1, measure=True) as other:
+        np.testing.assert_allclose(other(image).depth, estimator(image).depth, rtol=0, atol=1e-5 * 10)
+        why = other.runtime.describe()["why"]
+        assert re.match(rf"auto took {other.runtime.backend}, measured on 1x288x448: \w+ [\d.e+]+ ms, ", why)
+
+
+def test_auto_goes_on_to_the_next_where_one_does_not_load(tiny_bundle, monkeypatch):
+    def broken(path, options):
+        raise BackendError("no such kernel")
+
+    monkeypatch.setattr(choose, "cpu_flags", lambda: frozenset({"avx512f"}))
+    monkeypatch.setattr(rt_openvino, "load", broken)
+    with DepthEstimator.load(tiny_bundle, device="cpu") as estimator:
+        assert estimator.runtime.backend == "onnxruntime"
+        assert "openvino does not load it (no such kernel.)" in estimator.runtime.why
+    with pytest.raises(BackendError, match="no such kernel"):
+        DepthEstimator.load(tiny_bundle, "openvino")
+
+
+def test_the_cache_is_written_where_it_is_asked_for(tiny_bundle, tmp_path):
+    image, depths = photograph("chelsea"), []
+    for _ in range(2):
+        with DepthEstimator.load(tiny_bundle, "openvino", threads=1, cache=tmp_path / "cache") as estimator:
+            depths.append(estimator(image).depth)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    np.testing.assert_array_equal(*depths)
 
 
 # Images -----------------------------------------------------------------------------------------------
@@ -265,6 +335,63 @@ def test_the_map_knows_its_scale_and_its_source(estimator, tmp_path):
     assert from_array.source is None
 
 
+def test_batches_are_prepared_while_the_one_before_computes():
+    """Three batches of which each takes 50 ms to prepare and 50 ms to run: less than one after the other."""
+
+    class Slow(GLPNImageProcessor):
+        def prepare(self, image):
+            time.sleep(0.05)
+            return super().prepare(image)
+
+    runtime = NullRuntime(delay_ms=50)
+    estimator = DepthEstimator(runtime, Slow(), 10.0)
+    images = [grey(0)] * 6
+    start = time.perf_counter()
+    estimator.predict(images, batch_size=1)
+    assert 0.35 <= time.perf_counter() - start < 0.55  # 0.60 without
+
+
+def test_a_stream_gives_results_and_errors_in_order(estimator, tmp_path):
+    (tmp_path / "note.txt").write_text("x")
+    images = [grey(200, 40, 50), tmp_path / "note.txt", photograph("chelsea"), grey(9, 31, 99), grey(80)]
+    taken = []
+
+    def then(depth_map, image):
+        taken.append(image.shape[:2])
+        return depth_map.depth
+
+    results = list(estimator.stream(iter(images), then))
+    for image, result in zip(images, results, strict=True):
+        if isinstance(result, np.ndarray):
+            np.testing.assert_array_equal(result, estimator(image).depth)
+    assert [isinstance(result, ImageError) for result in results] == [False, True, False, True, False]
+    assert "note.txt" in str(results[1])
+    assert taken == [result.shape for result in results if isinstance(result, np.ndarray)]
+
+
+def test_a_stream_that_is_left_early_reads_no_further(estimator):
+    read = []
+
+    def images():
+        for value in range(100):
+            read.append(value)
+            yield grey(value)
+
+    stream = estimator.stream(images(), lambda depth_map, image: None)
+    next(stream)
+    stream.close()
+    assert len(read) <= 4
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("glpn-pipeline")]
+
+
+def test_what_then_raises_ends_the_stream(estimator):
+    def then(depth_map, image):
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        list(estimator.stream([grey(1), grey(2), grey(3)], then))
+
+
 def test_an_empty_list_gives_an_empty_list(estimator):
     assert estimator.predict([]) == []
 
@@ -288,5 +415,5 @@ def test_one_bad_image_says_which(estimator, tmp_path):
 
 def test_a_moved_bundle_still_works(bundle_copy, estimator, tmp_path):
     moved = shutil.move(bundle_copy, tmp_path / "moved")
-    with DepthEstimator.load(moved, device="cpu", threads=1) as other:
+    with DepthEstimator.load(moved, "onnxruntime", device="cpu", threads=1) as other:
         np.testing.assert_array_equal(other(grey(9)).depth, estimator(grey(9)).depth)

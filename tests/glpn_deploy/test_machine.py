@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
 import json
 import platform
@@ -21,22 +22,37 @@ def found(name: str) -> machine.Finding:
     return next(finding for finding in examine() if finding.name == name)
 
 
+def openvino_capabilities() -> list[str]:
+    from glpn_deploy.runtimes.rt_openvino import ov
+
+    return ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
 def test_this_machine():
     findings = examine()
     names = [finding.name for finding in findings]
-    assert names == ["python", "processor", "memory", "gpu", "torch", "onnxruntime", "export"]
+    assert names == ["python", "processor", "memory", "gpu", "torch", "onnxruntime", "openvino", "export"]
     assert platform.python_version() in found("python").detail
     assert found("torch").detail.startswith(torch.__version__)
     assert found("onnxruntime").detail.startswith(ort.__version__)
+    openvino = found("openvino").detail
+    assert openvino.startswith(importlib.metadata.version("openvino"))
+    capabilities = openvino_capabilities()
+    assert ("bf16" in openvino, "fp16" in openvino) == ("BF16" in capabilities, "FP16" in capabilities)
     report = json.loads(json.dumps(to_dict(findings)))
-    assert report["backends"] == ["torch", "onnxruntime"]
+    assert report["backends"] == ["torch", "onnxruntime", "openvino"]
     assert [finding["name"] for finding in report["findings"]] == names
 
 
 def test_missing_packages_come_with_the_line_that_mends_them(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     findings = {finding.name: finding for finding in examine()}
-    for name, extras in (("torch", "[export]"), ("onnxruntime", "[cpu]"), ("export", "[cpu,export]")):
+    for name, extras in (
+        ("torch", "[export]"),
+        ("onnxruntime", "[cpu]"),
+        ("openvino", "[openvino]"),
+        ("export", "[cpu,export]"),
+    ):
         assert findings[name].status == "missing"
         assert findings[name].fix == f'pip install "glpn-deploy{extras}"'
     assert to_dict(examine())["backends"] == []

@@ -24,12 +24,17 @@ def test_every_backend_has_a_module_and_loads(tiny_onnx, tiny_checkpoint):
 
 @pytest.mark.parametrize("name", ["tensorflow", "", "rt_null", "../null"])
 def test_unknown_name(name):
-    with pytest.raises(InputError, match="expected one of torch, onnxruntime, null"):
+    with pytest.raises(InputError, match="expected one of torch, onnxruntime, openvino, null"):
         load_runtime(name, None, RuntimeOptions())
 
 
 @pytest.mark.parametrize(
-    ("name", "line"), [("onnxruntime", '"glpn-deploy[cpu]"'), ("torch", '"glpn-deploy[export]"')]
+    ("name", "line"),
+    [
+        ("onnxruntime", '"glpn-deploy[cpu]"'),
+        ("openvino", '"glpn-deploy[openvino]"'),
+        ("torch", '"glpn-deploy[export]"'),
+    ],
 )
 def test_missing_package_names_the_pip_line(name, line, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
@@ -51,7 +56,7 @@ def test_broken_package_says_so(error, monkeypatch):
         load_runtime("onnxruntime", None, RuntimeOptions())
 
 
-@pytest.mark.parametrize("name", ["torch", "onnxruntime"])
+@pytest.mark.parametrize("name", ["torch", "onnxruntime", "openvino"])
 def test_no_artefact(name):
     with pytest.raises(GlpnError, match=f"the {name} backend was given no"):
         load_runtime(name, None, RuntimeOptions())
@@ -60,6 +65,6 @@ def test_no_artefact(name):
 def test_the_registry_imports_no_backend():
     program = (
         "import sys, glpn_deploy.runtimes.registry\n"
-        "assert not {'torch', 'onnxruntime', 'onnx'} & {*sys.modules}"
+        "assert not {'torch', 'onnxruntime', 'openvino', 'onnx'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -11,7 +11,12 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
+from glpn_deploy import GLPNImageProcessor
+from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import BackendError, BundleError
+from glpn_deploy.exporters.calibration import calibrate
+from glpn_deploy.exporters.to_int8 import quantised_tensors, to_int8
+from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
 from glpn_deploy.parity import SWEEP
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime, input_spec, load, missing_provider_reason
@@ -83,10 +88,28 @@ def test_a_provider_that_falls_back_is_told(tiny_onnx, monkeypatch):
     monkeypatch.setattr(
         ort,
         "InferenceSession",
-        lambda path, options, providers: session(path, options, providers=["CPUExecutionProvider"]),
+        lambda path, options, **_: session(path, options, providers=["CPUExecutionProvider"]),
     )
     with pytest.raises(BackendError, match="fell back to the CPU"):
         OnnxRuntime(tiny_onnx, RuntimeOptions("cuda"))
+
+
+@pytest.mark.parametrize("opset", [17, 20])
+def test_int8_for_tensorrt_is_computed_as_it_stands(tiny_model, tmp_path, pixels, opset):
+    """ONNX Runtime would make integer kernels of the pairs, which saturate without VNNI, and spoil biases."""
+    source = to_onnx(tiny_model, tmp_path / "model.onnx", OnnxOptions(opset))
+    images = [render_room(seed, 64, 96).image for seed in range(2)]
+    with pytest.warns(UserWarning, match="2 calibration images"):
+        ranges = calibrate(source, images, GLPNImageProcessor(), quantised_tensors(source))
+    path = to_int8(source, tmp_path / "model.int8.onnx", ranges)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    plain = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    x = pixels(1, 64, 96)
+    with OnnxRuntime(path, RuntimeOptions("cpu", "int8")) as runtime:
+        depth = runtime.run(x)
+    assert runtime.precision == "int8"
+    np.testing.assert_allclose(depth, plain.run(None, {"pixel_values": x})[0], rtol=2e-3)
 
 
 # Files that are not what they should be -----------------------------------------------------------------

@@ -65,6 +65,22 @@ def test_folders_and_globs_as_json(
         assert entry["min_m"] == pytest.approx(depth.min(), abs=1e-3)
 
 
+def test_measure_says_what_it_took(run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path) -> None:
+    result = run("predict", tiny_bundle, shots, "--out", tmp_path / "d", "--measure", "--device", "cpu")
+    assert result.status == 0, result.err
+    assert "auto measures" in result.out
+    assert ", measured on 1x64x96: " in result.out.replace("\n", " ")
+
+
+def test_json_says_what_ran(run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path) -> None:
+    arguments = ["predict", tiny_bundle, shots, "--out", tmp_path / "d", "--save", "mm", "--json"]
+    result = run(*arguments, "--backend", "openvino", "--cache", tmp_path / "cache")
+    assert json.loads(result.out)["runtime"] == {"backend": "openvino", "device": "cpu", "precision": "fp32"}
+    assert any((tmp_path / "cache").iterdir())
+    result = run(*arguments, "--device", "cpu")
+    assert json.loads(result.out)["runtime"]["why"].startswith("auto took ")
+
+
 def test_one_bad_image_is_skipped_and_said(
     run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path
 ) -> None:
@@ -105,7 +121,7 @@ def test_equal_names_do_not_overwrite_each_other(
         (["SHOT", "--save", "ply"], "--fov"),
         (["SHOT", "--save", "ply", "--intrinsics", "1,2,3"], "FX,FY,CX,CY"),
         (["SHOT", "--backend", "torch"], "torch"),
-        (["SHOT", "--precision", "fp16"], "fp16"),
+        (["SHOT", "--precision", "int8"], "int8"),
     ],
 )
 def test_wrong_use(

@@ -1,0 +1,144 @@
+"""``backend="auto"`` for ONNX files: which backend runs them here, and why.
+
+The rule, within the precision asked for: the GPU where ONNX Runtime has one; bf16 on OpenVINO, which alone
+has it on a CPU; otherwise OpenVINO on processors with AVX-512 and ONNX Runtime on those without, each where
+it is installed. Measured with glpn-nyu's architecture at 1x480x640 in FP32: OpenVINO is 1.35 times as fast
+as ONNX Runtime on two cores of an AMX Xeon, and 0.97 times on one AVX2 core (AMD EPYC). INT8 without VNNI
+stays with ONNX Runtime, see `glpn_deploy.runtimes.rt_openvino`. `glpn_deploy.runtimes.measured` times both
+instead; it looks at nothing but time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Collection, Sequence
+
+from glpn_deploy.errors import GlpnError, InputError
+from glpn_deploy.runtimes.base import Device, Precision, Runtime
+from glpn_deploy.runtimes.measured import MeasuredRuntime
+from glpn_deploy.runtimes.processor import cpu_flags, saturates_int8
+from glpn_deploy.runtimes.registry import BACKENDS, require_backend
+
+ONNX_BACKENDS = tuple(name for name, backend in BACKENDS.items() if backend.runs == "onnx")
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A backend that can run a source in the precision asked for.
+
+    Attributes:
+        backend: Its name.
+        file: Precision of the file it runs.
+        why: Why it comes first, in words; empty where it was asked for.
+    """
+
+    backend: str
+    file: Precision
+    why: str = ""
+
+
+def choices(
+    backend: str, precision: Precision, have: Collection[str], device: Device, what: str
+) -> list[Choice]:
+    """The backends that can run a source here, the one thought fastest first.
+
+    Args:
+        backend: ``auto`` or a name.
+        precision: The precision asked for.
+        have: Precisions that the source has files of.
+        device: Where it shall run.
+        what: The source, in words.
+
+    Returns:
+        At least one, or none where no backend can give this precision from these files.
+
+    Raises:
+        InputError: The backend is none that runs ONNX files.
+        MissingDependencyError: No backend that can is installed.
+    """
+    if backend not in ("auto", *ONNX_BACKENDS):
+        expected = f"auto or one of {', '.join(ONNX_BACKENDS)}"
+        raise InputError(f"backend {backend!r} for {what}", expected=expected)
+    names = ONNX_BACKENDS if backend == "auto" else (backend,)
+    able = [Choice(name, file) for name in names if (file := _file(name, precision, have)) is not None]
+    if not able or backend != "auto":
+        return able
+    if device == "cuda":
+        return [choice for choice in able if choice.backend == "onnxruntime"] or able
+    installed = {choice.backend: choice for choice in able if BACKENDS[choice.backend].missing() is None}
+    if not installed:
+        require_backend(able[0].backend)
+    if len(able) == 1:
+        why = f"auto took {able[0].backend}: it alone has {precision} for {what} here"
+        return [dataclasses.replace(able[0], why=why)]
+    return _ordered(installed, precision, device)
+
+
+def load(found: Sequence[Choice], open_choice: Callable[[Choice], Runtime], measure: bool) -> Runtime:
+    """Loads the first choice that loads, or all of them to be measured on the first batch.
+
+    Args:
+        found: What `choices` gave.
+        open_choice: Loads one.
+        measure: Time all that load, and keep the fastest.
+
+    Raises:
+        GlpnError: None loads; what the last one says.
+    """
+    loaded: list[Runtime] = []
+    failed: list[str] = []
+    for choice in found:
+        try:
+            runtime = open_choice(choice)
+        except GlpnError as error:
+            if choice is found[-1] and not loaded:
+                raise
+            failed.append(f"{choice.backend} does not load it ({error})")
+            continue
+        runtime.why = "; ".join(part for part in (choice.why, *failed, runtime.why) if part)
+        loaded.append(runtime)
+        if not measure:
+            break
+    return loaded[0] if len(loaded) == 1 else MeasuredRuntime(loaded)
+
+
+def _file(backend: str, precision: Precision, have: Collection[str]) -> Precision | None:
+    """Which file a backend runs for a precision: OpenVINO needs none of its own for bf16 and FP16.
+
+    In bf16 nothing overflows, and OpenVINO's own choice of what stays in FP32 is the fast one. An FP16
+    file says which nodes must stay in FP32, so it is taken where there is one.
+    """
+    if backend == "openvino" and "fp32" in have and precision in ("bf16", "fp16"):
+        return "fp16" if precision == "fp16" and "fp16" in have else "fp32"
+    return precision if precision in have else None
+
+
+def _ordered(installed: dict[str, Choice], precision: Precision, device: Device) -> list[Choice]:
+    if device == "auto" and "onnxruntime" in installed and _has_cuda():
+        first = dataclasses.replace(installed["onnxruntime"], why="auto took onnxruntime: it has CUDA here")
+        return [first]
+    flags = cpu_flags()
+    order = ["openvino", "onnxruntime"]
+    if precision == "bf16":
+        why = "OpenVINO runs bf16 on a CPU"
+    elif precision == "int8" and saturates_int8(flags):
+        order.reverse()
+        why = "OpenVINO's INT8 is inexact without VNNI"
+    elif flags is None or "avx512f" in flags:
+        why = "OpenVINO is the faster one on AVX-512" if flags else "OpenVINO is often the faster one"
+    else:
+        order.reverse()
+        why = "OpenVINO is no faster without AVX-512"
+    found = [installed[name] for name in order if name in installed]
+    if found[0].backend != order[0]:
+        why = f"{order[0]} is not installed and may be faster here: {BACKENDS[order[0]].install}"
+    return [dataclasses.replace(found[0], why=f"auto took {found[0].backend}: {why}"), *found[1:]]
+
+
+def _has_cuda() -> bool:
+    try:
+        runtime = importlib.import_module("glpn_deploy.runtimes.rt_onnxruntime")
+    except (ImportError, AttributeError, OSError):  # installed but broken: loading it says so
+        return False
+    return runtime.missing_provider_reason("CUDAExecutionProvider") is None

@@ -1,0 +1,154 @@
+"""What an ONNX file says of itself, read without loading it: shapes, scale, precision, and its files."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import mmap
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from glpn_deploy.errors import BundleError
+from glpn_deploy.runtimes.base import PRECISIONS, InputSpec, Precision
+from glpn_deploy.runtimes.external_data import check_external_data
+from glpn_deploy.runtimes.protobuf import DamagedError, fields, integers
+
+_FLOAT = 1  # TensorProto.DataType
+Side = int | str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class OnnxHeader:
+    """A depth network's ONNX file, as far as it can be known without loading it.
+
+    Attributes:
+        spec: The shapes it takes.
+        max_depth: The network's scale [m], or None where the file does not say.
+        precision: The file's own precision, or None where it does not say.
+        files: The file itself and those it keeps weights in.
+    """
+
+    spec: InputSpec
+    max_depth: float | None
+    precision: Precision | None
+    files: tuple[Path, ...]
+
+
+def check_file(path: Path) -> list[Path]:
+    """Checks that an ONNX file can be read and keeps its weights beside it.
+
+    Returns:
+        The files it keeps weights in.
+
+    Raises:
+        BundleError: It is missing, cannot be read, is damaged, or names files outside its folder.
+    """
+    if not path.is_file():
+        raise BundleError(f"there is no file {path}", expected="an .onnx file")
+    try:
+        return check_external_data(path)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror})", fix="check its permissions") from error
+
+
+def read_header(path: Path) -> OnnxHeader:
+    """Reads what an ONNX file says of itself.
+
+    Raises:
+        BundleError: It is missing, damaged, not a depth network, or names files outside its folder.
+    """
+    weights = check_file(path)
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            inputs, outputs, about = _read(content)
+    except (DamagedError, UnicodeDecodeError, OSError):
+        raise BundleError(
+            f"{path} is not an ONNX file, or is damaged",
+            fix="verify the bundle with glpn-verify, or export it again",
+        ) from None
+    if [(kind, len(shape)) for _, kind, shape in (*inputs, *outputs)] != [(_FLOAT, 4), (_FLOAT, 3)]:
+        raise BundleError(
+            f"{path} has inputs {[(name, shape) for name, _, shape in inputs]} "
+            f"and outputs {[(name, shape) for name, _, shape in outputs]}",
+            expected="one float32 image batch in and one depth batch out",
+        )
+    precision = next((name for name in PRECISIONS if name == about.get("precision")), None)
+    scale = positive_scale(about.get("max_depth"), path)
+    return OnnxHeader(input_spec(inputs[0][2]), scale, precision, (path, *weights))
+
+
+def input_spec(shape: Sequence[Side]) -> InputSpec:
+    """Reads the shapes a graph takes from its input, whose free sides are called ``32*h32``."""
+    batch, channels, height, width = shape
+
+    def fixed(size: Side) -> int | None:
+        return size if isinstance(size, int) else None
+
+    multiples = [re.fullmatch(r"(\d+)\*\w+", size) for size in (height, width) if isinstance(size, str)]
+    multiple = max((int(match[1]) for match in multiples if match), default=32)
+    if any(isinstance(size, int) and size % multiple for size in (height, width)):
+        multiple = 1
+    return InputSpec(fixed(channels) or 3, multiple, fixed(batch), fixed(height), fixed(width))
+
+
+def positive_scale(text: str | None, path: Path) -> float | None:
+    """A scale from a file's metadata [m].
+
+    Raises:
+        BundleError: It is no number of metres above 0.
+    """
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise BundleError(f"{path} says max_depth {text!r}", expected="a number of metres above 0")
+    return value
+
+
+_Value = tuple[str, int, list[Side]]  # name, element type, shape
+
+
+def _read(content: mmap.mmap) -> tuple[list[_Value], list[_Value], dict[str, str]]:
+    """Inputs that are no weights, outputs and metadata, by the field numbers of onnx.proto."""
+    inputs: list[_Value] = []
+    outputs: list[_Value] = []
+    about: dict[str, str] = {}
+    weights: set[str] = set()
+    for number, start, end in fields(content, 0, len(content)):
+        if number == 14:  # metadata_props
+            entry = {n: content[a:b].decode() for n, a, b in fields(content, start, end) if n in (1, 2)}
+            about[entry.get(1, "")] = entry.get(2, "")
+        if number != 7:  # graph
+            continue
+        for part, a, b in fields(content, start, end):
+            if part in (11, 12):
+                (inputs if part == 11 else outputs).append(_value(content, a, b))
+            elif part == 5:
+                weights.update(content[c:d].decode() for n, c, d in fields(content, a, b) if n == 8)
+    return [value for value in inputs if value[0] not in weights], outputs, about
+
+
+def _value(content: mmap.mmap, start: int, end: int) -> _Value:
+    """A ValueInfoProto: name, element type (0 for what is no tensor) and shape."""
+    name, kind = "", 0
+    shape: list[Side] = []
+    for number, a, b in fields(content, start, end):
+        if number == 1:
+            name = content[a:b].decode()
+        for tensor, c, d in fields(content, a, b) if number == 2 else ():
+            if tensor != 1:
+                continue
+            kind = integers(content, c, d).get(1, 0)
+            dims = [span for n, e, f in fields(content, c, d) if n == 2 for span in fields(content, e, f)]
+            shape = [_side(content, e, f) for n, e, f in dims if n == 1]
+    return name, kind, shape
+
+
+def _side(content: mmap.mmap, start: int, end: int) -> Side:
+    fixed = integers(content, start, end).get(1)
+    free = [content[a:b].decode() for n, a, b in fields(content, start, end) if n == 2]
+    return fixed if fixed is not None else free[-1] if free else None

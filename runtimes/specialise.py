@@ -1,0 +1,73 @@
+"""Compiled networks by shape: a few fixed ones, and the dynamic one for streams of ever-changing sizes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Network = TypeVar("Network")
+Shape = tuple[int, ...]
+
+
+class Specialiser(Generic[Network]):
+    """Decides which shapes are worth a network of their own.
+
+    The first shape gets one at once, for most programs only ever see one. A later shape runs on the
+    dynamic network and gets its own when it comes again. Where there is no room, it takes the place of
+    the least recently used one only if it came more than twice as often among the last `WINDOW` runs:
+    a stream that changes all the time, or goes round more shapes than there is room for, stays on the
+    dynamic network instead of compiling at every run.
+
+    Safe to use from several threads; one that asks for a shape waits while another is compiled.
+
+    Args:
+        compile: Makes a network for a shape, or the dynamic one for None.
+        limit: Most networks of fixed shape at a time.
+    """
+
+    WINDOW = 64
+
+    def __init__(self, compile: Callable[[Shape | None], Network], limit: int = 4) -> None:
+        self._compile, self._limit = compile, limit
+        self._fixed: OrderedDict[Shape, Network] = OrderedDict()
+        self._dynamic: Network | None = None
+        self._recent: deque[Shape] = deque(maxlen=self.WINDOW)
+        self._lock = threading.Lock()
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """The shapes that have a network of their own, the least recently used first."""
+        return list(self._fixed)
+
+    def network(self, shape: Shape) -> Network:
+        """The network that shall run this shape, compiled if need be."""
+        with self._lock:
+            self._recent.append(shape)
+            if shape in self._fixed:
+                self._fixed.move_to_end(shape)
+                return self._fixed[shape]
+            if self._worth(shape):
+                if len(self._fixed) == self._limit:  # before compiling: the two need not fit into memory
+                    self._fixed.popitem(last=False)
+                self._fixed[shape] = self._compile(shape)
+                return self._fixed[shape]
+            if self._dynamic is None:
+                self._dynamic = self._compile(None)
+            return self._dynamic
+
+    def _worth(self, shape: Shape) -> bool:
+        if not self._fixed and self._dynamic is None:
+            return True
+        seen = self._recent.count(shape)
+        if len(self._fixed) < self._limit:
+            return seen > 1
+        oldest = next(iter(self._fixed))
+        return seen > 2 * max(1, self._recent.count(oldest))
+
+    def clear(self) -> None:
+        """Lets go of all networks."""
+        with self._lock:
+            self._fixed.clear()
+            self._dynamic = None

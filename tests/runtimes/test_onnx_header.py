@@ -1,0 +1,101 @@
+"""What is read of an ONNX file without loading it, against onnx itself."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from glpn_deploy.errors import BundleError
+from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+from glpn_deploy.runtimes.onnx_header import read_header
+
+
+def test_our_own_export(tiny_onnx):
+    header = read_header(tiny_onnx)
+    assert (header.max_depth, header.precision, header.files) == (10, "fp32", (tiny_onnx,))
+    spec = header.spec
+    assert (spec.channels, spec.size_multiple, spec.batch, spec.height) == (3, 32, None, None)
+
+
+def test_the_files_of_an_export_with_external_data(tiny_model, tmp_path):
+    path = to_onnx(tiny_model, tmp_path / "m.onnx", OnnxOptions(single_file_limit=0))
+    assert [file.name for file in read_header(path).files] == ["m.onnx", "m.onnx.data"]
+
+
+def write(path, shape, metadata=None, weights_are_inputs=False):
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    y = helper.make_tensor_value_info(
+        "y", TensorProto.FLOAT, None if shape is None else shape[:1] + shape[2:]
+    )
+    axes = helper.make_tensor("axes", TensorProto.INT64, [1], [1])
+    inputs = [x, helper.make_tensor_value_info("axes", TensorProto.INT64, [1])] if weights_are_inputs else [x]
+    node = helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)
+    model = helper.make_model(
+        helper.make_graph([node], "g", inputs, [y], [axes]), opset_imports=[helper.make_opsetid("", 18)]
+    )
+    helper.set_model_props(model, metadata or {})
+    onnx.save_model(model, str(path))
+    return path
+
+
+@pytest.mark.parametrize("weights_are_inputs", [False, True])
+def test_fixed_sizes_and_another_file(weights_are_inputs, tmp_path):
+    header = read_header(write(tmp_path / "m.onnx", [2, 3, 480, "32*w"], None, weights_are_inputs))
+    assert (header.max_depth, header.precision) == (None, None)
+    assert (header.spec.batch, header.spec.height, header.spec.width) == (2, 480, None)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "precision"), [({"precision": "int8"}, "int8"), ({"precision": "half"}, None)]
+)
+def test_precision(metadata, precision, tmp_path):
+    assert read_header(write(tmp_path / "m.onnx", ["n", 3, "h", "w"], metadata)).precision == precision
+
+
+@pytest.mark.parametrize("value", ["deep", "nan", "-1", "0", "inf", ""])
+def test_nonsense_scale(value, tmp_path):
+    path = write(tmp_path / "m.onnx", ["n", 3, "h", "w"], {"max_depth": value})
+    with pytest.raises(BundleError, match="expected a number of metres above 0"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("shape", [["n", "c", "h"], ["n", 3, "h", "w", "d"], None])
+def test_another_network(shape, tmp_path):
+    with pytest.raises(BundleError, match="expected one float32 image batch in and one depth batch out"):
+        read_header(write(tmp_path / "m.onnx", shape))
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_damage_is_taken_or_refused(data, tiny_onnx, tmp_path_factory):
+    content = bytearray(tiny_onnx.read_bytes()[-3000:] if data.draw(st.booleans()) else b"")
+    content += data.draw(st.binary(max_size=100))
+    for _ in range(data.draw(st.integers(0, 3)) if content else 0):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "header.onnx"
+    path.write_bytes(content)
+    with pytest.raises(BundleError):  # the tail of a file, or noise, is no network
+        read_header(path)
+
+
+def test_the_field_numbers_are_onnx_s():
+    def number(message, name):
+        return message.DESCRIPTOR.fields_by_name[name].number
+
+    value = onnx.TypeProto.Tensor
+    assert (number(onnx.ModelProto, "graph"), number(onnx.ModelProto, "metadata_props")) == (7, 14)
+    graph = [number(onnx.GraphProto, name) for name in ("initializer", "input", "output")]
+    assert graph == [5, 11, 12]
+    assert number(TensorProto, "name") == 8
+    assert (number(onnx.ValueInfoProto, "name"), number(onnx.ValueInfoProto, "type")) == (1, 2)
+    assert (number(onnx.TypeProto, "tensor_type"), number(value, "elem_type"), number(value, "shape")) == (
+        1,
+        1,
+        2,
+    )
+    dim = onnx.TensorShapeProto.Dimension
+    assert number(onnx.TensorShapeProto, "dim") == 1
+    assert (number(dim, "dim_value"), number(dim, "dim_param")) == (1, 2)
