@@ -1,0 +1,184 @@
+"""What can be said of latencies measured in rounds: median and its interval, percentiles, ratios, drift.
+
+Runs of one burst follow each other within a second and are alike, so their number says little about how
+well the median is known. The unit of every interval here is the round: its median is one sample.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from glpn_deploy.errors import InputError
+from glpn_deploy.order_statistics import FEWEST, median_interval
+
+Rounds = Mapping[int, Sequence[float]]
+"""Samples [ms] by the number of the round they were taken in."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+    """What was measured of one case.
+
+    Attributes:
+        median_ms: Median over all runs [ms].
+        low_ms: Lower end of the 95 % confidence interval of the median over rounds [ms], or None where
+            there are too few rounds for one.
+        high_ms: Upper end [ms].
+        mad_ms: Median absolute deviation from the median, not scaled [ms].
+        min_ms: Fastest run [ms].
+        mean_ms: Mean [ms].
+        p90_ms: 90th percentile [ms]; like the next two None where fewer runs than 1 / (1 - q) were made.
+        p95_ms: 95th percentile [ms].
+        p99_ms: 99th percentile [ms].
+        runs: Runs that count.
+        rounds: Rounds.
+    """
+
+    median_ms: float
+    low_ms: float | None
+    high_ms: float | None
+    mad_ms: float
+    min_ms: float
+    mean_ms: float
+    p90_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    runs: int
+    rounds: int
+
+    @property
+    def half_width(self) -> float:
+        """Half the interval's width as a share of the median; infinite where there is no interval."""
+        if self.low_ms is None or self.high_ms is None:
+            return math.inf
+        return (self.high_ms - self.low_ms) / 2 / self.median_ms
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratio:
+    """One latency in units of another.
+
+    Attributes:
+        value: The ratio.
+        low: Lower end of its 95 % confidence interval, or None where there are too few rounds.
+        high: Upper end.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+
+    def inverse(self) -> Ratio:
+        """The other in units of the one."""
+        low = None if self.high is None else 1 / self.high
+        return Ratio(1 / self.value, low, None if self.low is None else 1 / self.low)
+
+
+@dataclasses.dataclass(frozen=True)
+class Drift:
+    """A trend over rounds.
+
+    Attributes:
+        share: Change from the first round to the last by the Theil-Sen slope, as a share of the median.
+        p: Chance of a trend this clear without one (Mann-Kendall, two-sided, normal approximation).
+    """
+
+    share: float
+    p: float
+
+
+def summarise(rounds: Rounds) -> Latency:
+    """Median, spread and percentiles of one case.
+
+    Raises:
+        InputError: There is no run.
+    """
+    samples = np.concatenate([np.asarray(values, float) for values in rounds.values()] or [np.empty(0)])
+    if not samples.size:
+        raise InputError("a case without a run", expected="at least one")
+    median = float(np.median(samples))
+    low = high = None
+    if len(rounds) >= FEWEST:
+        low, high = median_interval(round_medians(rounds))
+        low, high = min(low, median), max(high, median)  # the median of all runs is not quite that of rounds
+
+    def percentile(q: int) -> float | None:
+        return float(np.percentile(samples, q)) if samples.size * (100 - q) >= 100 else None
+
+    return Latency(
+        median,
+        low,
+        high,
+        float(np.median(np.abs(samples - median))),
+        float(samples.min()),
+        float(samples.mean()),
+        percentile(90),
+        percentile(95),
+        percentile(99),
+        int(samples.size),
+        len(rounds),
+    )
+
+
+def round_medians(rounds: Rounds) -> list[float]:
+    """The median of every round, in their order [ms]."""
+    return [statistics.median(rounds[number]) for number in sorted(rounds)]
+
+
+def ratio_in_turns(rounds: Rounds, unit: Rounds) -> Ratio | None:
+    """How long a case takes in units of another that was measured in the same rounds.
+
+    The median over rounds of the ratio within each: what slows both down in a round cancels.
+
+    Returns:
+        The ratio, or None where they share no round.
+    """
+    shared = sorted(rounds.keys() & unit.keys())
+    if not shared:
+        return None
+    ratios = [statistics.median(rounds[r]) / statistics.median(unit[r]) for r in shared]
+    if len(ratios) < FEWEST:
+        return Ratio(statistics.median(ratios), None, None)
+    return Ratio(statistics.median(ratios), *median_interval(ratios))
+
+
+def ratio_of_medians(units: Sequence[float], other: Sequence[float]) -> Ratio:
+    """How large the median of independent ``units`` is in units of that of ``other``.
+
+    The two intervals are put together on the logarithm by MOVER (Donner and Zou, Statistical Methods in
+    Medical Research 2012): the distances from the estimates to the ends add as squares.
+
+    Raises:
+        InputError: One of them is empty.
+    """
+    if not units or not other:
+        raise InputError("a ratio without samples", expected="at least one on either side")
+    above, below = math.log(statistics.median(units)), math.log(statistics.median(other))
+    value = above - below
+    if min(len(units), len(other)) < FEWEST:
+        return Ratio(math.exp(value), None, None)
+    low_a, high_a = (math.log(end) for end in median_interval(units))
+    low_b, high_b = (math.log(end) for end in median_interval(other))
+    low = value - math.hypot(above - low_a, high_b - below)
+    high = value + math.hypot(high_a - above, below - low_b)
+    return Ratio(math.exp(value), math.exp(low), math.exp(high))
+
+
+def drift(values: Sequence[float]) -> Drift:
+    """The trend of values taken one after another; none where there are fewer than `FEWEST`."""
+    n = len(values)
+    if n < FEWEST:
+        return Drift(0.0, 1.0)
+    series = np.asarray(values, float)
+    first, second = np.triu_indices(n, 1)
+    steps = series[second] - series[first]
+    slope = float(np.median(steps / (second - first)))
+    score = float(np.sign(steps).sum())
+    deviation = math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
+    z = max(abs(score) - 1, 0) / deviation
+    return Drift(slope * (n - 1) / float(np.median(series)), math.erfc(z / math.sqrt(2)))

@@ -1,0 +1,126 @@
+"""One loaded network under load: callers that wait for each other's results, and arrivals that do not."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def closed_loop(call: Callable[[int], object], callers: int, seconds: float) -> dict[str, Any]:
+    """Threads that each call again as soon as they have an answer, all on one loaded network.
+
+    Args:
+        call: One run; the argument is its turn.
+        callers: Threads.
+        seconds: For how long new runs start [s].
+
+    Returns:
+        ``callers``, ``runs``, ``elapsed_s`` until the last answer, ``runs_per_s`` and ``samples_ms``.
+
+    Raises:
+        Exception: What a call raised; the first of them.
+    """
+    samples: list[list[float]] = [[] for _ in range(callers)]
+    failed: list[Exception] = []
+    ready = threading.Barrier(callers + 1)
+    end = [0.0]
+
+    def work(own: list[float], first: int) -> None:
+        ready.wait()
+        turn = first
+        try:
+            while (start := time.perf_counter()) < end[0] or not own:
+                call(turn)
+                own.append((time.perf_counter() - start) * 1e3)
+                turn += callers
+        except Exception as error:  # handed to the caller of this function
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(own, number)) for number, own in enumerate(samples)]
+    for thread in threads:
+        thread.start()
+    begin = time.perf_counter()
+    end[0] = begin + seconds
+    ready.wait()
+    for thread in threads:
+        thread.join()
+    elapsed = time.perf_counter() - begin
+    if failed:
+        raise failed[0]
+    merged = [value for own in samples for value in own]
+    return {
+        "callers": callers,
+        "runs": len(merged),
+        "elapsed_s": elapsed,
+        "runs_per_s": len(merged) / elapsed,
+        "samples_ms": merged,
+    }
+
+
+def open_loop(
+    call: Callable[[int], object], rate: float, callers: int, seconds: float, seed: int
+) -> dict[str, Any]:
+    """Requests that arrive by chance (Poisson) at a rate, whether or not earlier ones are done.
+
+    Latency counts from a request's arrival, its wait included, so that a stall is charged to every request
+    that arrives during it (no coordinated omission).
+
+    Args:
+        call: One run; the argument is its turn.
+        rate: Requests a second.
+        callers: Threads that serve them.
+        seconds: For how long requests arrive [s]; all of them are served.
+        seed: Of the arrivals.
+
+    Returns:
+        ``rate``, ``callers``, ``requests``, ``served_per_s``, ``samples_ms``, ``waits_ms`` (the part before a
+        thread took it), and ``backlog_s``: how long after the last arrival the last answer came.
+
+    Raises:
+        Exception: What a call raised; the first of them.
+    """
+    gaps = np.random.default_rng(seed).exponential(1 / rate, max(1, round(rate * seconds)))
+    arrivals = np.cumsum(gaps)
+    lock, taken = threading.Lock(), [0]
+    samples: list[tuple[float, float]] = []
+    failed: list[Exception] = []
+    begin = time.perf_counter()
+
+    def work() -> None:
+        while not failed:
+            with lock:
+                number = taken[0]
+                if number >= len(arrivals):
+                    return
+                taken[0] += 1
+            arrival = begin + arrivals[number]
+            time.sleep(max(0.0, arrival - time.perf_counter()))
+            start = time.perf_counter()
+            try:
+                call(number)
+            except Exception as error:  # as above
+                failed.append(error)
+                return
+            samples.append(((time.perf_counter() - arrival) * 1e3, (start - arrival) * 1e3))
+
+    threads = [threading.Thread(target=work) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    elapsed = time.perf_counter() - begin
+    if failed:
+        raise failed[0]
+    return {
+        "rate": rate,
+        "callers": callers,
+        "requests": len(samples),
+        "served_per_s": len(samples) / elapsed,
+        "samples_ms": [total for total, _ in samples],
+        "waits_ms": [wait for _, wait in samples],
+        "backlog_s": elapsed - float(arrivals[-1]),
+    }

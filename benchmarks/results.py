@@ -1,0 +1,232 @@
+"""The report of a benchmark: what is in its JSON, written and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from glpn_deploy.atomic import atomic_path
+from glpn_deploy.benchmarks.cases import NotRun
+from glpn_deploy.benchmarks.latency_stats import Drift, Latency, Ratio
+from glpn_deploy.errors import InputError
+
+FORMAT, FORMAT_VERSION = "glpn-deploy-bench", 1
+
+Samples = dict[int, list[float]]
+"""Milliseconds by round; the number of a round is the same for all cases of a report."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One case as measured.
+
+    Attributes:
+        key: Backend, precision and shape.
+        backend: Backend.
+        precision: Precision.
+        batch: Images a run.
+        height: Height of the image [px].
+        width: Width of the image [px].
+        network_size: Height and width of the network's input [px].
+        device: What it ran on.
+        latency: Of a run, a batch being one run.
+        images_per_s: Images a second at the median.
+        stable: Whether the figures can be believed.
+        reasons: Why not, in words by kind, see `glpn_deploy.benchmarks.stability`.
+        samples: Every run that counts [ms].
+        warm_up: Every run that does not [ms]; round -1 is what was run before the first.
+        cold_start: ``process_s``, ``load_s``, ``first_call_s``: from nothing to the first depth [s].
+        peak_memory_mib: Most host memory of the process, Python and the backend included [MiB].
+        device_memory_mib: Its GPU memory after the last round [MiB], or None.
+        energy_j: Energy an image [J], or None where the machine does not tell.
+        stages: Median of each stage of a run [ms], from file to depth at the image's size; empty if left out.
+        error: Errors against the reference's depth, see `glpn_deploy.error_stats.ErrorStats`, or None.
+        accuracy: Metrics on a data set, or None.
+        disk_bytes: Size of the artefact or checkpoint, or None.
+        speedup: Times as fast as the baseline at the same shape, round by round; None without a baseline.
+        gflops: Arithmetic of one image [10^9 operations], or None.
+        product_share: Arithmetic rate as a share of the FP32 matrix product's; may pass 1 below FP32.
+        copy_share: Weights, input and output moved once, as a share of the copy's rate: a lower bound.
+        drift: Trend over rounds.
+        others: Cores that other processes took on average.
+        stolen: Cores that the hypervisor took on average.
+    """
+
+    key: str
+    backend: str
+    precision: str
+    batch: int
+    height: int
+    width: int
+    network_size: tuple[int, int]
+    device: str
+    latency: Latency
+    images_per_s: float
+    stable: bool
+    reasons: dict[str, str]
+    samples: Samples
+    warm_up: Samples
+    cold_start: dict[str, float]
+    peak_memory_mib: float | None = None
+    device_memory_mib: float | None = None
+    energy_j: float | None = None
+    stages: dict[str, float] = dataclasses.field(default_factory=dict)
+    error: dict[str, Any] | None = None
+    accuracy: dict[str, Any] | None = None
+    disk_bytes: int | None = None
+    speedup: Ratio | None = None
+    gflops: float | None = None
+    product_share: float | None = None
+    copy_share: float | None = None
+    drift: Drift = Drift(0.0, 1.0)  # noqa: RUF009 - frozen
+    others: float = 0.0
+    stolen: float = 0.0
+
+    @property
+    def shape(self) -> str:
+        """``1x480x640``: batch, height, width."""
+        return f"{self.batch}x{self.height}x{self.width}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A whole benchmark.
+
+    Attributes:
+        source: Name of the bundle and digest of its checkpoint.
+        created: When, ISO 8601.
+        machine: What must be the same for two reports to be compared.
+        state: The machine's state ``before`` and ``after``.
+        versions: Of Python and the packages.
+        settings: The options as used.
+        rows: What was measured.
+        not_run: What was not, with reasons.
+        calibration: The matrix product that ran in every round [ms].
+        ceilings: ``product_gflops_per_s``, ``copy_gb_per_s``, ``by``, ``device`` and ``flops_by``.
+        harness: ``overhead_ms`` of the timing loop and its ``share_of_shortest`` case.
+        baseline: Backend and precision that ratios refer to, or None.
+        reference: What errors refer to, or None.
+        headlines: One sentence a shape; says why where there is none.
+        load: What was measured under load.
+        seconds: How long it took [s].
+    """
+
+    source: dict[str, Any]
+    created: str
+    machine: dict[str, Any]
+    state: dict[str, Any]
+    versions: dict[str, str]
+    settings: dict[str, Any]
+    rows: tuple[Row, ...]
+    not_run: tuple[NotRun, ...]
+    calibration: Samples
+    ceilings: dict[str, Any]
+    harness: dict[str, Any]
+    baseline: str | None = None
+    reference: str | None = None
+    headlines: tuple[str, ...] = ()
+    load: tuple[dict[str, Any], ...] = ()
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"format": FORMAT, "format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+
+    def write(self, path: Path) -> Path:
+        """Writes the JSON.
+
+        Raises:
+            WriteError: The file cannot be written.
+        """
+        with atomic_path(path) as temporary:
+            temporary.write_text(
+                json.dumps(rounded(self.to_dict()), allow_nan=False) + "\n", encoding="utf-8"
+            )
+        return path
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str) -> Report:
+        """Reads a report's JSON.
+
+        Raises:
+            InputError: Not a report, of a later version, or incomplete.
+        """
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise InputError(f"{where} is no benchmark report", expected=f"JSON of format {FORMAT}")
+        version = values.get("format_version")
+        if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
+            raise InputError(
+                f"{where} has format version {version!r}",
+                expected=f"at most {FORMAT_VERSION}",
+                fix="upgrade with pip install -U glpn-deploy",
+            )
+        try:
+            known = {field.name for field in dataclasses.fields(cls)}
+            kept = {name: value for name, value in values.items() if name in known}
+            return cls(
+                **{
+                    **kept,
+                    "rows": tuple(_row(row) for row in values["rows"]),
+                    "not_run": tuple(NotRun(**item) for item in values["not_run"]),
+                    "calibration": _samples(values["calibration"]),
+                    "headlines": tuple(values["headlines"]),
+                    "load": tuple(values["load"]),
+                }
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{where} is incomplete ({error!r})", fix="run glpn-bench again") from None
+
+    @classmethod
+    def read(cls, path: Path) -> Report:
+        """Reads a report's file.
+
+        Raises:
+            InputError: There is none, or it is not a report that can be read.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({error.strerror})", expected="a report of glpn-bench"
+            ) from None
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path} is not JSON ({error})", expected="a report of glpn-bench") from None
+        return cls.from_dict(values, str(path))
+
+
+def rounded(value: Any) -> Any:
+    """Floats with six significant digits, which keeps raw samples to the nanosecond where that matters."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {str(name): rounded(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(entry) for entry in value]
+    return value
+
+
+def _row(values: dict[str, Any]) -> Row:
+    known = {field.name for field in dataclasses.fields(Row)}
+    kept = {name: value for name, value in values.items() if name in known}
+    speedup = values.get("speedup")
+    row = Row(
+        **{
+            **kept,
+            "latency": Latency(**values["latency"]),
+            "network_size": tuple(values["network_size"]),
+            "reasons": dict(values["reasons"]),
+            "samples": _samples(values["samples"]),
+            "warm_up": _samples(values["warm_up"]),
+            "speedup": None if speedup is None else Ratio(**speedup),
+            "drift": Drift(**values["drift"]),
+        }
+    )
+    if not row.samples:
+        raise ValueError(f"row {row.key} without samples")
+    return row
+
+
+def _samples(values: dict[str, list[float]]) -> Samples:
+    return {int(number): [float(value) for value in samples] for number, samples in values.items()}

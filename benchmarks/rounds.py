@@ -1,0 +1,189 @@
+"""Rounds over live workers: each case once a round, in an order that changes, until the medians are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import time
+from typing import Any
+
+from glpn_deploy.benchmarks.cases import CALIBRATION, Case
+from glpn_deploy.benchmarks.energy import Meter
+from glpn_deploy.benchmarks.gpu import Gpu
+from glpn_deploy.benchmarks.latency_stats import summarise
+from glpn_deploy.benchmarks.machine_state import Usage, Watch
+from glpn_deploy.benchmarks.worker_process import WorkerProcess
+from glpn_deploy.errors import BackendError, InputError
+from glpn_deploy.order_statistics import FEWEST
+from glpn_deploy.progress import Progress
+
+BEFORE = -1
+"""The number under which the runs before the first round are kept."""
+
+_BURST_S = 0.25
+_CALIBRATION_S = 0.1
+_WARM_UP_S = 0.5
+_SLOW_MS = 1000.0  # a run that takes longer fills its caches anew anyway: bursts have no warm-up run
+_PATIENCE = 3
+_PAUSE_S = 0.02  # lets the last worker's spinning threads fall asleep
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundOptions:
+    """When rounds stop.
+
+    Attributes:
+        half_width: Half the median's interval that is aimed at, as a share of the median.
+        seconds: Time that a case has in rounds [s]. A slow one has up to three times as much to come to as
+            many rounds as an interval needs.
+        fewest: Rounds that are made before a case can be settled.
+        seed: Of the order within rounds.
+
+    Raises:
+        InputError: A value is out of range.
+    """
+
+    half_width: float = 0.02
+    seconds: float = 10.0
+    fewest: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.half_width < 1 or not self.seconds > 0:
+            raise InputError(
+                f"an interval of ±{self.half_width:g} within {self.seconds:g} s", expected="both above 0"
+            )
+        if self.fewest < FEWEST:
+            raise InputError(f"at least {self.fewest} rounds", expected=f"{FEWEST} or more")
+
+
+@dataclasses.dataclass(eq=False)
+class Live:
+    """A case whose worker is up, and what it has measured so far.
+
+    Attributes:
+        case: The case.
+        worker: Its process.
+        loaded: The worker's answer to ``load``.
+        samples: Runs that count, by round [ms].
+        warm_up: Runs that do not [ms].
+        usage: Who used the cores during its bursts.
+        energy_j: Energy of the runs that count and their bursts' warm-up [J], or None where not told.
+        images: Images that energy was spent on.
+        throttled: What held the GPU's clocks down.
+        peak_mib: Most host memory [MiB].
+        failed: Why it stopped, or None.
+    """
+
+    case: Case
+    worker: WorkerProcess
+    loaded: dict[str, Any]
+    samples: dict[int, list[float]] = dataclasses.field(default_factory=dict)
+    warm_up: dict[int, list[float]] = dataclasses.field(default_factory=dict)
+    usage: Usage = dataclasses.field(default_factory=Usage)
+    energy_j: float | None = None
+    images: int = 0
+    throttled: list[str] = dataclasses.field(default_factory=list)
+    peak_mib: float | None = None
+    failed: str | None = None
+    _runs: int = 1
+    _warm: int = 1
+    _turn: int = 0
+
+    def prepare(self) -> None:
+        """Warms up and finds out how many runs make a burst.
+
+        Raises:
+            BackendError: The worker failed.
+        """
+        taken = self.worker.ask("run", runs=1, warm_up=0, turn=0)["samples_ms"]
+        fewest = 1 if taken[0] > _SLOW_MS else 2
+        more = max(fewest, min(200, round(_WARM_UP_S * 1e3 / max(taken[0], 1e-3))))
+        taken += self.worker.ask("run", runs=more, warm_up=0, turn=1)["samples_ms"]
+        self.warm_up[BEFORE] = taken
+        typical = sorted(taken[1:])[len(taken[1:]) // 2]
+        length = _CALIBRATION_S if self.case.backend == CALIBRATION else _BURST_S
+        self._runs = max(1, min(500, round(length * 1e3 / max(typical, 1e-3))))
+        self._warm = 0 if typical > _SLOW_MS else 1
+
+    def burst(self, number: int, watch: Watch, meter: Meter | None, gpu: Gpu) -> None:
+        """One burst; an error is kept in ``failed``."""
+        start_j = meter.joules() if meter else None
+        try:
+            with watch.burst(self.usage) as own:
+                reply = self.worker.ask("run", runs=self._runs, warm_up=self._warm, turn=self._turn)
+                own.append(reply["cpu_s"])
+        except BackendError as error:
+            self.failed = str(error)
+            return
+        end_j = meter.joules() if meter else None
+        if start_j is not None and end_j is not None:
+            self.energy_j = (self.energy_j or 0.0) + end_j - start_j
+            self.images += (self._runs + self._warm) * self.case.batch
+        self.throttled += gpu.throttled()
+        self.samples[number], self.warm_up[number] = reply["samples_ms"], reply["warm_up_ms"]
+        self.peak_mib = reply["peak_mib"]
+        self._turn += self._runs
+
+    def settled(self, options: RoundOptions) -> bool:
+        """Whether its median is known well enough."""
+        if len(self.samples) < options.fewest:
+            return False
+        return summarise(self.samples).half_width <= options.half_width
+
+    def spent(self, options: RoundOptions) -> bool:
+        """Whether its time is over."""
+        patience = 1 if len(self.samples) >= FEWEST else _PATIENCE
+        return self.usage.seconds >= patience * options.seconds
+
+
+def measure_rounds(
+    lives: list[Live],
+    first: int,
+    options: RoundOptions,
+    watch: Watch,
+    meter: Meter | None,
+    gpu: Gpu,
+    progress: Progress,
+    title: str,
+) -> int:
+    """Measures live cases in rounds.
+
+    A case that is settled, or whose time is over, waits. The calibration runs in every round; the first case,
+    which others are compared with, goes on with them, but for no longer than `_PATIENCE` times its time.
+
+    Args:
+        lives: Warm cases; the calibration among them is no case of its own.
+        first: Number of the first round.
+        options: When to stop.
+        watch: Of the cores.
+        meter: Of energy, or None.
+        gpu: The GPU, asked for throttling.
+        progress: Told of every round.
+        title: The step's name.
+
+    Returns:
+        The number that the next round would have.
+    """
+    order = random.Random(options.seed)
+    cases = [live for live in lives if live.case.backend != CALIBRATION]
+    calibration = [live for live in lives if live.case.backend == CALIBRATION]
+    unit, number = cases[0], first
+    with progress.step(title) as step:
+        while True:
+            waiting = [c for c in cases if c.failed is not None or c.settled(options) or c.spent(options)]
+            open_cases = [case for case in cases if case not in waiting]
+            if not open_cases:
+                break
+            turn = [live for live in calibration if live.failed is None] + open_cases
+            if unit in waiting and unit.failed is None and unit.usage.seconds < _PATIENCE * options.seconds:
+                turn.append(unit)
+            order.shuffle(turn)
+            for live in turn:
+                time.sleep(_PAUSE_S)
+                live.burst(number, watch, meter, gpu)
+            number += 1
+            step.advance(f"round {number - first}, {len(open_cases)} of {len(cases)} not settled")
+        runs = sum(len(values) for live in cases for values in live.samples.values())
+        step.finish(f"{len(cases)} cases, {number - first} rounds, {runs} runs")
+    return number

@@ -1,0 +1,135 @@
+"""From raw samples to rows: figures, stability, ratios, shares of the ceilings, and the headline."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from glpn_deploy.benchmarks.latency_stats import drift, ratio_in_turns, round_medians, summarise
+from glpn_deploy.benchmarks.results import Row
+from glpn_deploy.benchmarks.rounds import Live
+from glpn_deploy.benchmarks.stability import StabilityLimits, judge_stability
+from glpn_deploy.exporters.budget import DEFAULT_ABS_REL
+
+_REFERENCE_ABS_REL = 1e-4
+"""An FP32 row whose depth is farther from the reference's is not the same network; bundles promise less."""
+
+
+def make_row(live: Live, limits: StabilityLimits, throttled_cpu: bool, extra: dict[str, Any]) -> Row:
+    """A measured case as a row; ratios and errors are filled in when all cases of its shape are known.
+
+    Args:
+        live: The case, at least one round measured.
+        limits: From where on it is not stable.
+        throttled_cpu: Whether the processor was slowed by heat while it was measured.
+        extra: Stages, accuracy, disk size and so on, by the row's field names.
+    """
+    case, loaded = live.case, live.loaded
+    latency = summarise(live.samples)
+    trend = drift(round_medians(live.samples))
+    throttled = live.throttled + (["processor heat"] if throttled_cpu else [])
+    reasons = judge_stability(latency, trend, live.usage, throttled, limits)
+    energy = None if live.energy_j is None or not live.images else live.energy_j / live.images
+    return Row(
+        key=case.key,
+        backend=case.backend,
+        precision=case.precision,
+        batch=case.batch,
+        height=case.height,
+        width=case.width,
+        network_size=(loaded["network_size"][0], loaded["network_size"][1]),
+        device=loaded["device"],
+        latency=latency,
+        images_per_s=case.batch / latency.median_ms * 1e3,
+        stable=not reasons,
+        reasons=reasons,
+        samples=dict(live.samples),
+        warm_up=dict(live.warm_up),
+        cold_start={
+            "process_s": live.worker.start_s,
+            "load_s": loaded["load_s"],
+            "first_call_s": loaded["first_call_s"],
+        },
+        peak_memory_mib=live.peak_mib,
+        energy_j=energy,
+        drift=trend,
+        others=max(0.0, live.usage.others),
+        stolen=live.usage.stolen,
+        **extra,
+    )
+
+
+def with_speedup(row: Row, baseline: Live | None) -> Row:
+    """The row with its ratio to the baseline that ran in the same rounds."""
+    if baseline is None or not baseline.samples:
+        return row
+    ratio = ratio_in_turns(row.samples, baseline.samples)
+    return row if ratio is None else dataclasses.replace(row, speedup=ratio.inverse())
+
+
+def with_ceilings(row: Row, flops: int | None, product: float | None, copy: float | None) -> Row:
+    """The row with its share of the ceilings.
+
+    Args:
+        row: A row.
+        flops: Arithmetic of one image, or None where it could not be counted.
+        product: The matrix product's rate [operations/s].
+        copy: The copy's rate [bytes/s].
+    """
+    seconds = row.latency.median_ms / 1e3
+    if flops is not None:
+        share = None if product is None else flops * row.batch / seconds / product
+        row = dataclasses.replace(row, gflops=flops / 1e9, product_share=share)
+    if copy is not None and row.disk_bytes is not None:
+        height, width = row.network_size
+        moved = row.disk_bytes + row.batch * height * width * (3 + 1) * 4
+        row = dataclasses.replace(row, copy_share=moved / seconds / copy)
+    return row
+
+
+def within_budget(row: Row) -> bool:
+    """Whether the row's depth is near enough to the reference's to be worth a headline."""
+    error = row.error
+    if error is None or error["non_finite"] or error["abs_rel"] is None:
+        return False
+    return bool(error["abs_rel"] <= DEFAULT_ABS_REL.get(row.precision, _REFERENCE_ABS_REL))
+
+
+def headline(rows: list[Row], baseline: str | None, reference: str | None) -> str:
+    """The fastest row of one shape that is stable and right, beside the baseline; or why there is none."""
+    shape = rows[0].shape
+    if baseline is None:
+        return f"{shape}: no headline, there is no baseline"
+    base = next((row for row in rows if f"{row.backend} {row.precision}" == baseline), None)
+    if base is None:
+        return f"{shape}: no headline, the baseline {baseline} did not run"
+    if not base.stable:
+        reasons = "; ".join(base.reasons.values())
+        return f"{shape}: no headline, the baseline {baseline} was not stable: {reasons}"
+    fit = [
+        row
+        for row in rows
+        if row is not base and row.stable and within_budget(row) and row.speedup and row.speedup.low
+    ]
+    if not fit:
+        others = [row for row in rows if row is not base]
+        unstable = sum(not row.stable for row in others)
+        far = sum(not within_budget(row) for row in others)
+        return (
+            f"{shape}: no headline, of {len(others)} other rows {unstable} were not stable "
+            f"and {far} were too far from the reference's depth"
+        )
+    best = max(fit, key=lambda row: row.speedup.value if row.speedup else 0.0)
+    assert best.speedup is not None
+    assert best.speedup.low is not None
+    assert best.speedup.high is not None
+    assert best.error is not None
+    interval = f"95 % interval {best.speedup.low:.2f} to {best.speedup.high:.2f}"
+    name = f"{best.backend} {best.precision}"
+    if best.speedup.low <= 1:
+        nearest = f"nearest {name}, {best.speedup.value:.2f} times ({interval})"
+        return f"{shape}: nothing is surely faster than {baseline}; {nearest}"
+    return (
+        f"{shape}: {name} is {best.speedup.value:.2f} times as fast as {baseline} ({interval}): "
+        f"{best.latency.median_ms:.1f} ms, AbsRel {best.error['abs_rel']:.1e} from {reference}"
+    )

@@ -1,0 +1,145 @@
+"""What a worker measures: a loaded network with its inputs, or the matrix product that calibrates rounds."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glpn_deploy.benchmarks.cases import CALIBRATION, PEERS, Case
+from glpn_deploy.benchmarks.ceilings import Product
+from glpn_deploy.depth_map import DepthMap
+from glpn_deploy.errors import BackendError
+from glpn_deploy.image_loading import load_image
+from glpn_deploy.image_processing import GLPNImageProcessor
+from glpn_deploy.resample import resize_bicubic
+from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
+from glpn_deploy.runtimes.registry import load_runtime
+
+
+@runtime_checkable
+class TimedRuntime(Protocol):
+    """A runtime that can tell its copies to and from the device apart from its computation."""
+
+    def run_timed(self, pixel_values: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, float]]:
+        """As ``run``, with ``host_to_device``, ``compute`` and ``device_to_host`` [ms]."""
+
+
+class Subject(Protocol):
+    """What bursts are made of."""
+
+    def call(self, turn: int) -> object:
+        """One run, on the input whose turn it is."""
+
+
+class Network:
+    """A loaded runtime and the batches it takes in turns.
+
+    Attributes:
+        case: What was asked for.
+        runtime: The loaded network.
+        load_s: Importing the backend and loading [s].
+        first_call_s: The first run [s].
+
+    Raises:
+        BackendError: The backend cannot run it, or computes in another precision than asked for.
+        GlpnError: The artefact or an image cannot be used.
+    """
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.processor = GLPNImageProcessor.from_dict(case.processor)
+        images = [self.processor.prepare(load_image(path)) for path in case.images]
+        self.batches = [
+            np.stack([images[(start + offset) % len(images)] for offset in range(case.batch)])
+            for start in range(len(images))
+        ]
+        begin = time.perf_counter()
+        self.runtime = _load(case)
+        self.load_s = time.perf_counter() - begin
+        if self.runtime.precision != case.precision:
+            gave = self.runtime.precision
+            self.runtime.close()
+            raise BackendError(f"{case.backend} gives {gave} from this file, not {case.precision}")
+        begin = time.perf_counter()
+        self.runtime.run(self.batches[0])
+        self.first_call_s = time.perf_counter() - begin
+
+    def call(self, turn: int) -> object:
+        """Runs one batch."""
+        return self.runtime.run(self.batches[turn % len(self.batches)])
+
+    def outputs(self) -> NDArray[np.float32]:
+        """Raw depth of every image once, ``(images, H, W)`` [m], in their order, at the case's batch size."""
+        count = len(self.batches)
+        depth = [self.runtime.run(self.batches[start]) for start in range(0, count, self.case.batch)]
+        return np.concatenate(depth)[:count]
+
+    def stages(self, turn: int) -> dict[str, float]:
+        """One run from image files to depth at the images' own size, through what `DepthEstimator` uses.
+
+        Returns:
+            Milliseconds by stage; the copies to and from the device only where the runtime tells them apart.
+        """
+        files = [self.case.images[(turn + i) % len(self.case.images)] for i in range(self.case.batch)]
+        marks = [time.perf_counter()]
+        images = [load_image(path) for path in files]
+        marks.append(time.perf_counter())
+        prepared = [self.processor.prepare(image) for image in images]
+        batch = prepared[0][None] if len(prepared) == 1 else np.stack(prepared)
+        marks.append(time.perf_counter())
+        device: dict[str, float] = {}
+        if isinstance(self.runtime, TimedRuntime):
+            raw, device = self.runtime.run_timed(batch)
+        else:
+            raw = self.runtime.run(batch)
+        marks.append(time.perf_counter())
+        for depth, image in zip(raw, images, strict=True):
+            DepthMap(resize_bicubic(depth, image.shape[:2]), self.case.max_depth)
+        marks.append(time.perf_counter())
+        decode, preprocess, compute, postprocess = ((b - a) * 1e3 for a, b in itertools.pairwise(marks))
+        return {
+            "decode": decode,
+            "preprocess": preprocess,
+            "compute": compute,
+            "postprocess": postprocess,
+            **device,
+        }
+
+
+def load_subject(case: Case) -> Network | Product:
+    """Loads what a case names."""
+    return Product(case.device, case.threads) if case.backend == CALIBRATION else Network(case)
+
+
+def _load(case: Case) -> Runtime:
+    options = RuntimeOptions(case.device, case.precision, case.threads)
+    path = None if case.path is None else Path(case.path)
+    if case.backend in PEERS:
+        assert path is not None  # plan_runners lets no peer through without a checkpoint
+        from glpn_deploy.benchmarks.peers import load_peer
+
+        return load_peer(case.backend, path, options)
+    if case.backend == "null":
+        from glpn_deploy.runtimes.rt_null import NullRuntime
+
+        return NullRuntime(delay_ms=case.delay_ms, precision=case.precision)
+    return load_runtime(case.backend, path, options)
+
+
+def describe(subject: Network | Product) -> dict[str, Any]:
+    """Device, precision and cold start, for the reply to ``load``."""
+    if isinstance(subject, Product):
+        return {"device": subject.device, "precision": "fp32", "by": subject.by, "flops": subject.flops}
+    height, width = subject.batches[0].shape[2:]
+    return {
+        "device": subject.runtime.device,
+        "precision": subject.runtime.precision,
+        "network_size": [height, width],
+        "load_s": subject.load_s,
+        "first_call_s": subject.first_call_s,
+    }

@@ -1,0 +1,177 @@
+"""The fresh process of one case: loads it, then answers requests with raw samples.
+
+    python -m glpn_deploy.benchmarks.worker
+
+One JSON object a line comes in on standard input and one goes out for it: ``{"ok": ...}`` or
+``{"error": sentence}``. What libraries print goes to standard error.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from glpn_deploy.errors import GlpnError
+
+
+class Worker:
+    """Answers the requests of `glpn_deploy.benchmarks.worker_process.WorkerProcess`."""
+
+    def __init__(self) -> None:
+        self._subject: Any = None
+
+    def answer(self, request: dict[str, Any]) -> Any:
+        """Does what is asked; raises what goes wrong."""
+        command = request.pop("do")
+        actions: dict[str, Callable[..., Any]] = {
+            "load": self._load,
+            "run": self._run,
+            "overhead": self._overhead,
+            "stages": self._stages,
+            "outputs": self._outputs,
+            "bandwidth": lambda: self._subject.bandwidth(),
+            "evaluate": self._evaluate,
+            "callers": self._callers,
+            "arrivals": self._arrivals,
+        }
+        return actions[command](**request)
+
+    def _load(self, case: dict[str, Any]) -> dict[str, Any]:
+        from glpn_deploy.benchmarks.cases import Case
+        from glpn_deploy.benchmarks.subjects import describe, load_subject
+
+        self._subject = load_subject(Case.from_dict(case))
+        return {**describe(self._subject), "peak_mib": peak_memory_mib()}
+
+    def _run(self, runs: int, warm_up: int, turn: int) -> dict[str, Any]:
+        cpu, begin = time.process_time(), time.perf_counter()
+        warm = time_calls(self._subject.call, warm_up, turn)
+        samples = time_calls(self._subject.call, runs, turn)
+        return {
+            "warm_up_ms": warm,
+            "samples_ms": samples,
+            "wall_s": time.perf_counter() - begin,
+            "cpu_s": time.process_time() - cpu,
+            "peak_mib": peak_memory_mib(),
+            "now_mib": memory_mib(),
+        }
+
+    def _overhead(self, runs: int) -> list[float]:
+        """What the timing loop reads for a call that does nothing [ms]."""
+        return time_calls(lambda turn: None, runs, 0)
+
+    def _stages(self, runs: int, warm_up: int) -> list[dict[str, float]]:
+        taken = [self._subject.stages(turn) for turn in range(warm_up + runs)]
+        return taken[warm_up:]
+
+    def _outputs(self, path: str) -> None:
+        import numpy as np
+
+        np.save(path, self._subject.outputs())
+
+    def _evaluate(self, dataset: str, path: str | None, count: int | None) -> dict[str, Any]:
+        from glpn_deploy.datasets.registry import open_dataset
+        from glpn_deploy.estimator import DepthEstimator
+        from glpn_deploy.evaluation import evaluate
+
+        network = self._subject
+        estimator = DepthEstimator(network.runtime, network.processor, network.case.max_depth)
+        report = evaluate(estimator, open_dataset(dataset, path, count=count))
+        return {**report.metrics, "images": report.result["images"], "dataset": report.dataset["name"]}
+
+    def _callers(self, callers: int, seconds: float) -> dict[str, Any]:
+        from glpn_deploy.benchmarks.load import closed_loop
+
+        return closed_loop(self._subject.call, callers, seconds)
+
+    def _arrivals(self, rate: float, callers: int, seconds: float, seed: int) -> dict[str, Any]:
+        from glpn_deploy.benchmarks.load import open_loop
+
+        return open_loop(self._subject.call, rate, callers, seconds, seed)
+
+
+def time_calls(call: Callable[[int], object], runs: int, turn: int) -> list[float]:
+    """Milliseconds of each of ``runs`` calls; the garbage collector waits until they are over."""
+    clock = time.perf_counter_ns
+    samples = [0.0] * runs
+    collects = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(runs):
+            start = clock()
+            call(
+                turn + number
+            )  # a runtime gives arrays on the host, so the device has finished when it returns
+            samples[number] = (clock() - start) / 1e6
+    finally:
+        if collects:
+            gc.enable()
+    return samples
+
+
+def peak_memory_mib() -> float | None:
+    """Most resident memory of this process so far [MiB].
+
+    From /proc where there is one: ``getrusage`` starts from what the parent had, and is the fallback.
+    """
+    found = _status("VmHWM")
+    if found is not None:
+        return found
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def memory_mib() -> float | None:
+    """Resident memory of this process now [MiB], or None where the system does not tell."""
+    return _status("VmRSS")
+
+
+def _status(name: str) -> float | None:
+    try:
+        text = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    match = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
+    return int(match[1]) / 1024 if match else None
+
+
+def serve(requests: TextIO, replies: TextIO) -> None:
+    """Answers until the other end closes."""
+    worker = Worker()
+    replies.write(json.dumps({"ok": {"pid": os.getpid()}}) + "\n")
+    replies.flush()
+    for line in requests:
+        reply: dict[str, Any]
+        try:
+            reply = {"ok": worker.answer(json.loads(line))}
+        except GlpnError as error:
+            reply = {"error": str(error)}
+        except MemoryError:
+            reply = {"error": "the machine ran out of memory"}
+        except Exception as error:  # a backend's own error ends its case, not the sweep
+            reply = {"error": f"{type(error).__name__}: {str(error)[:500]}"}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+def main() -> None:
+    """Keeps the pipe for replies and sends what libraries print to standard error."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    serve(sys.stdin, replies)
+
+
+if __name__ == "__main__":
+    main()

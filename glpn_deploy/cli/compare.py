@@ -1,0 +1,102 @@
+"""glpn-compare: did anything become faster or slower between two reports of glpn-bench?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from glpn_deploy.cli.app import FAILED, command, output, print_json
+from glpn_deploy.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from glpn_deploy.benchmarks.compare import Comparison
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="Report of before: report.json of glpn-bench.")],
+    second: Annotated[Path, typer.Argument(help="Report of after.")],
+    margin: Annotated[
+        float, typer.Option(min=0.0, max=0.99, help="Changes of time below this share do not count.")
+    ] = 0.03,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Compare unlike machines, and judge cases that were disturbed.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two benchmark reports of one machine, case by case.
+
+    Exit status: 0 nothing became slower by more than the margin, 1 something did, or no case could be
+    judged, 2 wrong use or unlike machines.
+
+    Example: glpn-compare before/report.json after/report.json --margin 0.03
+    """
+    from glpn_deploy.benchmarks.compare import CompareOptions, compare_reports
+    from glpn_deploy.benchmarks.results import Report, rounded
+
+    found = compare_reports(Report.read(first), Report.read(second), CompareOptions(margin, anyway))
+    if as_json:
+        print_json(rounded(found.to_dict()))
+    else:
+        _print(output(as_json=False), found)
+    if found.regressed or not found.judged:
+        raise typer.Exit(FAILED)
+
+
+_STYLES = {"faster": "green", "slower": "red", "no difference": "", "not judged": "yellow"}
+
+
+def _print(console: Console, found: Comparison) -> None:
+    from rich.table import Table
+
+    from glpn_deploy.benchmarks.report_cells import ratio_text
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "verdict", "second / first", "in products"):
+        table.add_column(name, no_wrap=True)
+    notes = []
+    for case in found.cases:
+        style = _STYLES[case.verdict]
+        note = case.note
+        if case.verdict == "no difference" and not case.proven:
+            wide = f"the interval does not exclude a change of {found.margin:.0%}"
+            note = f"{note}; {wide}" if note else wide
+        verdict = f"[{style}]{case.verdict}[/]" if style else case.verdict
+        ratios = [ratio_text(ratio).replace(" to ", "–") for ratio in (case.ratio, case.relative)]
+        table.add_row(case.key, verdict, *ratios)
+        notes += [f"{case.key}: {note}"] if note else []
+    console.print(table)
+    console.print()
+    for note in notes:
+        console.print(note, style="dim", markup=False)
+    if found.machine is not None:
+        known = found.machine.low is not None
+        words = "changed its speed" if found.machine_changed else "ran alike" if known else "is hard to judge"
+        console.print(
+            f"The machine {words}: a matrix product took {ratio_text(found.machine)} times as long."
+        )
+    for name, (before, after) in found.unlike.items():
+        console.print(f"Unlike machines: {name} {before!r} and {after!r}", style="yellow", markup=False)
+    for name, (before, after) in found.versions.items():
+        console.print(f"{name}: {before or 'absent'} → {after or 'absent'}", style="dim", markup=False)
+    for which, keys in (("first", found.only_first), ("second", found.only_second)):
+        for key in keys:
+            console.print(f"only in the {which}: {key}", style="dim", markup=False)
+    slower = sum(case.verdict == "slower" for case in found.cases)
+    if slower:
+        console.print(f"{slower} of {len(found.cases)} cases became slower.", style="bold red")
+    elif not found.judged:
+        console.print(
+            "No case could be judged; measure again on a quiet machine, or pass --anyway.", style="bold red"
+        )
+    else:
+        console.print("Nothing became slower.", style="bold")
+
+
+main = command(compare)
+
+if __name__ == "__main__":
+    main()

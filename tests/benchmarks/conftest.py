@@ -1,0 +1,116 @@
+"""Reports made from planted samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from glpn_deploy.benchmarks.cases import NotRun
+from glpn_deploy.benchmarks.latency_stats import drift, ratio_in_turns, round_medians, summarise
+from glpn_deploy.benchmarks.machine_state import Usage
+from glpn_deploy.benchmarks.results import Report, Row, Samples
+from glpn_deploy.benchmarks.stability import StabilityLimits, judge_stability
+
+MACHINE = {
+    "processor": "2 cores",
+    "system": "Linux x86_64",
+    "memory_gib": 16,
+    "gpu": None,
+    "threads": "default",
+    "power_mode": None,
+}
+
+
+def planted_samples(
+    median_ms: float, seed: int, rounds: int = 15, runs: int = 8, *, noise: float = 0.03, wander: float = 0.01
+) -> Samples:
+    """Latencies as they come: skewed within a round, rounds that wander and hang together, rare stalls."""
+    rng = np.random.default_rng(seed)
+    level, found = 0.0, {}
+    for number in range(rounds):
+        level = 0.6 * level + wander * rng.standard_normal()
+        values = median_ms * np.exp(level + noise * np.abs(rng.standard_normal(runs)))
+        values[rng.random(runs) < 0.02] *= 3
+        found[number] = [float(value) for value in values]
+    return found
+
+
+def planted_row(samples: Samples, baseline: Samples | None = None, **changes: object) -> Row:
+    latency, trend = summarise(samples), drift(round_medians(samples))
+    ratio = None if baseline is None else ratio_in_turns(samples, baseline)
+    reasons = judge_stability(latency, trend, Usage(), (), StabilityLimits(half_width=0.1, drift=0.5))
+    row = Row(
+        key="onnxruntime fp32 1x96x128",
+        backend="onnxruntime",
+        precision="fp32",
+        batch=1,
+        height=96,
+        width=128,
+        network_size=(96, 128),
+        device="cpu",
+        latency=latency,
+        images_per_s=1e3 / latency.median_ms,
+        stable=not reasons,
+        reasons=reasons,
+        samples=samples,
+        warm_up={-1: [99.0]},
+        cold_start={"process_s": 0.1, "load_s": 0.2, "first_call_s": 0.3},
+        peak_memory_mib=100.0,
+        stages={"decode": 1.0, "preprocess": 0.5, "compute": latency.median_ms, "postprocess": 0.25},
+        error={
+            "max_abs_m": 1e-6,
+            "p99_abs_m": 1e-6,
+            "mean_abs_m": 1e-7,
+            "abs_rel": 1e-7,
+            "delta1": 1.0,
+            "non_finite": 0,
+        },
+        disk_bytes=3_800_000,
+        speedup=None if ratio is None else ratio.inverse(),
+        drift=trend,
+    )
+    return dataclasses.replace(row, **changes)
+
+
+def planted_report(rows: list[Row], calibration: Samples | None = None, **changes: object) -> Report:
+    report = Report(
+        source={"bundle": "glpn-tiny", "checkpoint": "0" * 64, "images": ["0.png"]},
+        created="2026-01-01T00:00:00+00:00",
+        machine=MACHINE,
+        state={"before": {"load_average": [0.1, 0.1, 0.1]}, "after": {}},
+        versions={"python": "3.12.0", "onnxruntime": "1.20.0"},
+        settings={"rounds": {"half_width": 0.02, "seconds": 10.0}},
+        rows=tuple(rows),
+        not_run=(NotRun("torch", "torch is not installed"),),
+        calibration=calibration or {},
+        ceilings={
+            "product_gflops_per_s": 50.0,
+            "copy_gb_per_s": 10.0,
+            "by": "numpy",
+            "device": "cpu",
+            "flops_by": None,
+        },
+        harness={"overhead_ms": 1e-4, "share_of_shortest": 1e-6},
+        baseline="onnxruntime fp32",
+        reference="torch fp32",
+        headlines=("1x96x128: no headline, there is no baseline",),
+    )
+    return dataclasses.replace(report, **changes)
+
+
+@pytest.fixture
+def samples() -> Callable[..., Samples]:
+    return planted_samples
+
+
+@pytest.fixture
+def row() -> Callable[..., Row]:
+    return planted_row
+
+
+@pytest.fixture
+def report() -> Callable[..., Report]:
+    return planted_report

@@ -1,0 +1,89 @@
+"""Load generators on planted delays."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from glpn_deploy.benchmarks.load import closed_loop, open_loop
+from glpn_deploy.benchmarks.load_runs import LoadOptions, memory_growth, percentiles
+from glpn_deploy.errors import InputError
+
+
+def sleeper(seconds: float, lock: threading.Lock | None = None):
+    def call(turn: int) -> None:
+        if lock is None:
+            time.sleep(seconds)
+        else:
+            with lock:
+                time.sleep(seconds)
+
+    return call
+
+
+def test_callers_that_do_not_hinder_each_other_add_up() -> None:
+    alone, four = (closed_loop(sleeper(0.01), callers, 0.4) for callers in (1, 4))
+    assert four["runs_per_s"] == pytest.approx(4 * alone["runs_per_s"], rel=0.4)
+    assert min(four["samples_ms"]) >= 10
+
+
+def test_callers_of_one_lock_wait_for_each_other() -> None:
+    four = closed_loop(sleeper(0.01, threading.Lock()), 4, 0.4)
+    assert four["runs_per_s"] <= 100
+    assert np.median(four["samples_ms"]) >= 30
+
+
+def test_each_caller_runs_at_least_once_and_errors_come_out() -> None:
+    assert closed_loop(sleeper(0.05), 3, 0.001)["runs"] == 3
+
+    def broken(turn: int) -> None:
+        raise ValueError("planted")
+
+    with pytest.raises(ValueError, match="planted"):
+        closed_loop(broken, 2, 0.1)
+    with pytest.raises(ValueError, match="planted"):
+        open_loop(broken, 100, 2, 0.1, 0)
+
+
+def test_arrivals_keep_their_rate_and_are_all_served() -> None:
+    found = open_loop(sleeper(0.001), rate=100, callers=4, seconds=0.5, seed=0)
+    assert found["requests"] == 50
+    assert found["served_per_s"] == pytest.approx(100, rel=0.4)
+    assert min(found["samples_ms"]) >= 1
+
+
+def test_a_stall_is_charged_to_all_who_arrive_meanwhile() -> None:
+    """A load generator that waits for answers would see one slow run; here a fifth of them are."""
+    stalled = threading.Event()
+
+    def call(turn: int) -> None:
+        if not stalled.is_set():
+            stalled.set()
+            time.sleep(0.2)
+
+    found = open_loop(call, rate=100, callers=1, seconds=1.0, seed=1)
+    assert sum(value > 20 for value in found["samples_ms"]) >= 10
+
+
+def test_more_than_can_be_served_piles_up() -> None:
+    found = open_loop(sleeper(0.02), rate=200, callers=1, seconds=0.3, seed=0)
+    assert found["backlog_s"] > 0.5
+    assert found["waits_ms"][-1] > 500
+
+
+def test_a_leak_is_told_from_pools_that_fill() -> None:
+    steps = np.arange(20)
+    assert memory_growth([100 + 5.0 * n for n in steps])["leak_suspected"]
+    filling = memory_growth([100 + 50 * (1 - 0.3**n) for n in steps])
+    assert not filling["leak_suspected"]
+    assert memory_growth([1.0, 2.0]) == {"growth_mib": None, "leak_suspected": False}
+
+
+def test_options_and_percentiles() -> None:
+    with pytest.raises(InputError, match="callers"):
+        LoadOptions(callers=(0,))
+    assert not LoadOptions().wanted
+    assert percentiles(list(range(20))).keys() == {"median_ms", "p90_ms", "p95_ms"}

@@ -1,0 +1,140 @@
+"""Markdown and HTML: every figure is there; the page is whole, needs no network, and escapes."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from glpn_deploy.benchmarks.report_cells import cells, conditions, milliseconds
+from glpn_deploy.benchmarks.report_html import html_page
+from glpn_deploy.benchmarks.report_markdown import markdown
+from glpn_deploy.benchmarks.results import Report
+from glpn_deploy.benchmarks.written import write_reports
+
+
+@pytest.fixture
+def whole(samples, row, report) -> Report:
+    base = samples(20.0, 1)
+    error = {**row(base).error, "abs_rel": 0.0, "max_abs_m": 0.0}
+    rows = [
+        row(base, baseline=base),
+        row(
+            samples(10.0, 2),
+            baseline=base,
+            key="openvino <b> 1x96x128",
+            backend="openvino",
+            precision="bf16",
+            stable=False,
+            reasons={"load": "other processes took 0.5 of its cores"},
+            error=error,
+            accuracy={"delta1": 0.9, "abs_rel": 0.1, "rmse": 0.5, "images": 3, "dataset": "rooms"},
+            stages={},
+        ),
+        row(samples(12.0, 3), key="torch fp16 1x96x128", precision="fp16", error=None),
+    ]
+    soak = {
+        "runs": 9,
+        "growth_mib": 3.0,
+        "leak_suspected": True,
+        "drift": {"share": 0.2, "p": 0.0},
+        "drifted": True,
+    }
+    load = {
+        "key": rows[0].key,
+        "callers": [{"callers": 2, "images_per_s": 70.0, "median_ms": 28.0, "p90_ms": 33.0}],
+        "arrivals": [{"rate": 90.0, "kept_up": False, "backlog_s": 1.5, "median_ms": 800.0}],
+        "soak": soak,
+    }
+    return report(rows, load=(load,))
+
+
+class Checker(HTMLParser):
+    """Open and close tags match; links to elsewhere are collected."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack: list[str] = []
+        self.links: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
+        if tag != "meta":
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attrs) -> None:
+        assert tag in ("circle", "rect", "line")
+
+    def handle_endtag(self, tag) -> None:
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data) -> None:
+        self.text += data
+
+
+def test_the_page_is_whole_and_needs_nothing(whole) -> None:
+    page = html_page(whole)
+    checker = Checker()
+    checker.feed(page)
+    assert checker.stack == []
+    assert checker.links == []
+    assert not re.search(r"https?://|@import|url\(|<script", page)
+    assert '<meta name="viewport" content="width=device-width' in page
+    assert "prefers-color-scheme:dark" in page
+    assert page.count("<svg") == 3
+    assert "openvino <b>" not in page
+    assert "openvino <b> 1x96x128" in checker.text
+    for text in (
+        "other processes took 0.5",
+        "torch is not installed",
+        "memory grows",
+        "fell behind by 1.5 s",
+    ):
+        assert text in checker.text
+    assert "nan" not in re.sub(r"<style>.*?</style>", "", page).lower().replace("name", "")
+
+
+def test_dots_are_the_samples(whole) -> None:
+    page = html_page(dataclasses.replace(whole, rows=whole.rows[:1]))
+    runs = whole.rows[0].latency.runs
+    assert 0.9 * runs <= page.count(' dot"') <= runs  # stalls beyond the axis are not drawn
+
+
+def test_markdown_has_every_row_with_its_figures(whole) -> None:
+    text = markdown(whole)
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    for row in whole.rows:
+        line = next(line for line in tables if line.startswith(f"| {row.key} |"))
+        assert milliseconds(row.latency.median_ms) in line
+    assert "**no**" in text
+    widths = [line.count("|") for line in tables]
+    assert len(set(widths)) <= 4  # four tables
+    assert "| openvino <b> | 0.9000 | 0.1000 | 0.5000 |" in text
+
+
+def test_a_row_that_is_broken_says_so(samples, row) -> None:
+    error = dict.fromkeys(("max_abs_m", "p99_abs_m", "mean_abs_m", "abs_rel"), None)
+    broken = row(samples(5.0, 1), error={**error, "delta1": 0.0, "non_finite": 7})
+    assert cells(broken)["AbsRel to reference"] == "NaN or infinite"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(123.4, "123"), (12.34, "12.3"), (1.234, "1.23"), (0.0123, "0.01")]
+)
+def test_three_digits(value, text) -> None:
+    assert milliseconds(value) == text
+
+
+def test_conditions_name_machine_versions_and_overhead(whole) -> None:
+    text = " ".join(conditions(whole))
+    for part in ("2 cores", "onnxruntime 1.20.0", "torch fp32", "50 GFLOP/s", "0.10 µs", "not counted"):
+        assert part in text
+
+
+def test_three_files(whole, tmp_path) -> None:
+    files = write_reports(whole, tmp_path / "out")
+    assert [path.name for path in files] == ["report.json", "report.md", "report.html"]
+    assert Report.read(files[0]).rows[0].key == whole.rows[0].key

@@ -1,0 +1,48 @@
+"""Every disturbance is named, and a quiet measurement has none."""
+
+from __future__ import annotations
+
+import pytest
+
+from glpn_deploy.benchmarks.latency_stats import drift, round_medians, summarise
+from glpn_deploy.benchmarks.machine_state import Usage
+from glpn_deploy.benchmarks.stability import StabilityLimits, judge_stability
+from glpn_deploy.errors import InputError
+
+
+def reasons(rounds, usage=None, throttled=(), limits=None) -> dict[str, str]:
+    trend = drift(round_medians(rounds))
+    return judge_stability(summarise(rounds), trend, usage or Usage(), throttled, limits or StabilityLimits())
+
+
+def test_quiet(samples) -> None:
+    assert reasons(samples(20.0, 1, noise=0.01, wander=0.003)) == {}
+
+
+def test_few_rounds(samples) -> None:
+    assert list(reasons(samples(20.0, 1, rounds=4))) == ["rounds"]
+
+
+def test_a_wide_interval(samples) -> None:
+    assert "interval" in reasons(samples(20.0, 1, wander=0.1))
+
+
+@pytest.mark.parametrize("way", ["slower", "faster"])
+def test_drift(way, samples) -> None:
+    rounds = samples(20.0, 1, noise=0.01, wander=0.003)
+    sign = 1 if way == "slower" else -1
+    drifting = {r: [value * (1 + sign * 0.01 * r) for value in rounds[r]] for r in rounds}
+    assert way in reasons(drifting)["drift"]
+
+
+def test_others_the_hypervisor_and_throttling(samples) -> None:
+    usage = Usage(seconds=10, others_s=5, stolen_s=1)
+    found = reasons(samples(20.0, 1, noise=0.01, wander=0.003), usage, ["power limit", "power limit"])
+    assert list(found) == ["load", "stolen", "throttled"]
+    assert "0.5" in found["load"]
+    assert found["throttled"].count("power limit") == 1
+
+
+def test_limits_are_above_zero() -> None:
+    with pytest.raises(InputError, match="drift"):
+        StabilityLimits(drift=0)

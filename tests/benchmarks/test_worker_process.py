@@ -1,0 +1,78 @@
+"""The worker's pipe: answers, errors, noise, death and silence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from glpn_deploy.benchmarks.cases import Case
+from glpn_deploy.benchmarks.worker import memory_mib, peak_memory_mib, time_calls
+from glpn_deploy.benchmarks.worker_process import WorkerProcess
+from glpn_deploy.errors import BackendError
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory) -> str:
+    from PIL import Image
+
+    path = tmp_path_factory.mktemp("images") / "0.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def worker():
+    with WorkerProcess() as process:
+        yield process
+
+
+def test_it_loads_runs_and_gives_its_outputs(worker, image, tmp_path) -> None:
+    case = Case("null", "fp32", 2, 40, 64, images=(image,), delay_ms=5.0)
+    loaded = worker.ask("load", case=case.to_dict())
+    assert loaded["network_size"] == [32, 64]
+    assert loaded["first_call_s"] >= 0.005
+    reply = worker.ask("run", runs=3, warm_up=1, turn=0)
+    assert len(reply["samples_ms"]) == 3
+    assert len(reply["warm_up_ms"]) == 1
+    assert min(reply["samples_ms"]) >= 5
+    assert reply["peak_mib"] > 10
+    worker.ask("outputs", path=str(tmp_path / "o.npy"))
+    assert np.load(tmp_path / "o.npy").shape == (1, 32, 64)
+    (stages,) = worker.ask("stages", runs=1, warm_up=0)
+    assert stages["compute"] >= 5
+    assert set(stages) == {"decode", "preprocess", "compute", "postprocess"}
+
+
+def test_an_error_is_a_sentence_and_the_worker_goes_on(worker, image) -> None:
+    case = Case("onnxruntime", "fp32", 1, 40, 64, path="/nowhere.onnx", images=(image,))
+    with pytest.raises(BackendError, match=r"no file /nowhere\.onnx"):
+        worker.ask("load", case=case.to_dict())
+    assert len(worker.ask("overhead", runs=10)) == 10
+
+
+def test_a_death_is_told_with_its_signal(worker) -> None:
+    worker._process.kill()
+    with pytest.raises(BackendError, match="SIGKILL, as the system does when memory runs out"):
+        worker.ask("overhead", runs=1)
+
+
+def test_silence_ends_at_the_limit(worker, image) -> None:
+    case = Case("null", "fp32", 1, 40, 64, images=(image,), delay_ms=200.0)
+    worker.ask("load", case=case.to_dict())
+    with pytest.raises(BackendError, match="did not answer within 0 s"):
+        worker.ask("run", 0.3, runs=50, warm_up=0, turn=0)
+
+
+def test_calls_take_their_turns() -> None:
+    turns: list[int] = []
+    assert len(time_calls(turns.append, 3, 5)) == 3
+    assert turns == [5, 6, 7]
+
+
+def test_memory_is_told_in_mib() -> None:
+    import psutil
+
+    held = np.ones(50 * 2**20, np.uint8)
+    assert memory_mib() == pytest.approx(psutil.Process().memory_info().rss / 2**20, rel=0.2)
+    assert peak_memory_mib() >= 0.99 * memory_mib()
+    assert held.sum() > 0
