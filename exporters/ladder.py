@@ -59,8 +59,8 @@ class Rung:
         seconds: What building and judging it took [s].
         megabytes: Size of its files [10^6 bytes].
         passed: Whether it is within the budget, and as accurate as asked for where there is ground truth.
-        accuracy: Against ground truth, where that is given and the errors are within the budget.
-        parity: Over the shape sweep, where that is asked for and all before is passed.
+        accuracy: Against ground truth, where that is given and all else is passed.
+        parity: Over the shape sweep, where that is asked for and the errors are within the budget.
     """
 
     name: str
@@ -208,12 +208,12 @@ def climb(
         megabytes = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
         errors = judge.errors(candidate, work, progress, f"{precision}: {name}")
         passed, accuracy, parity = budget.allows(errors), None, None
+        if passed and sweep is not None:  # before the truth, which takes longest
+            parity = sweep.report(candidate, precision, budget, work, progress)
+            passed = parity.passed
         if passed and truth is not None:
             accuracy = truth.accuracy(candidate, precision, work, progress, f"{precision}: ground truth")
             passed = accuracy.passed
-        if passed and sweep is not None:
-            parity = sweep.report(candidate, precision, budget, work, progress)
-            passed = parity.passed
         rung = Rung(
             name,
             tuple(group for group, nodes in climber.groups.items() if not kept.isdisjoint(nodes)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from glpn_deploy.depth_map import DepthMap
     from glpn_deploy.estimator import DepthEstimator
 
 ERROR_SCALE_M = 1.0
 """Where the error map's colours end [m]."""
+SHOWN = 4
+"""Pictures have so many times the sides that the network was trained at."""
 DEFAULT_ROOM = 7
 """The test room that is shown: chosen for its view (a whole room, near and far), not for its figures."""
 
@@ -44,6 +47,7 @@ def demo(
     """
     from glpn_deploy.datasets.rooms import SPLIT_SIZE
     from glpn_deploy.errors import InputError, MissingDependencyError
+    from glpn_deploy.image_loading import load_image
     from glpn_deploy.runtimes.registry import require_backend
 
     for backend in ("torch", "onnxruntime"):
@@ -58,7 +62,7 @@ def demo(
             fix='pip install "glpn-deploy[cpu,export]"',
         ) from error
     # Bad input is refused before the export.
-    photo = None if image is None else _reduced(image)
+    photo = None if image is None else _reduced(load_image(image), SHOWN)
     if room >= SPLIT_SIZE:
         raise InputError(f"--room {room}", expected=f"0 to {SPLIT_SIZE - 1}")
     console = output(as_json=False)
@@ -92,10 +96,10 @@ def _show_room(estimator: DepthEstimator, room: int, out: Path) -> tuple[list[Pa
     from glpn_deploy.metrics import DepthMetrics
     from glpn_deploy.pictures import compose_row, depth_panel, error_panel, image_panel
 
-    height, width = DEFAULT_EVAL_SIZE
+    height, width = (side * SHOWN for side in DEFAULT_EVAL_SIZE)
     rooms = RenderedRooms("test", 1, height=height, width=width, start=room)
     sample = rooms[0]
-    depth_map = estimator(sample.image)
+    depth_map, seen = _predict(estimator, sample.image)
     figures = DepthMetrics(rooms.max_depth).update(depth_map.depth, sample.depth)
     if figures is None:
         raise InputError(f"--room {room}", expected="a room with ground truth", fix="choose another one")
@@ -109,7 +113,7 @@ def _show_room(estimator: DepthEstimator, room: int, out: Path) -> tuple[list[Pa
         footer += " Black: no ground truth (nearer than 0.3 m or farther than 10 m)."
     picture = compose_row(
         [
-            image_panel("Image", sample.image, f"{width} x {height} px, rendered"),
+            image_panel("Image", sample.image, f"rendered; the network sees it at {seen}"),
             depth_panel("Ground truth", sample.depth, estimator.max_depth),
             depth_panel("Prediction", depth_map.depth, estimator.max_depth),
             error_panel("Error", depth_map.depth, sample.depth, ERROR_SCALE_M),
@@ -127,40 +131,51 @@ def _show_photo(
     """Predicts a photograph and writes its pictures."""
     from glpn_deploy.pictures import compose_row, depth_panel, image_panel
 
-    depth_map = estimator(photo)
-    height, width = photo.shape[:2]
+    depth_map, seen = _predict(estimator, photo)
     picture = compose_row(
         [
-            image_panel("Image", photo, f"reduced to {width} x {height} px"),
+            image_panel("Image", photo, f"the network sees it at {seen}"),
             depth_panel("Prediction", depth_map.depth, estimator.max_depth),
         ],
         footer=advice,
     )
     files = _write(depth_map, picture, out, image.stem)
-    line = f"{image}, reduced to {width}x{height}, near the size the network was trained at."
+    line = f"{image}, seen by the network at {seen}, near the size it was trained at."
     return files, [line, advice] if advice else [line]
 
 
-def _reduced(image: Path) -> NDArray[np.uint8]:
-    """A photograph, upright, with about as many pixels as the rooms that the network was trained on."""
+def _predict(estimator: DepthEstimator, image: NDArray[np.uint8]) -> tuple[DepthMap, str]:
+    """Depth at the image's own size, and the size at which the network saw it: about its training's."""
+    from glpn_deploy.depth_map import DepthMap
+    from glpn_deploy.resample import resize_bicubic
+
+    small = _reduced(image, 1, estimator.processor.size_divisor)
+    depth = resize_bicubic(estimator(small).depth, image.shape[:2])
+    return DepthMap(depth, estimator.max_depth), f"{small.shape[1]} x {small.shape[0]} px"
+
+
+def _reduced(image: NDArray[np.uint8], times: int, multiple: int = 1) -> NDArray[np.uint8]:
+    """An image with about as many pixels as ``times`` the sides that the network was trained at give.
+
+    Smaller ones stay as they are. Sides are multiples of ``multiple`` [px], the nearest ones.
+    """
     import math
 
     import numpy as np
     from PIL import Image
 
     from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE
-    from glpn_deploy.image_loading import MIN_SIDE, load_image
+    from glpn_deploy.image_loading import MIN_SIDE
 
-    pixels = load_image(image)
-    height, width = pixels.shape[:2]
-    scale = math.sqrt(math.prod(DEFAULT_EVAL_SIZE) / (height * width))
+    height, width = image.shape[:2]
+    scale = times * math.sqrt(math.prod(DEFAULT_EVAL_SIZE) / (height * width))
     if scale >= 1:
-        return pixels
-    size = (max(MIN_SIDE, round(width * scale)), max(MIN_SIDE, round(height * scale)))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+        return image
+    size = [max(MIN_SIDE, round(side * scale / multiple) * multiple) for side in (width, height)]
+    return np.asarray(Image.fromarray(image).resize((size[0], size[1]), Image.Resampling.LANCZOS))
 
 
-def _write(depth_map: Any, picture: NDArray[np.uint8], out: Path, stem: str) -> list[Path]:
+def _write(depth_map: DepthMap, picture: NDArray[np.uint8], out: Path, stem: str) -> list[Path]:
     """Writes the composed picture and the depth in its two forms; the picture comes first."""
     from PIL import Image
 

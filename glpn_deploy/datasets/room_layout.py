@@ -22,6 +22,9 @@ from glpn_deploy.datasets.room_scene import (
 )
 
 MAX_DEPTH = 10.0  # [m] no two points of a room are further apart
+CAMERA_HEIGHT = (1.25, 1.55)  # [m] above the floor
+CAMERA_PITCH = (-0.436, 0.262)  # [rad] upwards; most cameras look down a little
+CAMERA_FOV = (float(np.radians(56.0)), float(np.radians(64.0)))  # [rad] horizontal
 _CLEARANCE = 0.55  # [m] between the camera and any piece
 _Rect = tuple[float, float, float, float]
 
@@ -75,18 +78,21 @@ def _room(rng: np.random.Generator) -> Room:
 
 
 def _camera(rng: np.random.Generator, room: Room) -> Camera:
-    """A camera with at least 0.6 m before it in every direction it sees, up to a square image."""
+    """A robot's camera, with at least 0.6 m before it in every direction it sees, up to a square image.
+
+    Height and lens vary as much as mounts and makes of one kind of robot do, and no more: NYU and KITTI
+    come from one camera each, and where both vary freely one image no longer tells how large a room is.
+    """
     tries = 48
-    low = (0.25, 0.25, 0.5, -np.pi, -0.436, np.radians(50.0))
-    high = (room.size[0] - 0.25, room.size[1] - 0.25, 2.0, np.pi, 0.262, np.radians(75.0))
-    drawn = rng.uniform(low, high, (tries, 6))
-    drawn[:, 2] = np.clip(rng.normal(1.35, 0.3, tries), 0.5, min(2.0, room.size[2] - 0.4))
-    drawn[:, 4] = np.clip(rng.normal(-0.16, 0.13, tries), -0.436, 0.262)
+    low = (0.25, 0.25, CAMERA_HEIGHT[0], -np.pi, CAMERA_FOV[0])
+    high = (room.size[0] - 0.25, room.size[1] - 0.25, CAMERA_HEIGHT[1], np.pi, CAMERA_FOV[1])
+    drawn = rng.uniform(low, high, (tries, 5))
+    pitches = np.clip(rng.normal(-0.16, 0.13, tries), *CAMERA_PITCH)
     rolls = rng.normal(0.0, 0.02, tries)
     patience = int(rng.integers(1, 6))
     best, best_view, passed = 0, -1.0, 0
     for i in range(tries):
-        camera = _camera_from(drawn[i], float(rolls[i]))
+        camera = _camera_from(drawn[i], float(pitches[i]), float(rolls[i]))
         reach = np.tan(camera.fov / 2)
         rays = np.array([(x * reach, y * reach, 1.0) for x in (-1, 0, 1) for y in (-1, 0, 1)]) @ camera.axes()
         position = np.array(camera.position)
@@ -98,11 +104,11 @@ def _camera(rng: np.random.Generator, room: Room) -> Camera:
         passed += depths.min() > 0.6 and view > 2.0
         if passed >= patience:
             break
-    return _camera_from(drawn[best], float(rolls[best]))
+    return _camera_from(drawn[best], float(pitches[best]), float(rolls[best]))
 
 
-def _camera_from(row: np.ndarray[tuple[int], np.dtype[np.float64]], roll: float) -> Camera:
-    x, y, z, yaw, pitch, fov = row.tolist()
+def _camera_from(row: np.ndarray[tuple[int], np.dtype[np.float64]], pitch: float, roll: float) -> Camera:
+    x, y, z, yaw, fov = row.tolist()
     return Camera((x, y, z), yaw, pitch, roll, fov)
 
 

@@ -29,7 +29,7 @@ SPLIT_SIZE = 1_000_000_000
 SPLIT_START = {"train": 0, "val": SPLIT_SIZE, "test": 2 * SPLIT_SIZE}
 """First seed of each split; it ends where the next one starts."""
 
-DEFAULT_EVAL_SIZE = (192, 256)
+DEFAULT_EVAL_SIZE = (96, 128)
 """Height and width [px] that rooms are judged at by default: what the demo checkpoint is trained on."""
 
 _SMALLEST, _LARGEST = 16, 4096

@@ -12,10 +12,11 @@ import skimage.data
 from PIL import Image
 
 from glpn_deploy import DepthEstimator
-from glpn_deploy.cli.demo import ERROR_SCALE_M
+from glpn_deploy.cli.demo import ERROR_SCALE_M, SHOWN
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, RenderedRooms
 from glpn_deploy.metrics import depth_metrics
 from glpn_deploy.pictures import depth_panel, error_map
+from glpn_deploy.resample import resize_bicubic
 
 
 @pytest.fixture(autouse=True)
@@ -30,19 +31,20 @@ def test_a_room_with_ground_truth_and_error(run: Callable, tmp_path: Path) -> No
     out = tmp_path / "demo"
     result = run("demo", "--out", out, "--room", 3)
     assert result.status == 0, result.err
-    height, width = DEFAULT_EVAL_SIZE
+    height, width = (side * SHOWN for side in DEFAULT_EVAL_SIZE)
     sample = RenderedRooms("test", 4, height=height, width=width)[3]
+    small = Image.fromarray(sample.image).resize(DEFAULT_EVAL_SIZE[::-1], Image.Resampling.LANCZOS)
     with DepthEstimator.load(out / "bundle") as estimator:
-        depth = estimator(sample.image).depth
+        depth = resize_bicubic(estimator(small).depth, (height, width))
     millimetres = np.asarray(Image.open(out / "room-3.depth_mm.png"))
     assert np.abs(millimetres / 1000 - depth).max() <= 0.0005 + 1e-6
     color = np.asarray(Image.open(out / "room-3.depth_color.png"))
     assert (color[:, :width] == depth_panel("", depth, 10.0).picture).all()
 
     together = np.asarray(Image.open(out / "room-3.side_by_side.png"))
-    assert together.shape[1] > 4 * 2 * width
+    assert together.shape[1] > 4 * width
     for panel in (depth_panel("", sample.depth, 10.0).picture, error_map(depth, sample.depth, ERROR_SCALE_M)):
-        assert stands_in(panel.repeat(2, axis=0).repeat(2, axis=1), together)
+        assert stands_in(panel, together)
 
     figures = depth_metrics(np.clip(depth, 1e-3, 10), sample.depth, (sample.depth > 0) & (sample.depth < 10))
     assert f"δ1 {figures['delta1']:.3f}, AbsRel {figures['abs_rel']:.3f}" in result.out
@@ -67,9 +69,10 @@ def test_a_photograph_beside_its_depth(run: Callable, tmp_path: Path) -> None:
     result = run("demo", "--out", tmp_path, "--image", tmp_path / "photo.png")
     assert result.status == 0, result.err
     millimetres = np.asarray(Image.open(tmp_path / "photo.depth_mm.png"))
-    area = DEFAULT_EVAL_SIZE[0] * DEFAULT_EVAL_SIZE[1]
+    area = DEFAULT_EVAL_SIZE[0] * DEFAULT_EVAL_SIZE[1] * SHOWN**2
     assert millimetres.size == pytest.approx(area, rel=0.02)
     assert millimetres.shape[1] / millimetres.shape[0] == pytest.approx(500 / 400, rel=0.02)
+    assert "seen by the network at 128 x 96 px" in result.out
     assert Image.open(tmp_path / "photo.side_by_side.png").mode == "RGB"
     assert (tmp_path / "photo.png").read_bytes() == before
     assert "trained on rendered rooms only" in result.out

@@ -135,7 +135,7 @@ def test_baselines_stand_beside_the_network(run: Callable, monkeypatch: pytest.M
         (["--split", "foo"], "the split is 'foo'; expected one of train, val, test"),
         ([".", "--dataset", "nyu", "--baselines"], "--baselines with --dataset nyu; expected rooms"),
         (["--max-depth", "-3", "--count", "1"], "max_depth -3.0 m"),
-        (["--crop", "nyu", "--count", "1"], "the nyu crop met a depth map of 192x256"),
+        (["--crop", "nyu", "--count", "1"], "the nyu crop met a depth map of 96x128"),
     ],
 )
 def test_wrong_use_is_one_sentence(run: Callable, arguments: list[str], says: str) -> None:

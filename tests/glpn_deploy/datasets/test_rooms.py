@@ -203,9 +203,9 @@ def test_the_camera_is_drawn_within_its_limits():
     for seed in range(60):
         scene = random_scene(np.random.Generator(np.random.PCG64(seed)))
         camera = scene.camera
-        assert 0.5 <= camera.position[2] <= 2.0
+        assert 1.25 <= camera.position[2] <= 1.55
         assert math.radians(-25) <= camera.pitch <= math.radians(15.1)
-        assert math.radians(50) <= camera.fov <= math.radians(75)
+        assert math.radians(56) <= camera.fov <= math.radians(64)
         assert math.hypot(*scene.room.size) <= 10.0
 
 
