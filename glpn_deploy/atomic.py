@@ -71,8 +71,8 @@ def staging_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             if not _is_running(leftover.name.removeprefix(prefix).split("-")[0]):
                 shutil.rmtree(leftover, ignore_errors=True)
         folder = target.with_name(f"{prefix}{os.getpid()}-{secrets.token_hex(4)}")
-        folder.mkdir()
         try:
+            folder.mkdir()  # within the block: a signal may arrive right behind it
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)

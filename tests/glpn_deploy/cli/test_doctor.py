@@ -14,18 +14,18 @@ def test_this_machine(run: Callable) -> None:
     assert result.status == 0
     for name in ("python", "processor", "memory", "gpu", "torch", "onnxruntime", "export"):
         assert f"✓ {name}" in result.out or f"! {name}" in result.out
-    assert "can run bundles with: torch, onnxruntime" in result.out
+    assert "can run bundles with: torch, onnxruntime, openvino" in result.out
 
 
 def test_json(run: Callable) -> None:
     report = json.loads(run("doctor", "--json").out)
-    assert report["backends"] == ["torch", "onnxruntime"]
+    assert report["backends"] == ["torch", "onnxruntime", "openvino"]
     assert {finding["status"] for finding in report["findings"]} <= {"ok", "warning", "missing"}
 
 
 def test_a_machine_with_nothing(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
-    gone = {"torch", "onnxruntime", "onnx"}
+    gone = {"torch", "onnxruntime", "openvino", "onnx"}
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: None if name in gone else find(name, *a)
     )
