@@ -27,7 +27,7 @@ FOLDER_RANKS = {
 }
 RANKS = {
     "glpn_deploy": 7,
-    "glpn_deploy.evaluation": 4,
+    "glpn_deploy.evaluation": 5,
     "glpn_deploy.artefact_check": 5,
     "glpn_deploy.parity_picture": 5,
     "glpn_deploy.polygraphy_check": 5,
@@ -71,7 +71,10 @@ RANKS = {
     "glpn_deploy.pipeline": 0,
     "glpn_deploy.progress": 0,
 }
-UPWARD = {("glpn_deploy.modeling", "glpn_deploy.checkpoint")}  # from_pretrained, on use: modeling.py says why
+UPWARD = {
+    ("glpn_deploy.modeling", "glpn_deploy.checkpoint"),  # from_pretrained, on use: modeling.py says why
+    ("glpn_deploy.benchmarks.worker", "glpn_deploy.evaluation"),  # one rank: accuracy beside latency, on use
+}
 
 
 def modules() -> dict[str, Path]:
