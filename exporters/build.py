@@ -147,7 +147,8 @@ def build_bundle(
             def write(opset: int, path: Path) -> Path:
                 return to_onnx(model, path, dataclasses.replace(options.onnx, opset=opset))
 
-            lowering = Lowering(write, options.onnx.opset, images, processor, lower, work, progress)
+            shown = {golden.image: load_image(staged / golden.image) for golden in goldens}
+            lowering = Lowering(write, options.onnx.opset, images, shown, processor, lower, work, progress)
             lowered = [lowering.lower(p, staged / f"model.{p}.onnx") for p in lower.precisions]
         manifest = Manifest(
             name=out.name,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from glpn_deploy.datasets.base import DepthDataset
 from glpn_deploy.exporters.budget import Budget
@@ -90,6 +93,7 @@ class Lowering:
         write: Writes the FP32 graph with a given opset to a path.
         opset: Opset of the bundle's own FP32 graph.
         images: What to calibrate on and to judge by.
+        goldens: The bundle's goldens by name, ``(H, W, 3)`` uint8; judged with the sweep.
         processor: The bundle's image processor.
         options: Which precisions, and their budgets.
         work: An existing folder for everything in between; the caller removes it.
@@ -101,12 +105,14 @@ class Lowering:
         write: Callable[[int, Path], Path],
         opset: int,
         images: ImageSet,
+        goldens: Mapping[str, NDArray[np.uint8]],
         processor: GLPNImageProcessor,
         options: LowerOptions,
         work: Path,
         progress: Progress,
     ) -> None:
         self._write, self._opset, self._images, self._processor = write, opset, images, processor
+        self._goldens = goldens
         self.options, self._work, self._progress = options, work, progress
 
     def lower(self, precision: LowPrecision, target: Path) -> Lowered:
@@ -170,7 +176,7 @@ class Lowering:
         """The shape sweep, where it is asked for; the FP32 graph runs once for all precisions."""
         if not self.options.sweep:
             return None
-        return ShapeSweep(self._source(self._opset), self._processor, self._progress)
+        return ShapeSweep(self._source(self._opset), self._processor, self._goldens, self._progress)
 
     def _source(self, least: int) -> Path:
         """The FP32 graph at the bundle's opset, or at the least one that a precision needs."""

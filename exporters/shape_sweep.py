@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from glpn_deploy.artefact_runs import open_artefact
 from glpn_deploy.errors import BackendError
 from glpn_deploy.exporters.budget import Budget
 from glpn_deploy.image_processing import GLPNImageProcessor
-from glpn_deploy.parity import judge, sweep_depths
+from glpn_deploy.parity import Batch, judge, sweep_depths
 from glpn_deploy.parity_report import ParityReport, describe_case, summary
 from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.runtimes.base import Precision, RuntimeOptions
@@ -23,6 +27,7 @@ class ShapeSweep:
     Args:
         source: The FP32 graph.
         processor: The bundle's image processor.
+        goldens: Images by name that are judged as well, since ``glpn-verify`` will.
         progress: Told of every shape.
 
     Raises:
@@ -33,11 +38,15 @@ class ShapeSweep:
         self,
         source: Path,
         processor: GLPNImageProcessor,
+        goldens: Mapping[str, NDArray[np.uint8]],
         progress: Progress = SilentProgress(),  # noqa: B008 - stateless
     ) -> None:
         with load_runtime("onnxruntime", source, _ON_CPU) as runtime:
             self._about = runtime.describe()
             self._batches = sweep_depths(runtime, processor, progress)
+            for name, image in goldens.items():
+                pixel_values = processor.prepare(image)[None]
+                self._batches += (Batch(name, pixel_values, runtime.run(pixel_values)),)
 
     def report(
         self,
