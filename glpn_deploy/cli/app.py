@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -21,6 +21,12 @@ from rich.progress import Progress as RichProgress
 
 from glpn_deploy.errors import GlpnError
 from glpn_deploy.progress import Step
+
+
+def _stop(number: int, frame: Any) -> NoReturn:
+    """SIGTERM ends as Ctrl-C does, also where a shell started this with SIGINT ignored (``command &``)."""
+    raise KeyboardInterrupt
+
 
 FAILED = 1  # a check failed, or the machine could not; 0 is done, 2 wrong use
 
@@ -63,7 +69,7 @@ def command(function: Callable[..., None]) -> Callable[[], None]:
 
     def main() -> None:
         warnings.showwarning = _show_warning
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        signal.signal(signal.SIGTERM, _stop)
         app()
 
     return main

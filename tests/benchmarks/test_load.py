@@ -33,7 +33,7 @@ def test_callers_that_do_not_hinder_each_other_add_up() -> None:
 def test_callers_of_one_lock_wait_for_each_other() -> None:
     four = closed_loop(sleeper(0.01, threading.Lock()), 4, 0.4)
     assert four["runs_per_s"] <= 100
-    assert np.median(four["samples_ms"]) >= 30
+    assert np.mean(four["samples_ms"]) >= 30  # the lock need not be fair: medians vary
 
 
 def test_each_caller_runs_at_least_once_and_errors_come_out() -> None:

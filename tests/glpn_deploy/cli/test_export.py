@@ -192,6 +192,7 @@ def start(*arguments: object, limit: int | None = None) -> subprocess.Popen[str]
     """The command as a process, its files limited to ``limit`` bytes."""
 
     def set_limit() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a shell's background jobs ignore
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
