@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,28 +30,19 @@ def closed_loop(call: Callable[[int], object], callers: int, seconds: float) -> 
     ready = threading.Barrier(callers + 1)
     end = [0.0]
 
-    def work(own: list[float], first: int) -> None:
+    def work(number: int) -> None:
         ready.wait()
-        turn = first
-        try:
-            while (start := time.perf_counter()) < end[0] or not own:
-                call(turn)
-                own.append((time.perf_counter() - start) * 1e3)
-                turn += callers
-        except Exception as error:  # handed to the caller of this function
-            failed.append(error)
+        own, turn = samples[number], number
+        while (start := time.perf_counter()) < end[0] or not own:
+            call(turn)
+            own.append((time.perf_counter() - start) * 1e3)
+            turn += callers
 
-    threads = [threading.Thread(target=work, args=(own, number)) for number, own in enumerate(samples)]
-    for thread in threads:
-        thread.start()
-    begin = time.perf_counter()
-    end[0] = begin + seconds
-    ready.wait()
-    for thread in threads:
-        thread.join()
+    with _threads(work, callers, failed):
+        begin = time.perf_counter()
+        end[0] = begin + seconds
+        ready.wait()
     elapsed = time.perf_counter() - begin
-    if failed:
-        raise failed[0]
     merged = [value for own in samples for value in own]
     return {
         "callers": callers,
@@ -90,7 +82,7 @@ def open_loop(
     failed: list[Exception] = []
     begin = time.perf_counter()
 
-    def work() -> None:
+    def work(_: int) -> None:
         while not failed:
             with lock:
                 number = taken[0]
@@ -100,21 +92,12 @@ def open_loop(
             arrival = begin + arrivals[number]
             time.sleep(max(0.0, arrival - time.perf_counter()))
             start = time.perf_counter()
-            try:
-                call(number)
-            except Exception as error:  # as above
-                failed.append(error)
-                return
+            call(number)
             samples.append(((time.perf_counter() - arrival) * 1e3, (start - arrival) * 1e3))
 
-    threads = [threading.Thread(target=work) for _ in range(callers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with _threads(work, callers, failed):
+        pass
     elapsed = time.perf_counter() - begin
-    if failed:
-        raise failed[0]
     return {
         "rate": rate,
         "callers": callers,
@@ -124,3 +107,29 @@ def open_loop(
         "waits_ms": [wait for _, wait in samples],
         "backlog_s": elapsed - float(arrivals[-1]),
     }
+
+
+@contextlib.contextmanager
+def _threads(work: Callable[[int], None], count: int, failed: list[Exception]) -> Iterator[None]:
+    """Threads that start here and are waited for at the end, where the first of their exceptions is raised.
+
+    Args:
+        work: What each does, by its number.
+        count: How many.
+        failed: Takes their exceptions; ``work`` may look whether there is one.
+    """
+
+    def guarded(number: int) -> None:
+        try:
+            work(number)
+        except Exception as error:  # raised below, in the caller's thread
+            failed.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    yield
+    for thread in threads:
+        thread.join()
+    if failed:
+        raise failed[0]

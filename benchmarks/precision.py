@@ -21,38 +21,37 @@ import onnx
 
 from glpn_deploy.benchmarks.environment import describe_environment
 from glpn_deploy.checkpoint import load_model
-from glpn_deploy.config import GLPNConfig
 from glpn_deploy.datasets.registry import open_dataset
 from glpn_deploy.datasets.rooms import RenderedRooms
-from glpn_deploy.exporters.calibration import calibrate
-from glpn_deploy.exporters.image_sets import choose_images
+from glpn_deploy.exporters.image_sets import ImageSet, Pictures, choose_images
 from glpn_deploy.exporters.judging import Judge
-from glpn_deploy.exporters.to_fp8 import fp8_tensors, to_fp8
-from glpn_deploy.exporters.to_half import HalfOptions, to_half
-from glpn_deploy.exporters.to_int8 import Int8Options, quantised_tensors, to_int8
-from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+from glpn_deploy.exporters.recipes import LEAST_OPSET, LowPrecision, maker
+from glpn_deploy.exporters.to_int8 import Target
+from glpn_deploy.exporters.to_onnx import MIN_OPSET, OnnxOptions, to_onnx
 from glpn_deploy.exporters.truth import Truth
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.modeling import GLPNForDepthEstimation
+from glpn_deploy.training.start import preset
 
-NYU = GLPNConfig(depths=(3, 8, 27, 3), hidden_sizes=(64, 128, 320, 512))
+NYU = preset("mit-b4")
 CALIBRATION_IMAGES, COST_IMAGES = 128, 32
 COSTLY = ("fp16", "bf16", "int8")  # the CPU and FP8 forms look for the same ranges as INT8
-OPSETS = {"fp16": 17, "bf16": 22, "int8": 17, "int8-cpu": 17, "fp8": 19}
+FORMS: dict[str, tuple[LowPrecision, Target]] = {
+    "fp16": ("fp16", "tensorrt"),
+    "bf16": ("bf16", "tensorrt"),
+    "int8": ("int8", "tensorrt"),
+    "int8-cpu": ("int8", "cpu"),
+    "fp8": ("fp8", "tensorrt"),
+}
+OPSETS = {name: LEAST_OPSET[precision] for name, (precision, _) in FORMS.items()}
 
 
-def make(name: str, source: Path, target: Path, images: Any) -> Path:
-    """Writes one precision of an FP32 graph; nothing is kept in a higher one."""
-    processor = GLPNImageProcessor()
-    if name == "fp16":
-        return to_half(source, target, HalfOptions("fp16"))
-    if name == "bf16":
-        return to_half(source, target, HalfOptions("bf16"))
-    if name == "fp8":
-        return to_fp8(source, target, calibrate(source, images, processor, fp8_tensors(source)))
-    options = Int8Options("cpu" if name == "int8-cpu" else "tensorrt")
-    ranges = calibrate(source, images, processor, quantised_tensors(source, options))
-    return to_int8(source, target, ranges, options)
+def make(name: str, source: Path, target: Path, images: Pictures) -> Path:
+    """Writes one form of an FP32 graph; nothing is kept in a higher precision."""
+    precision, engine = FORMS[name]
+    given = ImageSet(images, (), "rendered rooms")
+    write, _ = maker(precision, source, given, GLPNImageProcessor(), target=engine)
+    return write(frozenset(), target)
 
 
 def accuracy(folder: Path) -> dict[str, Any]:
@@ -63,13 +62,13 @@ def accuracy(folder: Path) -> dict[str, Any]:
         opset: to_onnx(model, folder / f"demo.{opset}.onnx", OnnxOptions(opset))
         for opset in sorted(set(OPSETS.values()))
     }
-    judge = Judge(graphs[17], images, processor)
-    truth = Truth(rooms, graphs[17], processor)
+    judge = Judge(graphs[MIN_OPSET], images, processor)
+    truth = Truth(rooms, graphs[MIN_OPSET], processor)
     chosen = choose_images(None, processor, ranges=CALIBRATION_IMAGES, demo=True).calibration
     result: dict[str, Any] = {"images": len(images), "calibration_images": len(chosen)}
     for name, opset in OPSETS.items():
         target = make(name, graphs[opset], folder / f"demo.{name}.onnx", chosen)
-        found = truth.accuracy(target, name.removesuffix("-cpu"), folder)
+        found = truth.accuracy(target, FORMS[name][0], folder)
         result[name] = {
             **judge.errors(target, folder).to_dict(),
             "delta1_truth": found.delta1,
@@ -83,7 +82,7 @@ def accuracy(folder: Path) -> dict[str, Any]:
 def cost(name: str, source: Path, target: Path) -> dict[str, Any]:
     """Time, peak memory and size of one conversion of glpn-nyu's architecture; run in its own process."""
     rooms = RenderedRooms("val", COST_IMAGES, height=480, width=640)
-    images = [] if name in ("fp16", "bf16") else [sample.image for sample in rooms]
+    images = () if name in ("fp16", "bf16") else tuple(sample.image for sample in rooms)
     begin = time.perf_counter()
     make(name, source, target, images)
     seconds = time.perf_counter() - begin

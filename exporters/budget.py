@@ -7,7 +7,8 @@ import math
 from typing import Any
 
 from glpn_deploy.error_stats import ErrorStats
-from glpn_deploy.errors import InputError
+from glpn_deploy.errors import BundleError, InputError
+from glpn_deploy.manifest import RE_EXPORT, Artefact
 
 DEFAULT_ABS_REL = {"fp16": 0.001, "bf16": 0.01, "int8": 0.02, "fp8": 0.05}
 """Largest mean |a - b| / b against the FP32 graph's depth that a precision is allowed by default."""
@@ -69,3 +70,22 @@ class Budget:
     def to_dict(self) -> dict[str, Any]:
         """For the manifest."""
         return dataclasses.asdict(self)
+
+
+def artefact_budget(artefact: Artefact) -> Budget:
+    """The budget an artefact was exported with, or its precision's default.
+
+    Raises:
+        BundleError: The manifest holds a precision or a budget that is none.
+    """
+    given = artefact.budget or {}
+    try:
+        limits = {
+            name: None if given.get(name) is None else float(given[name])
+            for name in ("max_abs_rel", "max_abs_m")
+        }
+        if any(limit is not None for limit in limits.values()):
+            return Budget(**limits)
+        return Budget.of(artefact.precision)
+    except (InputError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"the manifest's entry of {artefact.file}: {error}", fix=RE_EXPORT) from None

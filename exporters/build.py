@@ -20,8 +20,9 @@ from glpn_deploy.checkpoint_hub import is_demo
 from glpn_deploy.config import GLPNConfig, NormEps
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import BundleError, ConfigError, WriteError
+from glpn_deploy.exporters.carry_engines import CarriedEngines, carry_engines
 from glpn_deploy.exporters.to_onnx import OnnxOptions, count_nodes, tensor_shapes, to_onnx
-from glpn_deploy.image_loading import load_image
+from glpn_deploy.image_loading import load_image, shrink
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.manifest import FORMAT, MANIFEST, Artefact, Golden, Manifest
 from glpn_deploy.modeling import GLPNForDepthEstimation
@@ -77,7 +78,8 @@ def build_bundle(
 
     Args:
         source: Checkpoint folder, hub id or the authors' ``.ckpt``.
-        out: The bundle's folder: new, empty, or a bundle that is replaced. A link is followed.
+        out: The bundle's folder: new, empty, or a bundle that is replaced. A link is followed. Engines of
+            the old bundle stay where their ONNX file comes out the same; the others go with it.
         options: What to make and how to check it.
         progress: Told of every step.
 
@@ -94,7 +96,10 @@ def build_bundle(
     lower = options.lower
     if options.verify or lower is not None:
         require_backend("onnxruntime")  # before the long work
-    photographs = [(_shrunk(path), path.name) for path in map(Path, options.golden_images)]
+    photographs = [
+        (shrink(load_image(path), _GOLDEN_SIDE, _GOLDEN_SHORT_SIDE), path.name)
+        for path in map(Path, options.golden_images)
+    ]
     with progress.step("load checkpoint") as step:
         model = load_model(
             source,
@@ -148,7 +153,9 @@ def build_bundle(
                 return to_onnx(model, path, dataclasses.replace(options.onnx, opset=opset))
 
             shown = {golden.image: load_image(staged / golden.image) for golden in goldens}
-            lowering = Lowering(write, options.onnx.opset, images, shown, processor, lower, work, progress)
+            lowering = Lowering(
+                onnx_path, options.onnx.opset, write, images, shown, processor, lower, work, progress
+            )
             lowered = [lowering.lower(p, staged / f"model.{p}.onnx") for p in lower.precisions]
         manifest = Manifest(
             name=out.name,
@@ -162,11 +169,12 @@ def build_bundle(
             refused=tuple(one.ladder.to_dict() for one in lowered if one.artefact is None),
         )
         with progress.step("write bundle") as step:
-            write_manifest(staged, manifest)
+            manifest = write_manifest(staged, manifest)
+            carried = carry_engines(out, staged, manifest) if out.is_dir() else CarriedEngines()
             if out.is_dir() and not any(out.iterdir()):
                 out.rmdir()
             replace_folder(staged, out)
-            step.finish(str(named))
+            step.finish("; engines: ".join(filter(None, (str(named), str(carried)))))
     return Bundle.open(out)
 
 
@@ -234,15 +242,6 @@ def _write_goldens(
             step.advance(source)
         step.finish(f"{len(goldens)} inputs with the reference's depth")
     return tuple(goldens)
-
-
-def _shrunk(path: Path) -> NDArray[np.uint8]:
-    """A photograph with its longer side at most `_GOLDEN_SIDE`, its shorter one as the network needs it."""
-    image = Image.fromarray(load_image(path))
-    scale = max(_GOLDEN_SIDE / max(image.size), _GOLDEN_SHORT_SIDE / min(image.size))
-    if scale < 1:
-        image = image.resize((round(image.width * scale), round(image.height * scale)))
-    return np.asarray(image)
 
 
 def _prove(

@@ -17,8 +17,7 @@ from glpn_deploy.exporters.calibration import (
     calibration_images,
     random_images,
 )
-from glpn_deploy.exporters.judging import shrink
-from glpn_deploy.image_loading import load_image
+from glpn_deploy.image_loading import load_image, shrink
 from glpn_deploy.image_processing import GLPNImageProcessor
 
 Pictures = tuple[NDArray[np.uint8], ...]
@@ -105,7 +104,7 @@ def _photographs(folder: Path, processor: GLPNImageProcessor, ranges: int) -> Im
             expected=f"at least {FEWEST_IMAGES + 1}: one judges, the others are for the ranges",
             fix=f"give {ENOUGH_IMAGES} or more pictures of the kind the camera will see",
         )
-    images = tuple(shrink(load_image(path), _LONG_SIDE, processor) for path in paths)
+    images = tuple(shrink(load_image(path), _LONG_SIDE, processor.size_divisor) for path in paths)
     source = f"photographs of {folder.name}"
     if not ranges:
         return ImageSet((), images, source)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,15 +12,14 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto
-from PIL import Image
 
 from glpn_deploy.error_stats import ErrorStats, error_stats
 from glpn_deploy.errors import BackendError, ExportError, InputError
 from glpn_deploy.exporters.emulate import emulate
+from glpn_deploy.exporters.half_numbers import HALF_TYPES
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.progress import Progress, SilentProgress
 
-_HALF = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
 _FP8 = {
     TensorProto.FLOAT8E4M3FN,
     TensorProto.FLOAT8E4M3FNUZ,
@@ -144,24 +145,46 @@ def describe_errors(errors: ErrorStats) -> str:
     return f"AbsRel {errors.abs_rel:.2g}, max {errors.max_abs_m:.2g} m, p99 {errors.p99_abs_m:.2g} m"
 
 
-def open_judged(candidate: Path, work: Path, threads: int | None = None) -> ort.InferenceSession:
-    """A session that computes what the candidate's types say; ``work`` is left as it was.
+@dataclasses.dataclass(frozen=True)
+class OpenedGraph:
+    """A typed graph as it was opened on this machine's CPU.
+
+    Attributes:
+        session: Computes what the graph's types say.
+        path: What was opened: the graph, or its emulation.
+        emulated: The 16-bit type that is emulated (``fp16``, ``bf16``); empty where there is none.
+        plain_qdq: Whether Q/DQ pairs are computed as they stand, at the basic optimisation level.
+    """
+
+    session: ort.InferenceSession
+    path: Path
+    emulated: str
+    plain_qdq: bool
+
+
+def open_typed(candidate: Path, work: Path, threads: int | None = None) -> OpenedGraph:
+    """Opens a graph so that its types' rounding and overflow show (`Judge` says why); the one place for it.
 
     Args:
         candidate: A typed graph.
-        work: A folder for the emulated graph.
+        work: A folder for the emulation, which is left there.
         threads: As in `open_session`.
+
+    Raises:
+        ExportError: The candidate has 16-bit types and cannot be emulated.
+        BackendError: ONNX Runtime cannot load it.
     """
     types = _element_types(onnx.load(str(candidate), load_external_data=False))
-    if not types & _HALF:
-        return open_session(candidate, threads, fuse=not types & _FP8)
-    emulated = work / f"emulated-{candidate.stem}.onnx"
-    try:
-        emulate(candidate, emulated)
-        return open_session(emulated, threads, fuse=False)
-    finally:
-        for path in (emulated, emulated.with_name(f"{emulated.name}.data")):
-            path.unlink(missing_ok=True)
+    half = next((name for name, kind in reversed(HALF_TYPES.items()) if kind in types), "")
+    path = emulate(candidate, work / f"emulated-{candidate.name}") if half else candidate
+    plain = bool(half or types & _FP8)
+    return OpenedGraph(open_session(path, threads, fuse=not plain), path, half, plain)
+
+
+def open_judged(candidate: Path, work: Path, threads: int | None = None) -> ort.InferenceSession:
+    """The session of `open_typed`; ``work`` is left as it was."""
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        return open_typed(candidate, Path(folder), threads).session
 
 
 def open_session(
@@ -200,7 +223,7 @@ def open_session(
 
 def is_half(model: onnx.ModelProto) -> bool:
     """Whether a graph computes in FP16 or BF16 anywhere, and has to be emulated."""
-    return bool(_element_types(model) & _HALF)
+    return not _element_types(model).isdisjoint(HALF_TYPES.values())
 
 
 def _element_types(model: onnx.ModelProto) -> set[int]:
@@ -215,16 +238,6 @@ def _element_types(model: onnx.ModelProto) -> set[int]:
         if attribute.name in ("to", "output_dtype")
     }
     return types
-
-
-def shrink(image: NDArray[np.uint8], long_side: int, processor: GLPNImageProcessor) -> NDArray[np.uint8]:
-    """An (H, W, 3) image with its longer side at most ``long_side`` [px], as far as the network allows."""
-    height, width = image.shape[:2]
-    scale = max(long_side / max(height, width), processor.size_divisor / min(height, width))
-    if scale >= 1:
-        return image
-    size = (max(processor.size_divisor, round(side * scale)) for side in (width, height))
-    return np.asarray(Image.fromarray(image).resize((next(size), next(size))))
 
 
 def _reason(error: Exception) -> str:

@@ -18,7 +18,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from glpn_deploy.exporters.graph_edit import groups as groups_of
 from glpn_deploy.exporters.graph_edit import load_graph
 from glpn_deploy.exporters.judging import Judge, describe_errors
 from glpn_deploy.exporters.overflow import find_peaks, overflowing_nodes
+from glpn_deploy.exporters.recipes import LowPrecision
 from glpn_deploy.exporters.sensitivity import Make, SearchOptions, search
 from glpn_deploy.exporters.shape_sweep import ShapeSweep
 from glpn_deploy.exporters.to_half import unrepresentable
@@ -38,8 +39,6 @@ from glpn_deploy.exporters.truth import Accuracy, Truth
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.parity_report import ParityReport
 from glpn_deploy.progress import Progress, SilentProgress
-
-LowPrecision = Literal["fp16", "bf16", "int8", "fp8"]
 
 SHARES = (1 / 8, 1 / 4, 1 / 2)
 """Of the groups, by falling sensitivity: with more than half in FP32, FP32 is the better graph."""
@@ -160,6 +159,7 @@ def climb(
     *,
     images_from: str = "",
     always: frozenset[str] = frozenset(),
+    judge: Judge | None = None,
     truth: Truth | None = None,
     sweep: ShapeSweep | None = None,
     options: SearchOptions = SearchOptions(),  # noqa: B008 - frozen
@@ -179,6 +179,7 @@ def climb(
         images_from: Where the images come from, for the report.
         always: Nodes kept on every rung; for FP16 and BF16 those whose weights the type cannot hold
             (`to_half.unrepresentable`) are added.
+        judge: Knows the FP32 graph's depth on the images, where they have been run before.
         truth: Ground truth that a graph within budget must reach as well.
         sweep: Shapes at each of which it must be within budget, too.
         options: Images of the layer-wise search, and threads for all runs.
@@ -193,7 +194,8 @@ def climb(
     """
     if precision not in DEFAULT_ABS_REL:
         raise InputError(f"precision {precision!r}", expected=f"one of {', '.join(DEFAULT_ABS_REL)}")
-    judge = Judge(source, images, processor, threads=options.threads, progress=progress)
+    if judge is None:
+        judge = Judge(source, images, processor, threads=options.threads, progress=progress)
     climber = _Climber(source, precision, make, images, processor, work, progress, always, options)
     rungs: list[Rung] = []
     tried: set[frozenset[str]] = set()

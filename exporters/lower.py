@@ -6,28 +6,25 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.datasets.base import DepthDataset
+from glpn_deploy.errors import InputError
 from glpn_deploy.exporters.budget import Budget
-from glpn_deploy.exporters.calibration import CalibrationOptions, Ranges, calibrate
+from glpn_deploy.exporters.calibration import CalibrationOptions
 from glpn_deploy.exporters.graph_edit import load_graph, opset_of
 from glpn_deploy.exporters.image_sets import ImageSet
-from glpn_deploy.exporters.ladder import LadderReport, LowPrecision, climb
-from glpn_deploy.exporters.sensitivity import Make
+from glpn_deploy.exporters.judging import Judge
+from glpn_deploy.exporters.ladder import LadderReport, climb
+from glpn_deploy.exporters.recipes import LEAST_OPSET, LowPrecision, maker, takes_half_io
 from glpn_deploy.exporters.shape_sweep import ShapeSweep
-from glpn_deploy.exporters.to_fp8 import Fp8Options, fp8_tensors, to_fp8
-from glpn_deploy.exporters.to_fp8 import describe as describe_fp8
-from glpn_deploy.exporters.to_half import BF16_OPSET, HalfOptions, to_half
-from glpn_deploy.exporters.to_int8 import Int8Options, Target, quantised_tensors, to_int8
-from glpn_deploy.exporters.to_int8 import describe as describe_int8
-from glpn_deploy.exporters.to_onnx import count_nodes
+from glpn_deploy.exporters.to_half import Io
+from glpn_deploy.exporters.to_int8 import Target
 from glpn_deploy.exporters.truth import Truth
-from glpn_deploy.exporters.typed_qdq import TYPED_OPSET
-from glpn_deploy.exporters.verdict import Verdict, VerdictOptions, measure_verdict
+from glpn_deploy.exporters.verdict import VerdictOptions, measure_verdict
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.manifest import Artefact
 from glpn_deploy.progress import Progress
@@ -47,6 +44,10 @@ class LowerOptions:
         truth: A data set with ground truth to be judged on as well.
         sweep: Hold every graph to its budget at every shape of the sweep as well.
         verdict: Measure the latency here, beside FP32's.
+        io: Type of the graphs' input and output: ``fp32``, or ``half`` for FP16 where `io_of` says so.
+
+    Raises:
+        InputError: ``half`` is asked for, and none of the precisions has it.
     """
 
     precisions: tuple[LowPrecision, ...] = ()
@@ -58,6 +59,19 @@ class LowerOptions:
     truth: DepthDataset | None = None
     sweep: bool = True
     verdict: bool = True
+    io: Io = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.io == "half" and "half" not in map(self.io_of, self.precisions):
+            raise InputError(
+                "half-precision input and output, and no graph that has them",
+                expected="fp16, fp8, or int8 for tensorrt among the precisions",
+                fix="add --fp16, or leave out --half-io",
+            )
+
+    def io_of(self, precision: LowPrecision) -> Io:
+        """Type of a precision's input and output: half where asked for, and where it can be."""
+        return self.io if takes_half_io(precision, self.target) else "fp32"
 
     @property
     def ranges(self) -> int:
@@ -74,24 +88,21 @@ class Lowered:
     """What came of one precision.
 
     Attributes:
-        precision: Which.
         ladder: Every graph that was tried.
         artefact: What the manifest says of the one within budget; None where only FP32 is.
-        verdict: Its latency here, where it was measured.
     """
 
-    precision: LowPrecision
     ladder: LadderReport
     artefact: Artefact | None
-    verdict: Verdict | None
 
 
 class Lowering:
     """Makes the lower precisions of one network.
 
     Args:
-        write: Writes the FP32 graph with a given opset to a path.
-        opset: Opset of the bundle's own FP32 graph.
+        source: The bundle's own FP32 graph.
+        opset: Its opset.
+        write: Writes the FP32 graph with another opset to a path.
         images: What to calibrate on and to judge by.
         goldens: The bundle's goldens by name, ``(H, W, 3)`` uint8; judged with the sweep.
         processor: The bundle's image processor.
@@ -102,8 +113,9 @@ class Lowering:
 
     def __init__(
         self,
-        write: Callable[[int, Path], Path],
+        source: Path,
         opset: int,
+        write: Callable[[int, Path], Path],
         images: ImageSet,
         goldens: Mapping[str, NDArray[np.uint8]],
         processor: GLPNImageProcessor,
@@ -111,8 +123,9 @@ class Lowering:
         work: Path,
         progress: Progress,
     ) -> None:
-        self._write, self._opset, self._images, self._processor = write, opset, images, processor
-        self._goldens = goldens
+        self._graphs, self._opset, self._write = {opset: source}, opset, write
+        self._judges: dict[Path, Judge] = {}
+        self._images, self._goldens, self._processor = images, goldens, processor
         self.options, self._work, self._progress = options, work, progress
 
     def lower(self, precision: LowPrecision, target: Path) -> Lowered:
@@ -123,8 +136,17 @@ class Lowering:
         """
         work = self._work / precision
         work.mkdir()
-        source = self._source({"bf16": BF16_OPSET, "fp8": TYPED_OPSET}.get(precision, self._opset))
-        make, calibration = self._maker(precision, source)
+        source = self._source(LEAST_OPSET[precision])
+        make, calibration = maker(
+            precision,
+            source,
+            self._images,
+            self._processor,
+            self.options.calibration,
+            self.options.target,
+            self.options.io_of(precision),
+            self._progress,
+        )
         ladder = climb(
             source,
             target,
@@ -136,23 +158,26 @@ class Lowering:
             work,
             self._progress,
             images_from=self._images.source,
+            judge=self._judge(source),
             truth=self._truth,
             sweep=self._sweep,
         )
         if ladder.chosen is None:
-            return Lowered(precision, ladder, None, None)
+            return Lowered(ladder, None)
         verdict = None
         if self.options.verdict:
             height, width = self._processor.target_size(*self._images.judging[0].shape[:2])
             options = VerdictOptions(shape=(1, height, width))
             verdict = measure_verdict(source, target, precision, options, self._progress)
+        graph = load_graph(target)
         artefact = Artefact(
             file=target.name,
             kind="onnx",
             precision=precision,
             route=f"checkpoint -> onnx -> {precision}",
-            opset=opset_of(load_graph(target)),
-            nodes=count_nodes(target),
+            opset=opset_of(graph),
+            nodes=len(graph.graph.node),
+            io=self.options.io_of(precision),
             data=tuple(sorted(path.name for path in target.parent.glob(f"{target.name}.data"))),
             kept=ladder.chosen.kept,
             parity=None if ladder.chosen.parity is None else ladder.chosen.parity.to_dict(),
@@ -161,7 +186,7 @@ class Lowering:
             calibration=calibration,
             verdict=None if verdict is None else verdict.to_dict(),
         )
-        return Lowered(precision, ladder, artefact, verdict)
+        return Lowered(ladder, artefact)
 
     @functools.cached_property
     def _truth(self) -> Truth | None:
@@ -181,29 +206,14 @@ class Lowering:
     def _source(self, least: int) -> Path:
         """The FP32 graph at the bundle's opset, or at the least one that a precision needs."""
         opset = max(self._opset, least)
-        path = self._work / f"fp32.opset{opset}.onnx"
-        return path if path.exists() else self._write(opset, path)
+        if opset not in self._graphs:
+            self._graphs[opset] = self._write(opset, self._work / f"fp32.opset{opset}.onnx")
+        return self._graphs[opset]
 
-    def _maker(self, precision: LowPrecision, source: Path) -> tuple[Make, dict[str, Any] | None]:
-        """What writes a precision's graph with some nodes kept, and what is said of its ranges."""
-        if precision == "fp16" or precision == "bf16":
-            return lambda keep, path: to_half(source, path, HalfOptions(precision, keep)), None
-        if precision == "int8":
-            int8 = Int8Options(self.options.target)
-            ranges = self._find_ranges(source, quantised_tensors(source, int8))
-            recipe = describe_int8(int8)
-
-            def make(keep: frozenset[str], path: Path) -> Path:
-                return to_int8(source, path, ranges, dataclasses.replace(int8, keep=keep))
-        else:
-            ranges = self._find_ranges(source, fp8_tensors(source))
-            recipe = describe_fp8(Fp8Options())
-
-            def make(keep: frozenset[str], path: Path) -> Path:
-                return to_fp8(source, path, ranges, Fp8Options(keep))
-
-        return make, {**ranges.to_dict(), "images_from": self._images.source, "recipe": recipe}
-
-    def _find_ranges(self, source: Path, tensors: list[str]) -> Ranges:
-        images, calibration = self._images.calibration, self.options.calibration
-        return calibrate(source, images, self._processor, tensors, calibration, self._progress)
+    def _judge(self, source: Path) -> Judge:
+        """Holds candidates against an FP32 graph, which runs once for all precisions made of it."""
+        if source not in self._judges:
+            self._judges[source] = Judge(
+                source, self._images.judging, self._processor, progress=self._progress
+            )
+        return self._judges[source]

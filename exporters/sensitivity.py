@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from glpn_deploy.error_stats import ErrorStats
 from glpn_deploy.exporters.emulate import emulated_model
 from glpn_deploy.exporters.graph_edit import load_graph
-from glpn_deploy.exporters.judging import Judge, describe_errors, is_half, open_session, shrink
+from glpn_deploy.exporters.judging import Judge, describe_errors, is_half, open_session
 from glpn_deploy.exporters.splice import Splicer
+from glpn_deploy.image_loading import shrink
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.progress import Progress, SilentProgress
 
@@ -95,7 +96,10 @@ def search(
         GlpnError: A graph could not be made or run; nothing is swallowed.
     """
     count = min(options.images, len(images))
-    chosen = [shrink(images[i * len(images) // count], options.long_side, processor) for i in range(count)]
+    chosen = [
+        shrink(images[i * len(images) // count], options.long_side, processor.size_divisor)
+        for i in range(count)
+    ]
     judge = Judge(source, chosen, processor, threads=options.threads, progress=progress)
     low = {name: [node for node in nodes if node not in kept] for name, nodes in groups.items()}
     low = {name: nodes for name, nodes in low.items() if nodes}

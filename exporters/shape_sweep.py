@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from glpn_deploy.artefact_runs import open_artefact
 from glpn_deploy.errors import BackendError
 from glpn_deploy.exporters.budget import Budget
 from glpn_deploy.image_processing import GLPNImageProcessor
-from glpn_deploy.parity import Batch, judge, sweep_depths
-from glpn_deploy.parity_report import ParityReport, describe_case, summary
+from glpn_deploy.parity import Batch, judge_in_step, sweep_depths
+from glpn_deploy.parity_report import ParityReport
 from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.runtimes.base import Precision, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
@@ -68,23 +69,10 @@ class ShapeSweep:
         Raises:
             BackendError: It cannot be run here.
         """
-        run = open_artefact(candidate, precision, _ON_CPU, "cpu", work)
-        if isinstance(run, str):
-            raise BackendError(f"the {precision} graph cannot be run here: {run}")
-        try:
-            with (
-                run.runtime as runtime,
-                progress.step(f"{precision}: sweep", len(self._batches)) as step,
-            ):
-                report = judge(
-                    runtime,
-                    self._batches,
-                    self._about,
-                    budget,
-                    lambda case: step.advance(describe_case(case)),
-                )
-                step.finish(summary(report))
-        finally:
-            if run.path != candidate:
-                run.path.unlink(missing_ok=True)
-        return report
+        with tempfile.TemporaryDirectory(dir=work) as folder:
+            run = open_artefact(candidate, precision, _ON_CPU, "cpu", Path(folder))
+            if isinstance(run, str):
+                raise BackendError(f"the {precision} graph cannot be run here: {run}")
+            with run.runtime as runtime:
+                title, shapes = f"{precision}: sweep", self._batches
+                return judge_in_step(title, len(shapes), runtime, shapes, self._about, budget, progress)

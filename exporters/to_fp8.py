@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import onnx
 
-from glpn_deploy.errors import ExportError
+from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.calibration import Ranges
 from glpn_deploy.exporters.graph_edit import load_graph, opset_of, save_graph
 from glpn_deploy.exporters.qdq import FP8, Kind
-from glpn_deploy.exporters.to_half import require_fp32
+from glpn_deploy.exporters.to_half import Io, require_fp32
 from glpn_deploy.exporters.typed_qdq import (
     TYPED_OPSET,
     chosen_nodes,
@@ -36,9 +36,18 @@ class Fp8Options:
 
     Attributes:
         keep: Names of nodes that are not quantised.
+        io: Type of input and output: ``fp32``, or ``half`` for FP16.
+
+    Raises:
+        InputError: ``io`` is neither.
     """
 
     keep: frozenset[str] = frozenset()
+    io: Io = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.io not in get_args(Io):
+            raise InputError(f"io {self.io!r}", expected="fp32 or half")
 
 
 def describe(options: Fp8Options) -> dict[str, Any]:
@@ -88,7 +97,7 @@ def to_fp8(source: Path, target: Path, ranges: Ranges, options: Fp8Options = Fp8
     model = load_graph(source)
     slots = _slots(model, source, options)
     require_ranges(ranges, input_tensors(model, slots))
-    quantise_typed(model, slots, ranges, FP8)
+    quantise_typed(model, slots, ranges, FP8, options.io)
     set_precision(model, "fp8", "tensorrt")
     return save_graph(model, target)
 

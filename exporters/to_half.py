@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -50,6 +50,7 @@ from glpn_deploy.exporters.half_numbers import HALF_TYPES, half_bits, loses_digi
 from glpn_deploy.exporters.half_plan import fp32_nodes
 
 HalfPrecision = Literal["fp16", "bf16"]
+Io = Literal["fp32", "half"]
 BF16_OPSET = 22  # the first whose Conv takes BF16
 
 # Slots whose type does not follow the node's: always FP32, or whatever comes.
@@ -73,12 +74,12 @@ class HalfOptions:
 
     precision: HalfPrecision = "fp16"
     keep: frozenset[str] = frozenset()
-    io: Literal["fp32", "half"] = "fp32"
+    io: Io = "fp32"
 
     def __post_init__(self) -> None:
         if self.precision not in HALF_TYPES:
             raise InputError(f"precision {self.precision!r}", expected=" or ".join(HALF_TYPES))
-        if self.io not in ("fp32", "half"):
+        if self.io not in get_args(Io):
             raise InputError(f"io {self.io!r}", expected="fp32 or half")
 
 
@@ -270,7 +271,7 @@ class _Conversion:
         for slot, name in enumerate(results):
             self.native[name] = own
             if name in self.outputs and own != self.io:
-                node.output[slot] = f"{name}/{self.options.precision}"
+                node.output[slot] = f"{name}/{'fp32' if own == TensorProto.FLOAT else self.options.precision}"
         self.ordered.node.append(node)
         for inner, name in zip(node.output, results, strict=True):
             if inner != name:

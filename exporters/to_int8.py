@@ -64,7 +64,7 @@ from glpn_deploy.exporters.qdq import (
     activation_scale,
     weight_scales,
 )
-from glpn_deploy.exporters.to_half import require_fp32
+from glpn_deploy.exporters.to_half import Io, require_fp32
 from glpn_deploy.exporters.typed_qdq import (
     chosen_nodes,
     input_tensors,
@@ -92,9 +92,10 @@ class Int8Options:
         last: Quantise the convolution that gives the depth.
         attention: Quantise the two products of attention (TensorRT only).
         residual: Quantise the inputs of the encoder's sums (TensorRT only).
+        io: Type of input and output: ``fp32``, or ``half`` for FP16 (TensorRT only).
 
     Raises:
-        InputError: There is no such target, or it does not quantise what is asked for.
+        InputError: There is no such target, or it has not what is asked for.
     """
 
     target: Target = "tensorrt"
@@ -104,6 +105,7 @@ class Int8Options:
     last: bool = False
     attention: bool = False
     residual: bool = False
+    io: Io = "fp32"
 
     def __post_init__(self) -> None:
         if self.target not in get_args(Target):
@@ -113,6 +115,8 @@ class Int8Options:
                 "the cpu target does not quantise attention products or residual sums",
                 fix="leave them out, or choose the target tensorrt",
             )
+        if self.io not in get_args(Io) or (self.target == "cpu" and self.io != "fp32"):
+            raise InputError(f"io {self.io!r} for {self.target}", expected="fp32, or half for tensorrt")
 
     @property
     def kinds(self) -> frozenset[Kind]:
@@ -183,7 +187,7 @@ def to_int8(source: Path, target: Path, ranges: Ranges, options: Int8Options = I
     slots = _slots(model, options)
     require_ranges(ranges, _tensors(model, slots, options))
     if options.target == "tensorrt":
-        quantise_typed(model, slots, ranges, INT8)
+        quantise_typed(model, slots, ranges, INT8, options.io)
     else:
         _quantise_for_cpu(model, slots, ranges)
     set_precision(model, "int8", options.target)

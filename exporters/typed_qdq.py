@@ -12,7 +12,7 @@ from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.calibration import Ranges
 from glpn_deploy.exporters.graph_edit import opset_of
 from glpn_deploy.exporters.qdq import FP8, Format, Kind, QdqWriter, node_kinds, weight_scales
-from glpn_deploy.exporters.to_half import HalfOptions, half_model
+from glpn_deploy.exporters.to_half import HalfOptions, Io, half_model
 
 TYPED_OPSET = 19
 """The first opset whose QuantizeLinear takes FP16."""
@@ -90,7 +90,11 @@ def require_ranges(ranges: Ranges, tensors: Iterable[str]) -> None:
 
 
 def quantise_typed(
-    model: onnx.ModelProto, slots: Mapping[str, list[int]], ranges: Ranges, number: Format
+    model: onnx.ModelProto,
+    slots: Mapping[str, list[int]],
+    ranges: Ranges,
+    number: Format,
+    io: Io = "fp32",
 ) -> onnx.ModelProto:
     """Changes an FP32 graph, in place: the nodes named in 8 bits, all others in FP16.
 
@@ -109,6 +113,7 @@ def quantise_typed(
         slots: Nodes to quantise, and which of their inputs are activations (`chosen_nodes`).
         ranges: Limits of all those activations.
         number: INT8 or FP8.
+        io: Type of input and output: FP32, or FP16 like the rest.
 
     Raises:
         ExportError: A range is missing, or weights are beyond FP16.
@@ -117,7 +122,8 @@ def quantise_typed(
     taken = {weight for node in model.graph.node if node.name in slots for weight in node.input[1:2]}
     weights = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if t.name in taken}
     plain = {node.name: list(node.input) for node in model.graph.node if node.name in slots}
-    half_model(model, HalfOptions(keep=frozenset(slots) if opset_of(model) < TYPED_OPSET else frozenset()))
+    full = frozenset(slots) if opset_of(model) < TYPED_OPSET else frozenset()
+    half_model(model, HalfOptions(keep=full, io=io))
     writer = QdqWriter(model)
     for node in model.graph.node:
         for slot in slots.get(node.name, ()):

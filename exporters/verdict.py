@@ -16,6 +16,7 @@ from glpn_deploy.order_statistics import FEWEST, median_interval
 from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.runtimes.base import Precision, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
+from glpn_deploy.turns import in_turns
 
 WORTH = 1.05
 """A gain below this is not worth a depth that moved, however sure it is."""
@@ -124,14 +125,20 @@ def measure_verdict(
             ) as runtime:
                 runtime.run(pixel_values)
                 with progress.step(f"{precision} latency", options.rounds) as step:
-                    fp32, low = in_turns(
-                        lambda: reference.run(pixel_values),
-                        lambda: runtime.run(pixel_values),
-                        options,
-                        clock,
-                        step.advance,
+                    samples = in_turns(
+                        {
+                            "fp32": lambda: reference.run(pixel_values),
+                            "low": lambda: runtime.run(pixel_values),
+                        },
+                        options.rounds,
+                        options.warm_up,
+                        swap=True,
+                        limit_s=options.limit_s,
+                        fewest=FEWEST,
+                        clock=clock,
+                        advance=step.advance,
                     )
-                    verdict = judge_times(precision, where, options.shape, fp32, low)
+                    verdict = judge_times(precision, where, options.shape, samples["fp32"], samples["low"])
                     step.finish(verdict.sentence)
         except (BackendError, BundleError) as error:
             reason = error.got.replace(str(candidate), candidate.name)  # manifests travel, folders do not
@@ -140,34 +147,6 @@ def measure_verdict(
             )
             return Verdict(precision, where, options.shape, None, None, None, None, None, 0, False, sentence)
     return verdict
-
-
-def in_turns(
-    original: Callable[[], object],
-    candidate: Callable[[], object],
-    options: VerdictOptions,
-    clock: Callable[[], float],
-    advance: Callable[[], None] = lambda: None,
-) -> tuple[list[float], list[float]]:
-    """Milliseconds of both, one of each a round, so that the machine's drift hits both alike.
-
-    Who goes first changes from round to round.
-    """
-    calls = (original, candidate)
-    for _ in range(options.warm_up):
-        for call in calls:
-            call()
-    samples: tuple[list[float], list[float]] = ([], [])
-    begin = clock()
-    for turn in range(options.rounds):
-        if turn >= FEWEST and clock() - begin > options.limit_s:
-            break
-        for which in (0, 1) if turn % 2 == 0 else (1, 0):
-            start = clock()
-            calls[which]()
-            samples[which].append((clock() - start) * 1e3)
-        advance()
-    return samples
 
 
 def judge_times(

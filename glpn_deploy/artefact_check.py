@@ -9,11 +9,11 @@ from typing import Any
 
 from glpn_deploy.artefact_runs import ArtefactRun, NotRun, open_artefact
 from glpn_deploy.bundle import Bundle
-from glpn_deploy.errors import BundleError, InputError
-from glpn_deploy.exporters.budget import Budget
+from glpn_deploy.errors import BundleError
+from glpn_deploy.exporters.budget import artefact_budget
 from glpn_deploy.manifest import RE_EXPORT, Artefact
-from glpn_deploy.parity import Batch, golden_batches, judge, verify_goldens
-from glpn_deploy.parity_report import ParityReport, describe_case, summary
+from glpn_deploy.parity import Batch, golden_batches, judge_in_step, verify_goldens
+from glpn_deploy.parity_report import ParityReport
 from glpn_deploy.polygraphy_check import PolygraphyReport, polygraphy_check
 from glpn_deploy.progress import Progress
 from glpn_deploy.runtimes.base import PRECISIONS, Precision, RuntimeOptions
@@ -51,25 +51,6 @@ class ArtefactFindings:
     polygraphy: tuple[PolygraphyReport, ...] = ()
 
 
-def artefact_budget(artefact: Artefact) -> Budget:
-    """The budget an artefact was exported with, or its precision's default.
-
-    Raises:
-        BundleError: The manifest holds a precision or a budget that is none.
-    """
-    given = artefact.budget or {}
-    try:
-        limits = {
-            name: None if given.get(name) is None else float(given[name])
-            for name in ("max_abs_rel", "max_abs_m")
-        }
-        if any(limit is not None for limit in limits.values()):
-            return Budget(**limits)
-        return Budget.of(artefact.precision)
-    except (InputError, TypeError, ValueError, AttributeError) as error:
-        raise BundleError(f"the manifest's entry of {artefact.file}: {error}", fix=RE_EXPORT) from None
-
-
 def check_artefact(
     bundle: Bundle,
     artefact: Artefact,
@@ -102,16 +83,10 @@ def check_artefact(
         with run.runtime as candidate:
             found = [verify_goldens(bundle, candidate, limit, progress, f"{precision} goldens")]
             if reference.sweep:
-                with progress.step(f"{precision} sweep", len(reference.sweep)) as step:
-                    report = judge(
-                        candidate,
-                        reference.sweep,
-                        reference.about,
-                        limit,
-                        lambda case: step.advance(describe_case(case)),
-                    )
-                    step.finish(summary(report))
-                found.append(report)
+                title, shapes = f"{precision} sweep", reference.sweep
+                found.append(
+                    judge_in_step(title, len(shapes), candidate, shapes, reference.about, limit, progress)
+                )
         about = {"precision": precision, "file": artefact.file, "run": run.how}
         reports = [dataclasses.replace(r, candidate={**r.candidate, **about}) for r in found]
         opinions = []

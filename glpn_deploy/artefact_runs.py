@@ -112,19 +112,13 @@ def _native(path: Path, precision: Precision, options: RuntimeOptions) -> Artefa
 
 
 def _judged(path: Path, precision: Precision, options: RuntimeOptions, work: Path) -> ArtefactRun:
-    import onnx
-
-    from glpn_deploy.exporters.emulate import emulate
-    from glpn_deploy.exporters.judging import is_half, open_session
+    from glpn_deploy.exporters.judging import open_typed
 
     check_external_data(path)
-    half, how = is_half(onnx.load(str(path), load_external_data=False)), "native"
-    if half:
-        how = f"emulated {'bf16' if precision == 'bf16' else 'fp16'}"
-        path = emulate(path, work / f"emulated-{path.name}")
-    plain = half or precision == "fp8"
+    opened = open_typed(path, work, options.threads)
+    how = f"emulated {opened.emulated}" if opened.emulated else "native"
     return ArtefactRun(
-        _SessionRuntime(open_session(path, options.threads, fuse=not plain), precision), path, how, "", plain
+        _SessionRuntime(opened.session, precision), opened.path, how, plain_qdq=opened.plain_qdq
     )
 
 

@@ -91,6 +91,19 @@ def load_image(
     return rgb
 
 
+def shrink(image: NDArray[np.uint8], long_side: int, short_side: int) -> NDArray[np.uint8]:
+    """An (H, W, 3) image with its longer side at most ``long_side`` [px], if its shape allows that.
+
+    The shorter side goes no further down than ``short_side`` [px]: a panorama stays longer.
+    """
+    height, width = image.shape[:2]
+    scale = max(long_side / max(height, width), short_side / min(height, width))
+    if scale >= 1:
+        return image
+    size = (round(width * scale), round(height * scale))
+    return np.asarray(Image.fromarray(image).resize(size))
+
+
 def _from_file(path: Path, max_pixels: int, orient: bool) -> NDArray[np.uint8]:
     name = f"the image {path}"
     if path.is_dir():

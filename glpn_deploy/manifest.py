@@ -32,6 +32,7 @@ class Artefact:
         ladder: Every graph that was tried for it, with its errors; None for FP32.
         calibration: Method, number, origin and digest of the images that its ranges were found on.
         verdict: Its latency beside FP32's, where it was made.
+        io: Type of its input and output: ``fp32``, or ``half`` for FP16.
     """
 
     file: str
@@ -47,6 +48,7 @@ class Artefact:
     ladder: dict[str, Any] | None = None
     calibration: dict[str, Any] | None = None
     verdict: dict[str, Any] | None = None
+    io: str = "fp32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +157,15 @@ def _artefact(values: dict[str, Any]) -> Artefact:
             "kept": tuple(values["kept"]),
         }
     )
-    texts = (artefact.file, artefact.kind, artefact.precision, artefact.route, *artefact.data, *artefact.kept)
+    texts = (
+        artefact.file,
+        artefact.kind,
+        artefact.precision,
+        artefact.route,
+        artefact.io,
+        *artefact.data,
+        *artefact.kept,
+    )
     if not all(isinstance(text, str) for text in texts) or isinstance(values["data"], str):
         raise TypeError("artefacts")
     return artefact

@@ -40,6 +40,7 @@ __all__ = [
     "describe_case",
     "golden_batches",
     "judge",
+    "judge_in_step",
     "room_batch",
     "round_up",
     "summary",
@@ -134,8 +135,7 @@ def compare(
         BackendError: One of them failed to run.
         ParityError: Their depths are not of one shape.
     """
-    pairs = (Batch(name, pixel_values, reference.run(pixel_values)) for name, pixel_values in batches)
-    return judge(candidate, pairs, reference.describe(), limit, on_case)
+    return judge(candidate, _with_depth(reference, batches), reference.describe(), limit, on_case)
 
 
 def judge(
@@ -172,6 +172,32 @@ def judge(
     return ParityReport(reference, candidate.describe(), limit, tuple(cases), image)
 
 
+def judge_in_step(
+    title: str,
+    total: int,
+    candidate: Runtime,
+    batches: Iterable[Batch],
+    reference: dict[str, Any],
+    limit: Limit,
+    progress: Progress,
+) -> ParityReport:
+    """`judge` as one step of the progress.
+
+    Args:
+        title: The step's title.
+        total: How many batches there are.
+        candidate: As in `judge`, like the next three.
+        batches: The batches.
+        reference: Where their depth comes from.
+        limit: What every batch is held to.
+        progress: Told of every batch.
+    """
+    with progress.step(title, total) as step:
+        report = judge(candidate, batches, reference, limit, lambda case: step.advance(describe_case(case)))
+        step.finish(summary(report))
+    return report
+
+
 def compare_over_sweep(
     candidate: Runtime,
     reference: Runtime,
@@ -180,11 +206,8 @@ def compare_over_sweep(
     progress: Progress = SilentProgress(),  # noqa: B008 - stateless
 ) -> ParityReport:
     """Runs both on every batch of `SWEEP`; the arguments are those of `compare` and `sweep_batches`."""
-    with progress.step("parity", len(SWEEP)) as step:
-        batches = sweep_batches(processor, candidate.spec.size_multiple)
-        report = compare(candidate, reference, batches, limit, lambda case: step.advance(describe_case(case)))
-        step.finish(summary(report))
-    return report
+    batches = _with_depth(reference, sweep_batches(processor, candidate.spec.size_multiple))
+    return judge_in_step("parity", len(SWEEP), candidate, batches, reference.describe(), limit, progress)
 
 
 def sweep_depths(
@@ -195,9 +218,9 @@ def sweep_depths(
     """The reference's depth over `SWEEP`, to hold several candidates against."""
     batches = []
     with progress.step("fp32 sweep", len(SWEEP)) as step:
-        for name, pixel_values in sweep_batches(processor, reference.spec.size_multiple):
-            batches.append(Batch(name, pixel_values, reference.run(pixel_values)))
-            step.advance(name)
+        for batch in _with_depth(reference, sweep_batches(processor, reference.spec.size_multiple)):
+            batches.append(batch)
+            step.advance(batch.name)
         step.finish(f"{len(batches)} shapes to hold the others against")
     return tuple(batches)
 
@@ -223,16 +246,9 @@ def verify_goldens(
     """
     if not bundle.manifest.goldens:
         raise BundleError(f"{bundle.folder} has no goldens", fix="export it again with glpn-export")
-    with progress.step(title, len(bundle.manifest.goldens)) as step:
-        report = judge(
-            candidate,
-            golden_batches(bundle),
-            {"backend": "golden", "precision": "fp32"},
-            limit,
-            lambda case: step.advance(describe_case(case)),
-        )
-        step.finish(summary(report))
-    return report
+    about = {"backend": "golden", "precision": "fp32"}
+    total = len(bundle.manifest.goldens)
+    return judge_in_step(title, total, candidate, golden_batches(bundle), about, limit, progress)
 
 
 def golden_batches(bundle: Bundle) -> Iterator[Batch]:
@@ -245,6 +261,12 @@ def golden_batches(bundle: Bundle) -> Iterator[Batch]:
     for golden in bundle.manifest.goldens:
         pixel_values = processor.prepare(load_image(bundle.path(golden.image)))[None]
         yield Batch(golden.image, pixel_values, bundle.golden_depth(golden)[None])
+
+
+def _with_depth(reference: Runtime, batches: Iterable[tuple[str, NDArray[np.float32]]]) -> Iterator[Batch]:
+    """The batches with the depth that a runtime gives for them, one at a time."""
+    for name, pixel_values in batches:
+        yield Batch(name, pixel_values, reference.run(pixel_values))
 
 
 def _case(batch: Batch, depth: NDArray[np.float32], limit: Limit) -> ParityCase:

@@ -22,12 +22,6 @@ from rich.progress import Progress as RichProgress
 from glpn_deploy.errors import GlpnError
 from glpn_deploy.progress import Step
 
-
-def _stop(number: int, frame: Any) -> NoReturn:
-    """SIGTERM ends as Ctrl-C does, also where a shell started this with SIGINT ignored (``command &``)."""
-    raise KeyboardInterrupt
-
-
 FAILED = 1  # a check failed, or the machine could not; 0 is done, 2 wrong use
 
 
@@ -73,6 +67,11 @@ def command(function: Callable[..., None]) -> Callable[[], None]:
         app()
 
     return main
+
+
+def _stop(number: int, frame: Any) -> NoReturn:
+    """SIGTERM ends as Ctrl-C does, also where a shell started this with SIGINT ignored (``command &``)."""
+    raise KeyboardInterrupt
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

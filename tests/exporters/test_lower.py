@@ -5,19 +5,26 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto
 from PIL import Image
 
-from glpn_deploy import DepthEstimator
+from glpn_deploy import DepthEstimator, parity
 from glpn_deploy.bundle import Bundle
 from glpn_deploy.datasets.rooms import RenderedRooms, render_room
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters import build
 from glpn_deploy.exporters.build import BuildOptions, build_bundle
 from glpn_deploy.exporters.calibration import CalibrationOptions
+from glpn_deploy.exporters.judging import Judge
 from glpn_deploy.exporters.lower import LowerOptions
+from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+from glpn_deploy.runtimes.base import RuntimeOptions
+from glpn_deploy.verification import VerifyOptions, verify
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +87,31 @@ def test_the_estimator_runs_them(all_of_them: Bundle, precision: str) -> None:
     assert np.mean(np.abs(depth - expected) / expected) < 0.3
 
 
+@pytest.mark.slow
+def test_precisions_of_one_fp32_graph_share_it_and_its_depth(
+    tiny_checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FP16 and INT8 take the bundle's own graph; BF16 needs one of opset 22, written and run for it."""
+    written, run = [], []
+
+    def spy(model: object, path: Path, options: OnnxOptions) -> Path:
+        written.append(options.opset)
+        return to_onnx(model, path, options)
+
+    class Spy(Judge):
+        def __init__(self, source: Path, *args: Any, **kwargs: Any) -> None:
+            run.append(source.name)
+            super().__init__(source, *args, **kwargs)
+
+    monkeypatch.setattr(build, "to_onnx", spy)
+    monkeypatch.setattr("glpn_deploy.exporters.lower.Judge", Spy)
+    lower = LowerOptions(("fp16", "int8", "bf16"), photos, max_abs_rel=0.3, sweep=False, verdict=False)
+    bundle = build_bundle(tiny_checkpoint, tmp_path / "b", options(lower))
+    assert len(bundle.manifest.artefacts) == 4
+    assert written == [17, 22]
+    assert run == ["model.onnx", "fp32.opset22.onnx"]
+
+
 def test_a_precision_over_budget_is_refused_and_the_rest_stands(
     tiny_checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
@@ -123,11 +155,47 @@ def test_a_failure_on_the_way_leaves_the_old_bundle(
         raise ExportError("the disk is on fire")
 
     before = (bundle_copy / "manifest.json").read_bytes()
-    monkeypatch.setattr("glpn_deploy.exporters.lower.to_half", fail)
+    monkeypatch.setattr("glpn_deploy.exporters.recipes.to_half", fail)
     with pytest.raises(ExportError, match="on fire"):
         build_bundle(tiny_checkpoint, bundle_copy, options(LowerOptions(("fp16",), photos)))
     assert (bundle_copy / "manifest.json").read_bytes() == before
     assert {path.name for path in bundle_copy.parent.iterdir()} == {bundle_copy.name}
+
+
+@pytest.mark.slow
+def test_half_precision_input_and_output_hold_from_export_to_verification(
+    tiny_checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "SWEEP", ((1, 32, 32), (2, 64, 96)))
+    lower = LowerOptions(("fp16", "bf16", "int8", "fp8"), photos, max_abs_rel=0.3, io="half")
+    bundle = build_bundle(tiny_checkpoint, tmp_path / "b", BuildOptions(lower=lower))
+    said = {artefact.precision: artefact.io for artefact in Bundle.open(bundle.folder).manifest.artefacts}
+    assert said == {"fp32": "fp32", "fp16": "half", "bf16": "fp32", "int8": "half", "fp8": "half"}
+    for artefact in bundle.manifest.artefacts:
+        graph = onnx.load(str(bundle.artefact_path(artefact))).graph
+        types = {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
+        assert types == {TensorProto.FLOAT16 if artefact.io == "half" else TensorProto.FLOAT}
+        if artefact.io == "half":
+            assert artefact.parity["passed"]
+            assert artefact.verdict["candidate_ms"] > 0  # it ran here, float32 in and out
+    found = verify(bundle.folder, VerifyOptions(runtime=RuntimeOptions(device="cpu", threads=1)))
+    assert found.passed
+    assert found.complete
+    assert [report.candidate["precision"] for report in found.reports][1:3] == ["fp16", "fp16"]
+    image = render_room(77, 64, 96).image
+    with DepthEstimator.load(bundle.folder, "onnxruntime", "fp16") as half:
+        depth = half(image).depth
+    with DepthEstimator.load(bundle.folder) as fp32:
+        assert np.abs(depth - fp32(image).depth).max() < 0.3
+    np.testing.assert_array_equal(depth, depth.astype(np.float16))  # an FP16 output, at the image's own size
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"precisions": ("bf16",)}, {"precisions": ("int8",), "target": "cpu"}]
+)
+def test_half_precision_input_and_output_are_refused_where_no_graph_has_them(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="half-precision input and output"):
+        LowerOptions(**options, io="half")
 
 
 def test_options_say_how_many_images_ranges_take() -> None:

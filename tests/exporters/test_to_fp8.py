@@ -158,6 +158,16 @@ def test_an_opset_without_fp8(graphs, ranges, tmp_path):
             call()
 
 
+def test_half_precision_input_and_output(graphs, all_ranges, tmp_path):
+    path = to_fp8(graphs[19], tmp_path / "half.onnx", all_ranges[19], Fp8Options(io="half"))
+    graph = onnx.load(path).graph
+    ends = [value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)]
+    assert ends == [TensorProto.FLOAT16] * 2
+    assert not [node.name for node in graph.node if node.op_type == "Cast"]
+    with pytest.raises(InputError, match="io 'fp16'"):
+        Fp8Options(io="fp16")
+
+
 def test_other_refusals(graphs, ranges, tmp_path):
     with pytest.raises(ExportError, match="already converted"):
         to_fp8(to_half(graphs[19], tmp_path / "half.onnx"), tmp_path / "x.onnx", ranges)

@@ -126,6 +126,16 @@ def test_half_input_and_output(tiny_onnx, pixels, tmp_path):
     np.testing.assert_allclose(depth, run(tiny_onnx, pixels(1, 64, 32)), rtol=0.01)
 
 
+def test_a_head_in_fp32_can_give_half_output_and_be_emulated(tiny_onnx, pixels, tmp_path):
+    head = frozenset(node.name for node in load_graph(tiny_onnx).graph.node if node.name.startswith("head"))
+    path = to_half(tiny_onnx, tmp_path / "h.onnx", HalfOptions(keep=head, io="half"))
+    x = pixels(1, 64, 32)
+    depth, emulated = run(path, x.astype(np.float16)), run(emulate(path, tmp_path / "e.onnx"), x)
+    assert (depth.dtype, emulated.dtype) == (np.float16, np.float32)
+    np.testing.assert_array_equal(emulated, emulated.astype(np.float16))
+    np.testing.assert_allclose(depth, emulated, rtol=0.01)
+
+
 @pytest.mark.parametrize("opset", range(17, 26))
 def test_every_opset(opset, tiny_model, pixels, tmp_path):
     source = to_onnx(tiny_model, tmp_path / "m.onnx", OnnxOptions(opset))
@@ -219,7 +229,7 @@ def test_what_only_moves_numbers_between_fp32_nodes_is_fp32(tiny_onnx, tmp_path)
     kept = frozenset({f"{scope}.proj/Conv", f"{scope}.layer_norm/LayerNormalization"})
     path = to_half(tiny_onnx, tmp_path / "h.onnx", HalfOptions(keep=kept))
     types = tensor_types(load_graph(path))
-    assert types[f"{scope}/Transpose"] == TensorProto.FLOAT
+    assert types[f"{scope}/Transpose"] == types[f"{scope}/Reshape"] == TensorProto.FLOAT
     assert op_counts(path)["Cast"] == 2 + 2
 
 

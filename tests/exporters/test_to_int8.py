@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 from glpn_deploy import GLPNConfig, GLPNImageProcessor
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.calibration import CalibrationOptions, Ranges, calibrate, random_images
+from glpn_deploy.exporters.emulate import emulate
 from glpn_deploy.exporters.graph_edit import precision_of
 from glpn_deploy.exporters.qdq import node_kinds
 from glpn_deploy.exporters.to_half import to_half
@@ -138,7 +140,7 @@ def test_tensorrt_quantises_what_it_says(make, graphs, opset):
     counts = Counter(kinds.values())
     attention = 0 if opset >= 23 else 8
     assert counts == {
-        "first": 1, "last": 1, "depthwise": 4, "residual": 8,
+        "first": 1, "last": 2, "depthwise": 4, "residual": 8,
         "linear": 16, "pointwise": 11, "convolution": 16,
     } | ({"attention": attention} if attention else {})  # fmt: skip
 
@@ -254,12 +256,20 @@ def test_kept_nodes_stay(make, graphs):
 
 
 @pytest.mark.parametrize(
-    ("switch", "more"), [("attention", 8), ("residual", 8), ("first", 1), ("last", 1), ("depthwise", -4)]
+    ("switch", "more", "default"),
+    [
+        ("attention", 8, TENSORRT),
+        ("residual", 8, TENSORRT),
+        ("first", 1, TENSORRT),
+        ("last", 0, TENSORRT),  # too narrow for its 8-bit kernels
+        ("last", 2, CPU),
+        ("depthwise", -4, TENSORRT),
+    ],
 )
-def test_switches(make, switch, more):
+def test_switches(make, switch, more, default):
     before, after = (
         len(quantised(onnx.load(make(17, options))))
-        for options in (TENSORRT, Int8Options(**{switch: more > 0}))
+        for options in (default, dataclasses.replace(default, **{switch: more >= 0}))
     )
     assert after == before + more
 
@@ -341,9 +351,27 @@ def test_names_that_are_no_nodes(graphs):
         quantised_tensors(graphs[17], Int8Options(keep=frozenset({"nothing"})))
 
 
-@pytest.mark.parametrize("bad", [{"target": "gpu"}, {"target": "cpu", "attention": True}])
+@pytest.mark.parametrize(("opset", "casts"), [(17, True), (20, False)])
+def test_half_precision_input_and_output(make, graphs, images, opset, casts):
+    path = make(opset, Int8Options(io="half"))
+    graph = onnx.load(path).graph
+    ends = [value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)]
+    assert ends == [TensorProto.FLOAT16] * 2
+    session = ort.InferenceSession(
+        str(emulate(path, path.with_suffix(".fp32.onnx"))), providers=["CPUExecutionProvider"]
+    )
+    found = session.run(None, {"pixel_values": PROCESSOR.prepare(images[0])[None]})[0]
+    expected = run(graphs[opset], images[0])
+    assert 0 < np.mean(np.abs(found - expected) / expected) < 0.03
+    np.testing.assert_array_equal(found, found.astype(np.float16))
+    assert any(node.op_type == "Cast" for node in graph.node) is casts  # only around FP32 pairs
+
+
+@pytest.mark.parametrize(
+    "bad", [{"target": "gpu"}, {"target": "cpu", "attention": True}, {"target": "cpu", "io": "half"}]
+)
 def test_recipes_that_do_not_exist(bad):
-    with pytest.raises(InputError, match="target"):
+    with pytest.raises(InputError, match=r"target|for cpu"):
         Int8Options(**bad)
 
 

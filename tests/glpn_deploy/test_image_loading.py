@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from glpn_deploy.errors import ImageError
+from glpn_deploy.image_loading import shrink
 from glpn_deploy.image_processing import load_image
 
 
@@ -200,3 +201,14 @@ def test_a_postscript_file_runs_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("subprocess.check_call", lambda *_: pytest.fail("Ghostscript was called"))
     with pytest.raises(ImageError, match="not an image"):
         load_image(path)
+
+
+@pytest.mark.parametrize(
+    ("size", "shrunk"),
+    [((480, 640), (192, 256)), ((100, 200), (100, 200)), ((40, 4000), (32, 3200)), ((4000, 40), (3200, 32))],
+)
+def test_images_are_shrunk_as_far_as_the_shorter_side_allows(
+    size: tuple[int, int], shrunk: tuple[int, int]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    assert shrink(image, 256, 32).shape == (*shrunk, 3)

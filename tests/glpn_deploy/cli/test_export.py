@@ -277,6 +277,8 @@ def test_a_missed_budget_exits_1_and_leaves_the_fp32_bundle(
         (["--int8", "--calibration", "nowhere"], "the calibration folder nowhere does not exist"),
         (["--fp16", "--max-abs-rel", "-1"], "max_abs_rel"),
         (["--fp16", "--eval", "nyu"], "nyu"),
+        (["--half-io"], "add --fp16, or leave out --half-io"),
+        (["--bf16", "--half-io"], "half-precision input and output, and no graph that has them"),
     ],
 )
 def test_wrong_use_of_lower_precisions_is_one_sentence_and_writes_nothing(
