@@ -11,12 +11,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from glpn_deploy.engine_profile import Profile
 from glpn_deploy.errors import BackendError, InputError
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
 Device = Literal["auto", "cpu", "cuda"]
 Mode = Literal["latency", "throughput"]
+Provider = Literal["auto", "cuda", "tensorrt"]
+Compile = Literal["no", "default", "max-autotune"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +32,19 @@ class RuntimeOptions:
         threads: Threads within one operator; None leaves the backend's default.
         mode: ``latency`` gives every run all threads; ``throughput`` splits them among runs that several
             threads of the program start at the same time. OpenVINO only; the others do the first.
-        cache: Folder for compiled networks, for a faster second start; None keeps none. OpenVINO only.
+        cache: Folder for compiled networks, for a faster second start; None keeps none. OpenVINO, and the
+            engines of ONNX Runtime's TensorRT provider. Others must not be able to write to it.
         rest: What the layers of an INT8 graph that are not quantised compute in. OpenVINO only, the
             others take FP32.
+        provider: Which of ONNX Runtime's execution providers runs on the GPU. ``auto`` is CUDA where there
+            is one, else the CPU; ``tensorrt`` has to be asked for, since building its engines takes minutes.
+        profile: The shapes that the TensorRT provider builds its engine for; without one it builds for
+            the first shape it meets, and again, over the wider range, for every shape outside.
+        compile: torch only: ``default`` and ``max-autotune`` are `torch.compile`'s modes, which compile at
+            the first batch of a new shape.
 
     Raises:
-        InputError: A value is none of these.
+        InputError: A value is none of these, or two contradict each other.
     """
 
     device: Device = "auto"
@@ -43,6 +53,9 @@ class RuntimeOptions:
     mode: Mode = "latency"
     cache: Path | None = None
     rest: Literal["fp32", "bf16"] = "fp32"
+    provider: Provider = "auto"
+    profile: Profile | None = None
+    compile: Compile = "no"
 
     def __post_init__(self) -> None:
         if self.device not in get_args(Device):
@@ -55,6 +68,14 @@ class RuntimeOptions:
             raise InputError(f"mode {self.mode!r}", expected=f"one of {', '.join(get_args(Mode))}")
         if self.rest not in ("fp32", "bf16"):
             raise InputError(f"rest {self.rest!r}", expected="fp32 or bf16")
+        if self.provider not in get_args(Provider):
+            raise InputError(
+                f"provider {self.provider!r}", expected=f"one of {', '.join(get_args(Provider))}"
+            )
+        if self.provider != "auto" and self.device == "cpu":
+            raise InputError(f"provider {self.provider} on device cpu", expected='device="auto" or "cuda"')
+        if self.compile not in get_args(Compile):
+            raise InputError(f"compile {self.compile!r}", expected=f"one of {', '.join(get_args(Compile))}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +88,7 @@ class InputSpec:
         batch: Fixed batch size, or None.
         height: Fixed height [px], or None.
         width: Fixed width [px], or None.
+        max_batch: Largest batch that every size may have, or None where there is no limit.
     """
 
     channels: int = 3
@@ -74,6 +96,7 @@ class InputSpec:
     batch: int | None = None
     height: int | None = None
     width: int | None = None
+    max_batch: int | None = None
 
     def check(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         """Returns the batch as it is, contiguous.

@@ -14,7 +14,7 @@ from glpn_deploy.runtimes.base import PRECISIONS, InputSpec, Precision
 from glpn_deploy.runtimes.external_data import check_external_data
 from glpn_deploy.runtimes.protobuf import DamagedError, fields, integers
 
-_FLOAT = 1  # TensorProto.DataType
+_TYPES = {1: "float32", 10: "float16"}  # TensorProto.DataType, and numpy's names
 Side = int | str | None
 
 
@@ -27,12 +27,21 @@ class OnnxHeader:
         max_depth: The network's scale [m], or None where the file does not say.
         precision: The file's own precision, or None where it does not say.
         files: The file itself and those it keeps weights in.
+        target: Whose kernels an INT8 or FP8 graph was made for (``tensorrt``, ``cpu``); empty where the
+            file does not say.
+        input: Name of the input.
+        output: Name of the output.
+        input_type: ``float32`` or ``float16``, what the input takes; the output's may be the other.
     """
 
     spec: InputSpec
     max_depth: float | None
     precision: Precision | None
     files: tuple[Path, ...]
+    target: str = ""
+    input: str = ""
+    output: str = ""
+    input_type: str = "float32"
 
 
 def check_file(path: Path) -> list[Path]:
@@ -67,15 +76,18 @@ def read_header(path: Path) -> OnnxHeader:
             f"{path} is not an ONNX file, or is damaged",
             fix="verify the bundle with glpn-verify, or export it again",
         ) from None
-    if [(kind, len(shape)) for _, kind, shape in (*inputs, *outputs)] != [(_FLOAT, 4), (_FLOAT, 3)]:
+    found = [(kind in _TYPES, len(shape)) for _, kind, shape in (*inputs, *outputs)]
+    if found != [(True, 4), (True, 3)]:
         raise BundleError(
             f"{path} has inputs {[(name, shape) for name, _, shape in inputs]} "
             f"and outputs {[(name, shape) for name, _, shape in outputs]}",
-            expected="one float32 image batch in and one depth batch out",
+            expected="one float32 image batch in and one depth batch out (or float16)",
         )
     precision = next((name for name in PRECISIONS if name == about.get("precision")), None)
     scale = positive_scale(about.get("max_depth"), path)
-    return OnnxHeader(input_spec(inputs[0][2]), scale, precision, (path, *weights))
+    (name, kind, shape), files = inputs[0], (path, *weights)
+    target = about.get("target", "")
+    return OnnxHeader(input_spec(shape), scale, precision, files, target, name, outputs[0][0], _TYPES[kind])
 
 
 def input_spec(shape: Sequence[Side]) -> InputSpec:

@@ -35,6 +35,8 @@ def _walk(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, 
     while start < end:
         key, start = _varint(content, start, end)
         number, kind = key >> 3, key & 7
+        if number == 0:
+            raise DamagedError
         if kind == 0:
             value, start = _varint(content, start, end)
             yield number, kind, value, 0
@@ -45,7 +47,7 @@ def _walk(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, 
             size = 8 if kind == 1 else 4
         else:  # groups, which ONNX has none of
             raise DamagedError
-        if number == 0 or size > end - start:
+        if size > end - start:
             raise DamagedError
         yield number, kind, start, start + size
         start += size

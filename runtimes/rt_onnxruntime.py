@@ -1,4 +1,4 @@
-"""ONNX Runtime on CPU and CUDA.
+"""ONNX Runtime on CPU, CUDA and, where it is asked for, TensorRT.
 
 The graph stays dynamic: a session with its free dimensions fixed to 1x480x640 took as long as the dynamic
 one (glpn-nyu's architecture, 1.03 times the processor time on an AVX2 core, within the run's noise).
@@ -6,6 +6,7 @@ one (glpn-nyu's architecture, 1.03 times the processor time on an AVX2 core, wit
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,137 +14,219 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from glpn_deploy.cuda_device import find_device
 from glpn_deploy.errors import BackendError, BundleError
-from glpn_deploy.runtimes.base import PRECISIONS, Precision, Runtime, RuntimeOptions
-from glpn_deploy.runtimes.onnx_header import check_file, input_spec, positive_scale
+from glpn_deploy.runtimes.base import Precision, Runtime, RuntimeOptions
+from glpn_deploy.runtimes.onnx_header import input_spec, read_header
+from glpn_deploy.runtimes.ort_tensorrt import (
+    PROVIDER,
+    EngineFolder,
+    linked_tensorrt,
+    load_libraries,
+    provider_options,
+    start_hint,
+)
 
 __all__ = ["OnnxRuntime", "input_spec", "load", "missing_provider_reason"]
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PACKAGE = Path(ort.__file__).parent
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": PROVIDER,
+}
 
 
 def missing_provider_reason(provider: str) -> str | None:
-    """Why an execution provider cannot be used here, or None where ONNX Runtime offers it."""
-    if provider in ort.get_available_providers():
+    """Why an execution provider cannot be used here, or None where nothing is known to be missing.
+
+    The driver is asked before ONNX Runtime is, which would load 280 MB of CUDA code and print why not.
+    """
+    if provider not in ort.get_available_providers():
+        return (
+            f"this onnxruntime {ort.__version__} was built without {provider} "
+            f"(it has {', '.join(ort.get_available_providers())}); "
+            'pip uninstall onnxruntime, then pip install "glpn-deploy[gpu]" (the two exclude each other)'
+        )
+    if provider == _PROVIDERS["cpu"]:
         return None
-    return (
-        f"this onnxruntime {ort.__version__} was built without {provider} "
-        f"(it has {', '.join(ort.get_available_providers())}); "
-        'pip uninstall onnxruntime, then pip install "glpn-deploy[gpu]" (the two exclude each other)'
-    )
+    try:
+        find_device()
+    except BackendError as error:
+        return str(error).rstrip(".")
+    return None
 
 
 class OnnxRuntime(Runtime):
     """One session over one ONNX file.
 
+    With ``provider="tensorrt"`` TensorRT builds an engine of the graph at the first batch (minutes), and
+    again for shapes outside ``profile``; with a cache folder the next start finds it. It computes FP32
+    products in TF32, which its provider has no option against. Never run on a GPU yet.
+
+    A file whose input is FP16 is given the batch in FP16; depths come back in FP32 in any case.
+
     Args:
         path: The ``.onnx`` file.
-        options: Device and threads; the precision is only reported, where the file does not say its own.
+        options: Device, provider, threads, cache and profile; the precision is only reported, where the
+            file does not say its own.
+
+    Attributes:
+        provider: The execution provider that runs it, as ONNX Runtime calls it.
 
     Raises:
         BundleError: The file is missing, damaged, not a depth model, or names files outside its folder.
-        BackendError: The device asked for is not there.
+        BackendError: The device or provider asked for is not there, or did not start.
     """
 
     backend = "onnxruntime"
 
     def __init__(self, path: str | Path, options: RuntimeOptions = RuntimeOptions()) -> None:  # noqa: B008 - frozen
         path = Path(path)
-        check_file(path)
-        wanted = self._choose(options)
-        providers: list[Any] = [_PROVIDERS["cpu"]]
-        if wanted == "cuda":
-            if hasattr(ort, "preload_dlls"):  # finds the CUDA libraries of pip packages without torch
-                ort.preload_dlls()
-            # TF32 rounds FP32 products to 10 bits, which no FP32 tolerance survives.
-            providers.insert(0, (_PROVIDERS["cuda"], {"use_tf32": "0"}))
-        session_options = ort.SessionOptions()
-        session_options.log_severity_level = 3
-        if options.threads is not None:
-            session_options.intra_op_num_threads = options.threads
-        if options.precision == "fp8":  # on a CPU it loads no further optimised than this
-            session_options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        session = _open(path, session_options, providers)
-        if wanted == "cpu" and session.get_modelmeta().custom_metadata_map.get("target") == "tensorrt":
-            # A graph of Q/DQ pairs for TensorRT: integer kernels made of it saturate on CPUs without VNNI
-            # (AbsRel 0.012 instead of 0.004 on the demo network), and the step that quantises biases spoils
-            # FP16 ones (0.09). Computed as it stands it is right, and slow.
-            session_options.add_session_config_entry("session.disable_quant_qdq", "1")
-            session = _open(path, session_options, providers, ["WeightBiasQuantization"])
-        if wanted == "cuda" and session.get_providers()[0] != _PROVIDERS["cuda"]:
-            raise BackendError(
-                "ONNX Runtime could not start its CUDA provider and fell back to the CPU",
-                fix="look at its messages above; its CUDA and cuDNN versions must match those installed",
-            )
-        inputs, outputs = session.get_inputs(), session.get_outputs()
-        if (
-            len(inputs) != 1
-            or len(outputs) != 1
-            or (len(inputs[0].shape), len(outputs[0].shape)) != (4, 3)
-            or {inputs[0].type, outputs[0].type} != {"tensor(float)"}
-        ):
-            raise BundleError(
-                f"{path} has inputs {[(i.name, i.type, i.shape) for i in inputs]} "
-                f"and outputs {[(o.name, o.type, o.shape) for o in outputs]}",
-                expected="one float32 image batch in and one depth batch out",
-            )
-        self.device = "cuda:0" if wanted == "cuda" else "cpu"
-        self.spec = input_spec(inputs[0].shape)
-        about = session.get_modelmeta().custom_metadata_map
-        self.max_depth = positive_scale(about.get("max_depth"), path)
-        self.precision: Precision = options.precision
-        for name in PRECISIONS:
-            if name == about.get("precision"):
-                self.precision = name
-        self._input, self._output = inputs[0].name, outputs[0].name
-        self._session = session
+        self._header = read_header(path)
+        self.spec, self.max_depth = self._header.spec, self._header.max_depth
+        self.precision: Precision = self._header.precision or options.precision
+        self._engines: EngineFolder | None = None
+        wanted = _choose(options)
+        try:
+            self._session = self._start(path, wanted, options)
+        except BackendError as error:
+            self._close_engines()
+            if wanted != "cuda" or options.device == "cuda" or options.provider != "auto":
+                raise
+            wanted, self.why = "cpu", f"runs on the CPU: {error.got}"
+            self._session = self._start(path, wanted, options)
+        self.provider = _PROVIDERS[wanted]
+        self.device = "cpu" if wanted == "cpu" else "cuda:0"
+        self._half = self._header.input_type == "float16"
 
-    @staticmethod
-    def _choose(options: RuntimeOptions) -> str:
-        reason = missing_provider_reason(_PROVIDERS["cuda"])
-        if options.device == "cuda" and reason is not None:
-            raise BackendError(reason)
-        return "cuda" if options.device != "cpu" and reason is None else "cpu"
+    def _start(self, path: Path, wanted: str, options: RuntimeOptions) -> ort.InferenceSession:
+        """A session on a provider, or the reason why it did not start there."""
+        about = ort.SessionOptions()
+        about.log_severity_level = 3
+        if options.threads is not None:
+            about.intra_op_num_threads = options.threads
+        if self.precision == "fp8":  # on a CPU it loads no further optimised than this
+            about.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        without = []
+        if self._header.target == "tensorrt":
+            # A graph of Q/DQ pairs for TensorRT: the step that quantises biases spoils FP16 ones (AbsRel 0.09
+            # on the demo network), and TensorRT takes none that are.
+            without.append("WeightBiasQuantization")
+            if wanted == "cpu":
+                # Integer kernels made of the pairs saturate on CPUs without VNNI (0.012 instead of 0.004).
+                # Computed as it stands it is right, and slow.
+                about.add_session_config_entry("session.disable_quant_qdq", "1")
+        session = _open(path, about, self._providers(wanted, options), without)
+        if session.get_providers()[0] != _PROVIDERS[wanted]:
+            raise _did_not_start(wanted, f"fell back to {session.get_providers()[0]}")
+        session.disable_fallback()  # it would go on without the provider after a failed run, and print that
+        return session
+
+    def _providers(self, wanted: str, options: RuntimeOptions) -> list[Any]:
+        """The provider wanted first, then those that take what it does not."""
+        providers: list[Any] = [_PROVIDERS["cpu"]]
+        if wanted == "cpu":
+            return providers
+        if hasattr(ort, "preload_dlls"):  # finds the CUDA libraries of pip packages without torch
+            ort.preload_dlls()
+        # TF32 rounds FP32 products to 10 bits, which no FP32 tolerance survives.
+        providers.insert(0, (_PROVIDERS["cuda"], {"use_tf32": "0"}))
+        if wanted == "tensorrt":
+            load_libraries()
+            self._engines = EngineFolder(options.cache, self._header, ort.__version__)
+            told = provider_options(
+                self._header, self.precision, options.profile, self._engines.path, linked_tensorrt(_PACKAGE)
+            )
+            providers.insert(0, (_PROVIDERS["tensorrt"], told))
+        return providers
+
+    def describe(self) -> dict[str, Any]:
+        """As of any runtime; and TensorRT's provider where it runs."""
+        about = super().describe()
+        return about | ({"provider": self.provider} if self.provider == _PROVIDERS["tensorrt"] else {})
 
     def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
+            batch = pixel_values.astype(np.float16) if self._half else pixel_values
             if self.device == "cpu":
-                depth = self._session.run([self._output], {self._input: pixel_values})[0]
+                depth = self._session.run([self._header.output], {self._header.input: batch})[0]
             else:
-                depth = self._run_bound(pixel_values)
-        except Exception as error:  # as above
+                depth = self._run_bound(batch)
+        except Exception as error:  # onnxruntime raises a class of its own for every status code
             raise BackendError(
                 f"ONNX Runtime failed on a batch of shape {pixel_values.shape} ({_first_line(error)})",
                 fix="try a smaller batch or image; glpn-verify tells whether the file is sound",
             ) from error
+        if self._engines is not None and self._engines.empty:
+            raise BackendError(
+                "TensorRT took no part of the graph: ONNX Runtime ran it on CUDA",
+                fix='use provider="cuda", or glpn-build, which says what TensorRT refuses',
+            )
         result: NDArray[np.float32] = np.asarray(depth, np.float32)
         return result
 
-    def _run_bound(self, pixel_values: NDArray[np.float32]) -> Any:
+    def _run_bound(self, pixel_values: NDArray[Any]) -> Any:
         """Binds input and output to the GPU, so that a run copies each of them once."""
         binding = self._session.io_binding()
-        binding.bind_ortvalue_input(self._input, ort.OrtValue.ortvalue_from_numpy(pixel_values, "cuda", 0))
-        binding.bind_output(self._output, "cuda", 0)
+        value = ort.OrtValue.ortvalue_from_numpy(pixel_values, "cuda", 0)
+        binding.bind_ortvalue_input(self._header.input, value)
+        binding.bind_output(self._header.output, "cuda", 0)
         self._session.run_with_iobinding(binding)
         return binding.get_outputs()[0].numpy()
 
     def _free(self) -> None:
         del self._session
+        self._close_engines()
+
+    def _close_engines(self) -> None:
+        if self._engines is not None:
+            self._engines.close()
+            self._engines = None
+
+
+def _choose(options: RuntimeOptions) -> str:
+    """The provider to start, or why it cannot be."""
+    if options.device == "cpu":
+        return "cpu"
+    wanted = "tensorrt" if options.provider == "tensorrt" else "cuda"
+    reason = missing_provider_reason(_PROVIDERS[wanted])
+    if reason is None:
+        return wanted
+    if options.device == "cuda" or options.provider != "auto":
+        raise BackendError(reason)
+    return "cpu"
 
 
 def _open(
-    path: Path, options: ort.SessionOptions, providers: list[Any], without: list[str] | None = None
+    path: Path, options: ort.SessionOptions, providers: list[Any], without: list[str]
 ) -> ort.InferenceSession:
     """A session; ``without`` names graph optimisations to leave out."""
     try:
+        # No fallback: where a provider cannot be made, Python's binding would print that and take the CPU.
         return ort.InferenceSession(
-            str(path), options, providers=providers, disabled_optimizers=without or []
+            str(path), options, providers=providers, disabled_optimizers=without, enable_fallback=0
         )
-    except Exception as error:  # onnxruntime raises a class of its own for every status code
+    except Exception as error:  # as above
+        line = _first_line(error)
+        if len(providers) > 1 and re.search(
+            r"CUDA|cuDNN|cublas|TensorRT|nvinfer|EP_?FAIL", line, re.IGNORECASE
+        ):
+            raise _did_not_start("tensorrt" if len(providers) > 2 else "cuda", line) from error
         raise BundleError(
-            f"ONNX Runtime {ort.__version__} cannot load {path} ({_first_line(error)})",
+            f"ONNX Runtime {ort.__version__} cannot load {path} ({line})",
             fix="verify the bundle with glpn-verify, or export it again",
         ) from error
+
+
+def _did_not_start(wanted: str, what: str) -> BackendError:
+    """A GPU provider did not start though there is a GPU: its libraries are missing, or of other versions."""
+    if wanted == "tensorrt":
+        fix = start_hint(linked_tensorrt(_PACKAGE), getattr(ort, "cuda_version", ""))
+    else:
+        fix = "look at its messages above; its CUDA and cuDNN versions must match those installed"
+    name = "TensorRT" if wanted == "tensorrt" else "CUDA"
+    return BackendError(f"ONNX Runtime could not start its {name} provider ({what})", fix=fix)
 
 
 def _first_line(error: Exception) -> str:

@@ -74,10 +74,11 @@ class _Network:
             request = self._compiled.create_infer_request()
         if not pixel_values.flags.writeable:  # cannot be shared, though nothing writes to it
             pixel_values = pixel_values.copy()
-        # Shared, for a request that copies takes no larger shape after that; the output is a copy.
+        # Shared, for a request that copies takes no larger shape after that; the output is a copy. Where the
+        # file takes FP16, OpenVINO converts the batch itself.
         depth: NDArray[np.float32] = request.infer(pixel_values, share_inputs=True)[0]
         self._idle.append(request)
-        return depth
+        return depth.astype(np.float32, copy=False)
 
 
 class OpenVINORuntime(Runtime):

@@ -1,8 +1,12 @@
-"""The reference backend: the PyTorch network itself, from a checkpoint."""
+"""The reference backend: the PyTorch network itself, from a checkpoint, as it is or compiled by torch."""
 
 from __future__ import annotations
 
+import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,20 +16,30 @@ from glpn_deploy.checkpoint import load_model
 from glpn_deploy.errors import BackendError, InputError
 from glpn_deploy.modeling import GLPNForDepthEstimation
 from glpn_deploy.runtimes.base import InputSpec, Precision, Runtime, RuntimeOptions
+from glpn_deploy.runtimes.specialise import Shape, Specialiser
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_LIMIT = 8  # shapes compiled; torch._dynamo.config.recompile_limit's default
 
 
 class TorchRuntime(Runtime):
     """Runs a loaded network in eval mode.
 
+    Half precisions run by autocast: convolutions and products in FP16 or BF16, norms and softmax in FP32,
+    weights kept in FP32. FP16 needs CUDA.
+
+    Compiled, every shape gets code of its own: torch's code for free shapes fails on this network (2.13:
+    ``ValueRangeError`` in a convolution's strides). The first shape is compiled at once, which takes from
+    seconds (``default`` on a GPU) to minutes; later ones when they come again, up to torch's own limit of
+    8. All other batches run uncompiled. Of a compiled shape the whole network must compile, else the run
+    fails; torch would otherwise go on uncompiled without a word.
+
     Args:
         model: The network; moved to the device.
-        options: Device, precision and threads. ``threads`` sets torch's process-wide number. Half
-            precisions run by autocast, which keeps norms and softmax in FP32.
+        options: Device, precision, threads and compile. ``threads`` sets torch's process-wide number.
 
     Raises:
-        BackendError: CUDA is asked for and not there.
+        BackendError: CUDA is asked for and not there, or the compiler that ``compile`` needs.
         InputError: A precision that torch does not run here.
     """
 
@@ -51,16 +65,36 @@ class TorchRuntime(Runtime):
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         self._model = model.eval().to(self.device)
+        self.compile, self._count = options.compile, 0
+        if options.compile != "no":
+            _require_compiler(self.device)
+            self._networks = Specialiser(self._compiled, _LIMIT)
+
+    def _compiled(self, shape: Shape | None) -> Callable[..., Any]:
+        """The network compiled for a shape at its first batch, or uncompiled past the limit."""
+        if shape is None or self._count == _LIMIT:
+            return self._model
+        self._count += 1
+        network: Callable[..., Any] = torch.compile(
+            self._model, mode=self.compile, fullgraph=True, dynamic=False
+        )
+        return network
 
     def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
         if not pixel_values.flags.writeable:  # torch warns, though nothing writes to it
             pixel_values = pixel_values.copy()
         kind = self.device.split(":", maxsplit=1)[0]
         half = self.precision != "fp32"
+        network = self._model if self.compile == "no" else self._networks.network(pixel_values.shape)
         with torch.inference_mode(), torch.autocast(kind, _DTYPES[self.precision], enabled=half):
             try:
-                output = self._model(torch.from_numpy(pixel_values).to(self.device))
+                output = network(torch.from_numpy(pixel_values).to(self.device))
             except RuntimeError as error:  # out of memory has a class of its own on the GPU only
+                if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                    raise BackendError(
+                        f"torch.compile failed on a batch of shape {pixel_values.shape} ({_words(error)})",
+                        fix='run it uncompiled with compile="no"',
+                    ) from error
                 raise BackendError(
                     f"torch failed on a batch of shape {pixel_values.shape} ({str(error)[:200]})",
                     fix="try a smaller batch or image",
@@ -68,10 +102,45 @@ class TorchRuntime(Runtime):
         depth: NDArray[np.float32] = output.predicted_depth.float().cpu().numpy()
         return depth
 
+    def describe(self) -> dict[str, Any]:
+        """As of any runtime; and how it is compiled."""
+        return super().describe() | ({} if self.compile == "no" else {"compile": self.compile})
+
     def _free(self) -> None:
         del self._model
+        if self.compile != "no":
+            self._networks.clear()
         if self.device != "cpu":
             torch.cuda.empty_cache()
+
+
+def _require_compiler(device: str) -> None:
+    """Checks for what `torch.compile` makes code with: a C++ compiler, or Triton on the GPU.
+
+    Raises:
+        BackendError: It is not there.
+    """
+    from torch._inductor import config
+    from torch.utils import _triton
+
+    if device != "cpu":
+        if not _triton.has_triton():
+            raise BackendError(
+                "torch.compile needs Triton on the GPU, which is not installed or not for this GPU",
+                fix='pip install triton, or compile="no"',
+            )
+        return
+    names = config.cpp.cxx if isinstance(config.cpp.cxx, (list, tuple)) else (config.cpp.cxx,)
+    if sys.platform != "win32" and not any(name and shutil.which(name) for name in names):
+        asked = ", ".join(name for name in names if name)
+        raise BackendError(
+            f"torch.compile needs a C++ compiler on the CPU, and there is no {asked}",
+            fix='install one (apt install g++ python3-dev), name it in the variable CXX, or compile="no"',
+        )
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def load(path: Path | None, options: RuntimeOptions) -> Runtime:

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from glpn_deploy.cli.app import FAILED, ConsoleProgress, command, output, print_json
+from glpn_deploy.cli.loading import load_estimator
 from glpn_deploy.cli.options import (
     BackendOption,
     CacheOption,
+    CompileOption,
     DeviceOption,
     JsonOption,
     MeasureOption,
     OfflineOption,
     PrecisionOption,
+    ProviderOption,
     ThreadsOption,
     parse_size,
 )
@@ -97,6 +100,8 @@ def evaluate(
     threads: ThreadsOption = None,
     measure: MeasureOption = False,
     cache: CacheOption = None,
+    provider: ProviderOption = "auto",
+    compile: CompileOption = "no",
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -110,7 +115,6 @@ def evaluate(
     from glpn_deploy.baselines import FIT_ROOMS, fit_baselines
     from glpn_deploy.datasets.registry import open_dataset
     from glpn_deploy.errors import InputError
-    from glpn_deploy.estimator import DepthEstimator
     from glpn_deploy.evaluation import EvalOptions
     from glpn_deploy.evaluation import evaluate as run
 
@@ -135,19 +139,19 @@ def evaluate(
         data.check()  # a missing file is better known now than after an hour
     console = output(as_json=as_json)
     progress = ConsoleProgress(console)
-    with progress.step("load") as step:
-        estimator = DepthEstimator.load(
-            source,
-            backend,
-            precision,
-            device,
-            threads=threads,
-            offline=offline,
-            measure=measure,
-            cache=cache,
-        )
-        ran = estimator.runtime
-        step.finish(f"{ran.backend} {ran.precision} on {ran.device}, depth up to {estimator.max_depth:g} m")
+    estimator = load_estimator(
+        source,
+        backend,
+        precision,
+        device,
+        progress,
+        threads=threads,
+        measure=measure,
+        cache=cache,
+        provider=provider,
+        compile=compile,
+        offline=offline,
+    )
     guesses: tuple[Baseline, ...] = ()
     with estimator:
         if baselines:

@@ -11,8 +11,8 @@ import typer
 BackendOption = Annotated[
     str,
     typer.Option(
-        help="onnxruntime, openvino, torch or null; auto takes what is expected to be the fastest of those "
-        "installed, and says why."
+        help="onnxruntime, openvino, tensorrt, torch or null; auto takes what is expected to be the fastest "
+        "of those that can run here, and says why."
     ),
 ]
 MeasureOption = Annotated[
@@ -23,9 +23,20 @@ CacheOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FOLDER",
-        help="Keep compiled networks in this folder, for a faster second start (OpenVINO; up to 2 GiB) "
-        "[default: keep none].",
+        help="Keep compiled networks in this folder, for a faster second start (OpenVINO, up to 2 GiB; ONNX "
+        "Runtime's TensorRT provider) [default: keep none].",
     ),
+]
+ProviderOption = Annotated[
+    Literal["auto", "cuda", "tensorrt"],
+    typer.Option(
+        help="What ONNX Runtime runs with on a GPU. tensorrt builds engines of its own, which takes minutes: "
+        "keep them with --cache, or use glpn-build and --backend tensorrt."
+    ),
+]
+CompileOption = Annotated[
+    Literal["no", "default", "max-autotune"],
+    typer.Option(help="Run a checkpoint through torch.compile, which takes a while at every new size."),
 ]
 PrecisionOption = Annotated[
     Literal["auto", "fp32", "fp16", "bf16", "int8", "fp8"],

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glpn_deploy.cli.app import FAILED, ConsoleProgress, command, output, print_json
+from glpn_deploy.cli.loading import load_estimator
 from glpn_deploy.cli.options import (
     BackendOption,
     CacheOption,
+    CompileOption,
     DeviceOption,
     JsonOption,
     MeasureOption,
     OfflineOption,
     PrecisionOption,
+    ProviderOption,
     ThreadsOption,
 )
 
@@ -72,6 +75,8 @@ def predict(
     threads: ThreadsOption = None,
     measure: MeasureOption = False,
     cache: CacheOption = None,
+    provider: ProviderOption = "auto",
+    compile: CompileOption = "no",
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -85,7 +90,6 @@ def predict(
     from rich.markup import escape
 
     from glpn_deploy.errors import ImageError, InputError
-    from glpn_deploy.estimator import DepthEstimator
     from glpn_deploy.image_files import find_images, unique_stems
 
     formats = list(dict.fromkeys(name.strip() for name in save.split(",")))
@@ -98,20 +102,20 @@ def predict(
     console = output(as_json=as_json)
     progress = ConsoleProgress(console)
     results: list[dict[str, Any]] = []
-    with progress.step("load") as step:
-        estimator = DepthEstimator.load(
-            source,
-            backend,
-            precision,
-            device,
-            threads=threads,
-            offline=offline,
-            measure=measure,
-            cache=cache,
-        )
-        runtime = estimator.runtime
-        what = f"{runtime.backend} {runtime.precision} on {runtime.device}"
-        step.finish(f"{what}, depth up to {estimator.max_depth:g} m")
+    estimator = load_estimator(
+        source,
+        backend,
+        precision,
+        device,
+        progress,
+        threads=threads,
+        measure=measure,
+        cache=cache,
+        provider=provider,
+        compile=compile,
+        offline=offline,
+    )
+    runtime = estimator.runtime
     _say(console, runtime.why)
     out.mkdir(parents=True, exist_ok=True)
     stem_of = dict(zip(map(str, paths), stems, strict=True))

@@ -25,11 +25,9 @@ def test_the_files_of_an_export_with_external_data(tiny_model, tmp_path):
     assert [file.name for file in read_header(path).files] == ["m.onnx", "m.onnx.data"]
 
 
-def write(path, shape, metadata=None, weights_are_inputs=False):
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
-    y = helper.make_tensor_value_info(
-        "y", TensorProto.FLOAT, None if shape is None else shape[:1] + shape[2:]
-    )
+def write(path, shape, metadata=None, weights_are_inputs=False, kind=TensorProto.FLOAT):
+    x = helper.make_tensor_value_info("x", kind, shape)
+    y = helper.make_tensor_value_info("y", kind, None if shape is None else shape[:1] + shape[2:])
     axes = helper.make_tensor("axes", TensorProto.INT64, [1], [1])
     inputs = [x, helper.make_tensor_value_info("axes", TensorProto.INT64, [1])] if weights_are_inputs else [x]
     node = helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)
@@ -53,6 +51,16 @@ def test_fixed_sizes_and_another_file(weights_are_inputs, tmp_path):
 )
 def test_precision(metadata, precision, tmp_path):
     assert read_header(write(tmp_path / "m.onnx", ["n", 3, "h", "w"], metadata)).precision == precision
+
+
+def test_target_names_and_type(tmp_path):
+    header = read_header(write(tmp_path / "m.onnx", ["n", 3, "h", "w"], {"target": "tensorrt"}))
+    assert (header.target, header.input, header.output) == ("tensorrt", "x", "y")
+    assert header.input_type == "float32"
+    half = write(tmp_path / "half.onnx", ["n", 3, "h", "w"], kind=TensorProto.FLOAT16)
+    assert (read_header(half).input_type, read_header(half).target) == ("float16", "")
+    with pytest.raises(BundleError, match="expected one float32 image batch in"):
+        read_header(write(tmp_path / "double.onnx", ["n", 3, "h", "w"], kind=TensorProto.DOUBLE))
 
 
 @pytest.mark.parametrize("value", ["deep", "nan", "-1", "0", "inf", ""])
@@ -90,6 +98,7 @@ def test_the_field_numbers_are_onnx_s():
     graph = [number(onnx.GraphProto, name) for name in ("initializer", "input", "output")]
     assert graph == [5, 11, 12]
     assert number(TensorProto, "name") == 8
+    assert (TensorProto.FLOAT, TensorProto.FLOAT16) == (1, 10)
     assert (number(onnx.ValueInfoProto, "name"), number(onnx.ValueInfoProto, "type")) == (1, 2)
     assert (number(onnx.TypeProto, "tensor_type"), number(value, "elem_type"), number(value, "shape")) == (
         1,

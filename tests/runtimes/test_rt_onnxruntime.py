@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,17 +13,22 @@ import pytest
 from onnx import TensorProto, helper
 
 from glpn_deploy import GLPNImageProcessor
+from glpn_deploy.cuda_device import CudaDevice
 from glpn_deploy.datasets.rooms import render_room
-from glpn_deploy.errors import BackendError, BundleError
+from glpn_deploy.engine_profile import Profile
+from glpn_deploy.errors import BackendError, BundleError, InputError
 from glpn_deploy.exporters.calibration import calibrate
+from glpn_deploy.exporters.to_fp8 import fp8_tensors, to_fp8
 from glpn_deploy.exporters.to_int8 import quantised_tensors, to_int8
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
 from glpn_deploy.parity import SWEEP
+from glpn_deploy.runtimes import rt_onnxruntime
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime, input_spec, load, missing_provider_reason
 from glpn_deploy.runtimes.rt_torch import TorchRuntime
 
 CPU = RuntimeOptions(device="cpu", threads=1)
+DEVICE = CudaDevice(0, "Orin", (8, 7), 8 << 30, True, (12, 6))
 
 
 @pytest.fixture(scope="module")
@@ -81,22 +87,154 @@ def test_missing_cuda_provider_gives_the_reason(tiny_onnx):
     assert missing_provider_reason("CPUExecutionProvider") is None
 
 
-def test_a_provider_that_falls_back_is_told(tiny_onnx, monkeypatch):
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(ort, "preload_dlls", lambda: None, raising=False)
+@pytest.fixture
+def gpu_build(monkeypatch):
+    """A build of ONNX Runtime that has the GPU providers, whose sessions nevertheless start on the CPU.
+
+    What it is asked for is kept. That is how ONNX Runtime behaves where a provider's libraries are missing.
+    """
+    asked: list[dict] = []
     session = ort.InferenceSession
-    monkeypatch.setattr(
-        ort,
-        "InferenceSession",
-        lambda path, options, **_: session(path, options, providers=["CPUExecutionProvider"]),
-    )
-    with pytest.raises(BackendError, match="fell back to the CPU"):
+
+    def start(path, options, providers, **how):
+        asked.append({"providers": providers, **how})
+        return session(path, options, providers=["CPUExecutionProvider"], **how)
+
+    have = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(ort, "get_available_providers", lambda: have)
+    monkeypatch.setattr(ort, "preload_dlls", lambda: None, raising=False)
+    monkeypatch.setattr(ort, "InferenceSession", start)
+    monkeypatch.setattr(rt_onnxruntime, "find_device", lambda: DEVICE)
+    return asked
+
+
+def no_gpu():
+    raise BackendError("there is no NVIDIA driver", fix="install it")
+
+
+def test_a_provider_that_falls_back_is_told(gpu_build, tiny_onnx, monkeypatch):
+    with pytest.raises(BackendError, match=r"its CUDA provider \(fell back to CPUExecutionProvider\)"):
+        OnnxRuntime(tiny_onnx, RuntimeOptions("cuda"))
+    with pytest.raises(BackendError, match="its CUDA provider"):
+        OnnxRuntime(tiny_onnx, RuntimeOptions(provider="cuda"))
+    monkeypatch.setattr(rt_onnxruntime, "find_device", no_gpu)
+    with pytest.raises(BackendError, match="there is no NVIDIA driver"):
         OnnxRuntime(tiny_onnx, RuntimeOptions("cuda"))
 
 
-@pytest.mark.parametrize("opset", [17, 20])
-def test_int8_for_tensorrt_is_computed_as_it_stands(tiny_model, tmp_path, pixels, opset):
-    """ONNX Runtime would make integer kernels of the pairs, which saturate without VNNI, and spoil biases."""
+def test_auto_goes_on_on_the_cpu_and_says_so(gpu_build, tiny_onnx, pixels):
+    with OnnxRuntime(tiny_onnx) as runtime:
+        assert (runtime.device, runtime.provider) == ("cpu", "CPUExecutionProvider")
+        assert "could not start its CUDA provider" in runtime.describe()["why"]
+        assert runtime.run(pixels(1, 32, 32)).shape == (1, 32, 32)
+    names = [[p if isinstance(p, str) else p[0] for p in ask["providers"]] for ask in gpu_build]
+    assert names == [["CUDAExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"]]
+
+
+def test_without_a_gpu_its_providers_are_not_tried(gpu_build, tiny_onnx, monkeypatch):
+    monkeypatch.setattr(rt_onnxruntime, "find_device", no_gpu)
+    assert OnnxRuntime(tiny_onnx).device == "cpu"
+    assert [ask["providers"] for ask in gpu_build] == [["CPUExecutionProvider"]]
+
+
+def test_tensorrt_has_to_be_asked_for_and_is_never_replaced(gpu_build, tiny_onnx, monkeypatch, tmp_path):
+    profile = Profile((1, 32, 32), (1, 64, 96), (2, 96, 96))
+    options = RuntimeOptions(provider="tensorrt", cache=tmp_path / "cache", profile=profile)
+    with pytest.raises(BackendError, match=r"its TensorRT provider \(fell back to CPU.*TensorRT"):
+        OnnxRuntime(tiny_onnx, options)
+    (ask,) = gpu_build
+    (name, told), (second, _), third = ask["providers"]
+    assert (name, second) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    assert third == "CPUExecutionProvider"
+    assert told["trt_profile_opt_shapes"] == "pixel_values:1x3x64x96"
+    assert Path(told["trt_engine_cache_path"]).parent == tmp_path / "cache"
+    assert ask["enable_fallback"] == 0
+
+
+@pytest.mark.skipif("TensorrtExecutionProvider" in ort.get_available_providers(), reason="it is there")
+def test_missing_tensorrt_provider_gives_the_reason(tiny_onnx):
+    with pytest.raises(BackendError, match="built without TensorrtExecutionProvider"):
+        OnnxRuntime(tiny_onnx, RuntimeOptions(provider="tensorrt"))
+    with pytest.raises(InputError, match="provider tensorrt on device cpu"):
+        RuntimeOptions("cpu", provider="tensorrt")
+
+
+def test_what_goes_wrong_on_the_gpu_is_no_damaged_file(gpu_build, tiny_onnx, monkeypatch):
+    def fail(*args, **how):
+        raise RuntimeError("CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version")
+
+    monkeypatch.setattr(ort, "InferenceSession", fail)
+    with pytest.raises(BackendError, match="CUDA failure 35"):
+        OnnxRuntime(tiny_onnx, RuntimeOptions("cuda"))
+
+
+def test_fp8_loads_by_the_file_alone(tiny_model, tmp_path, pixels, monkeypatch):
+    """The caller need not know the precision: the file says it, before it is opened."""
+    session, levels = ort.InferenceSession, []
+
+    def start(path, options, **how):
+        levels.append(options.graph_optimization_level)
+        return session(path, options, **how)
+
+    source = to_onnx(tiny_model, tmp_path / "model.onnx", OnnxOptions(20))
+    images = [render_room(seed, 64, 96).image for seed in range(2)]
+    with pytest.warns(UserWarning, match="2 calibration images"):
+        ranges = calibrate(source, images, GLPNImageProcessor(), fp8_tensors(source))
+    path = to_fp8(source, tmp_path / "model.fp8.onnx", ranges)
+    monkeypatch.setattr(ort, "InferenceSession", start)
+    with OnnxRuntime(path, CPU) as runtime:
+        assert runtime.precision == "fp8"
+        assert levels == [ort.GraphOptimizationLevel.ORT_ENABLE_BASIC]
+        assert np.isfinite(runtime.run(pixels(1, 32, 32))).all()
+
+
+def half_io(source, path):
+    """The same network with FP16 at both ends."""
+    model = onnx.load(str(source))
+    given, found = model.graph.input[0], model.graph.output[0]
+    names = given.name, found.name
+    for node in model.graph.node:
+        node.input[:] = ["wide_in" if name == names[0] else name for name in node.input]
+        node.output[:] = ["wide_out" if name == names[1] else name for name in node.output]
+    model.graph.node.insert(0, helper.make_node("Cast", [names[0]], ["wide_in"], to=TensorProto.FLOAT))
+    model.graph.node.append(helper.make_node("Cast", ["wide_out"], [names[1]], to=TensorProto.FLOAT16))
+    for value in (given, found):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    onnx.save_model(model, str(path))
+    return path
+
+
+def test_half_inputs_and_outputs(tiny_onnx, tmp_path, pixels, runtime):
+    x = pixels(2, 64, 96)
+    rounded = x.astype(np.float16).astype(np.float32)
+    with OnnxRuntime(half_io(tiny_onnx, tmp_path / "half.onnx"), CPU) as half:
+        depth = half.run(x)
+    assert depth.dtype == np.float32
+    np.testing.assert_array_equal(depth, runtime.run(rounded).astype(np.float16))
+
+
+def test_an_int8_file_is_opened_once(tiny_onnx, tmp_path, monkeypatch):
+    model = onnx.load(str(tiny_onnx))
+    helper.set_model_props(model, {"max_depth": "10", "precision": "int8", "target": "tensorrt"})
+    onnx.save_model(model, str(tmp_path / "m.onnx"))
+    session, asked = ort.InferenceSession, []
+
+    def start(path, options, **how):
+        asked.append((options.get_session_config_entry("session.disable_quant_qdq"), how))
+        return session(path, options, **how)
+
+    monkeypatch.setattr(ort, "InferenceSession", start)
+    OnnxRuntime(tmp_path / "m.onnx", CPU)
+    ((qdq, how),) = asked
+    assert (qdq, how["disabled_optimizers"]) == ("1", ["WeightBiasQuantization"])
+
+
+@pytest.mark.parametrize(("opset", "rtol"), [(17, 4e-3), (20, 1e-4)])
+def test_int8_for_tensorrt_is_computed_as_it_stands(tiny_model, tmp_path, pixels, opset, rtol):
+    """ONNX Runtime would make integer kernels of the pairs, which saturate without VNNI, and spoil biases.
+
+    Left to itself it is off by 0.017 and 0.0022. With opset 17's FP32 scales it takes some FP16 casts out.
+    """
     source = to_onnx(tiny_model, tmp_path / "model.onnx", OnnxOptions(opset))
     images = [render_room(seed, 64, 96).image for seed in range(2)]
     with pytest.warns(UserWarning, match="2 calibration images"):
@@ -109,7 +247,7 @@ def test_int8_for_tensorrt_is_computed_as_it_stands(tiny_model, tmp_path, pixels
     with OnnxRuntime(path, RuntimeOptions("cpu", "int8")) as runtime:
         depth = runtime.run(x)
     assert runtime.precision == "int8"
-    np.testing.assert_allclose(depth, plain.run(None, {"pixel_values": x})[0], rtol=2e-3)
+    np.testing.assert_allclose(depth, plain.run(None, {"pixel_values": x})[0], rtol=rtol)
 
 
 # Files that are not what they should be -----------------------------------------------------------------

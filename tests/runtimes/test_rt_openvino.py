@@ -403,3 +403,20 @@ def test_it_reports_to_nobody():
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def test_half_inputs_and_outputs(tmp_path, pixels):
+    """A file that takes FP16 is given the batch as it is; depths come back in FP32."""
+    shape = ["n", 3, "32*h", "32*w"]
+    given = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT16, shape)
+    found = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT16, shape[:1] + shape[2:])
+    axes = onnx.helper.make_tensor("axes", onnx.TensorProto.INT64, [1], [1])
+    node = onnx.helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)
+    graph = onnx.helper.make_graph([node], "g", [given], [found], [axes])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+    onnx.save_model(model, str(tmp_path / "half.onnx"))
+    x = pixels(2, 32, 64)
+    with OpenVINORuntime(tmp_path / "half.onnx", RuntimeOptions("cpu")) as runtime:
+        depth = runtime.run(x)
+    assert depth.dtype == np.float32
+    np.testing.assert_allclose(depth, x.mean(axis=1), atol=1e-3)

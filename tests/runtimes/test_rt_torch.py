@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import shutil
 import warnings
 
 import numpy as np
 import pytest
 import torch
 
+from glpn_deploy import GLPNConfig
 from glpn_deploy.errors import BackendError, InputError
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.rt_torch import TorchRuntime, load
@@ -72,6 +76,82 @@ def test_out_of_memory_is_one_sentence(tiny_model, pixels, monkeypatch):
     monkeypatch.setattr(runtime._model, "forward", full)
     with pytest.raises(BackendError, match=r"\(2, 3, 64, 96\).*allocate memory.*smaller batch"):
         runtime.run(pixels(2, 64, 96))
+
+
+# Compiled -----------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Output:
+    predicted_depth: torch.Tensor
+
+
+class Small(torch.nn.Module):
+    """As little of a network as compiles in seconds."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = GLPNConfig()
+        self.weight = torch.nn.Parameter(torch.tensor([0.2, 0.3, 0.5]))
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, x):
+        if not torch.compiler.is_compiling():
+            self.shapes.append(tuple(x.shape))
+        return Output(10 * torch.sigmoid(x.transpose(1, 3) @ self.weight).mT)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on the CPU")
+def test_compiled_equals_uncompiled(monkeypatch, tmp_path, pixels):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(importlib.import_module("torch._inductor.config"), "compile_threads", 1)
+    model = Small()
+    with TorchRuntime(model, RuntimeOptions("cpu", compile="default")) as runtime:
+        assert runtime.describe()["compile"] == "default"
+        for batch, height, width in ((1, 32, 64), (1, 64, 32), (1, 32, 64)):
+            x = pixels(batch, height, width)
+            expected = 10 / (1 + np.exp(-np.einsum("nchw,c->nhw", x, [0.2, 0.3, 0.5])))
+            np.testing.assert_allclose(runtime.run(x), expected, rtol=1e-5)
+        assert model.shapes == [(1, 3, 64, 32)]  # came once only: not worth compiling
+    assert list(tmp_path.rglob("*.cpp"))  # inductor made code, and did not go on uncompiled
+
+
+def test_no_more_shapes_than_torch_allows(tiny_model, monkeypatch, pixels):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model, **how: compiled.append(how) or model)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    runtime = TorchRuntime(tiny_model, RuntimeOptions("cpu", compile="max-autotune"))
+    for _ in range(3):
+        for side in range(1, 13):
+            runtime.run(pixels(1, 32, 32 * side))
+    assert compiled == [{"mode": "max-autotune", "fullgraph": True, "dynamic": False}] * 8
+    assert importlib.import_module("torch._dynamo.config").recompile_limit >= 8
+
+
+def test_no_compiler(tiny_model, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(BackendError, match=r"torch\.compile needs a C\+\+ compiler .*apt install g\+\+"):
+        TorchRuntime(tiny_model, RuntimeOptions("cpu", compile="default"))
+
+
+def test_what_does_not_compile_is_one_sentence(monkeypatch, pixels):
+    class Unsupported(Small):
+        def forward(self, x):
+            torch._dynamo.graph_break()
+            return super().forward(x)
+
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    with pytest.raises(
+        BackendError, match=r'torch\.compile failed on .*\(1, 3, 32, 32\).*compile="no"'
+    ) as caught:
+        TorchRuntime(Unsupported(), RuntimeOptions("cpu", compile="default")).run(pixels(1, 32, 32))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_mode():
+    with pytest.raises(InputError, match="compile 'fast'; expected one of no, default, max-autotune"):
+        RuntimeOptions(compile="fast")
 
 
 def test_closed(tiny_model, pixels):
