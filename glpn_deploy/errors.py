@@ -48,6 +48,10 @@ class BundleError(GlpnError):
     """A bundle that is missing, incomplete, damaged or points outside its folder."""
 
 
+class EngineError(BundleError):
+    """A TensorRT engine that is not whole, or not of this GPU, TensorRT or bundle; ``fix`` rebuilds it."""
+
+
 class DatasetError(GlpnError):
     """A data set whose files are missing, damaged or do not match."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,6 +49,13 @@ def seeded_model(config: GLPNConfig = TINY, seed: int = 0) -> GLPNForDepthEstima
 
 def seeded_pixels(batch: int, height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random((batch, channels, height, width), np.float32)
+
+
+@pytest.fixture(scope="session")
+def tensorrt_stand_in() -> Callable[[str], Any]:
+    """Makes a strict stand-in for one version of TensorRT's module: see tests/tensorrt_api.py."""
+    stand_in: Callable[[str], Any] = _beside("tensorrt_api").StandIn
+    return stand_in
 
 
 @pytest.fixture(scope="session")
@@ -93,3 +102,49 @@ def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
 def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
     """A bundle of one's own, to damage."""
     return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+@pytest.fixture(scope="session")
+def cuda_simulator() -> Any:
+    """The module tests/cuda_simulator.py."""
+    return _beside("cuda_simulator")
+
+
+@pytest.fixture(scope="session")
+def tensorrt_simulator() -> Any:
+    """The module tests/tensorrt_simulator.py."""
+    return _beside("tensorrt_simulator")
+
+
+def _beside(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def make_gpu(cuda_simulator, tensorrt_stand_in, tensorrt_simulator, monkeypatch):
+    """Puts a machine under the tensorrt backend."""
+
+    from glpn_deploy.runtimes import rt_tensorrt
+
+    def make(version: str = "10.3.0", integrated: bool = False, devices: int = 1) -> Any:
+        cuda = cuda_simulator.CudaSimulator(devices)
+        gpu = tensorrt_simulator.SimulatedGpu(cuda, tensorrt_stand_in(version), integrated)
+        monkeypatch.setattr(rt_tensorrt, "find_device", lambda: gpu.device)
+        monkeypatch.setattr(rt_tensorrt, "import_tensorrt", lambda: gpu.trt)
+        monkeypatch.setattr(rt_tensorrt, "import_cudart", lambda device: gpu.cuda)
+        return gpu
+
+    return make
+
+
+@pytest.fixture
+def gpu(make_gpu):
+    """A machine whose memory and rules are looked at when the test is over."""
+    gpu = make_gpu()
+    yield gpu
+    assert not gpu.cuda.misuse

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from glpn_deploy.bundle import Bundle
-    from glpn_deploy.exporters.ladder import LowPrecision
+    from glpn_deploy.exporters.recipes import LowPrecision
+    from glpn_deploy.runtimes.base import Precision
 
 _LOWER = "Lower precisions"
 _NOT_FOLDERS: dict[str, Literal["rooms", "random"]] = {"rooms": "rooms", "random": "random"}
@@ -110,6 +111,17 @@ def export(
             rich_help_panel=_LOWER,
         ),
     ] = "tensorrt",
+    half_io: Annotated[
+        bool,
+        typer.Option(
+            "--half-io",
+            help="FP16 graphs, and INT8 and FP8 ones for TensorRT, take and give float16 tensors: for "
+            "engines and callers that hand such tensors over. Depth is then rounded to steps of 8 mm from "
+            "8 m on, and of 6 cm from 64 m on. BF16 graphs keep float32. This package still takes and gives "
+            "float32.",
+            rich_help_panel=_LOWER,
+        ),
+    ] = False,
     max_abs_rel: Annotated[
         float | None,
         typer.Option(
@@ -142,6 +154,14 @@ def export(
             rich_help_panel=_LOWER,
         ),
     ] = True,
+    engine: Annotated[
+        bool,
+        typer.Option(
+            "--engine",
+            help="Then also build TensorRT engines for this machine's GPU, for 480x640 at batch 1, of every "
+            "lower precision named (else of FP32); glpn-build does it for other shapes, and elsewhere.",
+        ),
+    ] = False,
     revision: Annotated[str | None, typer.Option(help="Hub revision: branch, tag or commit.")] = None,
     offline: OfflineOption = False,
     as_json: JsonOption = False,
@@ -171,9 +191,13 @@ def export(
     from glpn_deploy.datasets.registry import open_dataset
 
     console = output(as_json=as_json)
+    if engine:
+        from glpn_deploy.exporters.engines import require_tensorrt
+
+        require_tensorrt(opset)  # before the long work
     asked: dict[LowPrecision, bool] = {"fp16": fp16, "bf16": bf16, "int8": int8, "fp8": fp8}
     lower = None
-    if any(asked.values()):
+    if any(asked.values()) or half_io:
         require_backend("onnxruntime")
         from glpn_deploy.exporters.calibration import CalibrationOptions
         from glpn_deploy.exporters.lower import LowerOptions
@@ -188,6 +212,7 @@ def export(
             truth=None if eval_dataset is None else open_dataset(eval_dataset, eval_path),
             sweep=verify,
             verdict=verdict,
+            io="half" if half_io else "fp32",
         )
     options = BuildOptions(
         onnx=OnnxOptions(opset=opset),
@@ -208,6 +233,8 @@ def export(
 
         print_json(json.loads(bundle.manifest.to_json()))
     _say(console, bundle)
+    if engine:
+        _build_engines(console, bundle, [name for name, wanted in asked.items() if wanted], verify=verify)
     console.print(f"\nNext:\n  glpn-predict {out} photo.jpg\n  glpn-verify {out}")
     if bundle.manifest.refused:
         missing = ", ".join(ladder["precision"] for ladder in bundle.manifest.refused)
@@ -215,6 +242,18 @@ def export(
             f"only FP32 meets the budget of {missing}, which the bundle therefore lacks",
             fix="deploy model.onnx, or allow more with --max-abs-rel",
         )
+
+
+def _build_engines(console: Console, bundle: Bundle, asked: list[LowPrecision], *, verify: bool) -> None:
+    """An engine of every precision that was asked for and is within its budget, else of FP32."""
+    from glpn_deploy.cli.build import say_engine
+    from glpn_deploy.exporters.engines import build_engine
+
+    have = {artefact.precision for artefact in bundle.manifest.artefacts}
+    wanted: list[Precision] = [name for name in asked if name in have] if asked else ["fp32"]
+    for precision in wanted:
+        built = build_engine(bundle.folder, precision, verify=verify, progress=ConsoleProgress(console))
+        say_engine(console, built)
 
 
 def _say(console: Console, bundle: Bundle) -> None:

@@ -1,0 +1,272 @@
+"""What the builder is told: flags, profiles, memory limits and the rest, by what the version has."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from glpn_deploy.cuda_device import CudaDevice
+from glpn_deploy.engine_fields import Compatibility
+from glpn_deploy.engine_profile import Profile, Shape
+from glpn_deploy.errors import ExportError, InputError
+from glpn_deploy.tensorrt_versions import Dialect, Precision, unsupported
+
+_MIB = 1 << 20
+_CHANNELS = 3
+
+# Shares of the memory that is free when the build begins, on GPUs that share it with the processor; what is
+# left is for the parsed weights, the timed kernels' inputs and everything else that runs.
+_WORKSPACE_SHARE, _TACTIC_SHARE = 1 / 4, 1 / 2
+_LEAST_WORKSPACE = 256 * _MIB
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineOptions:
+    """How an engine is built.
+
+    Attributes:
+        profiles: The shapes it shall take.
+        precision: What the graph computes in. It decides what the inspector must find and, on TensorRT 8.6,
+            the builder flags; it changes no type.
+        workspace_mb: The most memory that one kernel may take for itself [MiB]. None takes TensorRT's own
+            limit, the whole of the GPU, and a quarter of the free memory on a GPU that shares it.
+        tactic_dram_mb: The most memory that trying kernels may take [MiB]. None takes TensorRT's own limit,
+            and half of the free memory on a GPU that shares it.
+        level: How long kernels are searched for, 0 to 5; higher builds longer.
+        timing_cache: File of kernel timings, read and written; later builds take a fraction of the time.
+            It serves one kind of GPU and one TensorRT, and is begun anew for another.
+        hardware_compatibility: Which GPUs besides this one's kind shall run it; slower.
+        version_compatible: Whether later versions of TensorRT shall run it, by a lean runtime that they load
+            themselves; the plan holds none, since it would be executable code.
+        strip: Leave the weights out; they are put in from the same ONNX file after loading.
+        refit: Let other weights be put in after loading. TensorRT 11.3 may drop a bias of such an engine
+            (its release notes); ``strip`` alone is not affected.
+        tactic_sources: Where kernels may come from, by TensorRT's names in lower case (``cublas``,
+            ``edge_mask_convolutions``); None takes TensorRT's choice.
+        tf32: Whether FP32 products may be rounded to TF32 (10 bits).
+
+    Raises:
+        InputError: A value is none of these.
+    """
+
+    profiles: tuple[Profile, ...] = (Profile.fixed((1, 480, 640)),)
+    precision: Precision = "fp32"
+    workspace_mb: int | None = None
+    tactic_dram_mb: int | None = None
+    level: int = 3
+    timing_cache: Path | None = None
+    hardware_compatibility: Compatibility = "none"
+    version_compatible: bool = False
+    strip: bool = False
+    refit: bool = False
+    tactic_sources: tuple[str, ...] | None = None
+    tf32: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.profiles:
+            raise InputError("no profile", expected="at least one")
+        if self.precision not in get_args(Precision):
+            raise InputError(
+                f"precision {self.precision!r}", expected=f"one of {', '.join(get_args(Precision))}"
+            )
+        for name, size in (("workspace", self.workspace_mb), ("tactic memory", self.tactic_dram_mb)):
+            if size is not None and not 1 <= size <= 1 << 20:
+                raise InputError(f"a {name} of {size} MiB", expected="1 MiB to 1 TiB")
+        if not 0 <= self.level <= 5:
+            raise InputError(f"level {self.level}", expected="0 to 5")
+        if self.hardware_compatibility not in get_args(Compatibility):
+            raise InputError(
+                f"hardware compatibility {self.hardware_compatibility!r}",
+                expected=f"one of {', '.join(get_args(Compatibility))}",
+            )
+
+
+def check_request(spoken: Dialect, options: EngineOptions, opset: int, device: CudaDevice) -> None:
+    """Refuses what this TensorRT or this GPU cannot do, before anything is built.
+
+    Args:
+        spoken: The TensorRT.
+        options: What is asked for.
+        opset: The graph's opset.
+        device: The GPU.
+
+    Raises:
+        ExportError: It cannot be done; the message says which version can.
+        InputError: A tactic source is none of this version's.
+    """
+    if opset > spoken.max_opset:
+        raise ExportError(
+            f"the graph is of opset {opset}, and TensorRT {spoken.text} reads up to {spoken.max_opset}",
+            fix=f"export the bundle again: glpn-export CHECKPOINT --opset {min(spoken.max_opset, 20)}",
+        )
+    reason = unsupported(spoken, options.precision, device)
+    if reason is not None:
+        raise ExportError(reason, fix="build another precision: --precision fp16")
+    for name in _wanted_flags(options):
+        _require(spoken, f"BuilderFlag.{name}")
+    level = options.hardware_compatibility.upper()
+    _require(spoken, f"HardwareCompatibilityLevel.{level}")
+    if level == "AMPERE_PLUS" and device.sm < (8, 0):
+        raise ExportError(
+            f"{device.name} (compute capability {device.capability}) is older than Ampere",
+            expected="a GPU of compute capability 8.0 or later for hardware compatibility",
+            fix="build without it",
+        )
+    _source_bits(spoken, options)
+
+
+def add_profiles(builder: Any, config: Any, input_name: str, profiles: Sequence[Profile]) -> None:
+    """Adds the optimisation profiles, in order.
+
+    Raises:
+        ExportError: TensorRT refuses one.
+    """
+    for number, wanted in enumerate(profiles):
+        profile = builder.create_optimization_profile()
+        shapes = (_nchw(wanted.minimum), _nchw(wanted.optimum), _nchw(wanted.maximum))
+        profile.set_shape(input_name, *shapes)
+        if config.add_optimization_profile(profile) != number:
+            raise ExportError(
+                f"TensorRT refuses the profile {wanted.name}",
+                expected="shapes that the ONNX file takes",
+                fix="name other shapes with --shapes",
+            )
+
+
+def configure(
+    spoken: Dialect,
+    config: Any,
+    options: EngineOptions,
+    device: CudaDevice,
+    network_flags: Sequence[str] = (),
+) -> tuple[str, ...]:
+    """Sets everything but the profiles and the timing cache.
+
+    Args:
+        spoken: The TensorRT.
+        config: An ``IBuilderConfig``.
+        options: What is asked for; `check_request` has accepted it.
+        device: The GPU.
+        network_flags: Flags that the network itself wants (`weak_typing_flags`).
+
+    Returns:
+        Names of the builder flags that are set.
+    """
+    flags = [*network_flags, *_wanted_flags(options)]
+    for name in flags:
+        config.set_flag(spoken.member(f"BuilderFlag.{name}"))
+    if not options.tf32:  # the default is on
+        config.clear_flag(spoken.member("BuilderFlag.TF32"))
+    for pool, size in memory_limits(options, device).items():
+        config.set_memory_pool_limit(spoken.member(f"MemoryPoolType.{pool}"), size)
+    config.builder_optimization_level = options.level
+    config.profiling_verbosity = spoken.member("ProfilingVerbosity.DETAILED")  # precisions, for the inspector
+    if options.hardware_compatibility != "none":
+        level = options.hardware_compatibility.upper()
+        config.hardware_compatibility_level = spoken.member(f"HardwareCompatibilityLevel.{level}")
+    bits = _source_bits(spoken, options)
+    if bits is not None and not config.set_tactic_sources(bits):
+        raise ExportError(
+            f"TensorRT {spoken.text} refuses the tactic sources {', '.join(options.tactic_sources or ())}",
+            fix="leave --tactic-sources out",
+        )
+    return tuple(flags)
+
+
+def memory_limits(options: EngineOptions, device: CudaDevice) -> dict[str, int]:
+    """Limits of TensorRT's memory pools by name [bytes]; pools that keep their own limit are left out."""
+    limits: dict[str, int] = {}
+    free = device.free_bytes()
+    if free is not None:
+        limits["WORKSPACE"] = max(int(free * _WORKSPACE_SHARE), _LEAST_WORKSPACE)
+        limits["TACTIC_DRAM"] = max(int(free * _TACTIC_SHARE), 2 * _LEAST_WORKSPACE)
+    if options.workspace_mb is not None:
+        limits["WORKSPACE"] = options.workspace_mb * _MIB
+    if options.tactic_dram_mb is not None:
+        limits["TACTIC_DRAM"] = options.tactic_dram_mb * _MIB
+    return limits
+
+
+def weak_typing_flags(spoken: Dialect, network: Any) -> tuple[str, ...]:
+    """Makes a weakly typed network (TensorRT 8.6) compute in the graph's own types, as far as it can be told.
+
+    A flag allows a precision everywhere. So layers that are FP32 in a graph of both types are bound to FP32;
+    not around quantised layers, which would then not be fused.
+
+    Args:
+        spoken: The TensorRT.
+        network: The parsed network; its layers' precisions are set.
+
+    Returns:
+        Names of builder flags; none where networks are strongly typed.
+    """
+    if spoken.strongly_typed:
+        return ()
+    half, single = spoken.member("DataType.HALF"), spoken.member("DataType.FLOAT")
+    quantising = {spoken.member("LayerType.QUANTIZE"), spoken.member("LayerType.DEQUANTIZE")}
+    constant = spoken.member("LayerType.CONSTANT")
+    layers = [network.get_layer(number) for number in range(network.num_layers)]
+    outputs = [[layer.get_output(i) for i in range(layer.num_outputs)] for layer in layers]
+    has_half = any(tensor.dtype == half for tensors in outputs for tensor in tensors)
+    quantised = any(layer.type in quantising for layer in layers)
+    flags = [name for name, wanted in (("FP16", has_half), ("INT8", quantised)) if wanted]
+    if has_half and not quantised:
+        for layer, tensors in zip(layers, outputs, strict=True):
+            floats = [i for i, t in enumerate(tensors) if t.dtype == single and not t.is_shape_tensor]
+            if floats and layer.type != constant:
+                layer.precision = single
+                for i in floats:
+                    layer.set_output_type(i, single)
+        flags.append("PREFER_PRECISION_CONSTRAINTS")
+    return tuple(flags)
+
+
+def _wanted_flags(options: EngineOptions) -> list[str]:
+    """Builder flags that the options ask for, by TensorRT's names."""
+    flags = []
+    if options.version_compatible:
+        flags += ["VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"]
+    if options.strip:
+        flags += ["STRIP_PLAN"] if options.refit else ["STRIP_PLAN", "REFIT_IDENTICAL"]
+    if options.refit:
+        flags.append("REFIT")
+    if options.tf32:
+        flags.append("TF32")
+    return flags
+
+
+# The version that brought a name.
+_SINCE = {
+    "STRIP_PLAN": "10.0",
+    "REFIT_IDENTICAL": "10.0",
+    "SAME_COMPUTE_CAPABILITY": "10.9",
+}
+
+
+def _require(spoken: Dialect, name: str) -> None:
+    if not spoken.has(name):
+        short = name.partition(".")[2]
+        since = f"TensorRT {_SINCE[short]} or later" if short in _SINCE else "another TensorRT"
+        raise ExportError(
+            f"TensorRT {spoken.text} has no {short}", expected=since, fix="build without this option"
+        )
+
+
+def _source_bits(spoken: Dialect, options: EngineOptions) -> int | None:
+    if options.tactic_sources is None:
+        return None
+    have = spoken.member("TacticSource").__members__
+    unknown = [name for name in options.tactic_sources if name.upper() not in have]
+    if unknown:
+        raise InputError(
+            f"tactic source {unknown[0]!r}",
+            expected=f"of TensorRT {spoken.text}: {', '.join(name.lower() for name in have)}",
+        )
+    return sum(1 << int(have[name]) for name in {name.upper() for name in options.tactic_sources})
+
+
+def _nchw(shape: Shape) -> tuple[int, int, int, int]:
+    batch, height, width = shape
+    return batch, _CHANNELS, height, width

@@ -1,0 +1,259 @@
+"""bundle -> TensorRT engine: built where it stands, proved, and put into the bundle with its sidecar."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+from glpn_deploy.atomic import staging_folder
+from glpn_deploy.bundle import Bundle, file_digest
+from glpn_deploy.cuda_device import CudaDevice, find_device
+from glpn_deploy.engine_profile import Profile
+from glpn_deploy.engine_proof import prove_engine
+from glpn_deploy.engine_sidecar import (
+    ENGINES,
+    Sidecar,
+    artefact_digest,
+    engine_name,
+    sidecar_path,
+    write_sidecar,
+)
+from glpn_deploy.errors import BundleError, InputError, WriteError
+from glpn_deploy.exporters.carry_engines import link_or_copy
+from glpn_deploy.exporters.engine_config import EngineOptions
+from glpn_deploy.exporters.to_engine import to_engine
+from glpn_deploy.manifest import MANIFEST, Artefact
+from glpn_deploy.progress import Progress, SilentProgress
+from glpn_deploy.runtimes.base import Precision, RuntimeOptions
+from glpn_deploy.runtimes.onnx_header import read_header
+from glpn_deploy.runtimes.registry import load_runtime
+from glpn_deploy.tensorrt_versions import Dialect, dialect, import_tensorrt, known_problem
+
+_KINDS = {"ampere_plus": "ampere-plus", "same_compute_capability": "same-sm"}
+
+
+@dataclasses.dataclass(frozen=True)
+class EnginePlan:
+    """An engine that could be built; no GPU is needed to say which.
+
+    Attributes:
+        bundle: Its bundle.
+        artefact: What it is built from.
+        onnx: Its file, the digest checked.
+        options: How.
+    """
+
+    bundle: Bundle
+    artefact: Artefact
+    onnx: Path
+    options: EngineOptions
+
+    def file_name(self, tensorrt: str = "*", sm: str = "*") -> str:
+        """The engine's file name, with ``*`` for what only the machine that builds it knows."""
+        given = self.options
+        marks = {
+            _KINDS.get(given.hardware_compatibility, ""): given.hardware_compatibility != "none",
+            "version-compatible": given.version_compatible,
+            "stripped": given.strip,
+            "refittable": given.refit,
+            "tf32": given.tf32,
+        }
+        kinds = [mark for mark, wanted in marks.items() if wanted]
+        name = self.bundle.manifest.name
+        return engine_name(name, self.artefact.precision, given.profiles, tensorrt, sm, kinds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        options = {f.name: getattr(self.options, f.name) for f in dataclasses.fields(self.options)}
+        cache = options["timing_cache"]
+        return {
+            "bundle": str(self.bundle.folder),
+            "onnx": self.artefact.file,
+            "engine": f"{ENGINES}/{self.file_name()}",
+            **options,
+            "timing_cache": None if cache is None else str(cache),
+            "profiles": [profile.to_dict() for profile in self.options.profiles],
+        }
+
+
+def require_tensorrt(opset: int = 0) -> tuple[CudaDevice, Dialect]:
+    """The GPU and the TensorRT of this machine.
+
+    Args:
+        opset: The ONNX opset that it shall read.
+
+    Raises:
+        BackendError: No driver, no GPU, or a driver or TensorRT that is too old.
+        MissingDependencyError: TensorRT is not installed.
+        InputError: It does not read the opset.
+    """
+    device = find_device()  # before TensorRT is imported or asked: some versions crash without a GPU
+    spoken = dialect(import_tensorrt())
+    if opset > spoken.max_opset:
+        raise InputError(
+            f"opset {opset}, which TensorRT {spoken.text} does not read",
+            expected=f"at most {spoken.max_opset}",
+            fix="export with --opset 17, or use a later TensorRT",
+        )
+    return device, spoken
+
+
+def default_precision(bundle: Bundle) -> Precision:
+    """What is built where nothing is asked for: FP16 where the bundle has it, else FP32."""
+    have = {artefact.precision for artefact in bundle.manifest.artefacts}
+    return "fp16" if "fp16" in have else "fp32"
+
+
+def plan_engine(
+    folder: str | Path,
+    precision: Precision | None = None,
+    options: EngineOptions = EngineOptions(),  # noqa: B008
+) -> EnginePlan:
+    """Says what `build_engine` would build, having checked what can be checked without a GPU.
+
+    Args:
+        folder: The bundle.
+        precision: Which of its artefacts; None takes `default_precision`.
+        options: How; their ``precision`` is replaced.
+
+    Raises:
+        BundleError: There is no bundle, it is damaged, or it has no such artefact, or one for CPUs only.
+        InputError: The network does not take the sides of a profile.
+    """
+    bundle = Bundle.open(folder)
+    precision = default_precision(bundle) if precision is None else precision
+    artefact = bundle.artefact(precision)
+    multiple = math.lcm(bundle.manifest.config.size_multiple, bundle.processor.size_divisor)
+    for profile in options.profiles:
+        _check_sides(profile, multiple)
+    onnx = bundle.artefact_path(artefact)
+    if read_header(onnx).target == "cpu":
+        raise BundleError(
+            f"{artefact.file} was made for CPUs, whose quantisation TensorRT does not run well",
+            fix="export it again with --target tensorrt",
+        )
+    return EnginePlan(bundle, artefact, onnx, dataclasses.replace(options, precision=precision))
+
+
+def build_engine(
+    folder: str | Path,
+    precision: Precision | None = None,
+    options: EngineOptions = EngineOptions(),  # noqa: B008 - frozen
+    verify: bool = True,
+    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
+) -> Path:
+    """Builds one engine of a bundle for this machine's GPU, proves it, and puts it into the bundle.
+
+    An engine of the same name is replaced. The plan comes first and its sidecar second, each in one step:
+    whatever interrupts it leaves an engine whose sidecar is its own, or one that is refused.
+
+    Args:
+        folder: The bundle.
+        precision: Which of its artefacts; None takes `default_precision`.
+        options: How; their ``precision`` is replaced.
+        verify: Hold the engine against the goldens and the FP32 artefact before it is kept.
+        progress: Told of every step.
+
+    Returns:
+        The engine's path; `glpn_deploy.engine_sidecar.read_sidecar` tells what is known of it.
+
+    Raises:
+        BackendError: There is no usable GPU or TensorRT here.
+        BundleError: The bundle is damaged or lacks the artefact.
+        ExportError: TensorRT could not build it.
+        ParityError: Its depth is not the reference's; it is not kept.
+        WriteError: The bundle cannot be written to.
+    """
+    plan = plan_engine(folder, precision, options)
+    bundle, artefact, options = plan.bundle, plan.artefact, plan.options
+    device, spoken = require_tensorrt(artefact.opset)
+    _heed_known_problem(spoken, options.precision, device, verify=verify)
+    target = _place(bundle.folder) / plan.file_name(spoken.text, device.capability)
+    with staging_folder(target) as work:
+        built = _as_in_a_bundle(work, bundle, artefact) / target.name
+        report = to_engine(plan.onnx, built, options, progress)
+        sidecar = Sidecar(
+            engine=target.name,
+            sha256=file_digest(built),
+            bytes=built.stat().st_size,
+            bundle=bundle.manifest.name,
+            onnx=artefact.file,
+            onnx_sha256=artefact_digest(bundle.manifest, artefact),
+            precision=options.precision,
+            max_depth=bundle.manifest.config.max_depth,
+            size_multiple=bundle.manifest.config.size_multiple,
+            tensorrt=report.tensorrt,
+            cuda=report.cuda,
+            gpu=device.name,
+            sm=device.capability,
+            compatibility=options.hardware_compatibility,
+            version_compatible=options.version_compatible,
+            stripped=options.strip,
+            profiles=options.profiles,
+            flags=report.flags,
+            layers=report.layers,
+            build_s=report.build_s,
+            tf32=report.tf32,
+            io=artefact.io,
+        )
+        write_sidecar(sidecar, built)
+        if verify:
+            runtime = load_runtime("tensorrt", built, RuntimeOptions("cuda", options.precision))
+            with runtime:
+                proof = prove_engine(bundle, artefact, runtime, options.profiles, progress, tf32=report.tf32)
+            proof.require()
+            sidecar = dataclasses.replace(sidecar, parity=proof.to_dict())
+            write_sidecar(sidecar, built)
+        built.replace(target)
+        sidecar_path(built).replace(sidecar_path(target))
+    return target
+
+
+def _as_in_a_bundle(work: Path, bundle: Bundle, artefact: Artefact) -> Path:
+    """Makes ``work`` a bundle of this artefact alone, so that the engine is proved as it will be opened.
+
+    Returns:
+        The folder for its engine.
+    """
+    for name in (MANIFEST, artefact.file, *artefact.data):
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        link_or_copy(bundle.folder / name, work / name)
+    (work / ENGINES).mkdir()
+    return work / ENGINES
+
+
+def _check_sides(profile: Profile, multiple: int) -> None:
+    for shape in (profile.minimum, profile.optimum, profile.maximum):
+        for side in shape[1:]:
+            if side % multiple:
+                raise InputError(
+                    f"a profile with a side of {side} px ({profile.name})",
+                    expected=f"multiples of {multiple} px, which this network takes",
+                )
+
+
+def _heed_known_problem(spoken: Dialect, precision: Precision, device: CudaDevice, *, verify: bool) -> None:
+    """Warns of what this TensorRT gets wrong, and insists on the proof there."""
+    problem = known_problem(spoken.version, precision, device.sm)
+    if problem is None:
+        return
+    if not verify:
+        raise InputError(
+            f"--no-verify with TensorRT {spoken.text} and {precision}: {problem}",
+            fix="leave out --no-verify: only the comparison shows whether this engine is right",
+        )
+    warnings.warn(problem, stacklevel=3)
+
+
+def _place(folder: Path) -> Path:
+    place = folder / ENGINES
+    try:
+        place.mkdir(exist_ok=True)
+    except OSError as error:
+        raise WriteError(
+            f"{place} cannot be made ({error.strerror})", fix=f"check your permissions in {folder}"
+        ) from None
+    return place

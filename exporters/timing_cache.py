@@ -1,0 +1,59 @@
+"""Timings of kernels, kept between builds in a file: for one kind of GPU and one TensorRT."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from glpn_deploy.atomic import atomic_path
+from glpn_deploy.errors import InputError, WriteError
+
+
+def attach_timings(config: Any, timings: bytes | None) -> Any:
+    """Gives the builder the timings of earlier builds, or a new cache where they do not fit.
+
+    Args:
+        config: An ``IBuilderConfig``.
+        timings: What `read_timings` gave.
+
+    Returns:
+        The cache, which must outlive the build; None where none is wanted or none can be had.
+    """
+    if timings is None:
+        return None
+    for content in (timings, b""):
+        try:
+            cache = config.create_timing_cache(content)
+        except (RuntimeError, TypeError):  # not a cache at all
+            cache = None
+        if cache is not None and config.set_timing_cache(cache, False):
+            return cache
+    return None
+
+
+def read_timings(path: Path | None) -> bytes | None:
+    """The content of a file of timings, nothing for a new one; None where none is wanted.
+
+    Raises:
+        InputError: The file cannot be read, or there is no such folder.
+    """
+    if path is None:
+        return None
+    if not path.parent.is_dir():
+        raise InputError(f"timing cache {path}: there is no folder {path.parent}", fix="create it")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise InputError(f"timing cache {path} cannot be read ({error.strerror})") from None
+
+
+def write_timings(path: Path, content: Any) -> None:
+    """Saves the timings (a buffer) whole or not at all; where that fails, it warns."""
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(memoryview(content))
+    except WriteError as error:  # the engine is built, and worth more
+        warnings.warn(f"the engine is built, but its timing cache is not kept: {error}", stacklevel=3)

@@ -1,0 +1,255 @@
+"""typed ONNX -> TensorRT engine, for the GPU of this machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from glpn_deploy.atomic import atomic_path
+from glpn_deploy.cuda_device import CudaDevice, find_device
+from glpn_deploy.errors import BackendError, ExportError
+from glpn_deploy.exporters.engine_config import (
+    EngineOptions,
+    add_profiles,
+    check_request,
+    configure,
+    weak_typing_flags,
+)
+from glpn_deploy.exporters.engine_inspect import UNKNOWN, inspect_engine, require_precision
+from glpn_deploy.exporters.engine_progress import UNITS, Watch, make_monitor, run_cancellable
+from glpn_deploy.exporters.engine_source import EngineSource, read_source
+from glpn_deploy.exporters.timing_cache import attach_timings, read_timings, write_timings
+from glpn_deploy.progress import Progress, SilentProgress
+from glpn_deploy.tensorrt_versions import Dialect, collecting_logger, dialect, import_tensorrt
+
+__all__ = ["EngineOptions", "EngineReport", "to_engine"]
+
+_OUT_OF_MEMORY = re.compile(
+    r"out\s*of\s*memory|insufficient memory|MemoryAllocation|requested amount of gpu memory|bad_alloc",
+    re.IGNORECASE,
+)
+_WORKSPACE = re.compile(r"insufficient workspace|increas\w+ the workspace", re.IGNORECASE)
+_QUOTED, _QUOTED_CHARACTERS = 2, 300
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineReport:
+    """What came out of a build.
+
+    Attributes:
+        layers: Computing layers by precision, as the inspector tells.
+        flags: Builder flags that were set, by TensorRT's names.
+        build_s: Time that building took [s].
+        tensorrt: TensorRT's version.
+        cuda: CUDA version of the driver.
+        bytes: Size of the plan.
+        tf32: Whether FP32 products may be rounded to TF32.
+        device_memory_bytes: Memory that one execution context takes beside the weights, or None where the
+            version does not tell.
+        warnings: TensorRT's warnings, each once.
+    """
+
+    layers: dict[str, int]
+    flags: tuple[str, ...]
+    build_s: float
+    tensorrt: str
+    cuda: str
+    bytes: int
+    tf32: bool
+    device_memory_bytes: int | None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Built:
+    plan: Any  # an IHostMemory, readable as a buffer
+    flags: tuple[str, ...]
+    layers: dict[str, int]
+    device_memory_bytes: int | None
+    timing_cache: Any
+    warnings: tuple[str, ...]
+
+
+def to_engine(
+    source: Path,
+    target: Path,
+    options: EngineOptions = EngineOptions(),  # noqa: B008 - frozen
+    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
+) -> EngineReport:
+    """Builds one engine and looks whether it computes in what the graph promises.
+
+    Ctrl-C ends the build at TensorRT's next step; on 8.6, which has no way to be told, it is left to a
+    background thread, whose result is dropped.
+
+    Args:
+        source: A typed ONNX file that this package wrote.
+        target: Where the plan shall stand: TensorRT's own bytes and nothing else; replaced whole or not
+            at all.
+        options: How.
+        progress: Told how far it is.
+
+    Returns:
+        What was built.
+
+    Raises:
+        BundleError: The source is missing, damaged, or names files outside its folder.
+        BackendError: There is no GPU, or no TensorRT that can be used.
+        ExportError: The version or the GPU cannot do what is asked, the parser or the builder fails, memory
+            runs out, or no layer computes in the precision promised.
+        WriteError: The plan could not be written.
+    """
+    graph = read_source(source)
+    device = find_device()  # before TensorRT is imported: without a GPU its calls can end the process
+    spoken = dialect(import_tensorrt())
+    check_request(spoken, options, graph.opset, device)
+    timings = read_timings(options.timing_cache)
+    monitored = spoken.has("IProgressMonitor")
+    start = time.perf_counter()
+    title = f"TensorRT {options.precision}"
+    with atomic_path(target) as temporary:
+        with progress.step(title, UNITS if monitored else None) as step:
+            watch = Watch(step)
+            built = run_cancellable(
+                lambda: _build(spoken, graph, options, device, watch, timings), watch, heeded=monitored
+            )
+            build_s = time.perf_counter() - start
+            with temporary.open("wb") as file:
+                size = file.write(built.plan)
+            told = ", ".join(f"{count} layers in {name}" for name, count in built.layers.items())
+            step.finish(f"{size / 2**20:.1f} MiB, {told}")
+        if options.timing_cache is not None and built.timing_cache is not None:
+            write_timings(options.timing_cache, built.timing_cache)
+    return EngineReport(
+        layers=built.layers,
+        flags=built.flags,
+        build_s=build_s,
+        tensorrt=spoken.text,
+        cuda=device.cuda,
+        bytes=size,
+        tf32=options.tf32,
+        device_memory_bytes=built.device_memory_bytes,
+        warnings=built.warnings,
+    )
+
+
+def _build(
+    spoken: Dialect,
+    graph: EngineSource,
+    options: EngineOptions,
+    device: CudaDevice,
+    watch: Watch,
+    timings: bytes | None,
+) -> _Built:
+    """Everything that TensorRT does; writes nothing."""
+    log = collecting_logger(spoken.module)
+    try:
+        return _build_logged(spoken, graph, options, device, watch, timings, log)
+    except (MemoryError, RuntimeError) as error:  # what the bindings raise
+        log.errors.append(str(error) or type(error).__name__)
+        raise _failure("TensorRT could not build the engine", log.errors, options, device) from error
+
+
+def _build_logged(
+    spoken: Dialect,
+    graph: EngineSource,
+    options: EngineOptions,
+    device: CudaDevice,
+    watch: Watch,
+    timings: bytes | None,
+    log: Any,
+) -> _Built:
+    trt = spoken.module
+    try:
+        builder = trt.Builder(log)
+    except TypeError as error:  # pybind11: the factory returned nothing
+        raise BackendError(
+            f"TensorRT {spoken.text} does not start on {device.name}{_quote(log.errors)}",
+            fix="free the GPU's memory, and see in glpn-doctor whether driver and TensorRT suit each other",
+        ) from error
+    network = builder.create_network(spoken.network_flags())
+    _parse(trt, network, graph, log)
+    config = builder.create_builder_config()
+    flags = configure(spoken, config, options, device, weak_typing_flags(spoken, network))
+    add_profiles(builder, config, network.get_input(0).name, options.profiles)
+    cache = attach_timings(config, timings)
+    monitor = make_monitor(trt, watch)  # must outlive the build
+    if monitor is not None:
+        config.progress_monitor = monitor
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise _failure("TensorRT could not build the engine", log.errors, options, device)
+    saved = None if cache is None else config.get_timing_cache().serialize()
+    runtime = trt.Runtime(log)
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise _failure("TensorRT cannot load the engine that it built", log.errors, options, device)
+    layers = inspect_engine(trt, engine, None if options.strip else options.profiles[0].optimum)
+    if not options.strip or set(layers) - {UNKNOWN}:  # without weights it may tell nothing
+        require_precision(layers, options.precision)
+    memory = getattr(engine, "device_memory_size_v2", None)
+    if memory is None:  # before 10.1
+        memory = getattr(engine, "device_memory_size", None)
+    return _Built(plan, flags, layers, memory, saved, tuple(dict.fromkeys(log.warnings)))
+
+
+def _parse(trt: Any, network: Any, graph: EngineSource, log: Any) -> None:
+    parser = trt.OnnxParser(network, log)
+    if parser.parse_from_file(str(graph.path)):
+        if network.num_inputs != 1 or network.num_outputs != 1:
+            raise ExportError(
+                f"{graph.path.name} has {network.num_inputs} inputs and {network.num_outputs} outputs",
+                expected="one image batch in and one depth batch out",
+            )
+        return
+    reasons = []
+    for number in range(parser.num_errors):
+        error = parser.get_error(number)
+        reasons.append(f"{_node(error, graph)}: {_line(error.desc())}")
+    raise ExportError(
+        f"TensorRT's parser refuses {graph.path.name} ({'; '.join(reasons[:_QUOTED]) or 'no reason given'})",
+        fix="export the bundle again with --opset 17, which every version reads",
+    )
+
+
+def _node(error: Any, graph: EngineSource) -> str:
+    """The node that a parser error is about: by name from 10.x on, by number before."""
+    name = getattr(error, "node_name", None)
+    if name is not None and name():
+        return f"{error.node_operator()} {name()}"
+    number = error.node()
+    return graph.nodes[number] if 0 <= number < len(graph.nodes) else "the graph"
+
+
+def _failure(what: str, errors: list[str], options: EngineOptions, device: CudaDevice) -> ExportError:
+    """A failed build in one sentence with TensorRT's last words, and what to try."""
+    text = "\n".join(errors)
+    if _OUT_OF_MEMORY.search(text):
+        free = device.free_bytes()
+        left = "" if free is None else f", with {free / 2**30:.1f} GiB free now"
+        limit = 256 if options.workspace_mb is None else max(options.workspace_mb // 2, 64)
+        return ExportError(
+            f"{device.name} ran out of memory during the build{left}{_quote(errors)}",
+            fix=f"close other programs, try --workspace {limit}, or build for a smaller --batch or --shapes",
+        )
+    if _WORKSPACE.search(text):
+        return ExportError(
+            f"{what}: the workspace is too small{_quote(errors)}",
+            fix="give more with --workspace, in MiB, or leave it out",
+        )
+    return ExportError(
+        f"{what}{_quote(errors)}",
+        fix="try --level 2 or other shapes; glpn-doctor names what is known of this TensorRT version",
+    )
+
+
+def _quote(errors: list[str]) -> str:
+    last = "; ".join(_line(error) for error in errors[-_QUOTED:])
+    return f" ({last})" if last else ""
+
+
+def _line(message: str) -> str:
+    text = " ".join(message.split())
+    return text if len(text) <= _QUOTED_CHARACTERS else text[: _QUOTED_CHARACTERS - 3] + "..."

@@ -1,0 +1,153 @@
+"""Whether a TensorRT engine gives the reference's depth at the smallest, best and largest of its shapes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from glpn_deploy.bundle import Bundle
+from glpn_deploy.engine_profile import Profile, Shape, choose_profile, spell
+from glpn_deploy.errors import ParityError
+from glpn_deploy.exporters.budget import Budget, artefact_budget
+from glpn_deploy.manifest import Artefact
+from glpn_deploy.parity import Batch, golden_batches, judge_in_step, room_batch, tolerance_m
+from glpn_deploy.parity_report import Limit, ParityReport
+from glpn_deploy.progress import Progress
+from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
+from glpn_deploy.runtimes.registry import BACKENDS, load_runtime
+
+_MOST_PIXELS = 32 * 480 * 640
+"""Larger batches are left out: the depth of every image is held in memory several times."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineProof:
+    """What was found of an engine.
+
+    Attributes:
+        reports: Comparisons with the goldens, and with ONNX Runtime on this machine where that is installed.
+        not_checked: Shapes of the profiles that nothing was compared at, with the reason of each.
+    """
+
+    reports: tuple[ParityReport, ...]
+    not_checked: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the sidecar; ``passed`` is None where nothing was compared."""
+        return {
+            "passed": all(report.passed for report in self.reports) if self.reports else None,
+            "reports": [report.to_dict() for report in self.reports],
+            "not_checked": self.not_checked,
+        }
+
+    def require(self) -> None:
+        """Raises where the depth is not the reference's.
+
+        Raises:
+            ParityError: A comparison failed.
+        """
+        for report in self.reports:
+            try:
+                report.require()
+            except ParityError as error:
+                raise ParityError(
+                    error.got,
+                    expected=error.expected,
+                    fix="the engine was not kept; run the ONNX file instead (--backend onnxruntime), or "
+                    "build with another TensorRT or in another precision",
+                ) from None
+
+
+def prove_engine(
+    bundle: Bundle,
+    artefact: Artefact,
+    runtime: Runtime,
+    profiles: Sequence[Profile],
+    progress: Progress,
+    *,
+    tf32: bool = False,
+) -> EngineProof:
+    """Runs an engine over the corners of its profiles.
+
+    Goldens whose size a profile takes are run at the profile's smallest, best and largest batch, the image
+    repeated. Where ONNX Runtime is installed, every corner that is no single golden is also run on rendered
+    rooms, all different, and held against the FP32 artefact on the CPU.
+
+    Args:
+        bundle: The bundle.
+        artefact: Its artefact that the engine was built from.
+        runtime: Runs the engine.
+        profiles: The shapes it takes.
+        progress: Told of every comparison.
+        tf32: Whether it rounds FP32 products to TF32, which has the fraction bits of FP16, so that its
+            budget is FP16's.
+
+    Raises:
+        GlpnError: The engine failed to run, or a file of the bundle is damaged. A report that failed is
+            returned.
+    """
+    limit = engine_limit(bundle, artefact, tf32=tf32)
+    reports: list[ParityReport] = []
+    goldens = _fitting_goldens(bundle, profiles)
+    if goldens:
+        about, batches = {"backend": "golden", "precision": "fp32"}, (_repeat(*golden) for golden in goldens)
+        reports.append(judge_in_step("goldens", len(goldens), runtime, batches, about, limit, progress))
+    seen = {(n, *batch.depth.shape[1:]) for batch, n in goldens}
+    corners = dict.fromkeys(corner for p in profiles for corner in (p.minimum, p.optimum, p.maximum))
+    open_corners = [corner for corner in corners if corner not in seen or corner[0] > 1]
+    small = [corner for corner in open_corners if _pixels(corner) <= _MOST_PIXELS]
+    not_checked = {spell(corner): "too large to compare" for corner in open_corners if corner not in small}
+    if small and BACKENDS["onnxruntime"].missing() is None:
+        full = bundle.artefact("fp32")
+        with load_runtime(
+            "onnxruntime", bundle.artefact_path(full), RuntimeOptions(device="cpu")
+        ) as reference:
+            rooms = (_rooms(bundle, corner, reference) for corner in small)
+            about = reference.describe()
+            reports.append(judge_in_step("shapes", len(small), runtime, rooms, about, limit, progress))
+    else:
+        why = 'no golden has this shape, and ONNX Runtime is not installed (pip install "glpn-deploy[cpu]")'
+        not_checked |= {spell(corner): why for corner in small if corner not in seen}
+    return EngineProof(tuple(reports), not_checked)
+
+
+def engine_limit(bundle: Bundle, artefact: Artefact, *, tf32: bool = False) -> Limit:
+    """How far an engine's depth may be from the FP32 reference's: its artefact's budget, or the tolerance.
+
+    Raises:
+        BundleError: The manifest's budget is none.
+    """
+    if artefact.precision != "fp32":
+        return artefact_budget(artefact)
+    return Budget.of("fp16") if tf32 else tolerance_m("fp32", bundle.manifest.config.max_depth)
+
+
+def _fitting_goldens(bundle: Bundle, profiles: Sequence[Profile]) -> list[tuple[Batch, int]]:
+    """Goldens whose size a profile takes, with the batch sizes to run them at."""
+    sizes = sorted({n for p in profiles for n in (p.minimum[0], p.optimum[0], p.maximum[0])})
+    found = []
+    for golden in golden_batches(bundle):
+        _, height, width = golden.depth.shape
+        for n in sizes:
+            fits = choose_profile(profiles, (n, height, width)) is not None
+            if fits and _pixels((n, height, width)) <= _MOST_PIXELS:
+                found.append((golden, n))
+    return found
+
+
+def _repeat(golden: Batch, n: int) -> Batch:
+    name = golden.name if n == 1 else f"{n} times {golden.name}"
+    return Batch(name, np.repeat(golden.pixel_values, n, axis=0), np.repeat(golden.depth, n, axis=0))
+
+
+def _rooms(bundle: Bundle, corner: Shape, reference: Runtime) -> Batch:
+    pixel_values = room_batch(bundle.processor, *corner)
+    return Batch(spell(corner), pixel_values, reference.run(pixel_values))
+
+
+def _pixels(shape: Shape) -> int:
+    batch, height, width = shape
+    return batch * height * width

@@ -1,0 +1,381 @@
+"""The file beside every TensorRT engine: what it was built from, for and with, and whether it fits here."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform as host
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glpn_deploy.atomic import atomic_path
+from glpn_deploy.bundle import file_digest
+from glpn_deploy.engine_fields import CHECKS, FORMAT, Compatibility
+from glpn_deploy.engine_profile import Profile, profile_options, profiles_name
+from glpn_deploy.errors import BundleError, EngineError, InputError
+from glpn_deploy.manifest import RE_EXPORT, Artefact, Manifest
+
+if TYPE_CHECKING:
+    from glpn_deploy.cuda_device import CudaDevice
+
+KIND = "glpn-deploy-engine"
+ENGINES = "engines"
+"""The folder of a bundle that its engines stand in."""
+
+_MAX_SIDECAR_BYTES = 4 << 20
+_HARDWARE_OPTIONS = {"ampere_plus": "ampere", "same_compute_capability": "same-sm"}  # of glpn-build
+
+
+def current_platform() -> str:
+    """Operating system and processor, across which engines are not portable: ``linux-aarch64``."""
+    return f"{sys.platform}-{host.machine().lower()}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sidecar:
+    """What is known of one engine.
+
+    Attributes:
+        format: Version of this format.
+        engine: File name of the plan.
+        sha256: Its digest.
+        bytes: Its size.
+        bundle: Name of the bundle.
+        onnx: File within the bundle that it was built from.
+        onnx_sha256: Its digest, as `artefact_digest` gives it.
+        precision: What the graph computes in.
+        max_depth: The network's scale [m].
+        size_multiple: Sides of images are multiples of this [px].
+        tensorrt: Version it was built with (``10.3.0``).
+        cuda: CUDA version of the driver or runtime it was built with.
+        gpu: Name of the GPU it was built on.
+        sm: Compute capability of that GPU (``8.7``).
+        platform: Operating system and processor (``linux-aarch64``).
+        compatibility: GPUs it runs on: only this kind, all of its compute capability, Ampere and later.
+        version_compatible: Whether later versions of the same major TensorRT run it.
+        stripped: Whether its weights were left out, to be refitted from the ONNX file.
+        profiles: The shapes it takes.
+        flags: Builder flags that were set, by TensorRT's names.
+        layers: Layers by precision, as the engine inspector told.
+        build_s: Time that building took [s].
+        tf32: Whether FP32 products may be rounded to TF32.
+        io: Type of its input and output tensors.
+        parity: How it was verified after building, or None where it was not.
+    """
+
+    format: int = FORMAT
+    engine: str
+    sha256: str
+    bytes: int
+    bundle: str
+    onnx: str
+    onnx_sha256: str
+    precision: str
+    max_depth: float
+    size_multiple: int
+    tensorrt: str
+    cuda: str
+    gpu: str
+    sm: str
+    platform: str = dataclasses.field(default_factory=current_platform)
+    compatibility: Compatibility = "none"
+    version_compatible: bool = False
+    stripped: bool = False
+    profiles: tuple[Profile, ...]
+    flags: tuple[str, ...] = ()
+    layers: dict[str, int] = dataclasses.field(default_factory=dict)
+    build_s: float = 0.0
+    tf32: bool = False
+    io: str = "fp32"
+    parity: dict[str, Any] | None = None
+
+    def to_json(self) -> str:
+        """The text of the sidecar."""
+        values = {"kind": KIND} | {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values["profiles"] = [profile.to_dict() for profile in self.profiles]
+        return json.dumps(values, indent=2, allow_nan=False) + "\n"
+
+
+def artefact_digest(manifest: Manifest, artefact: Artefact) -> str:
+    """What an engine's ``onnx_sha256`` is held against: the ONNX file's digest, its data files' with it.
+
+    Raises:
+        BundleError: The manifest has no digest for one of them.
+    """
+    try:
+        digests = [manifest.files[name]["sha256"] for name in (artefact.file, *sorted(artefact.data))]
+    except KeyError as error:
+        raise BundleError(f"the manifest has no digest for {error}", fix=RE_EXPORT) from None
+    return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
+def sidecar_path(engine: Path) -> Path:
+    """``x.engine`` gives ``x.json``."""
+    return engine.with_suffix(".json")
+
+
+def bundle_engines(folder: Path) -> list[Path]:
+    """The engines of a bundle, sorted by name; whether they can be opened is not looked at."""
+    place = folder / ENGINES
+    return sorted(path for path in place.glob("*.engine") if path.is_file() and path.name[0] != ".")
+
+
+def engine_name(
+    bundle: str,
+    precision: str,
+    profiles: Sequence[Profile],
+    tensorrt: str,
+    sm: str,
+    kinds: Sequence[str] = (),
+) -> str:
+    """The file name of an engine: ``glpn-nyu.fp16.480x640.b1-4.trt10.3.sm87.engine``.
+
+    Args:
+        bundle: The bundle's name; what file systems mind is replaced.
+        precision: ``fp16`` and so on.
+        profiles: The shapes it takes.
+        tensorrt: TensorRT's version; its first two numbers are named.
+        sm: Compute capability (``8.7``).
+        kinds: What sets the engine apart from a plain one (``tf32``, ``stripped``).
+    """
+    clean = re.sub(r"[^A-Za-z0-9_.-]+", "-", bundle).strip("-.")[:60] or "bundle"
+    version = ".".join(tensorrt.split(".")[:2])
+    marks = "".join(f".{kind}" for kind in kinds)
+    return f"{clean}.{precision}.{profiles_name(profiles)}{marks}.trt{version}.sm{sm.replace('.', '')}.engine"
+
+
+def write_sidecar(sidecar: Sidecar, engine: Path) -> Path:
+    """Writes the sidecar beside its engine, in one step, and returns its path.
+
+    Raises:
+        WriteError: It cannot be written.
+    """
+    path = sidecar_path(engine)
+    with atomic_path(path, sync=True) as temporary:
+        temporary.write_text(sidecar.to_json(), encoding="utf-8")
+    return path
+
+
+def read_sidecar(engine: Path) -> Sidecar:
+    """Reads the sidecar of an engine, trusting nothing in it.
+
+    Raises:
+        EngineError: There is no engine or no sidecar, or the sidecar is damaged, of a later format, or
+            of another engine.
+    """
+    path = sidecar_path(engine)
+    if not engine.is_file():
+        raise EngineError(f"there is no engine {engine}", fix=f"build it: {rebuild_command(engine)}")
+    try:
+        if path.stat().st_size > _MAX_SIDECAR_BYTES:
+            raise _damaged(engine, "it is too large")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise EngineError(
+            f"{engine} has no sidecar {path.name}, without which an engine is not opened: "
+            "engines are executable code",
+            fix=f"build it again: {rebuild_command(engine)}",
+        ) from None
+    except OSError as error:
+        raise _damaged(engine, f"it cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise _damaged(engine, "it is no JSON") from None
+    if not isinstance(values, dict) or values.get("kind") != KIND:
+        raise _damaged(engine, f"it is not of the kind {KIND}")
+    version = values.get("format")
+    if type(version) is int and version > FORMAT:
+        raise EngineError(
+            f"{path} has format {version if version < 10**6 else 'of a huge number'}",
+            expected=f"at most {FORMAT}",
+            fix="upgrade with pip install -U glpn-deploy",
+        )
+    sidecar = _from_dict(values, engine)
+    if sidecar.engine != engine.name:
+        raise EngineError(
+            f"{path} is the sidecar of {sidecar.engine}, not of {engine.name}",
+            fix=f"give both files their own names again, or build it again: {rebuild_command(engine)}",
+        )
+    return sidecar
+
+
+def check_engine(
+    engine: Path, sidecar: Sidecar, device: CudaDevice, tensorrt: str, onnx_sha256: str | None
+) -> None:
+    """Refuses an engine that was not built for this place, or is not the file that was written.
+
+    Args:
+        engine: The plan.
+        sidecar: Its sidecar, as `read_sidecar` gave it.
+        device: The GPU that shall run it.
+        tensorrt: Version of the TensorRT that shall run it.
+        onnx_sha256: `artefact_digest` of the bundle's artefact; None where the engine stands alone.
+
+    Raises:
+        EngineError: It does not fit, or was changed; ``fix`` holds the command that builds it again.
+    """
+    again = f"build it again here: {rebuild_command(engine, sidecar)}"
+    _check_size(engine, sidecar)
+    check_machine(engine, sidecar, device, tensorrt)
+    if onnx_sha256 is not None:
+        _check_origin(engine, sidecar, onnx_sha256)
+    try:
+        digest = file_digest(engine)
+    except OSError as error:
+        raise EngineError(f"{engine} cannot be read ({error.strerror})", fix=again) from None
+    _check_digest(engine, sidecar, digest)
+
+
+def check_bundle(engine: Path, sidecar: Sidecar, manifest: Manifest) -> Artefact:
+    """Refuses an engine that was not built from a bundle, or from an older state of it.
+
+    Returns:
+        The artefact it was built from; its files are not looked at.
+
+    Raises:
+        EngineError: The bundle has no such artefact, or another one.
+    """
+    for artefact in manifest.artefacts:
+        if artefact.file == sidecar.onnx and artefact.precision == sidecar.precision:
+            _check_origin(engine, sidecar, artefact_digest(manifest, artefact))
+            return artefact
+    raise EngineError(
+        f"{engine.name} was built from {sidecar.onnx} ({sidecar.precision}), which this bundle does not have",
+        fix=f"build one of what it has: {rebuild_command(engine)}",
+    )
+
+
+def read_plan(engine: Path, sidecar: Sidecar) -> bytes:
+    """The plan's bytes, the very ones whose size and digest were checked, for TensorRT to deserialise.
+
+    Raises:
+        EngineError: The file cannot be read, or is not the one that was written.
+    """
+    _check_size(engine, sidecar)
+    try:
+        with engine.open("rb") as file:
+            plan = file.read(sidecar.bytes + 1)
+    except (OSError, MemoryError) as error:
+        raise EngineError(f"{engine} cannot be read ({error})") from None
+    _check_digest(engine, sidecar, hashlib.sha256(plan).hexdigest())
+    return plan
+
+
+def check_machine(engine: Path, sidecar: Sidecar, device: CudaDevice, tensorrt: str) -> None:
+    """Refuses an engine of another GPU, platform or TensorRT; its file is not looked at.
+
+    Raises:
+        EngineError: It does not fit.
+    """
+    again = f"build it again here: {rebuild_command(engine, sidecar)}"
+    here = f"{device.name} (compute capability {device.capability})"
+    made = f"{sidecar.gpu} (compute capability {sidecar.sm})"
+    if not _gpu_fits(sidecar, device):
+        raise EngineError(f"{engine.name} was built for {made}; this GPU is {here}", fix=again)
+    if sidecar.platform != current_platform():
+        raise EngineError(
+            f"{engine.name} was built on {sidecar.platform}; this is {current_platform()}", fix=again
+        )
+    if not _version_fits(sidecar, tensorrt):
+        later = f" or a later {sidecar.tensorrt.split('.')[0]}.x" if sidecar.version_compatible else ""
+        raise EngineError(
+            f"{engine.name} was built with TensorRT {sidecar.tensorrt}; this is TensorRT {tensorrt}",
+            expected=f"{sidecar.tensorrt}{later}",
+            fix=again,
+        )
+
+
+def rebuild_command(
+    engine: Path, sidecar: Sidecar | None = None, profiles: Sequence[Profile] | None = None
+) -> str:
+    """The command that builds an engine again, with ``profiles`` in place of its own where given."""
+    inside = engine.parent.name == ENGINES
+    folder = shlex.quote(str(engine.parent.parent)) if inside else "BUNDLE"
+    if sidecar is None:
+        return f"glpn-build {folder}"
+    shapes = profile_options(sidecar.profiles if profiles is None else profiles)
+    words = [f"glpn-build {folder} --precision {sidecar.precision}", *shapes]
+    if sidecar.compatibility != "none":
+        words.append(f"--hardware-compatible {_HARDWARE_OPTIONS[sidecar.compatibility]}")
+    chosen = {
+        "--version-compatible": sidecar.version_compatible,
+        "--strip": sidecar.stripped,
+        "--refit": "REFIT" in sidecar.flags,
+        "--tf32": sidecar.tf32,
+    }
+    return " ".join((*words, *(option for option, wanted in chosen.items() if wanted)))
+
+
+def _gpu_fits(sidecar: Sidecar, device: CudaDevice) -> bool:
+    same_sm = sidecar.sm == device.capability
+    if sidecar.compatibility == "same_compute_capability":
+        return same_sm
+    if sidecar.compatibility == "ampere_plus" and not device.integrated:  # JetPack has no such engines
+        return device.sm >= (8, 0)
+    return same_sm and sidecar.gpu == device.name
+
+
+def _version_fits(sidecar: Sidecar, tensorrt: str) -> bool:
+    if not sidecar.version_compatible:
+        return sidecar.tensorrt == tensorrt
+    built, here = _numbers(sidecar.tensorrt), _numbers(tensorrt)
+    return built[0] == here[0] and built <= here
+
+
+def _numbers(version: str) -> tuple[int, int, int]:
+    """The first three numbers: wheels and bindings differ in whether they name the fourth."""
+    found = [int(number) for number in re.findall(r"\d{1,6}", version)[:3]]
+    major, minor, patch = (*found, 0, 0, 0)[:3]
+    return major, minor, patch
+
+
+def _check_origin(engine: Path, sidecar: Sidecar, onnx_sha256: str) -> None:
+    if onnx_sha256 != sidecar.onnx_sha256:
+        raise EngineError(
+            f"{engine.name} was built from another {sidecar.onnx} than this bundle's (SHA-256 differs)",
+            fix=f"build it again here: {rebuild_command(engine, sidecar)}",
+        )
+
+
+def _check_size(engine: Path, sidecar: Sidecar) -> None:
+    again = f"copy it again, or build it again: {rebuild_command(engine, sidecar)}"
+    try:
+        size = engine.stat().st_size
+    except OSError as error:
+        raise EngineError(f"{engine} cannot be read ({error.strerror})", fix=again) from None
+    if size != sidecar.bytes:
+        raise EngineError(f"{engine} has {size} bytes", expected=f"{sidecar.bytes}, as built", fix=again)
+
+
+def _check_digest(engine: Path, sidecar: Sidecar, digest: str) -> None:
+    if digest != sidecar.sha256:
+        raise EngineError(
+            f"the content of {engine} changed since it was built (SHA-256 differs)",
+            fix=f"copy it again, or build it again: {rebuild_command(engine, sidecar)}",
+        )
+
+
+def _damaged(engine: Path, why: str) -> EngineError:
+    return EngineError(
+        f"{sidecar_path(engine)} is not an engine's sidecar, or is damaged ({why})",
+        fix=f"copy both files again, or build it again: {rebuild_command(engine)}",
+    )
+
+
+def _from_dict(values: dict[str, Any], engine: Path) -> Sidecar:
+    """Reads the fields; unknown ones, of later minor additions, are left out."""
+    for name, check in CHECKS.items():
+        if name not in values:
+            raise _damaged(engine, f"{name} is missing")
+        if not check(values[name]):
+            raise _damaged(engine, f"its {name} is none")
+    try:
+        profiles = tuple(Profile.from_dict(profile) for profile in values["profiles"])
+    except InputError as error:
+        raise _damaged(engine, error.got) from None
+    known = {name: values[name] for name in CHECKS}
+    return Sidecar(**{**known, "profiles": profiles, "flags": tuple(values["flags"])})

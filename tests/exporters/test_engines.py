@@ -1,0 +1,302 @@
+"""Engines in a bundle: what is left when something stops the build, and that a wrong one is never kept.
+
+TensorRT is stood in for by ONNX Runtime: the "plan" is the ONNX file, which runs. All else is real.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import types
+from pathlib import Path
+
+import onnx
+import pytest
+
+from glpn_deploy.bundle import Bundle, write_manifest
+from glpn_deploy.cuda_device import CudaDevice
+from glpn_deploy.engine_profile import parse_profiles
+from glpn_deploy.engine_sidecar import (
+    ENGINES,
+    bundle_engines,
+    check_bundle,
+    check_engine,
+    read_sidecar,
+    sidecar_path,
+)
+from glpn_deploy.errors import BundleError, EngineError, InputError, ParityError, WriteError
+from glpn_deploy.exporters import engines
+from glpn_deploy.exporters.build import BuildOptions, build_bundle
+from glpn_deploy.exporters.engine_config import EngineOptions
+from glpn_deploy.exporters.engines import build_engine, default_precision, plan_engine, require_tensorrt
+from glpn_deploy.exporters.to_engine import EngineReport
+from glpn_deploy.exporters.to_onnx import OnnxOptions
+from glpn_deploy.runtimes.base import RuntimeOptions
+from glpn_deploy.runtimes.registry import load_runtime
+
+A6000 = CudaDevice(0, "NVIDIA RTX A6000", (8, 6), 48 << 30, False, (12, 6))
+SMALL = EngineOptions(profiles=parse_profiles(["96x320"]))
+NAME = "glpn-tiny.fp32.96x320.b1.trt10.13.sm86.engine"
+
+
+def compile_plan(source, target, options, progress):
+    Path(target).write_bytes(Path(source).read_bytes())
+    for data in Path(source).parent.glob("*.data"):
+        (Path(target).parent / data.name).write_bytes(data.read_bytes())
+    return EngineReport(
+        layers={"fp32": 3},
+        flags=("DIRECT_IO",),
+        build_s=1.5,
+        tensorrt="10.13.3",
+        cuda="12.6",
+        bytes=Path(target).stat().st_size,
+        tf32=options.tf32,
+        device_memory_bytes=None,
+    )
+
+
+def open_plan(name, path, options):
+    """Checks what the TensorRT runtime checks, then runs the plan."""
+    assert name == "tensorrt"
+    bundle = Bundle.open(path.parent.parent)
+    sidecar = read_sidecar(path)
+    check_bundle(path, sidecar, bundle.manifest)
+    check_engine(path, sidecar, A6000, "10.13.3", None)
+    return load_runtime("onnxruntime", path, RuntimeOptions("cpu"))
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.setattr(engines, "find_device", lambda: A6000)
+    monkeypatch.setattr(engines, "import_tensorrt", lambda: types.SimpleNamespace(__version__="10.13.3.9"))
+    monkeypatch.setattr(engines, "to_engine", compile_plan)
+    monkeypatch.setattr(engines, "load_runtime", open_plan)
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.usefixtures("gpu")
+def test_an_engine_comes_into_the_bundle(bundle_copy):
+    before = content(bundle_copy)
+    engine = build_engine(bundle_copy, "fp32", SMALL)
+    assert engine == bundle_copy / ENGINES / NAME
+    assert bundle_engines(bundle_copy) == [engine]
+    after = content(bundle_copy)
+    assert sorted(after.keys() - before.keys()) == [
+        f"{ENGINES}/{NAME}",
+        f"{ENGINES}/{sidecar_path(engine).name}",
+    ]
+    assert {name: after[name] for name in before} == before
+    assert sorted(path.name for path in engine.parent.iterdir()) == sorted([NAME, sidecar_path(engine).name])
+    sidecar = read_sidecar(engine)
+    assert check_bundle(engine, sidecar, Bundle.open(bundle_copy).manifest).file == "model.onnx"
+    check_engine(engine, sidecar, A6000, "10.13.3", before["model.onnx"])
+    assert (sidecar.gpu, sidecar.sm, sidecar.tensorrt, sidecar.cuda) == (A6000.name, "8.6", "10.13.3", "12.6")
+    assert (sidecar.max_depth, sidecar.layers, sidecar.build_s) == (10.0, {"fp32": 3}, 1.5)
+    assert sidecar.parity["passed"]
+    assert [case["name"] for case in sidecar.parity["reports"][0]["cases"]] == ["golden/2.png"]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_weights_in_a_file_of_their_own(tiny_checkpoint, tmp_path):
+    options = BuildOptions(OnnxOptions(single_file_limit=1000), verify=False)
+    bundle = build_bundle(tiny_checkpoint, tmp_path / "glpn-tiny", options)
+    engine = build_engine(bundle.folder, "fp32", SMALL, verify=False)
+    assert check_bundle(engine, read_sidecar(engine), bundle.manifest).data == ("model.onnx.data",)
+    assert read_sidecar(engine).onnx_sha256 != bundle.manifest.files["model.onnx"]["sha256"]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_without_the_proof_the_sidecar_says_so(bundle_copy, monkeypatch):
+    monkeypatch.setattr(engines, "load_runtime", lambda *a: pytest.fail("it was run"))
+    assert read_sidecar(build_engine(bundle_copy, "fp32", SMALL, verify=False)).parity is None
+
+
+def wrong(source, target, options, progress):
+    """A compiler that gets one weight wrong."""
+    report = compile_plan(source, target, options, progress)
+    graph = onnx.load(str(source))
+    tensor = next(t for t in graph.graph.initializer if t.name == "head.head.2.bias")
+    tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) + 1e-2, tensor.name))
+    onnx.save_model(graph, str(target))
+    return report
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_wrong_engine_is_not_left(bundle_copy, monkeypatch):
+    monkeypatch.setattr(engines, "to_engine", wrong)
+    with pytest.raises(ParityError, match="the engine was not kept"):
+        build_engine(bundle_copy, "fp32", SMALL)
+    assert list((bundle_copy / ENGINES).iterdir()) == []
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(
+    ("error", "seen"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (OSError(errno.ENOSPC, "No space left on device"), WriteError),
+    ],
+)
+@pytest.mark.parametrize("step", ["to_engine", "write_sidecar", "prove_engine", "file_digest"])
+def test_stopped_at_any_step(bundle_copy, step, error, seen, monkeypatch):
+    def stop(*args, **options):
+        raise error
+
+    build_engine(bundle_copy, "fp32", SMALL)
+    before = content(bundle_copy)
+    monkeypatch.setattr(engines, step, stop)
+    with pytest.raises(seen):
+        build_engine(bundle_copy, "fp32", SMALL)
+    assert content(bundle_copy) == before
+
+
+@pytest.mark.usefixtures("gpu")
+def test_stopped_between_plan_and_sidecar(bundle_copy, monkeypatch):
+    """The one instant in which the two files can be of different builds: the engine is refused then."""
+    engine = build_engine(bundle_copy, "fp32", SMALL)
+    real = Path.replace
+
+    def stop_at_the_sidecar(path, target):
+        if Path(target) == sidecar_path(engine):
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    def another(source, target, options, progress):
+        report = compile_plan(source, target, options, progress)
+        graph = onnx.load(str(source))
+        graph.doc_string = "another build"
+        onnx.save_model(graph, str(target))
+        return report
+
+    monkeypatch.setattr(engines, "to_engine", another)
+    monkeypatch.setattr(Path, "replace", stop_at_the_sidecar)
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(bundle_copy, "fp32", SMALL)
+    with pytest.raises(EngineError, match=r"bytes|SHA-256 differs"):
+        check_engine(engine, read_sidecar(engine), A6000, "10.13.3", None)
+    monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("gpu")
+def test_the_first_build_stopped_between_plan_and_sidecar(bundle_copy, monkeypatch):
+    real, target_name = Path.replace, NAME.replace(".engine", ".json")
+
+    def stop_at_the_sidecar(path, target):
+        if Path(target) == bundle_copy / ENGINES / target_name:
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", stop_at_the_sidecar)
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(bundle_copy, "fp32", SMALL)
+    with pytest.raises(EngineError, match=r"has no sidecar .*executable"):
+        read_sidecar(bundle_copy / ENGINES / NAME)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_damaged_bundle_is_refused_before_the_work(bundle_copy, monkeypatch):
+    monkeypatch.setattr(engines, "to_engine", lambda *a: pytest.fail("work was done"))
+    with (bundle_copy / "model.onnx").open("r+b") as file:
+        file.seek(1000)
+        file.write(b"\xff\xfe")
+    with pytest.raises(BundleError, match="SHA-256 differs"):
+        build_engine(bundle_copy, "fp32", SMALL)
+    assert not (bundle_copy / ENGINES).exists()
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_place_that_cannot_be_made(bundle_copy, monkeypatch):
+    monkeypatch.setattr(engines, "to_engine", lambda *a: pytest.fail("work was done"))
+    (bundle_copy / ENGINES).write_text("a file")
+    with pytest.raises(WriteError, match="engines cannot be made"):
+        build_engine(bundle_copy, "fp32", SMALL)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_version_with_a_known_problem_is_told_and_proved(bundle_copy, monkeypatch):
+    monkeypatch.setattr(engines, "import_tensorrt", lambda: types.SimpleNamespace(__version__="10.4.0"))
+    with pytest.raises(
+        InputError, match=r"--no-verify with TensorRT 10\.4\.0 .*wrong.*leave out --no-verify"
+    ):
+        build_engine(bundle_copy, "fp32", SMALL, verify=False)
+    monkeypatch.setattr(engines, "to_engine", wrong)
+    with pytest.warns(UserWarning, match=r"TensorRT 10\.4"), pytest.raises(ParityError):
+        build_engine(bundle_copy, "fp32", SMALL)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_an_opset_that_the_version_does_not_read(monkeypatch):
+    assert require_tensorrt(20)[1].text == "10.13.3"
+    with pytest.raises(
+        InputError, match=r"opset 22, which TensorRT 10\.13\.3 does not read; expected at most 20"
+    ):
+        require_tensorrt(22)
+
+
+# Without a GPU ---------------------------------------------------------------------------------------
+
+
+def test_the_plan(tiny_bundle):
+    options = dataclasses.replace(
+        SMALL, tf32=True, hardware_compatibility="ampere_plus", timing_cache=Path("times"), workspace_mb=256
+    )
+    plan = plan_engine(tiny_bundle, None, options)
+    assert plan.file_name() == "glpn-tiny.fp32.96x320.b1.ampere-plus.tf32.trt*.sm*.engine"
+    values = plan.to_dict()
+    assert (values["onnx"], values["precision"], values["timing_cache"]) == ("model.onnx", "fp32", "times")
+    assert values["profiles"] == [{kind: [1, 96, 320] for kind in ("minimum", "optimum", "maximum")}]
+
+
+def test_unlike_engines_have_unlike_names(tiny_bundle):
+    changes = (
+        {},
+        {"tf32": True},
+        {"strip": True},
+        {"refit": True},
+        {"version_compatible": True},
+        {"hardware_compatibility": "ampere_plus"},
+        {"hardware_compatibility": "same_compute_capability"},
+    )
+    names = {plan_engine(tiny_bundle, "fp32", dataclasses.replace(SMALL, **c)).file_name() for c in changes}
+    assert len(names) == len(changes)
+
+
+def test_what_is_built_where_nothing_is_asked_for(tiny_bundle):
+    bundle = Bundle.open(tiny_bundle)
+    assert default_precision(bundle) == "fp32"
+    full = bundle.artefact("fp32")
+    half = dataclasses.replace(full, precision="fp16", file="model.fp16.onnx")
+    both = dataclasses.replace(bundle.manifest, artefacts=(full, half))
+    assert default_precision(dataclasses.replace(bundle, manifest=both)) == "fp16"
+
+
+def test_a_precision_the_bundle_lacks(tiny_bundle):
+    with pytest.raises(BundleError, match="has no int8 artefact; expected one of those it has: fp32"):
+        plan_engine(tiny_bundle, "int8", SMALL)
+
+
+def test_sides_that_the_network_does_not_take(tiny_bundle, monkeypatch):
+    real = Bundle.processor.fget
+    monkeypatch.setattr(
+        Bundle, "processor", property(lambda bundle: dataclasses.replace(real(bundle), size_divisor=64))
+    )
+    with pytest.raises(InputError, match=r"a side of 96 px \(96x320\.b1\); expected multiples of 64 px"):
+        plan_engine(tiny_bundle, "fp32", SMALL)
+
+
+def test_a_graph_for_cpus(bundle_copy):
+    path = bundle_copy / "model.onnx"
+    graph = onnx.load(str(path))
+    graph.metadata_props.add(key="target", value="cpu")
+    onnx.save_model(graph, str(path))
+    write_manifest(bundle_copy, Bundle.open(bundle_copy).manifest)
+    with pytest.raises(BundleError, match=r"was made for CPUs.*--target tensorrt"):
+        plan_engine(bundle_copy, "fp32", SMALL)
