@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from glpn_deploy.bundle import Bundle
 from glpn_deploy.checkpoint_hub import is_demo
 from glpn_deploy.depth_map import DepthMap
+from glpn_deploy.engine_sidecar import ENGINES, bundle_engines, read_sidecar
 from glpn_deploy.errors import BundleError, ConfigError, ImageError, InputError
 from glpn_deploy.image_loading import ImageSource, load_image
 from glpn_deploy.image_processing import GLPNImageProcessor
@@ -21,7 +22,16 @@ from glpn_deploy.manifest import MANIFEST
 from glpn_deploy.pipeline import pipelined
 from glpn_deploy.resample import resize_bicubic
 from glpn_deploy.runtimes import choose
-from glpn_deploy.runtimes.base import PRECISIONS, Device, Mode, Precision, Runtime, RuntimeOptions
+from glpn_deploy.runtimes.base import (
+    PRECISIONS,
+    Compile,
+    Device,
+    Mode,
+    Precision,
+    Provider,
+    Runtime,
+    RuntimeOptions,
+)
 from glpn_deploy.runtimes.onnx_header import read_header
 from glpn_deploy.runtimes.registry import load_runtime, require_backend
 
@@ -72,24 +82,33 @@ class DepthEstimator:
         measure: bool = False,
         mode: Mode = "latency",
         cache: str | Path | None = None,
+        provider: Provider = "auto",
+        compile: Compile = "no",
     ) -> DepthEstimator:
         """Loads anything that holds a GLPN network.
 
         Args:
-            source: Bundle folder, ``.onnx`` file, checkpoint folder, ``.ckpt``, hub id, or ``"demo"`` for
-                the small checkpoint that comes with the package (a folder of that name is ``./demo``).
-            backend: ``onnxruntime``, ``openvino``, ``torch`` or ``null``; ``auto`` takes torch for
-                checkpoints, and for bundles and ``.onnx`` files what `glpn_deploy.runtimes.choose` expects
-                to be the fastest of those installed; ``runtime.why`` says why.
+            source: Bundle folder, ``.onnx`` or ``.engine`` file, checkpoint folder, ``.ckpt``, hub id, or
+                ``"demo"`` for the small checkpoint that comes with the package (a folder of that name is
+                ``./demo``).
+            backend: ``onnxruntime``, ``openvino``, ``tensorrt``, ``torch`` or ``null``; ``auto`` takes torch
+                for checkpoints, TensorRT for engines, and for bundles and ``.onnx`` files what
+                `glpn_deploy.runtimes.choose` expects to be the fastest of those installed: a bundle's
+                engines where they were built for this GPU, with an ONNX runtime for the shapes that none of
+                them takes. With ``tensorrt`` such shapes are refused. ``runtime.why`` says why.
             precision: ``fp32`` and so on; ``auto`` takes FP32, the reference's, for bundles and the file's
-                own for ``.onnx`` files. OpenVINO runs bf16 and fp16 from the FP32 file.
+                own for ``.onnx`` and ``.engine`` files. OpenVINO runs bf16 and fp16 from the FP32 file.
             device: ``cpu``, ``cuda``, or ``auto`` for the GPU where the backend finds one.
             threads: Threads within one operator; None leaves the backend's default.
             offline: Use the hub's cache only.
             measure: With backend ``auto``, time the installed backends on the first batch and keep the
                 fastest for as long as the estimator lives.
             mode: ``throughput`` for programs that call this estimator from several threads (OpenVINO).
-            cache: Folder for compiled networks, for a faster second start (OpenVINO); None keeps none.
+            cache: Folder for compiled networks, for a faster second start (OpenVINO, ONNX Runtime's TensorRT
+                provider); None keeps none.
+            provider: What ONNX Runtime runs with on a GPU: ``cuda`` or ``tensorrt``, which builds engines of
+                its own and takes minutes; ``auto`` is CUDA where there is one.
+            compile: ``default`` or ``max-autotune`` runs a checkpoint through `torch.compile`.
 
         Raises:
             GlpnError: The source is nothing that can be loaded, is damaged, or cannot run here.
@@ -98,7 +117,8 @@ class DepthEstimator:
             raise InputError(f"precision {precision!r}", expected=f"auto or one of {', '.join(PRECISIONS)}")
         wanted: Precision = "fp32" if precision == "auto" else precision
         folder = None if cache is None else Path(cache)
-        options = RuntimeOptions(device, wanted, threads, mode, folder)
+        options = RuntimeOptions(device, wanted, threads, mode, folder, provider=provider, compile=compile)
+        backend = _implied_backend(backend, options)
         if is_demo(source) and backend != "null":
             return cls._from_checkpoint(source, backend, options, offline)
         path = Path(source)
@@ -106,6 +126,8 @@ class DepthEstimator:
             return cls(load_runtime("null", None, options), GLPNImageProcessor(), 10.0)
         if (path / MANIFEST).is_file():
             return cls._from_bundle(Bundle.open(path), backend, options, measure)
+        if path.suffix == ".engine":
+            return cls._from_engine(path, backend, options, precision)
         if path.suffix == ".onnx":
             return cls._from_onnx(path, backend, options, precision, measure)
         if path.is_dir() and not (path / "config.json").is_file():
@@ -120,16 +142,45 @@ class DepthEstimator:
         cls, bundle: Bundle, backend: str, options: RuntimeOptions, measure: bool
     ) -> DepthEstimator:
         have = [artefact.precision for artefact in bundle.manifest.artefacts if artefact.kind == "onnx"]
-        found = choose.choices(backend, options.precision, have, options.device, "a bundle")
+        scale = bundle.manifest.config.max_depth
+        engines = 0
+        if backend == "tensorrt" or (backend == "auto" and bundle_engines(bundle.folder)):
+            from glpn_deploy.runtimes.engine_set import engines_of, open_engines  # most machines need neither
+
+            if backend == "tensorrt":
+                runtime: Runtime = open_engines(bundle.folder, options.precision, scale, options)
+                return cls(runtime, bundle.processor, scale)
+            engines = len(engines_of(bundle.folder, options.precision))
+        found = choose.choices(backend, options.precision, have, options.device, "a bundle", engines)
         if not found:
             bundle.artefact(options.precision)  # says which it has
 
         def open_choice(choice: choose.Choice) -> Runtime:
+            if choice.backend == "tensorrt":
+                rest = found[1:]
+                fallback = (lambda: choose.load(rest, open_choice, False)) if rest else None
+                return open_engines(bundle.folder, options.precision, scale, options, fallback)
             path = bundle.artefact_path(bundle.artefact(choice.file))
             return load_runtime(choice.backend, path, options)
 
         runtime = choose.load(found, open_choice, measure)
-        return cls(runtime, bundle.processor, bundle.manifest.config.max_depth)
+        return cls(runtime, bundle.processor, scale)
+
+    @classmethod
+    def _from_engine(
+        cls, path: Path, backend: str, options: RuntimeOptions, precision: Precision | Auto
+    ) -> DepthEstimator:
+        _only("tensorrt", backend, "an engine")
+        sidecar = read_sidecar(path)
+        if precision not in ("auto", sidecar.precision):
+            expected = f"auto or {sidecar.precision}, which the engine has"
+            raise InputError(f"precision {precision} for {path}", expected=expected)
+        folder = path.parent.parent
+        inside = path.parent.name == ENGINES and (folder / MANIFEST).is_file()
+        processor = Bundle.open(folder).processor if inside else GLPNImageProcessor()
+        from glpn_deploy.runtimes import rt_tensorrt  # as above; without tensorrt it says what is missing
+
+        return cls(rt_tensorrt.load(path, options), processor, sidecar.max_depth)
 
     @classmethod
     def _from_onnx(
@@ -178,7 +229,7 @@ class DepthEstimator:
         Args:
             images: Paths, PIL images or numpy arrays ``(H, W, 3)`` / ``(H, W)``; sizes may differ.
                 Images that enter the network at the same size share a batch.
-            batch_size: Most images in one batch; a network of a fixed batch size keeps its own.
+            batch_size: Most images in one batch; a network of a fixed or largest batch size keeps to its own.
 
         Raises:
             ImageError: An image cannot be used; says which.
@@ -192,7 +243,8 @@ class DepthEstimator:
         loaded = [load_image(image) for image in images]
         for index, image in enumerate(loaded):
             groups.setdefault(self.processor.target_size(*image.shape[:2]), []).append(index)
-        limit = self.runtime.spec.batch or batch_size
+        spec = self.runtime.spec
+        limit = spec.batch or min(batch_size, spec.max_batch or batch_size)
         chunks = [
             members[start : start + limit]
             for members in groups.values()
@@ -282,6 +334,15 @@ class DepthEstimator:
 
 def _stack(prepared: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     return prepared[0][None] if len(prepared) == 1 else np.stack(prepared)
+
+
+def _implied_backend(asked: str, options: RuntimeOptions) -> str:
+    """The backend asked for, or that which alone knows an option that was."""
+    if options.provider != "auto":
+        return _only("onnxruntime", asked, f"the provider {options.provider}")
+    if options.compile != "no":
+        return _only("torch", asked, "torch.compile")
+    return asked
 
 
 def _only(name: str, asked: str, what: str) -> str:

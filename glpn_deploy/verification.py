@@ -8,14 +8,15 @@ from typing import Any
 
 from glpn_deploy.artefact_check import (
     Reference,
-    artefact_budget,
     check_artefact,
     known_precision,
     second_opinion_on_goldens,
 )
 from glpn_deploy.artefact_runs import ArtefactRun, NotRun
 from glpn_deploy.bundle import Bundle
+from glpn_deploy.engine_check import BrokenEngine, check_engines
 from glpn_deploy.errors import BundleError, InputError, ParityError
+from glpn_deploy.exporters.budget import artefact_budget
 from glpn_deploy.manifest import Artefact
 from glpn_deploy.parity import compare_over_sweep, sweep_depths, tolerance_m, verify_goldens
 from glpn_deploy.parity_report import ParityReport, WorstImage, severity
@@ -85,16 +86,19 @@ class Verification:
         reports: Every comparison that was made.
         not_run: What this machine could not check.
         polygraphy: Polygraphy's verdicts, where they were asked for.
+        broken: TensorRT engines that are damaged or not of this bundle.
     """
 
     reports: tuple[ParityReport, ...]
     not_run: tuple[NotRun, ...] = ()
     polygraphy: tuple[PolygraphyReport, ...] = ()
+    broken: tuple[BrokenEngine, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether all that was run passed, and Polygraphy agrees."""
-        return all(report.passed for report in self.reports) and all(o.agrees for o in self.polygraphy)
+        """Whether all that was run passed, Polygraphy agrees, and no engine is broken."""
+        agreed = all(opinion.agrees for opinion in self.polygraphy)
+        return all(report.passed for report in self.reports) and agreed and not self.broken
 
     @property
     def complete(self) -> bool:
@@ -119,18 +123,22 @@ class Verification:
             "reports": [report.to_dict() for report in self.reports],
             "not_run": [item.to_dict() for item in self.not_run],
             "polygraphy": [opinion.to_dict() for opinion in self.polygraphy],
+            "broken": [engine.to_dict() for engine in self.broken],
         }
 
     def require(self) -> None:
-        """Raises at the first comparison that failed.
+        """Raises at the first check that failed.
 
         Raises:
-            ParityError: An artefact's depth is not the reference's, or Polygraphy sees it otherwise.
+            ParityError: An artefact's depth is not the reference's, Polygraphy sees it otherwise, or an
+                engine is broken.
         """
         for report in self.reports:
             report.require()
         for opinion in self.polygraphy:
             opinion.require()
+        for engine in self.broken:
+            raise ParityError(f"{engine.file} cannot be used ({engine.reason})")
 
 
 def verify_bundle(
@@ -144,10 +152,13 @@ def verify_bundle(
     """`verify` with its most common options, for its reports alone.
 
     Raises:
-        ParityError: This machine cannot check all of the bundle: see `verify` for what it can.
+        ParityError: An engine is broken, or this machine cannot check all of the bundle: see `verify` for
+            what it can.
         GlpnError: As `verify`.
     """
     found = verify(folder, VerifyOptions(reference, options, tolerance, offline), progress)
+    for engine in found.broken:
+        raise ParityError(f"{engine.file} cannot be used ({engine.reason})")
     for item in found.not_run:
         raise ParityError(f"{item.file} was not checked ({item.reason})")
     return list(found.reports)
@@ -163,6 +174,7 @@ def verify(
     The FP32 artefact is held against the goldens, and against the checkpoint where one is given. Every
     other artefact is held against the goldens and, over the shape sweep, against the FP32 artefact as it
     runs here; every batch has to keep the budget it was exported with, or its precision's default.
+    TensorRT engines in the bundle are checked as `glpn_deploy.engine_check.check_engines` says.
 
     Args:
         folder: The bundle.
@@ -207,7 +219,12 @@ def verify(
         reports += found.reports
         not_run += found.not_run
         opinions += found.polygraphy
-    return Verification(tuple(reports), tuple(not_run), tuple(opinions))
+    broken: list[BrokenEngine] = []
+    for engine in check_engines(bundle, options.precisions, options.runtime, progress):
+        reports += engine.reports
+        not_run += engine.not_run
+        broken += engine.broken
+    return Verification(tuple(reports), tuple(not_run), tuple(opinions), tuple(broken))
 
 
 def _chosen(bundle: Bundle, precisions: tuple[str, ...] | None) -> list[Artefact]:

@@ -1,20 +1,22 @@
 """``backend="auto"`` for ONNX files: which backend runs them here, and why.
 
-The rule, within the precision asked for: the GPU where ONNX Runtime has one; bf16 on OpenVINO, which alone
-has it on a CPU; otherwise OpenVINO on processors with AVX-512 and ONNX Runtime on those without, each where
-it is installed. Measured with glpn-nyu's architecture at 1x480x640 in FP32: OpenVINO is 1.35 times as fast
-as ONNX Runtime on two cores of an AMX Xeon, and 0.97 times on one AVX2 core (AMD EPYC). INT8 without VNNI
-stays with ONNX Runtime, see `glpn_deploy.runtimes.rt_openvino`. `glpn_deploy.runtimes.measured` times both
-instead; it looks at nothing but time.
+The rule, within the precision asked for: TensorRT where a bundle has engines that were built for this GPU;
+else ONNX Runtime where it has a GPU; bf16 on OpenVINO, which alone has it on a CPU; otherwise OpenVINO on
+processors with AVX-512 and ONNX Runtime on those without, each where it is installed. Measured with
+glpn-nyu's architecture at 1x480x640 in FP32: OpenVINO is 1.35 times as fast as ONNX Runtime on two cores of
+an AMX Xeon, and 0.97 times on one AVX2 core (AMD EPYC). INT8 without VNNI stays with ONNX Runtime, see
+`glpn_deploy.runtimes.rt_openvino`. `glpn_deploy.runtimes.measured` times both instead; it looks at nothing
+but time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 from collections.abc import Callable, Collection, Sequence
 
-from glpn_deploy.errors import GlpnError, InputError
+from glpn_deploy.errors import GlpnError, InputError, MissingDependencyError
 from glpn_deploy.runtimes.base import Device, Precision, Runtime
 from glpn_deploy.runtimes.measured import MeasuredRuntime
 from glpn_deploy.runtimes.processor import cpu_flags, saturates_int8
@@ -39,7 +41,12 @@ class Choice:
 
 
 def choices(
-    backend: str, precision: Precision, have: Collection[str], device: Device, what: str
+    backend: str,
+    precision: Precision,
+    have: Collection[str],
+    device: Device,
+    what: str,
+    engines: int = 0,
 ) -> list[Choice]:
     """The backends that can run a source here, the one thought fastest first.
 
@@ -49,6 +56,7 @@ def choices(
         have: Precisions that the source has files of.
         device: Where it shall run.
         what: The source, in words.
+        engines: How many TensorRT engines of the precision lie beside the files.
 
     Returns:
         At least one, or none where no backend can give this precision from these files.
@@ -57,9 +65,15 @@ def choices(
         InputError: The backend is none that runs ONNX files.
         MissingDependencyError: No backend that can is installed.
     """
+    if backend == "auto" and engines and device != "cpu":
+        first = Choice("tensorrt", precision, f"auto took tensorrt: {what} has engines for this GPU")
+        with contextlib.suppress(MissingDependencyError):  # the engines may do without
+            return [first, *choices(backend, precision, have, device, what)]
+        return [first]
     if backend not in ("auto", *ONNX_BACKENDS):
         expected = f"auto or one of {', '.join(ONNX_BACKENDS)}"
-        raise InputError(f"backend {backend!r} for {what}", expected=expected)
+        fix = "build an engine of the bundle with glpn-build, and load that" if backend == "tensorrt" else ""
+        raise InputError(f"backend {backend!r} for {what}", expected=expected, fix=fix)
     names = ONNX_BACKENDS if backend == "auto" else (backend,)
     able = [Choice(name, file) for name in names if (file := _file(name, precision, have)) is not None]
     if not able or backend != "auto":

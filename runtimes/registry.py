@@ -20,13 +20,13 @@ class Backend:
         name: The public name.
         package: The module it needs, or None.
         install: The pip line that brings it.
-        runs: What it is given: an ``.onnx`` file, a checkpoint, or nothing.
+        runs: What it is given: an ``.onnx`` file, a checkpoint, an ``.engine`` file, or nothing.
     """
 
     name: str
     package: str | None
     install: str
-    runs: Literal["onnx", "checkpoint", "nothing"]
+    runs: Literal["onnx", "checkpoint", "engine", "nothing"]
 
     def missing(self) -> str | None:
         """The pip line to run, or None where the package is installed."""
@@ -41,6 +41,7 @@ BACKENDS = {
         Backend("torch", "torch", 'pip install "glpn-deploy[export]"', "checkpoint"),
         Backend("onnxruntime", "onnxruntime", 'pip install "glpn-deploy[cpu]"', "onnx"),
         Backend("openvino", "openvino", 'pip install "glpn-deploy[openvino]"', "onnx"),
+        Backend("tensorrt", "tensorrt", 'pip install "glpn-deploy[tensorrt]"', "engine"),
         Backend("null", None, "", "nothing"),
     )
 }
@@ -69,7 +70,7 @@ def load_runtime(name: str, path: Path | None, options: RuntimeOptions) -> Runti
 
     Args:
         name: The backend's public name.
-        path: The ``.onnx`` file or checkpoint that the backend runs.
+        path: The ``.onnx`` file, checkpoint or ``.engine`` file that the backend runs.
         options: Device, precision and threads.
 
     Raises:

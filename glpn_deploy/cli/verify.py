@@ -62,8 +62,10 @@ def verify(
     with it, so that any machine can verify without torch. Artefacts of lower precision are also held
     against the fp32 one over the shape sweep, each batch within the budget it was exported with (else
     AbsRel 0.001 fp16, 0.01 bf16, 0.02 int8, 0.05 fp8). On a CPU, 16-bit graphs run emulated, which
-    needs onnx. Exit status: 0 the depth is the reference's as far as this machine can tell (a warning
-    names what it cannot), 1 it is not, 2 wrong use or a damaged bundle.
+    needs onnx. TensorRT engines in the bundle are held against their sidecars, and run at the corners
+    of their profiles where they were built for this GPU and this TensorRT. Exit status: 0 the depth is
+    the reference's as far as this machine can tell (a warning names what it cannot), 1 it is not or an
+    engine is damaged, 2 wrong use or a damaged bundle.
 
     Example: glpn-verify glpn-nyu --reference vinvino02/glpn-nyu
     """
@@ -95,6 +97,8 @@ def verify(
         console.print(
             f"\n[bold yellow]not checked here:[/] {escape(f'{item.file} ({item.precision}): {item.reason}')}"
         )
+    for engine in found.broken:
+        console.print(f"\n[bold red]broken:[/] {escape(f'{engine.file}: {engine.reason}')}")
     found.require()
     if not found.reports:
         console.print("\nNo depth was compared.")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import time
 
@@ -15,16 +19,20 @@ import transformers
 from PIL import Image
 
 from glpn_deploy import DepthEstimator, GLPNImageProcessor
+from glpn_deploy.bundle import file_digest
+from glpn_deploy.engine_profile import Profile
 from glpn_deploy.errors import (
     BackendError,
     BundleError,
     CheckpointError,
     ConfigError,
+    EngineError,
+    GlpnError,
     ImageError,
     InputError,
     MissingDependencyError,
 )
-from glpn_deploy.runtimes import choose, rt_openvino
+from glpn_deploy.runtimes import choose, rt_onnxruntime, rt_openvino
 from glpn_deploy.runtimes.base import InputSpec
 from glpn_deploy.runtimes.rt_null import NullRuntime
 
@@ -417,3 +425,105 @@ def test_a_moved_bundle_still_works(bundle_copy, estimator, tmp_path):
     moved = shutil.move(bundle_copy, tmp_path / "moved")
     with DepthEstimator.load(moved, "onnxruntime", device="cpu", threads=1) as other:
         np.testing.assert_array_equal(other(grey(9)).depth, estimator(grey(9)).depth)
+
+
+# Engines ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def engine_bundle(bundle_copy, gpu):
+    """A bundle with an engine of 64x96 px in batches of 1 to 2, for the simulated GPU."""
+    profile = Profile((1, 64, 96), (1, 64, 96), (2, 64, 96))
+    about = {"onnx_sha256": file_digest(bundle_copy / "model.onnx"), "max_depth": 10.0}
+    gpu.engine(bundle_copy / "engines", (profile,), **about)
+    return bundle_copy
+
+
+def test_auto_takes_a_bundles_engines_and_falls_back_by_shape(engine_bundle, gpu, tiny_bundle, pixels):
+    with DepthEstimator.load(engine_bundle) as estimator:
+        assert estimator.runtime.backend == "tensorrt"
+        assert estimator.runtime.why == "auto took tensorrt: a bundle has engines for this GPU"
+        estimator.predict([grey(50, 64, 96)] * 5)  # batches of two, not of four
+        sizes = [shape for _, shape in gpu.trt.called("IExecutionContext.set_input_shape")]
+        assert sizes == [(2, 3, 64, 96), (1, 3, 64, 96)]
+        other = pixels(1, 32, 64)
+        raw = estimator.runtime.run(other)
+        assert "a batch of 1x32x64 fits no engine and ran on" in estimator.runtime.why
+    with DepthEstimator.load(tiny_bundle, "onnxruntime", device="cpu") as reference:
+        np.testing.assert_allclose(raw, reference.runtime.run(other), rtol=0, atol=1e-4)
+    assert not gpu.cuda.leaks()
+
+
+def test_asked_for_by_name_other_shapes_are_refused(engine_bundle):
+    with DepthEstimator.load(engine_bundle, "tensorrt", "auto", "cuda") as estimator:
+        assert estimator(grey(50, 64, 96)).depth.shape == (64, 96)
+        with pytest.raises(InputError, match=r"expected 64x96\.b1-2; .*glpn-build .* --precision fp32"):
+            estimator(grey(50, 96, 64))
+
+
+def test_an_engine_as_the_source(engine_bundle, gpu, tmp_path):
+    path = engine_bundle / "engines" / "test.engine"
+    settings = json.loads((engine_bundle / "manifest.json").read_text())
+    settings["preprocessing"]["size_divisor"] = 64
+    (engine_bundle / "manifest.json").write_text(json.dumps(settings))
+    with DepthEstimator.load(path) as estimator:
+        assert (estimator.runtime.precision, estimator.max_depth) == ("fp32", 10)
+        assert estimator.processor.size_divisor == 64  # the bundle's
+    alone = gpu.engine(tmp_path / "alone", max_depth=80.0, precision="fp16")
+    with DepthEstimator.load(alone, precision="fp16") as estimator:
+        assert (estimator.max_depth, estimator.processor.size_divisor) == (80, 32)
+    with pytest.raises(
+        InputError, match=r"precision fp32 for .*; expected auto or fp16, which the engine has"
+    ):
+        DepthEstimator.load(alone, precision="fp32")
+    with pytest.raises(InputError, match="backend 'openvino' for an engine; expected auto or tensorrt"):
+        DepthEstimator.load(alone, "openvino")
+    with pytest.raises(BackendError, match="NVIDIA GPUs only"):
+        DepthEstimator.load(alone, device="cpu")
+    with pytest.raises(EngineError, match="there is no engine"):
+        DepthEstimator.load(tmp_path / "none.engine")
+
+
+def test_engines_that_do_not_fit_are_told_of(engine_bundle, gpu):
+    gpu.device = dataclasses.replace(gpu.device, sm=(8, 6))
+    with DepthEstimator.load(engine_bundle, threads=1) as estimator:
+        assert estimator.runtime.backend in ("onnxruntime", "openvino")
+        assert "tensorrt does not load it (test.engine was built for" in estimator.runtime.why
+        assert f"glpn-build {engine_bundle}" in estimator.runtime.why
+    with pytest.raises(EngineError, match=r"test\.engine was built for .*; build one here: glpn-build"):
+        DepthEstimator.load(engine_bundle, "tensorrt")
+    with DepthEstimator.load(engine_bundle, device="cpu") as estimator:
+        assert "tensorrt" not in estimator.runtime.why
+    shutil.rmtree(engine_bundle / "engines")
+    with pytest.raises(EngineError, match="has no fp32 engine; build one here: glpn-build"):
+        DepthEstimator.load(engine_bundle, "tensorrt")
+
+
+def test_a_bundle_without_engines_looks_no_further(tiny_bundle):
+    program = (
+        "import sys\nfrom glpn_deploy import DepthEstimator\n"
+        f"DepthEstimator.load({str(tiny_bundle)!r}).close()\n"
+        "assert not {'tensorrt', 'cuda', 'glpn_deploy.runtimes.rt_tensorrt'} & {*sys.modules}"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "backend", "reason"),
+    [
+        ({"provider": "cuda"}, "openvino", "for the provider cuda"),
+        ({"provider": "cuda", "device": "cpu"}, "auto", "provider cuda on device cpu"),
+        ({"compile": "default"}, "onnxruntime", "for torch.compile"),
+        ({"compile": "default"}, "auto", "backend 'torch' for a bundle"),
+    ],
+)
+def test_options_of_one_backend_are_refused_by_the_others(tiny_bundle, options, backend, reason):
+    with pytest.raises(InputError, match=reason):
+        DepthEstimator.load(tiny_bundle, backend, **options)
+
+
+def test_a_provider_without_its_gpu_is_an_error_and_never_the_cpu(tiny_bundle):
+    if rt_onnxruntime.missing_provider_reason("CUDAExecutionProvider") is None:
+        pytest.skip("ONNX Runtime has CUDA here")
+    with pytest.raises(GlpnError, match="CUDA"):
+        DepthEstimator.load(tiny_bundle, provider="cuda")

@@ -192,3 +192,47 @@ def test_the_stricter_shape_holds():
     loose, strict = Named("a"), Named("b")
     strict.spec = InputSpec(size_multiple=64)
     assert MeasuredRuntime([loose, strict]).spec.size_multiple == 64
+
+
+# Engines ----------------------------------------------------------------------------------------------
+
+
+def with_engines(backend="auto", device="auto", engines=2):
+    return choose.choices(backend, "fp32", ["fp32"], device, "a bundle", engines)
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_engines_come_first(device, machine):
+    machine(AVX2, ("onnxruntime", "openvino"), cuda=True)
+    found = with_engines(device=device)
+    assert [choice.backend for choice in found] == ["tensorrt", "onnxruntime"]
+    assert found[0].why == "auto took tensorrt: a bundle has engines for this GPU"
+
+
+def test_engines_alone_are_enough(machine):
+    machine(packages=())
+    assert [choice.backend for choice in with_engines()] == ["tensorrt"]
+
+
+def test_engines_are_left_alone(machine):
+    machine()
+    assert with_engines(device="cpu") == with_engines(device="cpu", engines=0)
+    assert [choice.backend for choice in with_engines("openvino")] == ["openvino"]
+    assert "tensorrt" not in [choice.backend for choice in with_engines(engines=0)]
+
+
+def test_an_onnx_file_is_no_engine(machine):
+    machine()
+    with pytest.raises(InputError, match=r"'tensorrt' for an \.onnx file.*with glpn-build"):
+        choose.choices("tensorrt", "fp32", ["fp32"], "auto", "an .onnx file")
+
+
+def test_what_engines_are_refused_for_is_told_by_what_is_taken_instead():
+    def open_choice(choice):
+        if choice.backend == "tensorrt":
+            raise BackendError("there is no NVIDIA driver")
+        return Named(choice.backend)
+
+    found = [choose.Choice("tensorrt", "fp32", "auto took tensorrt"), choose.Choice("quick", "fp32", "fast")]
+    runtime = choose.load(found, open_choice, measure=False)
+    assert runtime.why == "fast; tensorrt does not load it (there is no NVIDIA driver.)"

@@ -17,6 +17,9 @@ from glpn_deploy.runtimes.registry import BACKENDS, load_runtime, require_backen
 def test_every_backend_has_a_module_and_loads(tiny_onnx, tiny_checkpoint):
     sources = {"onnx": tiny_onnx, "checkpoint": tiny_checkpoint, "nothing": None}
     for name, backend in BACKENDS.items():
+        if backend.runs == "engine":  # needs a GPU: tests/gpu
+            assert importlib.import_module(f"glpn_deploy.runtimes.rt_{name}").load
+            continue
         with load_runtime(name, sources[backend.runs], RuntimeOptions(device="cpu")) as runtime:
             assert isinstance(runtime, Runtime)
             assert runtime.backend == name
@@ -24,7 +27,7 @@ def test_every_backend_has_a_module_and_loads(tiny_onnx, tiny_checkpoint):
 
 @pytest.mark.parametrize("name", ["tensorflow", "", "rt_null", "../null"])
 def test_unknown_name(name):
-    with pytest.raises(InputError, match="expected one of torch, onnxruntime, openvino, null"):
+    with pytest.raises(InputError, match="expected one of torch, onnxruntime, openvino, tensorrt, null"):
         load_runtime(name, None, RuntimeOptions())
 
 
@@ -33,6 +36,7 @@ def test_unknown_name(name):
     [
         ("onnxruntime", '"glpn-deploy[cpu]"'),
         ("openvino", '"glpn-deploy[openvino]"'),
+        ("tensorrt", '"glpn-deploy[tensorrt]"'),
         ("torch", '"glpn-deploy[export]"'),
     ],
 )
@@ -65,6 +69,8 @@ def test_no_artefact(name):
 def test_the_registry_imports_no_backend():
     program = (
         "import sys, glpn_deploy.runtimes.registry\n"
-        "assert not {'torch', 'onnxruntime', 'openvino', 'onnx'} & {*sys.modules}"
+        "assert not {'torch', 'onnxruntime', 'openvino', 'onnx', 'tensorrt', 'cuda'} & {*sys.modules}\n"
+        "import glpn_deploy.runtimes.rt_tensorrt, glpn_deploy.runtimes.engine_set\n"
+        "assert not {'torch', 'onnxruntime', 'openvino', 'onnx', 'tensorrt', 'cuda'} & {*sys.modules}\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

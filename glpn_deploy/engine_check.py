@@ -1,0 +1,142 @@
+"""Checking a bundle's TensorRT engines: whole, of this bundle, and giving the reference's depth here."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from glpn_deploy.artefact_check import known_precision
+from glpn_deploy.artefact_runs import NotRun
+from glpn_deploy.bundle import Bundle
+from glpn_deploy.cuda_device import find_device
+from glpn_deploy.engine_proof import prove_engine
+from glpn_deploy.engine_sidecar import (
+    ENGINES,
+    Sidecar,
+    bundle_engines,
+    check_bundle,
+    check_machine,
+    read_plan,
+    read_sidecar,
+)
+from glpn_deploy.errors import BackendError, EngineError
+from glpn_deploy.parity_report import ParityReport
+from glpn_deploy.progress import Progress
+from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
+from glpn_deploy.runtimes.registry import load_runtime
+from glpn_deploy.tensorrt_versions import dialect, import_tensorrt
+
+
+@dataclasses.dataclass(frozen=True)
+class BrokenEngine:
+    """An engine that no machine should open.
+
+    Attributes:
+        file: The engine, within the bundle.
+        reason: What is wrong with it or its sidecar, and how to build it again.
+    """
+
+    file: str
+    reason: str
+
+    def to_dict(self) -> dict[str, str]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineFindings:
+    """What was found of a bundle's engines.
+
+    Attributes:
+        reports: Comparisons of the engines that run here: the goldens, and the corners of their profiles.
+        not_run: What this machine could not check: other GPU, other TensorRT, shapes too large.
+        broken: Engines that are damaged, without a sidecar, or not of this bundle.
+    """
+
+    reports: tuple[ParityReport, ...] = ()
+    not_run: tuple[NotRun, ...] = ()
+    broken: tuple[BrokenEngine, ...] = ()
+
+
+def check_engines(
+    bundle: Bundle, precisions: tuple[str, ...] | None, options: RuntimeOptions, progress: Progress
+) -> list[EngineFindings]:
+    """Checks every engine of a bundle as far as this machine can.
+
+    Each plan is held against its sidecar's digest, and the sidecar against the manifest; no GPU is needed
+    for that. Where the GPU and the TensorRT are those it was built for, it is run as ``glpn-build`` ran it.
+
+    Args:
+        bundle: The bundle, its digests checked.
+        precisions: Those to check; None takes all. An engine whose sidecar cannot be read is looked at in
+            any case.
+        options: Where to run; engines are not run where that is the CPU.
+        progress: Told of every step.
+
+    Raises:
+        GlpnError: An engine failed while running. Damage and reports that failed are returned.
+    """
+    sound: list[tuple[Path, Sidecar]] = []
+    found: list[EngineFindings] = []
+    engines = bundle_engines(bundle.folder)
+    if not engines:
+        return []
+    with progress.step("engine files", len(engines)) as step:
+        for engine in engines:
+            try:
+                sidecar = read_sidecar(engine)
+                if precisions is None or sidecar.precision in precisions:
+                    check_bundle(engine, sidecar, bundle.manifest)
+                    read_plan(engine, sidecar)
+                    sound.append((engine, sidecar))
+            except EngineError as error:
+                found.append(EngineFindings(broken=(_broken(engine, error),)))
+            step.advance(engine.name)
+        step.finish(f"{len(sound)} whole, {len(found)} broken")
+    return found + [_run(bundle, engine, sidecar, options, progress) for engine, sidecar in sound]
+
+
+def _run(
+    bundle: Bundle, engine: Path, sidecar: Sidecar, options: RuntimeOptions, progress: Progress
+) -> EngineFindings:
+    """Runs a sound engine, or says why it cannot be run here."""
+
+    file = f"{ENGINES}/{engine.name}"
+    artefact = check_bundle(engine, sidecar, bundle.manifest)
+    try:
+        runtime = _open(engine, sidecar, RuntimeOptions(options.device, known_precision(artefact)))
+    except EngineError as error:  # whole, and TensorRT does not take it
+        return EngineFindings(broken=(_broken(engine, error),))
+    except BackendError as error:
+        return EngineFindings(not_run=(NotRun(file, sidecar.precision, str(error).rstrip(".")),))
+    with runtime:
+        proof = prove_engine(bundle, artefact, runtime, sidecar.profiles, progress, tf32=sidecar.tf32)
+    about = {"precision": sidecar.precision, "file": file, "run": "native"}
+    reports = (dataclasses.replace(r, candidate={**r.candidate, **about}) for r in proof.reports)
+    left_out = (
+        NotRun(file, sidecar.precision, f"at {shape}: {reason}")
+        for shape, reason in proof.not_checked.items()
+    )
+    return EngineFindings(tuple(reports), tuple(left_out))
+
+
+def _open(engine: Path, sidecar: Sidecar, options: RuntimeOptions) -> Runtime:
+    """Opens an engine where it belongs to this machine.
+
+    Raises:
+        BackendError: It does not, or there is no GPU, no TensorRT or no room for it.
+        EngineError: TensorRT does not take it.
+    """
+    if options.device == "cpu":
+        raise BackendError("TensorRT runs on NVIDIA GPUs only", fix="leave out --device cpu to run it")
+    device = find_device()
+    try:
+        check_machine(engine, sidecar, device, dialect(import_tensorrt()).text)
+    except EngineError as error:  # in order, and for another place
+        raise BackendError(error.got, expected=error.expected, fix=error.fix) from None
+    return load_runtime("tensorrt", engine, options)
+
+
+def _broken(engine: Path, error: EngineError) -> BrokenEngine:
+    return BrokenEngine(f"{ENGINES}/{engine.name}", str(error).rstrip("."))

@@ -1,0 +1,158 @@
+"""From a checked plan to an engine: what TensorRT says, refitting of stripped plans, tensors and profiles."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glpn_deploy.engine_profile import Profile
+from glpn_deploy.engine_sidecar import Sidecar, rebuild_command
+from glpn_deploy.errors import BackendError, EngineError, InputError
+from glpn_deploy.tensorrt_versions import collecting_logger
+
+_TYPES: dict[str, np.dtype[Any]] = {"FLOAT": np.dtype(np.float32), "HALF": np.dtype(np.float16)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """A tensor that goes in or comes out.
+
+    Attributes:
+        name: As the engine calls it.
+        dtype: float32, or float16.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """An engine as TensorRT holds it.
+
+    Attributes:
+        runtime: TensorRT's runtime, which the engine needs as long as it lives.
+        engine: TensorRT's engine.
+        source: The image batch, ``(N, 3, H, W)``.
+        target: The depth, ``(N, H, W)``.
+        profiles: The shapes it takes, in its own order.
+    """
+
+    runtime: Any
+    engine: Any
+    source: Tensor
+    target: Tensor
+    profiles: tuple[Profile, ...]
+
+
+logger = functools.cache(collecting_logger)
+"""What TensorRT talks to: one for a module, for TensorRT keeps to the first that a process shows it."""
+
+
+def reason(trt: Any) -> str:
+    """TensorRT's last error, in brackets, which is taken out of the record; empty where it said nothing."""
+    log = logger(trt)
+    last = " ".join(log.errors[-1].split())[:300] if log.errors else ""
+    log.errors.clear()
+    log.warnings.clear()
+    return f" ({last})" if last else ""
+
+
+def open_plan(trt: Any, content: bytes, path: Path, sidecar: Sidecar, onnx: Path | None) -> Plan:
+    """Deserialises a plan that was checked before.
+
+    Args:
+        trt: The tensorrt module.
+        content: The plan.
+        path: Where it came from.
+        sidecar: Its sidecar.
+        onnx: The file that holds the weights of a stripped plan, checked as well; None where there is none.
+
+    Raises:
+        EngineError: TensorRT does not take it, or it is no depth network.
+        BackendError: TensorRT cannot start here.
+    """
+    again = f"build it again here: {rebuild_command(path, sidecar)}"
+    reason(trt)
+    try:
+        runtime = trt.Runtime(logger(trt))
+    except (TypeError, RuntimeError):  # pybind11's words for a null pointer
+        raise BackendError(
+            f"TensorRT could not start{reason(trt)}", fix="glpn-doctor tells what is missing"
+        ) from None
+    runtime.engine_host_code_allowed = False  # of version-compatible plans, which could bring their own
+    engine = runtime.deserialize_cuda_engine(content)
+    if engine is None:
+        raise EngineError(f"TensorRT {trt.__version__} does not take {path}{reason(trt)}", fix=again)
+    if sidecar.stripped:
+        _refit(trt, engine, path, onnx, again)
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    sources = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+    targets = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT]
+    kinds = {name: engine.get_tensor_dtype(name).name for name in names}
+    sides = [len(engine.get_tensor_shape(name)) for name in (*sources, *targets)]
+    if len(sources) != 1 or len(targets) != 1 or sides != [4, 3] or not _TYPES.keys() >= set(kinds.values()):
+        raise EngineError(
+            f"{path} has the tensors "
+            f"{[(name, kinds[name], tuple(engine.get_tensor_shape(name))) for name in names]}",
+            expected="one image batch in and one depth batch out, of float32 or float16",
+            fix=again,
+        )
+    source = Tensor(sources[0], _TYPES[kinds[sources[0]]])
+    target = Tensor(targets[0], _TYPES[kinds[targets[0]]])
+    return Plan(runtime, engine, source, target, _profiles(engine, source.name, path, again))
+
+
+def _refit(trt: Any, engine: Any, path: Path, onnx: Path | None, again: str) -> None:
+    """Gives a stripped plan its weights back."""
+    if onnx is None:
+        raise EngineError(
+            f"{path.name} was built without weights, and the .onnx file that holds them is not at hand",
+            expected="the engine in its bundle's engines/ folder",
+            fix=f"open the bundle, or {again}",
+        )
+    refitter_of = getattr(trt, "OnnxParserRefitter", None)
+    if refitter_of is None:
+        raise EngineError(
+            f"{path.name} was built without weights; TensorRT {trt.__version__} cannot put them back",
+            expected="TensorRT 10 or later",
+            fix=again,
+        )
+    refitter = trt.Refitter(engine, logger(trt))
+    parser = refitter_of(refitter, logger(trt))
+    if not parser.refit_from_file(str(onnx)):
+        errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
+        told = f" ({errors[-1]})" if errors else reason(trt)
+        raise EngineError(f"{path.name} cannot be given the weights of {onnx.name}{told}", fix=again)
+    if not refitter.refit_cuda_engine():
+        raise EngineError(f"{path.name} lacks weights that {onnx.name} does not have{reason(trt)}", fix=again)
+
+
+def _profiles(engine: Any, name: str, path: Path, again: str) -> tuple[Profile, ...]:
+    found: list[Profile] = []
+    for index in range(engine.num_optimization_profiles):
+        shapes = [tuple(int(n) for n in shape) for shape in engine.get_tensor_profile_shape(name, index)]
+        if len(shapes) != 3 or any(len(shape) != 4 or shape[1] != 3 for shape in shapes):
+            raise EngineError(
+                f"{path} has a profile of {shapes}", expected="batches of RGB images", fix=again
+            )
+        try:
+            found.append(Profile(*((n, height, width) for n, _, height, width in shapes)))
+        except InputError as error:
+            raise EngineError(f"{path} has {error.got}", expected=error.expected, fix=again) from None
+    if not found:
+        raise EngineError(f"{path} takes no shape at all: it has no profile", fix=again)
+    return tuple(found)
+
+
+def device_memory(engine: Any) -> int | None:
+    """Memory that every execution context of an engine takes for activations [bytes]."""
+    for name in ("device_memory_size_v2", "device_memory_size"):  # 10 and later, 8.6
+        size = getattr(engine, name, None)
+        if size is not None:
+            return int(size)
+    return None

@@ -1,0 +1,250 @@
+"""Several engines as one runtime, chosen by shape, and an ONNX runtime for shapes that none takes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glpn_deploy.engine_profile import Profile, Shape, choose_profile, spell
+from glpn_deploy.engine_sidecar import ENGINES, bundle_engines, read_sidecar, rebuild_command
+from glpn_deploy.errors import BackendError, EngineError, GlpnError
+from glpn_deploy.runtimes.base import InputSpec, Precision, Runtime, RuntimeOptions
+from glpn_deploy.runtimes.device_array import DeviceDepth, shape_of
+from glpn_deploy.runtimes.engine_spec import engine_spec
+from glpn_deploy.runtimes.rt_tensorrt import Checked, TensorRTRuntime, check
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """An engine that can be opened.
+
+    Attributes:
+        name: Its file name.
+        profiles: The shapes it takes.
+        open: Opens it.
+    """
+
+    name: str
+    profiles: tuple[Profile, ...]
+    open: Callable[[], Runtime]
+
+
+class EngineSet(Runtime):
+    """Runs every batch on the engine with the tightest profile that holds it.
+
+    The first engine is opened at once, the others when a shape first needs them, and so is the fallback. An
+    engine that does not open is left out from then on. `why` and `describe` say when the fallback ran.
+
+    Args:
+        parts: The engines; at least one.
+        precision: What they compute in.
+        max_depth: The network's scale [m].
+        multiple: Sides of images are multiples of this [px].
+        rebuild: The command that builds an engine for a shape.
+        fallback: Loads a runtime that takes every shape; None refuses shapes that no engine takes.
+
+    Raises:
+        GlpnError: The first engine does not open.
+    """
+
+    backend = "tensorrt"
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        precision: Precision,
+        max_depth: float,
+        multiple: int = 32,
+        rebuild: Callable[[Shape], str] | None = None,
+        fallback: Callable[[], Runtime] | None = None,
+    ) -> None:
+        self._parts, self._fallback = list(parts), fallback
+        self._rebuild = rebuild
+        self.precision, self.max_depth = precision, max_depth
+        profiles = [profile for part in parts for profile in part.profiles]
+        self._shapes = engine_spec(profiles, multiple, "the engines here", rebuild)
+        limits = InputSpec(size_multiple=multiple, max_batch=self._shapes.max_batch)
+        self.spec = self._shapes if fallback is None else limits
+        self._lock = threading.Lock()
+        self._opened: dict[str, Runtime] = {}
+        self._spare: Runtime | None = None
+        self._last: tuple[str, Runtime] | None = None
+        first = self._open(self._parts[0])
+        self.device = first.device
+        self.why = first.why
+
+    def run_device(self, pixel_values: Any) -> DeviceDepth:
+        """Runs a batch that is already on the GPU: see `TensorRTRuntime.run_device`.
+
+        Raises:
+            InputError: It is no array on this GPU, or of a shape that no engine takes.
+            BackendError: The backend failed, or is closed.
+        """
+        size = shape_of(pixel_values)
+        shape = (size[0], *size[2:]) if len(size) == 4 else self._parts[0].profiles[0].optimum
+        runtime = self._engine(shape)
+        if runtime is None:
+            raise self._shapes.outside(shape)
+        assert isinstance(runtime, TensorRTRuntime)
+        return runtime.run_device(pixel_values)
+
+    def describe(self) -> dict[str, Any]:
+        """As of any runtime, with the engines that are open, what ran last, and the device memory of all."""
+        with self._lock:
+            opened, spare, last = dict(self._opened), self._spare, self._last
+        engines = {part.name: [profile.name for profile in part.profiles] for part in self._parts}
+        about: dict[str, Any] = {"engines": engines, "open": sorted(opened)}
+        told = [runtime.describe().get("device_memory_bytes") for runtime in opened.values()]
+        memory = [entry["total"] for entry in told if entry is not None]
+        if memory:
+            about["device_memory_bytes"] = {"total": sum(memory)}
+        if spare is not None:
+            about["fallback"] = spare.describe()
+        if last is not None:
+            about["last"] = {"ran": last[0], **last[1].describe().get("last", {})}
+        return super().describe() | about
+
+    def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+        batch, _, height, width = pixel_values.shape
+        shape = (batch, height, width)
+        runtime = self._engine(shape)
+        if runtime is None:
+            runtime = self._fall_back(shape)
+        return runtime.run(pixel_values)
+
+    def _engine(self, shape: Shape) -> Runtime | None:
+        """The engine for a shape, opened, or None where none takes it."""
+        with self._lock:
+            self._check_open()
+            while (part := self._part(shape)) is not None:
+                try:
+                    runtime = self._open(part)
+                except GlpnError as error:
+                    if self._fallback is None and self._part(shape, but=part) is None:
+                        raise
+                    self._parts.remove(part)
+                    self._note(f"{part.name} does not open ({error})")
+                else:
+                    self._last = (part.name, runtime)
+                    return runtime
+            return None
+
+    def _part(self, shape: Shape, but: Part | None = None) -> Part | None:
+        choice = [(part, profile) for part in self._parts for profile in part.profiles if part is not but]
+        index = choose_profile([profile for _, profile in choice], shape)
+        return None if index is None else choice[index][0]
+
+    def _check_open(self) -> None:
+        if self._closed:  # by another thread, after `run` has looked
+            raise BackendError(f"the {self.backend} runtime is closed", fix="load it again")
+
+    def _open(self, part: Part) -> Runtime:
+        if part.name not in self._opened:
+            self._opened[part.name] = part.open()
+        return self._opened[part.name]
+
+    def _fall_back(self, shape: Shape) -> Runtime:
+        if self._fallback is None:
+            raise self._shapes.outside(shape)
+        with self._lock:
+            self._check_open()
+            if self._spare is None:
+                self._spare = self._fallback()
+                command = "" if self._rebuild is None else f"; {self._rebuild(shape)} builds an engine for it"
+                self._note(
+                    f"a batch of {spell(shape)} fits no engine and ran on {self._spare.backend} "
+                    f"({self._spare.device}, {self._spare.precision}){command}"
+                )
+            self._last = (f"{self._spare.backend} (fallback)", self._spare)
+            return self._spare
+
+    def _note(self, text: str) -> None:
+        self.why = "; ".join(part for part in (self.why, text) if part)
+
+    def _free(self) -> None:
+        with self._lock, contextlib.ExitStack() as owner:
+            for runtime in (*self._opened.values(), *([self._spare] if self._spare else [])):
+                owner.callback(runtime.close)
+            self._opened.clear()
+            self._spare = self._last = None
+
+
+def engines_of(folder: Path, precision: Precision) -> list[Path]:
+    """A bundle's engines of a precision, with those whose sidecar cannot be read: trying them says why."""
+    found = []
+    for path in bundle_engines(folder) if (folder / ENGINES).is_dir() else ():
+        try:
+            fits = read_sidecar(path).precision == precision
+        except EngineError:
+            fits = True
+        if fits:
+            found.append(path)
+    return found
+
+
+def open_engines(
+    folder: Path,
+    precision: Precision,
+    max_depth: float,
+    options: RuntimeOptions,
+    fallback: Callable[[], Runtime] | None = None,
+) -> EngineSet:
+    """Opens those of a bundle's engines that were built for this machine.
+
+    Args:
+        folder: The bundle.
+        precision: What they shall compute in.
+        max_depth: The network's scale [m].
+        options: Handed to every runtime.
+        fallback: Loads a runtime for the shapes that none takes; None refuses them.
+
+    Raises:
+        EngineError: There is none; says why each was refused.
+        BackendError: There is no GPU, or TensorRT or CUDA cannot start.
+        MissingDependencyError: TensorRT is not installed.
+    """
+    command = f"{rebuild_command(folder / ENGINES / 'any.engine')} --precision {precision}"
+    if options.device == "cpu":
+        raise BackendError("TensorRT engines run on NVIDIA GPUs only", fix='use device="cuda"')
+    checked: list[Checked] = []
+    refused: list[str] = []
+    for path in engines_of(folder, precision):
+        try:
+            checked.append(check(path))
+        except EngineError as error:
+            refused.append(error.got)
+    if not checked:
+        have = sorted({_precision(path) for path in bundle_engines(folder)} - {precision, ""})
+        reasons = "; ".join(refused) or f"{folder} has no {precision} engine"
+        others = f" (it has {', '.join(have)}: ask for precision={have[0]!r})" if have and not refused else ""
+        raise EngineError(f"{reasons}{others}", fix=f"build one here: {command}")
+
+    def part(engine: Checked) -> Part:
+        return Part(engine.path.name, engine.sidecar.profiles, lambda: TensorRTRuntime(engine, options))
+
+    first = checked[0]
+
+    def rebuild(shape: Shape) -> str:
+        return rebuild_command(first.path, first.sidecar, (*first.sidecar.profiles, Profile.fixed(shape)))
+
+    multiple = max(engine.sidecar.size_multiple for engine in checked)
+    runtime = EngineSet(
+        [part(engine) for engine in checked], precision, max_depth, multiple, rebuild, fallback
+    )
+    if refused:
+        runtime._note(f"not used: {'; '.join(refused)}")
+    return runtime
+
+
+def _precision(path: Path) -> str:
+    try:
+        return read_sidecar(path).precision
+    except EngineError:
+        return ""

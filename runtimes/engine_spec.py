@@ -1,0 +1,81 @@
+"""The shapes an engine takes, and what is said to one that it does not."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glpn_deploy.engine_profile import Profile, Shape, choose_profile, spell
+from glpn_deploy.errors import InputError
+from glpn_deploy.runtimes.base import InputSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineSpec(InputSpec):
+    """Shapes by optimisation profile.
+
+    Attributes:
+        profiles: What it takes.
+        what: The engine, for messages.
+        rebuild: The command that builds it with a shape more.
+    """
+
+    profiles: tuple[Profile, ...] = ()
+    what: str = "the engine"
+    rebuild: Callable[[Shape], str] | None = None
+
+    def check(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
+        """Returns the batch as it is, contiguous.
+
+        Raises:
+            InputError: Not a float32 array ``(N, channels, H, W)``, or of a shape in no profile.
+        """
+        array = InputSpec(self.channels, self.size_multiple).check(pixel_values)
+        self.index((array.shape[0], array.shape[2], array.shape[3]))
+        return array
+
+    def index(self, shape: Shape) -> int:
+        """The profile that runs a shape.
+
+        Raises:
+            InputError: None does; names those there are and the command that builds one.
+        """
+        index = choose_profile(self.profiles, shape)
+        if index is None or any(side % self.size_multiple for side in shape[1:]):
+            raise self.outside(shape)
+        return index
+
+    def outside(self, shape: Shape) -> InputError:
+        """What is said to a shape that no profile holds."""
+        sides = [side for side in shape[1:] if side % self.size_multiple]
+        if sides:
+            return InputError(f"a side of {sides[0]} px", expected=f"a multiple of {self.size_multiple} px")
+        fix = "resize the images"
+        with contextlib.suppress(InputError):  # a shape that no engine ever takes
+            fix = fix if self.rebuild is None else f"{fix}, or build for it: {self.rebuild(shape)}"
+        return InputError(
+            f"a batch of {spell(shape)} (images, height, width) lies outside what {self.what} was built for",
+            expected=" or ".join(profile.name for profile in self.profiles),
+            fix=fix,
+        )
+
+
+def engine_spec(
+    profiles: Sequence[Profile], multiple: int, what: str, rebuild: Callable[[Shape], str] | None
+) -> EngineSpec:
+    """The spec of profiles; a batch size that all of them insist on is named, so that batches are filled."""
+    only = {(profile.minimum[0], profile.maximum[0]) for profile in profiles}
+    (low, high), *others = only
+    return EngineSpec(
+        size_multiple=multiple,
+        batch=low if low == high and not others and low > 1 else None,
+        max_batch=min(profile.maximum[0] for profile in profiles),
+        profiles=tuple(profiles),
+        what=what,
+        rebuild=rebuild,
+    )
