@@ -9,43 +9,41 @@ import importlib.util
 import os
 import platform
 import re
-import shutil
-import subprocess
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from glpn_deploy.cuda_device import find_device_or_none
+from glpn_deploy.finding import Finding, Run, run_command
+from glpn_deploy.machine_gpu import cuda_finding, engines_finding, gpu_findings, tensorrt_finding
 from glpn_deploy.runtimes.registry import BACKENDS
 
-Status = Literal["ok", "missing", "warning"]
+_JETPACK_TENSORRT = (
+    "sudo apt install python3-libnvinfer, and make the environment with python3 -m venv "
+    "--system-site-packages: TensorRT is JetPack's, not pip's"
+)
+_LEAST_GIB = 2.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
+def examine(root: Path = Path("/"), run: Run = run_command) -> list[Finding]:
+    """Looks at Python, processor, memory, GPU, backends and export tools; runs no network.
 
-    Attributes:
-        name: What it is.
-        status: ``ok``, ``missing`` (something does not run without it) or ``warning``.
-        detail: What was found.
-        fix: The line that mends it, or nothing.
+    Args:
+        root: The root of the file system.
+        run: Runs commands of the system.
     """
-
-    name: str
-    status: Status
-    detail: str
-    fix: str = ""
-
-
-def examine() -> list[Finding]:
-    """Looks at Python, processor, memory, GPU, backends and export tools; runs no network."""
-    return [_python(), _processor(), _memory(), _gpu(), *_backends(), _export()]
+    gpu = gpu_findings(root, run)
+    jetson = any(finding.name == "jetson" for finding in gpu)
+    found = [_python(), _processor(root), _memory(root, jetson), *gpu, *_backends(jetson)]
+    if (cuda := cuda_finding()) is not None:
+        found += [cuda, engines_finding()]
+    return [*found, _export()]
 
 
 def to_dict(findings: list[Finding]) -> dict[str, Any]:
     """For ``--json``: all findings, and which backends can run."""
     return {
         "backends": [
-            f.name for f in findings if f.name in BACKENDS and f.name != "null" and f.status == "ok"
+            f.name for f in findings if f.name in BACKENDS and f.name != "null" and f.status != "missing"
         ],
         "findings": [dataclasses.asdict(finding) for finding in findings],
     }
@@ -56,9 +54,9 @@ def _python() -> Finding:
     return Finding("python", "ok", f"{version} on {platform.system()} {platform.machine()}")
 
 
-def _processor() -> Finding:
+def _processor(root: Path) -> Finding:
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        text = (root / "proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return Finding(
             "processor", "ok", f"{os.cpu_count()} cores, {platform.processor() or 'unknown model'}"
@@ -72,50 +70,32 @@ def _processor() -> Finding:
     return Finding("processor", "ok", detail + (f" ({', '.join(have)})" if have else ""))
 
 
-def _memory() -> Finding:
+def _memory(root: Path, jetson: bool) -> Finding:
     try:
-        text = Path("/proc/meminfo").read_text(encoding="utf-8")
+        text = (root / "proc/meminfo").read_text(encoding="utf-8")
     except OSError:
         return Finding("memory", "ok", "not told by this system")
     sizes = dict(re.findall(r"(\w+):\s+(\d+) kB", text))
     total, free = (int(sizes.get(key, 0)) / 2**20 for key in ("MemTotal", "MemAvailable"))
-    detail = f"{free:.1f} of {total:.1f} GiB free"
-    if free < 2:
-        return Finding(
-            "memory", "warning", detail, "close other programs: glpn-nyu at 480x640 takes about 1.5 GiB"
-        )
-    return Finding("memory", "ok", detail)
+    shared = ", shared by processor and GPU" if jetson else ""
+    detail = f"{free:.1f} of {total:.1f} GiB free{shared}"
+    if free >= _LEAST_GIB:
+        return Finding("memory", "ok", detail)
+    fix = "close other programs: glpn-nyu at 480x640 takes about 1.5 GiB"
+    if jetson:
+        fix += ", and glpn-build more; sudo systemctl isolate multi-user.target stops the desktop"
+    return Finding("memory", "warning", detail, fix)
 
 
-def _gpu() -> Finding:
-    """NVIDIA only: no other GPU has a backend here."""
-    jetson = Path("/etc/nv_tegra_release")
-    if jetson.is_file():
-        release = jetson.read_text(encoding="utf-8", errors="replace").partition("\n")[0].lstrip("# ")
-        old = (match := re.search(r"R(\d+)", release)) and int(match[1]) < 36
-        if old:
-            fix = "flash JetPack 6.0 or later: JetPack 5 (TensorRT 8.5) cannot read LayerNormalization"
-            return Finding("gpu", "warning", f"Jetson, {release}", fix)
-        return Finding("gpu", "ok", f"Jetson, {release}")
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        detail = "no NVIDIA GPU or driver found (no nvidia-smi); the CPU backends work without"
-        return Finding("gpu", "ok", detail)
-    query = [command, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
-    try:
-        run = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError) as error:
-        return Finding("gpu", "warning", f"nvidia-smi failed ({error})", "reinstall the NVIDIA driver")
-    return Finding("gpu", "ok", "; ".join(run.stdout.strip().splitlines()) or "nvidia-smi lists none")
-
-
-def _backends() -> list[Finding]:
+def _backends(jetson: bool) -> list[Finding]:
     findings = []
     for backend in BACKENDS.values():
         if backend.package is None:
             continue
         install = backend.missing()
         if install is not None:
+            if jetson and backend.name == "tensorrt":
+                install = _JETPACK_TENSORRT
             findings.append(Finding(backend.name, "missing", f"{backend.package} is not installed", install))
             continue
         try:
@@ -134,13 +114,14 @@ def _probe(name: str) -> Finding:
         reason = runtime.missing_provider_reason("CUDAExecutionProvider")
         if reason is None:
             return Finding(name, "ok", f"{version}, CPU and CUDA")
-        return Finding(
-            name, "ok", f"{version}, CPU", f"for CUDA: {reason}" if shutil.which("nvidia-smi") else ""
-        )
+        fix = f"for CUDA: {reason}" if find_device_or_none() is not None else ""
+        return Finding(name, "ok", f"{version}, CPU", fix)
     if name == "openvino":
         runtime = importlib.import_module("glpn_deploy.runtimes.rt_openvino")
         version = importlib.metadata.version("openvino")
         return Finding(name, "ok", f"{version}, CPU in {', '.join(runtime.native_precisions())}")
+    if name == "tensorrt":
+        return tensorrt_finding()
     torch = importlib.import_module("torch")
     cuda = f"CUDA {torch.version.cuda}" if torch.cuda.is_available() else "CPU"
     return Finding(name, "ok", f"{torch.__version__}, {cuda}")

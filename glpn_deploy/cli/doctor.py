@@ -11,8 +11,9 @@ from glpn_deploy.cli.options import JsonOption
 def doctor(as_json: JsonOption = False) -> None:
     """Tell what this machine can run and how to mend what is missing.
 
-    Looks at Python, the processor, memory, the GPU, every backend and the export tools. Exit status:
-    0 at least one backend can run, 1 none can.
+    Looks at Python, the processor, memory, the GPU and its driver, every backend, what building TensorRT
+    engines needs, and the export tools; on a Jetson also at JetPack, power mode and clocks. Needs no root.
+    Exit status: 0 at least one backend can run, 1 none can.
 
     Example: glpn-doctor
     """

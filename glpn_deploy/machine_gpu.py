@@ -1,0 +1,130 @@
+"""What the GPU of this machine can run: driver, board, TensorRT, CUDA bindings, and whether engines build."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+from pathlib import Path
+
+from glpn_deploy.cuda_device import CudaDevice, find_device
+from glpn_deploy.errors import BackendError
+from glpn_deploy.finding import Finding, Run
+from glpn_deploy.jetson import jetson_findings, read_jetson
+from glpn_deploy.runtimes.base import PRECISIONS
+from glpn_deploy.tensorrt_versions import (
+    Dialect,
+    dialect,
+    import_tensorrt,
+    known_problem,
+    least_cuda,
+    unsupported,
+)
+
+_NO_GPU = "no NVIDIA GPU or driver found; the CPU backends work without"
+# Between them, the files of a driver that is installed, working or not.
+_DRIVER_FILES = ("proc/driver/nvidia/version", "dev/nvidiactl", "dev/nvhost-gpu", "dev/nvgpu")
+
+
+def gpu_findings(root: Path, run: Run) -> list[Finding]:
+    """The GPU; on a Jetson also the board, JetPack, power mode and clocks. NVIDIA only.
+
+    Args:
+        root: The root of the file system.
+        run: Runs commands of the system.
+    """
+    jetson = read_jetson(root, run)
+    return [*(jetson_findings(jetson) if jetson is not None else []), _gpu(root, jetson is not None)]
+
+
+def tensorrt_finding() -> Finding:
+    """TensorRT's version, what is known to be wrong with it, and whether it is of use here."""
+    try:
+        device, about = _tensorrt()
+    except BackendError as error:
+        version = _version("tensorrt")
+        what = f"{version} is installed, but {error.got}" if version else error.got
+        return Finding("tensorrt", "missing", what, error.fix)
+    detail = f"{about.text}, reads opset {about.max_opset}"
+    problem = known_problem(about.version, "fp16", device.sm)
+    if problem is not None:
+        return Finding(
+            "tensorrt",
+            "warning",
+            f"{detail}; {problem}",
+            "hold every engine against the goldens: glpn-verify",
+        )
+    return Finding("tensorrt", "ok", detail)
+
+
+def cuda_finding() -> Finding | None:
+    """Whether the driver is new enough for the CUDA that the installed packages were made with."""
+    try:
+        device = find_device()
+    except BackendError:
+        return None  # said already
+    needs = cuda_needs()
+    told = ", ".join(f"{name} {version}" for name, version in needs.items()) or "none installed"
+    detail = f"driver has {device.cuda}; packages made with: {told}"
+    newer = [name for name, version in needs.items() if int(version.split(".")[0]) > device.driver[0]]
+    if not newer:
+        return Finding("cuda", "ok", detail)
+    fix = f"update the driver, or install {', '.join(newer)} made for CUDA {device.driver[0]}"
+    return Finding("cuda", "warning", detail, fix)
+
+
+def engines_finding() -> Finding:
+    """Whether `glpn-build` and the tensorrt backend can run here, and in which precisions."""
+    try:
+        device, about = _tensorrt()
+        bindings = importlib.import_module("glpn_deploy.runtimes.cuda_memory").import_cudart(device)
+    except BackendError as error:
+        return Finding("engines", "missing", f"glpn-build cannot run: {error.got}", error.fix)
+    able = [precision for precision in PRECISIONS if unsupported(about, precision, device) is None]
+    name = getattr(bindings, "__name__", "cuda.bindings.runtime")
+    detail = f"glpn-build can run: TensorRT {about.text}, compute capability {device.capability}, {name}"
+    return Finding("engines", "ok", f"{detail}; {', '.join(able)}")
+
+
+def cuda_needs() -> dict[str, str]:
+    """The CUDA versions that installed packages were made with, by package."""
+    needs: dict[str, str] = {}
+    with contextlib.suppress(Exception):  # a broken install is reported by its backend
+        if (version := importlib.import_module("torch").version.cuda) is not None:
+            needs["torch"] = str(version)
+    with contextlib.suppress(Exception):
+        if version := getattr(importlib.import_module("onnxruntime"), "cuda_version", ""):
+            needs["onnxruntime"] = str(version)
+    if (least := least_cuda()) is not None:
+        needs["tensorrt"] = f"{least[0]}"
+    for package in ("cuda-bindings", "cuda-python"):
+        if version := _version(package):
+            needs[package] = ".".join(version.split(".")[:2])
+            break
+    return needs
+
+
+def _tensorrt() -> tuple[CudaDevice, Dialect]:
+    about = dialect(import_tensorrt())  # looks for a GPU first
+    return find_device(), about
+
+
+def _gpu(root: Path, jetson: bool) -> Finding:
+    try:
+        device = find_device()
+    except BackendError as error:
+        if jetson or any((root / name).exists() for name in _DRIVER_FILES):
+            return Finding("gpu", "warning", error.got, error.fix)
+        return Finding("gpu", "ok", _NO_GPU)
+    memory = f"{device.memory_bytes / 2**30:.1f} GiB" + (
+        " shared with the processor" if device.integrated else ""
+    )
+    detail = f"{device.name}, compute capability {device.capability}, {memory}, driver for CUDA {device.cuda}"
+    return Finding("gpu", "ok", detail)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
