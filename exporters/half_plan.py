@@ -37,7 +37,7 @@ def fp32_nodes(
     for node in graph.node:
         before[node.name] = [name for name in node.input if name in producer and name in floats]
         producer.update(dict.fromkeys(node.output, node))
-        for name in node.input:
+        for name in node.input if node.op_type != "Shape" else ():  # which takes any type
             consumers.setdefault(name, []).append(node.name)
     if fp32_output:
         for value in graph.output:

@@ -13,10 +13,34 @@ What is folded, exactly up to rounding (products are formed in float64):
 * the value's bias goes into the output projection's: attention weights sum to one;
 * BatchNorm into the convolution before it.
 
-Measured at 480x640 in ONNX Runtime on two cores, in turns, against HF's own export (1,773 nodes,
-opset 20): Mix-FFN linears as 1x1 convolutions 1.01-1.04x where MatMul gave 0.90x; one MatMul for key
-and value 1.00x (left out: a Split more, nothing gained). By opset, from benchmarks/results/figures.json:
-17 and 20 1.13x, 23 (where attention is one node) 1.10x; on a busier machine 1.13x, 1.16x and 1.25x.
+What was tried for speed, with glpn-nyu's architecture at 480x640 on one AVX2 core (ONNX Runtime 1.32 with
+opset 17, OpenVINO 2026.4 in FP32; processor time in turns, ratios of the fastest runs):
+
+===============================================================  =============  ========
+taken                                                            ONNX Runtime   OpenVINO
+===============================================================  =============  ========
+Mix-FFN linears as 1x1 convolutions (MatMul gave 0.90)           1.01 to 1.04
+tokens ``(B, N, C)`` instead of maps ``(B, H, W, C)``            1.01           1.2 (a)
+the last convolution, 3x3 to one channel, as 3x1 to three, then  1.02           1.01
+1x3 to one (runtimes fill up to 8 channels: a third of the work)
+a 1x1 MaxPool, which changes nothing, before the last doublings  1.02           1.00
+all, against what the tokens, the last two and the sr maps were  1.07           1.11
+all, against HF's own export through torch.onnx (in turns)       1.20           1.09
+===============================================================  =============  ========
+
+(a) On the encoder alone. OpenVINO takes four-dimensional tokens for images: it split every LayerNormalization
+in three and put 173 reorders in; with tokens they are gone. It costs a Reshape wherever a convolution stands,
+168 nodes in all (1,653 at opset 17). The MaxPool brings the fused map into the blocked layout in which ONNX
+Runtime resizes 2.6 times as fast (46 ms to 22) and which spares the head's reorder (8 ms); a depthwise 1x1
+convolution of ones does the same there but costs OpenVINO 1 %.
+
+Left out: one MatMul for key and value (1.00, and a Split more); query or output projection as 1x1
+convolution (0.94 to 0.97 on both); the residual stream channels first (0.97 to 0.98); with one head, the
+output projection folded into the value (0.3 % by count, not to be seen, and without the head's axis OpenVINO
+2026.4.1 crashed on it); the last convolution as nine 1x1 products shifted and added (0.3 % better than 3x1
+in ONNX Runtime, worse in OpenVINO); the last doubling composed with the convolution behind it (as much
+arithmetic, and inexact at the border). By opset: 17 and 20 are alike, 23 (where attention is one node) is
+slower in ONNX Runtime (1.10 where they gave 1.13).
 """
 
 from __future__ import annotations
@@ -104,17 +128,19 @@ class GlpnGraph:
         config, encoder = self.config, "glpn.encoder"
         embed = f"{encoder}.patch_embeddings.{stage}"
         x = self._conv(f"{embed}.proj", x, stride=config.strides[stage], pad=config.patch_sizes[stage] // 2)
-        x = self._layer_norm(f"{embed}.layer_norm", self._transpose(embed, x, TO_NHWC), inner=True)
+        x = self._transpose(embed, x, TO_NHWC)
         shape = self.b.node(embed, "Shape", [x])
+        tokens = self.b.node(embed, "Reshape", [x, self.b.ints(0, -1, config.hidden_sizes[stage])])
+        x = self._layer_norm(f"{embed}.layer_norm", tokens, inner=True)
         for block in range(config.depths[stage]):
             x = self._block(f"{encoder}.block.{stage}.{block}", stage, x, shape)
         norm = f"{encoder}.layer_norm.{stage}"
-        return self._transpose(norm, self._layer_norm(norm, x), TO_NCHW)
+        return self._map(norm, self._layer_norm(norm, x), shape)
 
     def _block(self, scope: str, stage: int, x: str, shape: str) -> str:
         y = self._layer_norm(f"{scope}.layer_norm_1", x)
         x = self.b.node(f"{scope}.attention", "Add", [x, self._attention(scope, stage, y, shape)])
-        y = self._mix_ffn(f"{scope}.mlp", self._layer_norm(f"{scope}.layer_norm_2", x))
+        y = self._mix_ffn(f"{scope}.mlp", self._layer_norm(f"{scope}.layer_norm_2", x), stage, shape)
         return str(self.b.node(f"{scope}.mlp", "Add", [x, y]))
 
     def _attention(self, block: str, stage: int, x: str, shape: str) -> str:
@@ -123,8 +149,8 @@ class GlpnGraph:
         scale = 1 / math.sqrt(size // heads)
         source = x
         if config.sr_ratios[stage] > 1:
-            source = self._conv(f"{scope}.sr", self._transpose(scope, x, TO_NCHW), config.sr_ratios[stage])
-            source = self._transpose(f"{scope}.sr", source, TO_NHWC)
+            source = self._conv(f"{scope}.sr", self._map(scope, x, shape), config.sr_ratios[stage])
+            source = self._tokens(f"{scope}.sr", source, size)
             source = self._layer_norm(f"{scope}.layer_norm", source, inner=True)
         q = self._linear(f"{scope}.query", x, scale=scale, bias=self._get(f"{scope}.query.bias") * scale)
         k, v = self._linear(f"{scope}.key", source), self._linear(f"{scope}.value", source)
@@ -132,17 +158,12 @@ class GlpnGraph:
         out = f"{block}.attention.output.dense"
         weight, bias = self._get(f"{out}.weight"), self._get(f"{out}.bias")
         bias = bias + weight @ self._get(f"{scope}.value.bias")
-        context = self.b.node(scope, "Reshape", [context, shape])
         return self._linear(out, context, bias=bias)
 
     def _attend(self, scope: str, q: str, k: str, v: str, heads: int, width: int) -> str:
-        """Softmax(q k^T) v for channels-last maps, giving ``(B, tokens, heads * width)``."""
+        """Softmax(q k^T) v for tokens ``(B, N, heads * width)``, in that form again."""
         node = self.b.node
         if self.b.opset >= 23:
-            tokens = self.b.ints(0, -1, heads * width)
-            q, k, v = (
-                node(f"{scope}.{n}", "Reshape", [t, tokens]) for n, t in zip("qkv", (q, k, v), strict=True)
-            )
             return str(node(scope, "Attention", [q, k, v], q_num_heads=heads, kv_num_heads=heads, scale=1.0))
         if heads == 1:  # a reshape puts the head axis in place without moving data
             split, straight, transposed = self.b.ints(0, 1, -1, width), None, (0, 1, 3, 2)
@@ -156,14 +177,24 @@ class GlpnGraph:
         scores = node(f"{scope}.scores", "MatMul", [arrange("q", q, straight), arrange("k", k, transposed)])
         weights = node(scope, "Softmax", [scores], axis=-1)
         context = str(node(f"{scope}.context", "MatMul", [weights, arrange("v", v, straight)]))
-        return context if straight is None else self._transpose(f"{scope}.context", context, straight)
+        if straight is not None:
+            context = self._transpose(f"{scope}.context", context, straight)
+        return str(node(scope, "Reshape", [context, self.b.ints(0, -1, heads * width)]))
 
-    def _mix_ffn(self, scope: str, x: str) -> str:
-        x = self._transpose(f"{scope}.dense1", x, TO_NCHW)
-        x = self._conv(f"{scope}.dense1", x)
+    def _mix_ffn(self, scope: str, x: str, stage: int, shape: str) -> str:
+        x = self._conv(f"{scope}.dense1", self._map(f"{scope}.dense1", x, shape))
         x = self._conv(f"{scope}.dwconv.dwconv", x, pad=1, depthwise=True)
         x = self._conv(f"{scope}.dense2", self._activation(scope, x))
-        return self._transpose(f"{scope}.dense2", x, TO_NHWC)
+        return self._tokens(f"{scope}.dense2", x, self.config.hidden_sizes[stage])
+
+    def _map(self, scope: str, x: str, shape: str) -> str:
+        """Tokens ``(B, H * W, C)`` as a map ``(B, C, H, W)``; ``shape`` is ``(B, H, W, C)``."""
+        return self._transpose(scope, self.b.node(scope, "Reshape", [x, shape]), TO_NCHW)
+
+    def _tokens(self, scope: str, x: str, size: int) -> str:
+        """A map ``(B, C, H, W)`` as tokens ``(B, H * W, C)``."""
+        x = self._transpose(scope, x, TO_NHWC)
+        return str(self.b.node(scope, "Reshape", [x, self.b.ints(0, -1, size)]))
 
     def _activation(self, scope: str, x: str) -> str:
         act, node = self.config.hidden_act, self.b.node
@@ -193,7 +224,11 @@ class GlpnGraph:
             scope = f"decoder.stages.{stage}"
             if f"{scope}.convolution.weight" in self.weights:
                 state = self._conv(f"{scope}.convolution", state)
-            x = self._double(scope, self._fuse(f"{scope}.fusion", state, x) if x else state)
+            if x:
+                state = self._fuse(f"{scope}.fusion", state, x)
+                if stage == index:  # ONNX Runtime's fast layout for the two large doublings
+                    state = str(self.b.node(f"{scope}.fusion", "MaxPool", [state], kernel_shape=[1, 1]))
+            x = self._double(scope, state)
         return self._double("decoder.final_upsample", x) if index == last else x
 
     def _fuse(self, scope: str, local: str, coarser: str) -> str:
@@ -217,9 +252,19 @@ class GlpnGraph:
     def _head(self, x: str) -> str:
         node = self.b.node
         x = str(node("head", "Relu", [self._conv("head.head.0", x, pad=1)]))
-        x = str(node("head", "Sigmoid", [self._conv("head.head.2", x, pad=1)]))
+        x = str(node("head", "Sigmoid", [self._last_conv("head.head.2", x)]))
         x = str(node("head", "Squeeze", [x, self.b.ints(1)]))
         return str(node("head", "Mul", [x, self._scalar(self.config.max_depth)]))
+
+    def _last_conv(self, scope: str, x: str) -> str:
+        """The 3x3 convolution to one channel: three 3x1 columns, then their sum one step apart."""
+        columns = self._get(f"{scope}.weight")[0].transpose(2, 0, 1)[..., None]  # (3, C, 3, 1)
+        inputs = [x, self._parameter(f"{scope}.columns", columns)]
+        x = self.b.node(f"{scope}.columns", "Conv", inputs, kernel_shape=[3, 1], pads=[1, 0, 1, 0])
+        steps = np.eye(3)[None, :, None, :]  # column i is seen at step i of a 1x3 kernel
+        bias = self._parameter(f"{scope}.bias", self._get(f"{scope}.bias"))
+        inputs = [x, self._parameter(f"{scope}.steps", steps), bias]
+        return str(self.b.node(scope, "Conv", inputs, kernel_shape=[1, 3], pads=[0, 1, 0, 1]))
 
     # Layers --------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from glpn_deploy.exporters.graph_edit import tensor_types
 
 Array = NDArray[Any]
 Kind = Literal["linear", "pointwise", "convolution", "depthwise", "first", "last", "attention", "residual"]
+_LAST = "head.head.2"  # the scope of the last convolution, which stands as two nodes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,15 +88,15 @@ def tensor_of(name: str, values: Array, number: Format) -> TensorProto:
 def node_kinds(model: onnx.ModelProto) -> dict[str, Kind]:
     """What each node that can be computed in 8 bits is; in graph order.
 
-    ``first`` is the convolution of the image, ``last`` the one that gives the depth, ``linear`` a
-    product with a weight, ``attention`` a product of two activations, ``residual`` an encoder's sum.
+    ``first`` is the convolution of the image, ``last`` what gives the depth, ``linear`` a product with a
+    weight, ``attention`` a product of two activations, ``residual`` an encoder's sum.
     """
     weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     image = model.graph.input[0].name
     kinds: dict[str, Kind] = {}
     for node in model.graph.node:
         if node.op_type == "Conv" and node.input[1] in weights:
-            kinds[node.name] = _conv_kind(node, weights[node.input[1]][0], image)
+            kinds[node.name] = _conv_kind(node, image)
         elif node.op_type == "MatMul":
             kinds[node.name] = "linear" if node.input[1] in weights else "attention"
         elif node.op_type == "Add" and not weights.keys() & set(node.input) and "encoder" in node.name:
@@ -103,11 +104,11 @@ def node_kinds(model: onnx.ModelProto) -> dict[str, Kind]:
     return kinds
 
 
-def _conv_kind(node: onnx.NodeProto, channels: int, image: str) -> Kind:
+def _conv_kind(node: onnx.NodeProto, image: str) -> Kind:
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     if node.input[0] == image:
         return "first"
-    if channels == 1:
+    if node.name.startswith(_LAST):
         return "last"
     if attributes.get("group", 1) > 1:
         return "depthwise"

@@ -93,7 +93,7 @@ def test_fp16_is_ranked_as_by_converting_each_group(tiny_onnx, tmp_path):
     ranks = {group: rank for rank, group in enumerate(sorted(slow, key=lambda group: -slow[group]))}
     theirs = np.array([ranks[item.group] for item in found])
     assert np.corrcoef(theirs, np.arange(len(found)))[0, 1] > 0.7  # Spearman's
-    assert set(list(ranks)[:1]) <= {item.group for item in found[:3]}
+    assert next(iter(ranks)) in {item.group for item in found[: 1 + len(found) // 8]}
 
 
 def test_what_is_kept_anyway_is_not_searched(tiny_onnx, tmp_path):

@@ -208,13 +208,39 @@ def test_external_data_above_the_limit(tiny_model, tiny_onnx, pixels, tmp_path):
     assert [p.read_bytes() for p in sorted(tmp_path.iterdir())] == first
 
 
-@pytest.mark.parametrize(("opset", "most"), [(17, 1500), (20, 1350), (23, 1100), (MAX_OPSET, 1100)])
+@pytest.mark.parametrize(("opset", "most"), [(17, 1660), (20, 1500), (23, 1100), (MAX_OPSET, 1100)])
 def test_glpn_nyu_has_few_nodes(opset, most, make_model, tiny_config, tmp_path):
     """HF's export has 1,773. The number depends on the depths alone, so narrow stages tell glpn-nyu's."""
     config = tiny_config.replace(
         depths=GLPN_NYU_DEPTHS, hidden_sizes=(4, 8, 10, 16), num_attention_heads=(1, 2, 5, 8)
     )
     assert count_nodes(to_onnx(make_model(config), tmp_path / "model.onnx", OnnxOptions(opset))) <= most
+
+
+@pytest.mark.parametrize("opset", [17, 23])
+def test_the_encoder_computes_on_tokens(opset, tiny_model, tmp_path):
+    """OpenVINO takes four-dimensional ones for images and lays every normalisation's input out anew."""
+    model = onnx.load(str(to_onnx(tiny_model, tmp_path / "model.onnx", OnnxOptions(opset))))
+    shapes = onnx.shape_inference.infer_shapes(model).graph.value_info
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in shapes}
+    norms = [node for node in model.graph.node if node.op_type == "LayerNormalization"]
+    sums = [node for node in model.graph.node if node.op_type == "Add" and "encoder.block" in node.name]
+    assert {ranks[node.output[0]] for node in norms} == {3}
+    assert {ranks[n.output[0]] for n in sums if n.name.endswith(("attention/Add", "dense/Add"))} == {3}
+
+
+def test_onnxruntime_doubles_the_fused_map_in_its_fast_layout(make_model, tiny_config, tmp_path):
+    path = to_onnx(make_model(tiny_config.replace(decoder_hidden_size=16)), tmp_path / "model.onnx")
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    nodes = {node.name: node for node in onnx.load(tmp_path / "optimised.onnx").graph.node}
+    if "com.microsoft.nchwc" not in {node.domain for node in nodes.values()}:
+        pytest.skip("this processor has no blocked layout in ONNX Runtime")
+    doublings = {name: node.op_type for name, node in nodes.items() if "/Resize" in name}
+    assert doublings["decoder.stages.3/Resize_nchwc"] == "Upsample"
+    assert doublings["decoder.final_upsample/Resize_nchwc"] == "Upsample"
 
 
 @pytest.mark.parametrize("opset", [MIN_OPSET - 1, MAX_OPSET + 1, 0, -3])
