@@ -4,13 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 IMAGE ?=
+GPU_PYTHON ?=
+GPU_BUNDLES ?=
+GPU_REPORT ?= build/gpu
+GPU_OPTIONS ?=
 OPENVINO_TESTS := tests/runtimes/test_rt_openvino.py
 
-.PHONY: demo test check figures wheel-test clean help
+.PHONY: demo test test-gpu check figures wheel-test clean help
 
 help:
 	@echo "make demo [IMAGE=photo.jpg]   export the demo network, verify it, predict depth, write pictures"
 	@echo "make test                     the whole suite"
+	@echo "make test-gpu                 the tests that need an NVIDIA GPU; see tests/gpu/README.md"
 	@echo "make check                    format, lint, types"
 	@echo "make figures                  measure the figures that the README states"
 	@echo "make wheel-test               build the wheel and try it in an environment of its own"
@@ -30,6 +35,11 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --ignore $(OPENVINO_TESTS)
 	$(BIN)/python -m pytest $(OPENVINO_TESTS)
+
+# GPU_PYTHON: a Python that has TensorRT, where the environment made here has none.
+test-gpu: $(if $(GPU_PYTHON),,$(INSTALLED))
+	$(or $(GPU_PYTHON),$(BIN)/python) -m pytest tests/gpu --report=$(GPU_REPORT) \
+	  $(if $(GPU_BUNDLES),--bundles=$(GPU_BUNDLES)) $(GPU_OPTIONS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from glpn_deploy.bundle import Bundle
-from glpn_deploy.errors import GlpnError, InputError
-from glpn_deploy.runtimes.base import PRECISIONS, Device, Precision
-from glpn_deploy.runtimes.registry import BACKENDS, Backend
+from glpn_deploy.engine_profile import Profile, Shape, choose_profile
+from glpn_deploy.runtimes.base import Compile, Device, Precision
 
-PEERS = {"hf-eager": "transformers", "optimum": "optimum.exporters.onnx"}
+PEERS = {"hf-eager": "transformers", "hf-compile": "transformers", "optimum": "optimum.exporters.onnx"}
 """Rows that other projects give, and the module each needs."""
-_PEER_INSTALL = {
-    "hf-eager": "pip install transformers",
-    "optimum": 'pip install optimum-onnx "transformers<4.58"',
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """Another way to run a backend, which is a row where it is named.
+
+    Attributes:
+        of: The backend.
+        compile: `torch.compile`'s mode.
+        graphs: Whether CUDA graphs are used, where the backend has them.
+    """
+
+    of: str
+    compile: Compile = "no"
+    graphs: bool = True
+
+
+VARIANTS = {
+    "torch-compile": Variant("torch", compile="max-autotune"),
+    "tensorrt-nograph": Variant("tensorrt", graphs=False),
 }
+_COMPILES = ("torch-compile", "hf-compile")
+_LOAD_LIMIT_S, _COMPILE_LIMIT_S = 300.0, 1800.0  # max-autotune tries hundreds of kernels
 CALIBRATION = "calibration"
 """The backend name of the matrix product that runs in every round beside the cases."""
 
@@ -28,18 +43,19 @@ class Case:
     """One thing to measure, complete enough for a fresh process to load it.
 
     Attributes:
-        backend: A registry name, a peer's, or `CALIBRATION`.
+        backend: A registry name, one of `VARIANTS`, a peer's, or `CALIBRATION`.
         precision: Of the computation.
         batch: Images a run.
         height: Height of the image [px]; the network's is this stretched down to its multiple.
         width: Width [px].
-        path: The ``.onnx`` file or checkpoint, where the backend takes one.
+        path: The ``.onnx`` file, checkpoint or ``.engine`` file, where the backend takes one.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: Threads within one operator; None leaves the backend's default.
         images: Files of this size, which runs take in turns.
         processor: The image processor's settings.
         max_depth: The network's scale [m].
         delay_ms: Null backend only: a planted delay [ms], for tests of the statistics.
+        label: What it is called where the backend's name is not enough.
     """
 
     backend: str
@@ -54,6 +70,7 @@ class Case:
     processor: dict[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     max_depth: float = 10.0
     delay_ms: float = 0.0
+    label: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -61,9 +78,14 @@ class Case:
         return self.batch, self.height, self.width
 
     @property
+    def title(self) -> str:
+        """The label, or the backend's name where it has none."""
+        return self.label or self.backend
+
+    @property
     def runner(self) -> str:
         """Backend and precision: what stays the same over shapes."""
-        return f"{self.backend} {self.precision}"
+        return f"{self.title} {self.precision}"
 
     @property
     def key(self) -> str:
@@ -98,11 +120,13 @@ class Runner:
     """Backend, precision and file, before shapes.
 
     Attributes:
-        backend: A registry name or a peer's.
+        backend: A registry name, one of `VARIANTS`, or a peer's.
         precision: Of the computation.
         path: The file it runs, or None.
         bytes: Size of what it runs on disk, or None where it has no file.
         probe: Whether nobody has said that the backend gives this precision: it may turn out not to.
+        label: As a case's.
+        profiles: The shapes that an engine takes; empty for what takes any.
     """
 
     backend: str
@@ -110,126 +134,19 @@ class Runner:
     path: Path | None
     bytes: int | None = None
     probe: bool = False
+    label: str = ""
+    profiles: tuple[Profile, ...] = ()
 
     @property
     def name(self) -> str:
         """As `Case.runner`."""
-        return f"{self.backend} {self.precision}"
+        return f"{self.label or self.backend} {self.precision}"
+
+    def takes(self, shape: Shape) -> bool:
+        """Whether it takes a batch of this shape (images, height, width of the network's input)."""
+        return not self.profiles or choose_profile(self.profiles, shape) is not None
 
 
-def plan_runners(
-    bundle: Bundle,
-    checkpoint: Path | None,
-    backends: Sequence[str] | None = None,
-    precisions: Sequence[Precision] | None = None,
-    peers: Sequence[str] = (),
-) -> tuple[list[Runner], list[NotRun]]:
-    """Every backend and artefact that can be tried here.
-
-    A backend that takes ``.onnx`` files gets every artefact, and the FP32 one again for BF16 where the
-    bundle has no BF16 file: OpenVINO computes in BF16 from it. One that takes checkpoints gets FP32 and BF16
-    (FP16 where it is asked for). The null backend measures nothing and runs only where it is named.
-
-    Args:
-        bundle: The opened bundle; digests are checked here.
-        checkpoint: What it was exported from, or None where that is not known.
-        backends: Names; None takes all but null.
-        precisions: Names; None takes all.
-        peers: Names of `PEERS`.
-
-    Returns:
-        What to try, and what cannot be tried, with reasons.
-
-    Raises:
-        InputError: A name is none.
-    """
-    for name in backends or ():
-        if name not in BACKENDS:
-            raise InputError(f"backend {name!r}", expected=f"some of {', '.join(BACKENDS)}")
-    for precision in precisions or ():
-        if precision not in PRECISIONS:
-            raise InputError(f"precision {precision!r}", expected=f"some of {', '.join(PRECISIONS)}")
-    runners: list[Runner] = []
-    not_run: list[NotRun] = []
-    for backend in BACKENDS.values():
-        if backend.name not in backends if backends is not None else backend.runs == "nothing":
-            continue
-        install = backend.missing()
-        if install is not None:
-            not_run.append(NotRun(backend.name, f"{backend.package} is not installed; {install}"))
-        elif backend.runs == "nothing":
-            runners.append(Runner(backend.name, "fp32", None))
-        elif backend.runs == "checkpoint":
-            _from_checkpoint(backend, checkpoint, precisions, runners, not_run)
-        else:
-            _from_bundle(backend, bundle, precisions, runners, not_run)
-    for name in peers:
-        _peer(name, checkpoint, runners, not_run)
-    return runners, not_run
-
-
-def _from_checkpoint(
-    backend: Backend,
-    checkpoint: Path | None,
-    precisions: Sequence[Precision] | None,
-    runners: list[Runner],
-    not_run: list[NotRun],
-) -> None:
-    if checkpoint is None:
-        reason = "it runs checkpoints, and the bundle's is not on this machine; pass --reference CHECKPOINT"
-        not_run.append(NotRun(backend.name, reason))
-        return
-    size = disk_bytes(checkpoint)
-    for precision in ("fp32", "bf16") if precisions is None else precisions:
-        if precision in ("fp32", "fp16", "bf16"):
-            runners.append(Runner(backend.name, precision, checkpoint, size))
-
-
-def _from_bundle(
-    backend: Backend,
-    bundle: Bundle,
-    precisions: Sequence[Precision] | None,
-    runners: list[Runner],
-    not_run: list[NotRun],
-) -> None:
-    have: dict[str, Path] = {}
-    for artefact in bundle.manifest.artefacts:
-        if precisions is not None and artefact.precision not in (*precisions, "fp32"):
-            continue
-        try:
-            path = bundle.artefact_path(artefact)
-        except GlpnError as error:
-            not_run.append(NotRun(f"{backend.name} {artefact.precision}", str(error)))
-            continue
-        have[artefact.precision] = path
-        if precisions is None or artefact.precision in precisions:
-            size = path.stat().st_size + sum((bundle.folder / name).stat().st_size for name in artefact.data)
-            precision = next(p for p in PRECISIONS if p == artefact.precision)
-            runners.append(Runner(backend.name, precision, path, size))
-    for precision in ("bf16",) if precisions is None else precisions:
-        if precision not in have and "fp32" in have:
-            size = have["fp32"].stat().st_size
-            runners.append(Runner(backend.name, precision, have["fp32"], size, probe=True))
-
-
-def _peer(name: str, checkpoint: Path | None, runners: list[Runner], not_run: list[NotRun]) -> None:
-    if name not in PEERS:
-        raise InputError(f"peer {name!r}", expected=f"one of {', '.join(PEERS)}")
-    try:
-        found = importlib.util.find_spec(PEERS[name]) is not None
-    except ModuleNotFoundError:  # the parent package is missing
-        found = False
-    if not found:
-        not_run.append(NotRun(name, f"{PEERS[name]} is not installed; {_PEER_INSTALL[name]}"))
-    elif checkpoint is None or not checkpoint.is_dir():
-        not_run.append(NotRun(name, "it needs the checkpoint's folder; pass --reference CHECKPOINT"))
-    else:
-        runners.append(Runner(name, "fp32", checkpoint, disk_bytes(checkpoint)))
-
-
-def disk_bytes(path: Path) -> int:
-    """Size of a file, or of a checkpoint folder's weights [bytes]."""
-    if path.is_file():
-        return path.stat().st_size
-    weights = [p for p in path.iterdir() if p.suffix in (".safetensors", ".bin") and p.is_file()]
-    return sum(p.stat().st_size for p in weights)
+def load_limit_s(case: Case) -> float:
+    """Longest wait for a case to load and run once [s]."""
+    return _COMPILE_LIMIT_S if case.backend in _COMPILES else _LOAD_LIMIT_S

@@ -15,12 +15,15 @@ from glpn_deploy.config import GLPNConfig
 from glpn_deploy.runtimes.base import Device
 
 _SIDE = 1024
+_GPU_SIDE, _HALF_SIDE = 4096, 8192  # launching takes as long as a smaller product
 _COPY_BYTES = 128 * 2**20  # well above any last-level cache but the largest servers'
 _COPIES = 5
 
 
 class Product:
-    """FP32 matrix product of 1024 x 1024, by torch where it is installed and by numpy's BLAS otherwise.
+    """FP32 matrix product, by torch where it is installed and by numpy's BLAS otherwise.
+
+    It is of 1024 x 1024 on a CPU and of 4096 x 4096 on a GPU, without TF32.
 
     Args:
         device: ``auto`` takes the GPU where torch finds one.
@@ -32,14 +35,10 @@ class Product:
         flops: Floating-point operations of one product, a multiply-add being two.
     """
 
-    flops = 2 * _SIDE**3
-
     def __init__(self, device: Device, threads: int | None) -> None:
         self.device, self._torch = "cpu", None
-        left, right = (np.random.default_rng(seed).random((_SIDE, _SIDE), np.float32) for seed in (0, 1))
-        self._left: Any = left
-        self._right: Any = right
         self._threads = threads or usable_cores()
+        side = _SIDE
         if importlib.util.find_spec("torch") is not None:
             import torch
 
@@ -49,7 +48,13 @@ class Product:
             if device != "cpu" and torch.cuda.is_available():
                 self.device = "cuda:0"
                 torch.backends.cuda.matmul.allow_tf32 = False
-            self._left, self._right = (torch.from_numpy(m).to(self.device) for m in (left, right))
+                side = _GPU_SIDE
+        self.flops = 2 * side**3
+        left, right = (np.random.default_rng(seed).random((side, side), np.float32) for seed in (0, 1))
+        self._left: Any = left
+        self._right: Any = right
+        if self._torch is not None:
+            self._left, self._right = (self._torch.from_numpy(m).to(self.device) for m in (left, right))
         self.by = "numpy" if self._torch is None else "torch"
 
     def call(self, turn: int) -> object:
@@ -79,6 +84,23 @@ class Product:
                     job.result()
                 times.append(time.perf_counter() - begin)
         return 2 * _COPY_BYTES / min(times[1:]) / 1e9
+
+    def half_rate(self) -> float | None:
+        """FP16 matrix product of 8192 x 8192 on a GPU [10^9 operations/s], the best of a few; else None."""
+        if self.device == "cpu" or self._torch is None:
+            return None
+        torch = self._torch
+        left, right = (
+            torch.rand(_HALF_SIDE, _HALF_SIDE, dtype=torch.float16, device=self.device) for _ in range(2)
+        )
+        times = []
+        for _ in range(4 * _COPIES):
+            torch.cuda.synchronize()
+            begin = time.perf_counter()
+            left @ right
+            torch.cuda.synchronize()
+            times.append(time.perf_counter() - begin)
+        return float(2 * _HALF_SIDE**3 / min(times[1:]) / 1e9)
 
     def _gpu_bandwidth(self, torch: Any) -> float:
         source = torch.ones(8 * _COPY_BYTES, dtype=torch.uint8, device=self.device)

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glpn_deploy.benchmarks.environment import describe_environment
-from glpn_deploy.benchmarks.measure import in_turns, median_ratio
+from glpn_deploy.benchmarks.random_network import NYU, random_model
 from glpn_deploy.config import GLPNConfig
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.exporters.to_onnx import OnnxOptions, count_nodes, to_onnx
@@ -42,8 +42,8 @@ from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.rt_null import NullRuntime
 from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime
 from glpn_deploy.runtimes.rt_torch import TorchRuntime
+from glpn_deploy.turns import in_turns, median_ratio
 
-NYU = GLPNConfig(depths=(3, 8, 27, 3), hidden_sizes=(64, 128, 320, 512))
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "motorcycle_left")
 
 
@@ -60,21 +60,6 @@ def random_config(rng: np.random.Generator) -> GLPNConfig:
         decoder_hidden_size=int(rng.choice([8, 16, 24])),
         max_depth=float(rng.choice([1, 10, 80])),
     )
-
-
-def random_model(config: GLPNConfig, seed: int) -> GLPNForDepthEstimation:
-    """A seeded network whose norms and BatchNorm statistics are random as well."""
-    torch.manual_seed(seed)
-    model = GLPNForDepthEstimation(config)
-    with torch.no_grad():
-        for name, tensor in model.state_dict().items():
-            if name.endswith("running_var"):
-                tensor.uniform_(0.5, 2)
-            elif tensor.ndim == 1 and tensor.is_floating_point():
-                tensor.add_(torch.randn_like(tensor) * 0.1)
-            elif tensor.ndim > 1:
-                tensor.mul_(2)
-    return model.eval()
 
 
 def hf_twin(model: GLPNForDepthEstimation) -> Any:

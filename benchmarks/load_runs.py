@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from glpn_deploy.benchmarks.cases import Case, NotRun
+from glpn_deploy.benchmarks.cases import Case, NotRun, load_limit_s
 from glpn_deploy.benchmarks.latency_stats import drift
 from glpn_deploy.benchmarks.worker_process import START_LIMIT_S, WorkerProcess
 from glpn_deploy.errors import BackendError, InputError
@@ -58,7 +58,11 @@ class LoadOptions:
 
 
 def measure_load(
-    cases: Sequence[Case], options: LoadOptions, progress: Progress, not_run: list[NotRun]
+    cases: Sequence[Case],
+    options: LoadOptions,
+    progress: Progress,
+    not_run: list[NotRun],
+    start: Callable[[Case], WorkerProcess] = lambda case: WorkerProcess(),
 ) -> list[dict[str, Any]]:
     """Puts each case, one after the other in a fresh process, under load.
 
@@ -67,6 +71,7 @@ def measure_load(
         options: What to measure.
         progress: Told of every step.
         not_run: Gets what failed.
+        start: Starts a case's process.
 
     Returns:
         For each case ``key``, ``callers``, ``arrivals`` and ``soak``.
@@ -76,8 +81,8 @@ def measure_load(
         found: dict[str, Any] = {"key": case.key, "callers": [], "arrivals": [], "soak": None}
         with progress.step(f"load {case.runner}") as step:
             try:
-                with WorkerProcess() as worker:
-                    worker.ask("load", case=case.to_dict())
+                with start(case) as worker:
+                    worker.ask("load", load_limit_s(case), case=case.to_dict())
                     worker.ask("run", runs=3, warm_up=0, turn=0)
                     _callers(worker, case, options, found)
                     _arrivals(worker, case, options, found)

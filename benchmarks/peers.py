@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.errors import BackendError
-from glpn_deploy.runtimes.base import InputSpec, Precision, Runtime, RuntimeOptions
+from glpn_deploy.runtimes.base import InputSpec, Runtime, RuntimeOptions
 
 
 def load_peer(name: str, checkpoint: Path, options: RuntimeOptions) -> Runtime:
@@ -19,16 +19,13 @@ def load_peer(name: str, checkpoint: Path, options: RuntimeOptions) -> Runtime:
     Raises:
         BackendError: The peer could not load it.
     """
-    return (_load_hf if name == "hf-eager" else _load_optimum)(checkpoint, options)
+    return _load_optimum(checkpoint, options) if name == "optimum" else _load_hf(name, checkpoint, options)
 
 
-class HfEager(Runtime):
-    """Transformers' own network, eager, FP32, in eval mode."""
+class HfRuntime(Runtime):
+    """Transformers' own network in eval mode, in FP32 or wholly in FP16: ``hf-eager``, or ``hf-compile``."""
 
-    backend = "hf-eager"
-    precision: Precision = "fp32"
-
-    def __init__(self, checkpoint: Path, options: RuntimeOptions) -> None:
+    def __init__(self, name: str, checkpoint: Path, options: RuntimeOptions) -> None:
         import torch
         import transformers
 
@@ -37,20 +34,22 @@ class HfEager(Runtime):
         cuda = options.device != "cpu" and torch.cuda.is_available()
         self.device = "cuda:0" if cuda else "cpu"
         self.spec = InputSpec()
-        self._torch = torch
+        self._torch, self.backend, self.precision = torch, name, options.precision
+        self._dtype = torch.float16 if options.precision == "fp16" else torch.float32
         model: Any = transformers.GLPNForDepthEstimation.from_pretrained(checkpoint)
-        self._model = model.eval().to(self.device)
+        model = model.eval().to(self.device, self._dtype)
+        self._model = torch.compile(model, mode="max-autotune") if name == "hf-compile" else model
 
     def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
         with self._torch.inference_mode():
-            batch = self._torch.from_numpy(pixel_values.copy()).to(self.device)
-            depth: NDArray[np.float32] = self._model(batch).predicted_depth.cpu().numpy()
+            batch = self._torch.from_numpy(pixel_values.copy()).to(self.device, self._dtype)
+            depth: NDArray[np.float32] = self._model(batch).predicted_depth.float().cpu().numpy()
         return depth
 
 
-def _load_hf(checkpoint: Path, options: RuntimeOptions) -> Runtime:
+def _load_hf(name: str, checkpoint: Path, options: RuntimeOptions) -> Runtime:
     try:
-        return HfEager(checkpoint, options)
+        return HfRuntime(name, checkpoint, options)
     except Exception as error:  # another project's: whatever it raises is a reason
         raise BackendError(f"transformers cannot load {checkpoint} ({str(error)[:200]})") from error
 

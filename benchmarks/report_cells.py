@@ -22,7 +22,7 @@ COLUMNS = (
     "memory, MiB",
     "on disk, MB",
     "J/image",
-    "of FP32 product",
+    "of product",
 )
 STAGES = ("decode", "preprocess", "host_to_device", "compute", "device_to_host", "postprocess")
 STAGE_NAMES = {
@@ -55,7 +55,7 @@ def cells(row: Row) -> dict[str, str]:
         "memory, MiB": "" if row.peak_memory_mib is None else f"{row.peak_memory_mib:.0f}",
         "on disk, MB": "" if row.disk_bytes is None else f"{row.disk_bytes / 1e6:.1f}",
         "J/image": "" if row.energy_j is None else f"{row.energy_j:.3g}",
-        "of FP32 product": "" if row.product_share is None else f"{row.product_share:.0%}",
+        "of product": "" if row.product_share is None else f"{row.product_share:.0%}",
     }
 
 
@@ -129,6 +129,10 @@ def _ceilings(ceilings: dict[str, Any]) -> str:
     if product is not None:
         parts.append(
             f"an FP32 matrix product reached {product:.0f} GFLOP/s ({ceilings['by']}, {ceilings['device']})"
+        )
+    if ceilings.get("half_gflops_per_s") is not None:
+        parts.append(
+            f"an FP16 one, of which rows below FP32 are given shares, {ceilings['half_gflops_per_s']:.0f}"
         )
     if copy is not None:
         parts.append(f"a copy {copy:.1f} GB/s")

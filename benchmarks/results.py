@@ -47,11 +47,13 @@ class Row:
         disk_bytes: Size of the artefact or checkpoint, or None.
         speedup: Times as fast as the baseline at the same shape, round by round; None without a baseline.
         gflops: Arithmetic of one image [10^9 operations], or None.
-        product_share: Arithmetic rate as a share of the FP32 matrix product's; may pass 1 below FP32.
+        product_share: Arithmetic rate as a share of a matrix product's: of an FP16 one for rows below FP32
+            on a GPU, else of an FP32 one, and then it may pass 1 below FP32.
         copy_share: Weights, input and output moved once, as a share of the copy's rate: a lower bound.
         drift: Trend over rounds.
         others: Cores that other processes took on average.
         stolen: Cores that the hypervisor took on average.
+        runtime: What the runtime said of itself after its runs, or None.
     """
 
     key: str
@@ -83,6 +85,7 @@ class Row:
     drift: Drift = Drift(0.0, 1.0)  # noqa: RUF009 - frozen
     others: float = 0.0
     stolen: float = 0.0
+    runtime: dict[str, Any] | None = None
 
     @property
     def shape(self) -> str:
@@ -104,7 +107,8 @@ class Report:
         rows: What was measured.
         not_run: What was not, with reasons.
         calibration: The matrix product that ran in every round [ms].
-        ceilings: ``product_gflops_per_s``, ``copy_gb_per_s``, ``by``, ``device`` and ``flops_by``.
+        ceilings: ``product_gflops_per_s``, ``half_gflops_per_s``, ``copy_gb_per_s``, ``by``, ``device`` and
+            ``flops_by``.
         harness: ``overhead_ms`` of the timing loop and its ``share_of_shortest`` case.
         baseline: Backend and precision that ratios refer to, or None.
         reference: What errors refer to, or None.

@@ -32,7 +32,7 @@ def make_row(live: Live, limits: StabilityLimits, throttled_cpu: bool, extra: di
     energy = None if live.energy_j is None or not live.images else live.energy_j / live.images
     return Row(
         key=case.key,
-        backend=case.backend,
+        backend=case.title,
         precision=case.precision,
         batch=case.batch,
         height=case.height,

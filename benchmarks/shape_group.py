@@ -5,13 +5,14 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.benchmarks.cases import CALIBRATION, Case, NotRun, Runner
+from glpn_deploy.benchmarks.cases import CALIBRATION, VARIANTS, Case, NotRun, Runner, load_limit_s
 from glpn_deploy.benchmarks.energy import open_meter
 from glpn_deploy.benchmarks.gpu import Gpu
 from glpn_deploy.benchmarks.machine_state import Watch, require_psutil, throttle_count
@@ -77,7 +78,30 @@ class Bench:
             processor=self.bundle.processor.to_dict(),
             max_depth=self.bundle.manifest.config.max_depth,
             delay_ms=self.options.null_delay_ms if runner.backend == "null" else 0.0,
+            label=runner.label,
         )
+
+    def start(self, case: Case) -> WorkerProcess:
+        """A process for a case, of the Python that has its backend.
+
+        Raises:
+            BackendError: It did not start.
+        """
+        backend = VARIANTS[case.backend].of if case.backend in VARIANTS else case.backend
+        return WorkerProcess(self.options.pythons.get(backend, sys.executable))
+
+    def cases(self, batch: int, height: int, width: int, images: tuple[str, ...]) -> list[Case]:
+        """What runs at a shape; engines that do not take it are noted."""
+        found = []
+        shape = (batch, *self.bundle.processor.target_size(height, width))
+        for runner in self.runners:
+            case = self.case(runner, batch, height, width, images)
+            if runner.takes(shape):
+                found.append(case)
+            else:
+                built = " or ".join(profile.name for profile in runner.profiles)
+                self.not_run.append(NotRun(case.key, f"the engine was built for {built}"))
+        return found
 
 
 @dataclasses.dataclass
@@ -88,7 +112,7 @@ class ShapeResult:
         rows: Measured cases, errors and ratios filled in.
         calibration: The matrix product beside them [ms].
         overhead_ms: Readings of the timing loop around nothing [ms].
-        ceilings: ``product_gflops_per_s``, ``copy_gb_per_s``, ``by``, ``device``.
+        ceilings: ``product_gflops_per_s``, ``half_gflops_per_s``, ``copy_gb_per_s``, ``by``, ``device``.
         reference: What errors refer to, or None.
     """
 
@@ -105,9 +129,11 @@ def measure_shape(bench: Bench, batch: int, height: int, width: int, images: tup
     Where the memory does not take all workers at once, they come in groups, each with the baseline anew.
     """
     result = ShapeResult()
-    waiting = collections.deque(bench.case(r, batch, height, width, images) for r in bench.runners)
+    waiting = collections.deque(bench.cases(batch, height, width, images))
     outputs: dict[str, NDArray[np.float32]] = {}
     sizes = {runner.name: runner.bytes for runner in bench.runners}
+    if not waiting:
+        return result
     baseline = waiting[0]
     while waiting:
         with contextlib.ExitStack() as stack:
@@ -125,7 +151,8 @@ def measure_shape(bench: Bench, batch: int, height: int, width: int, images: tup
     for runner in [r for r in bench.runners if r.probe]:  # what a file cannot give it gives at no shape
         if not any(row.key.startswith(f"{runner.name} ") for row in result.rows):
             bench.runners.remove(runner)
-    result.reference, depth = _reference(bench, baseline, outputs)
+    on_cpu = {row.key: outputs[row.key] for row in result.rows if row.device == "cpu" and row.key in outputs}
+    result.reference, depth = _reference(bench, baseline, on_cpu)
     if depth is not None:
         result.rows = [_with_error(row, outputs.get(row.key), depth) for row in result.rows]
     return result
@@ -156,8 +183,8 @@ def _start(case: Case, bench: Bench, stack: contextlib.ExitStack) -> Live | None
     """A warm worker, or None; the reason is noted."""
     with bench.progress.step(case.key if case.backend != CALIBRATION else "matrix product") as step:
         try:
-            worker = stack.enter_context(WorkerProcess())
-            loaded = worker.ask("load", case=case.to_dict())
+            worker = stack.enter_context(bench.start(case))
+            loaded = worker.ask("load", load_limit_s(case), case=case.to_dict())
             live = Live(case, worker, loaded, peak_mib=loaded["peak_mib"])
             live.prepare()
         except BackendError as error:
@@ -220,6 +247,7 @@ def _read_ceilings(live: Live, result: ShapeResult) -> None:
     with contextlib.suppress(BackendError):
         result.overhead_ms += live.worker.ask("overhead", runs=_OVERHEAD_RUNS)
         result.ceilings["copy_gb_per_s"] = live.worker.ask("bandwidth")
+        result.ceilings["half_gflops_per_s"] = live.worker.ask("half_product")
     samples = [value for values in (*live.samples.values(), *live.warm_up.values()) for value in values]
     rate = live.loaded["flops"] / (min(samples) / 1e3) / 1e9 if samples else None
     result.ceilings |= {
@@ -241,6 +269,7 @@ def _besides(bench: Bench, live: Live, outputs: dict[str, NDArray[np.float32]]) 
             extra["stages"] = {name: float(np.median([one[name] for one in taken])) for name in taken[0]}
         path = bench.work / "outputs.npy"
         live.worker.ask("outputs", path=str(path))
+        extra["runtime"] = live.worker.ask("about")
         outputs[case.key] = np.load(path)
         choice = bench.options.evaluate
         if choice is not None and case.runner not in bench.accuracy:
@@ -256,7 +285,10 @@ def _besides(bench: Bench, live: Live, outputs: dict[str, NDArray[np.float32]]) 
 def _reference(
     bench: Bench, like: Case, outputs: dict[str, NDArray[np.float32]]
 ) -> tuple[str | None, NDArray[np.float32] | None]:
-    """PyTorch's FP32 depth of the images, or the FP32 artefact's where torch or the checkpoint is missing."""
+    """PyTorch's FP32 depth of the images, or the FP32 artefact's where torch or the checkpoint is missing.
+
+    On the CPU: on a GPU torch convolves in TF32. ``outputs`` are those of rows that ran there.
+    """
     candidates: list[tuple[str, Path]] = []
     if bench.checkpoint is not None and BACKENDS["torch"].missing() is None:
         candidates.append(("torch", bench.checkpoint))
@@ -264,12 +296,19 @@ def _reference(
         candidates.append(("onnxruntime", bench.bundle.artefact_path(bench.bundle.artefact("fp32"))))
     for backend, path in candidates:
         case = dataclasses.replace(
-            like, backend=backend, precision="fp32", batch=1, path=str(path), delay_ms=0.0
+            like,
+            backend=backend,
+            precision="fp32",
+            batch=1,
+            path=str(path),
+            device="cpu",
+            delay_ms=0.0,
+            label="",
         )
         for key, depth in outputs.items():
             if key.startswith(f"{case.runner} "):
                 return case.runner, depth
-        with contextlib.suppress(BackendError), WorkerProcess() as worker:
+        with contextlib.suppress(BackendError), bench.start(case) as worker:
             worker.ask("load", case=case.to_dict())
             target = bench.work / "reference.npy"
             worker.ask("outputs", path=str(target))

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.benchmarks.cases import CALIBRATION, PEERS, Case
+from glpn_deploy.benchmarks.cases import CALIBRATION, PEERS, VARIANTS, Case, Variant
 from glpn_deploy.benchmarks.ceilings import Product
 from glpn_deploy.depth_map import DepthMap
 from glpn_deploy.errors import BackendError
@@ -27,6 +27,13 @@ class TimedRuntime(Protocol):
 
     def run_timed(self, pixel_values: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, float]]:
         """As ``run``, with ``host_to_device``, ``compute`` and ``device_to_host`` [ms]."""
+
+
+@runtime_checkable
+class Graphs(Protocol):
+    """A runtime that can do without its CUDA graphs."""
+
+    graphs: bool
 
 
 class Subject(Protocol):
@@ -117,7 +124,8 @@ def load_subject(case: Case) -> Network | Product:
 
 
 def _load(case: Case) -> Runtime:
-    options = RuntimeOptions(case.device, case.precision, case.threads)
+    variant = VARIANTS.get(case.backend, Variant(case.backend))
+    options = RuntimeOptions(case.device, case.precision, case.threads, compile=variant.compile)
     path = None if case.path is None else Path(case.path)
     if case.backend in PEERS:
         assert path is not None  # plan_runners lets no peer through without a checkpoint
@@ -128,7 +136,11 @@ def _load(case: Case) -> Runtime:
         from glpn_deploy.runtimes.rt_null import NullRuntime
 
         return NullRuntime(delay_ms=case.delay_ms, precision=case.precision)
-    return load_runtime(case.backend, path, options)
+    runtime = load_runtime(variant.of, path, options)
+    if not variant.graphs:
+        assert isinstance(runtime, Graphs)  # a variant of a backend without graphs would be none
+        runtime.graphs = False
+    return runtime
 
 
 def describe(subject: Network | Product) -> dict[str, Any]:

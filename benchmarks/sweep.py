@@ -8,16 +8,17 @@ import datetime
 import itertools
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from glpn_deploy.benchmarks.bench_images import cut_images, find_images
-from glpn_deploy.benchmarks.cases import PEERS, NotRun, Runner, plan_runners
+from glpn_deploy.benchmarks.cases import PEERS, NotRun, Runner
 from glpn_deploy.benchmarks.ceilings import count_flops
 from glpn_deploy.benchmarks.gpu import Gpu
 from glpn_deploy.benchmarks.load_runs import LoadOptions, measure_load
 from glpn_deploy.benchmarks.machine_state import identity, require_psutil, state, versions
+from glpn_deploy.benchmarks.plan import plan_runners
 from glpn_deploy.benchmarks.results import Report, Row, Samples
 from glpn_deploy.benchmarks.rounds import RoundOptions
 from glpn_deploy.benchmarks.rows import headline, with_ceilings
@@ -25,9 +26,11 @@ from glpn_deploy.benchmarks.shape_group import Bench, measure_shape
 from glpn_deploy.benchmarks.stability import StabilityLimits
 from glpn_deploy.bundle import Bundle
 from glpn_deploy.config import GLPNConfig
+from glpn_deploy.cuda_device import find_device_or_none
 from glpn_deploy.errors import GlpnError, InputError
 from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.runtimes.base import Device, Precision, RuntimeOptions
+from glpn_deploy.runtimes.registry import BACKENDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +71,7 @@ class BenchOptions:
         load: What to measure under load.
         offline: Use the hub's cache only.
         null_delay_ms: The null backend's planted delay [ms], for tests.
+        pythons: By backend, another Python that has its packages, where they are not this one's.
 
     Raises:
         InputError: A value is out of range.
@@ -91,11 +95,15 @@ class BenchOptions:
     load: LoadOptions = LoadOptions()  # noqa: RUF009 - frozen
     offline: bool = False
     null_delay_ms: float = 0.0
+    pythons: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         RuntimeOptions(self.device, threads=self.threads)
         if not self.shapes or not self.batches or min(itertools.chain(*self.shapes, self.batches)) < 1:
             raise InputError(f"shapes {self.shapes}, batches {self.batches}", expected="positive numbers")
+        for name in self.pythons:
+            if name not in BACKENDS:
+                raise InputError(f"a Python for backend {name!r}", expected=f"one of {', '.join(BACKENDS)}")
         if self.live < 3:
             raise InputError(f"{self.live} workers at a time", expected="at least 3")
 
@@ -134,7 +142,15 @@ def run_sweep(
     peers = list(options.peers)
     if options.baseline in PEERS and options.baseline not in peers:
         peers.insert(0, options.baseline)
-    runners, not_run = plan_runners(bundle, checkpoint, options.backends, options.precisions, peers)
+    runners, not_run = plan_runners(
+        bundle,
+        checkpoint,
+        options.backends,
+        options.precisions,
+        peers,
+        None if options.device == "cpu" else find_device_or_none(),
+        options.pythons,
+    )
     if not runners:
         reasons = "; ".join(f"{item.name}: {item.reason}" for item in not_run)
         raise InputError(f"nothing to measure ({reasons or 'no artefact of these precisions'})")
@@ -167,7 +183,8 @@ def run_sweep(
             files = cut_images(images, *first, Path(name))
             cases = [bench.case(r, options.batches[0], *first, files) for r in runners]
             ran = {row.key for row in rows}
-            load = measure_load([case for case in cases if case.key in ran], options.load, progress, not_run)
+            wanted = [case for case in cases if case.key in ran]
+            load = measure_load(wanted, options.load, progress, not_run, bench.start)
     if not rows:
         raise InputError("no case ran: " + "; ".join(f"{item.name}: {item.reason}" for item in not_run))
     rows = _share_of_ceilings(rows, bundle, ceilings)
@@ -247,7 +264,7 @@ def choose_baseline(runners: Sequence[Runner], asked: str | None) -> Runner:
 def _best(known: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """Ceilings are the best that was seen."""
     both = {**known, **new}
-    for name in ("product_gflops_per_s", "copy_gb_per_s"):
+    for name in ("product_gflops_per_s", "half_gflops_per_s", "copy_gb_per_s"):
         values = [part[name] for part in (known, new) if part.get(name) is not None]
         both[name] = max(values, default=None)
     return both
@@ -260,13 +277,14 @@ def _share_of_ceilings(rows: list[Row], bundle: Bundle, ceilings: dict[str, Any]
         with contextlib.suppress(Exception):  # a count that torch cannot make is left out, and stands as null
             counts[size] = count_flops(config, *size)
     ceilings["flops_by"] = "torch.utils.flop_counter" if any(counts.values()) else None
-    product, copy = ceilings.get("product_gflops_per_s"), ceilings.get("copy_gb_per_s")
+    names = ("product_gflops_per_s", "half_gflops_per_s", "copy_gb_per_s")
+    product, half, copy = (ceilings[name] * 1e9 if ceilings.get(name) else None for name in names)
     return [
         with_ceilings(
             row,
             counts.get(row.network_size),
-            None if product is None else product * 1e9,
-            None if copy is None else copy * 1e9,
+            half if half is not None and row.precision != "fp32" and row.device != "cpu" else product,
+            copy,
         )
         for row in rows
     ]

@@ -23,6 +23,9 @@ _TAIL = 300  # characters of a dead worker's last words
 class WorkerProcess:
     """One fresh process. Use it as a context manager, or call `close`.
 
+    Args:
+        python: The interpreter, which must be able to import this package from the present folder.
+
     Attributes:
         pid: Its process id.
         start_s: From starting the process until it could take a request [s].
@@ -31,17 +34,21 @@ class WorkerProcess:
         BackendError: It did not start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, python: str = sys.executable) -> None:
         begin = time.perf_counter()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "glpn_deploy.benchmarks.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            text=True,
-            encoding="utf-8",
-        )
+        try:
+            self._process = subprocess.Popen(
+                [python, "-m", "glpn_deploy.benchmarks.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                text=True,
+                encoding="utf-8",
+            )
+        except OSError as error:
+            self._stderr.close()
+            raise BackendError(f"{python} does not start ({error.strerror})") from None
         self._replies: queue.Queue[str | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

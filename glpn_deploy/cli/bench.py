@@ -12,6 +12,8 @@ from glpn_deploy.cli.app import ConsoleProgress, command, output, print_json
 from glpn_deploy.cli.options import DeviceOption, JsonOption, OfflineOption, ThreadsOption, parse_size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from glpn_deploy.benchmarks.results import Report
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
 def bench(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
     backends: Annotated[
-        str | None, typer.Option(help="Backends, separated by commas [default: all that are installed].")
+        str | None,
+        typer.Option(
+            help="Backends, separated by commas [default: all that are installed]; also torch-compile and "
+            "tensorrt-nograph."
+        ),
     ] = None,
     precisions: Annotated[
         str | None, typer.Option(help="Precisions, separated by commas [default: all].")
@@ -38,7 +44,8 @@ def bench(
         ),
     ] = None,
     peers: Annotated[
-        str | None, typer.Option(help="Other projects' rows: hf-eager, optimum, separated by commas.")
+        str | None,
+        typer.Option(help="Other projects' rows: hf-eager, hf-compile, optimum, separated by commas."),
     ] = None,
     reference: Annotated[
         str | None,
@@ -75,6 +82,12 @@ def bench(
         float, typer.Option(min=0, help="Also run each case this long [s], watching memory and drift.")
     ] = 0.0,
     load_seconds: Annotated[float, typer.Option(min=0.1, help="Length of each load test [s].")] = 5.0,
+    python: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BACKEND=PYTHON", help="Another Python that has a backend's packages; may be repeated."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for report.json, report.md and report.html [default: BUNDLE-bench]."),
@@ -121,6 +134,7 @@ def bench(
             soak_s=soak,
         ),
         offline=offline,
+        pythons=parse_pythons(python or ()),
     )
     console = output(as_json=as_json)
     report = run_sweep(bundle, options, ConsoleProgress(console))
@@ -136,6 +150,22 @@ def bench(
 
 def _words(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def parse_pythons(words: Sequence[str]) -> dict[str, str]:
+    """``tensorrt=/opt/kit/python`` as a mapping.
+
+    Raises:
+        InputError: A word has no ``=``.
+    """
+    from glpn_deploy.errors import InputError
+
+    for word in words:
+        if not all(word.partition("=")):
+            raise InputError(
+                f"--python {word}", expected="BACKEND=PYTHON", fix="write tensorrt=/opt/kit/python"
+            )
+    return {name: path for name, _, path in (word.partition("=") for word in words)}
 
 
 def _precisions(text: str | None) -> tuple[Precision, ...] | None:

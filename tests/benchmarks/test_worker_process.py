@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -76,3 +78,19 @@ def test_memory_is_told_in_mib() -> None:
     assert memory_mib() == pytest.approx(psutil.Process().memory_info().rss / 2**20, rel=0.2)
     assert peak_memory_mib() >= 0.99 * memory_mib()
     assert held.sum() > 0
+
+
+def test_another_python_runs_the_worker(tmp_path) -> None:
+    """As where TensorRT belongs to one Python and torch to another."""
+    other = tmp_path / "python"
+    other.write_text(f'#!/bin/sh\necho "the other one" >&2\nexec "{sys.executable}" "$@"\n')
+    other.chmod(0o755)
+    with WorkerProcess(str(other)) as worker:
+        assert len(worker.ask("overhead", runs=3)) == 3
+        worker._stderr.seek(0)
+        assert b"the other one" in worker._stderr.read()
+
+
+def test_a_python_that_is_none_is_named() -> None:
+    with pytest.raises(BackendError, match="/no/such/python does not start"):
+        WorkerProcess("/no/such/python")

@@ -48,6 +48,8 @@ def test_json_goes_to_standard_output_alone(tiny_bundle, tmp_path, run) -> None:
         (("--batches", "a"), "--batches 'a'"),
         (("--load", "--rate", "x"), "--rate 'x'"),
         (("--images", "/nowhere"), "--images /nowhere"),
+        (("--python", "tensorrt"), "--python tensorrt"),
+        (("--python", "tvm=python3"), "a Python for backend 'tvm'"),
     ],
 )
 def test_wrong_use_is_one_sentence(arguments, words, tiny_bundle, run) -> None:

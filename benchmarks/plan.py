@@ -1,0 +1,200 @@
+"""What of a bundle can be measured on this machine, before any of it is loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from glpn_deploy.benchmarks.cases import PEERS, VARIANTS, NotRun, Runner
+from glpn_deploy.bundle import Bundle
+from glpn_deploy.cuda_device import CudaDevice
+from glpn_deploy.engine_sidecar import Sidecar, bundle_engines, check_machine, read_sidecar
+from glpn_deploy.errors import GlpnError, InputError
+from glpn_deploy.runtimes.base import PRECISIONS, Precision
+from glpn_deploy.runtimes.registry import BACKENDS, Backend
+
+_PEER_INSTALL = {
+    "hf-eager": "pip install transformers",
+    "hf-compile": "pip install transformers",
+    "optimum": 'pip install optimum-onnx "transformers<4.58"',
+}
+
+
+def plan_runners(
+    bundle: Bundle,
+    checkpoint: Path | None,
+    backends: Sequence[str] | None = None,
+    precisions: Sequence[Precision] | None = None,
+    peers: Sequence[str] = (),
+    gpu: CudaDevice | None = None,
+    elsewhere: Collection[str] = (),
+) -> tuple[list[Runner], list[NotRun]]:
+    """Every backend and artefact that can be tried here.
+
+    A backend that takes ``.onnx`` files gets every artefact, and the FP32 one again for BF16 where the
+    bundle has no BF16 file: OpenVINO computes in BF16 from it. One that takes checkpoints gets FP32 and BF16,
+    and FP16 on a GPU or where it is asked for. TensorRT gets the bundle's engines that were built for this
+    GPU. The null backend, which measures nothing, and `VARIANTS` run only where they are named.
+
+    Args:
+        bundle: The opened bundle; digests are checked here, engines' when they are loaded.
+        checkpoint: What it was exported from, or None where that is not known.
+        backends: Names; None takes all but null and `VARIANTS`.
+        precisions: Names; None takes all.
+        peers: Names of `PEERS`.
+        gpu: The GPU to run on, or None.
+        elsewhere: Backends whose packages are another Python's, where they are not looked for.
+
+    Returns:
+        What to try, and what cannot be tried, with reasons.
+
+    Raises:
+        InputError: A name is none.
+    """
+    for name in backends or ():
+        if name not in BACKENDS and name not in VARIANTS:
+            raise InputError(f"backend {name!r}", expected=f"some of {', '.join((*BACKENDS, *VARIANTS))}")
+    for precision in precisions or ():
+        if precision not in PRECISIONS:
+            raise InputError(f"precision {precision!r}", expected=f"some of {', '.join(PRECISIONS)}")
+    runners: list[Runner] = []
+    not_run: list[NotRun] = []
+    given = None if precisions is None else tuple(precisions)
+    for name, backend in _rows(backends):
+        install = None if backend.name in elsewhere else backend.missing()
+        if install is not None:
+            not_run.append(NotRun(name, f"{backend.package} is not installed; {install}"))
+        elif backend.runs == "nothing":
+            runners.append(Runner(name, "fp32", None))
+        elif backend.runs == "checkpoint":
+            half: tuple[Precision, ...] = ("fp32", "bf16") if gpu is None else ("fp32", "fp16", "bf16")
+            _from_checkpoint(name, checkpoint, given or half, runners, not_run)
+        elif backend.runs == "engine":
+            _from_engines(name, bundle, given, gpu, runners, not_run)
+        else:
+            _from_bundle(backend, bundle, precisions, runners, not_run)
+    for name in peers:
+        wanted = [p for p in given or ("fp32", "fp16") if p == "fp32" or gpu is not None]
+        _peer(name, checkpoint, wanted, runners, not_run)
+    return runners, not_run
+
+
+def _rows(backends: Sequence[str] | None) -> list[tuple[str, Backend]]:
+    """What is to be tried, by the name of its rows."""
+    known = {**BACKENDS, **{name: BACKENDS[variant.of] for name, variant in VARIANTS.items()}}
+    if backends is None:
+        return [(name, backend) for name, backend in BACKENDS.items() if backend.runs != "nothing"]
+    return [(name, backend) for name, backend in known.items() if name in backends]
+
+
+def _from_checkpoint(
+    name: str,
+    checkpoint: Path | None,
+    precisions: Sequence[Precision],
+    runners: list[Runner],
+    not_run: list[NotRun],
+) -> None:
+    if checkpoint is None:
+        reason = "it runs checkpoints, and the bundle's is not on this machine; pass --reference CHECKPOINT"
+        not_run.append(NotRun(name, reason))
+        return
+    size = disk_bytes(checkpoint)
+    for precision in precisions:
+        if precision in ("fp32", "fp16", "bf16"):
+            runners.append(Runner(name, precision, checkpoint, size))
+
+
+def _from_engines(
+    name: str,
+    bundle: Bundle,
+    precisions: Sequence[Precision] | None,
+    gpu: CudaDevice | None,
+    runners: list[Runner],
+    not_run: list[NotRun],
+) -> None:
+    """The engines that were built for this GPU; whether they fit TensorRT shows when they are loaded."""
+    found = bundle_engines(bundle.folder)
+    if not found:
+        reason = f"the bundle has no engine; build one: glpn-build {shlex.quote(str(bundle.folder))}"
+        not_run.append(NotRun(name, reason))
+        return
+    if gpu is None:
+        not_run.append(NotRun(name, "engines run on NVIDIA GPUs only, and none is used"))
+        return
+    fitting: list[tuple[Path, Sidecar]] = []
+    for path in found:
+        try:
+            sidecar = read_sidecar(path)
+            check_machine(path, sidecar, gpu, sidecar.tensorrt)
+        except GlpnError as error:
+            not_run.append(NotRun(f"{name} {path.name}", str(error)))
+            continue
+        if precisions is None or sidecar.precision in precisions:
+            fitting.append((path, sidecar))
+    for path, sidecar in fitting:
+        precision = next(p for p in PRECISIONS if p == sidecar.precision)
+        rivals = [other for other, about in fitting if about.precision == precision and other != path]
+        label = f"{name}@{path.name.removesuffix('.engine')}" if rivals else ""
+        size = path.stat().st_size
+        runners.append(Runner(name, precision, path, size, label=label, profiles=sidecar.profiles))
+
+
+def _from_bundle(
+    backend: Backend,
+    bundle: Bundle,
+    precisions: Sequence[Precision] | None,
+    runners: list[Runner],
+    not_run: list[NotRun],
+) -> None:
+    have: dict[str, Path] = {}
+    for artefact in bundle.manifest.artefacts:
+        if precisions is not None and artefact.precision not in (*precisions, "fp32"):
+            continue
+        try:
+            path = bundle.artefact_path(artefact)
+        except GlpnError as error:
+            not_run.append(NotRun(f"{backend.name} {artefact.precision}", str(error)))
+            continue
+        have[artefact.precision] = path
+        if precisions is None or artefact.precision in precisions:
+            size = path.stat().st_size + sum((bundle.folder / name).stat().st_size for name in artefact.data)
+            precision = next(p for p in PRECISIONS if p == artefact.precision)
+            runners.append(Runner(backend.name, precision, path, size))
+    for precision in ("bf16",) if precisions is None else precisions:
+        if precision not in have and "fp32" in have:
+            size = have["fp32"].stat().st_size
+            runners.append(Runner(backend.name, precision, have["fp32"], size, probe=True))
+
+
+def _peer(
+    name: str,
+    checkpoint: Path | None,
+    precisions: Sequence[Precision],
+    runners: list[Runner],
+    not_run: list[NotRun],
+) -> None:
+    if name not in PEERS:
+        raise InputError(f"peer {name!r}", expected=f"one of {', '.join(PEERS)}")
+    try:
+        found = importlib.util.find_spec(PEERS[name]) is not None
+    except ModuleNotFoundError:  # the parent package is missing
+        found = False
+    if not found:
+        not_run.append(NotRun(name, f"{PEERS[name]} is not installed; {_PEER_INSTALL[name]}"))
+    elif checkpoint is None or not checkpoint.is_dir():
+        not_run.append(NotRun(name, "it needs the checkpoint's folder; pass --reference CHECKPOINT"))
+    else:
+        size = disk_bytes(checkpoint)
+        able: tuple[Precision, ...] = ("fp32",) if name == "optimum" else ("fp32", "fp16")
+        chosen: list[Precision] = [precision for precision in precisions if precision in able] or ["fp32"]
+        runners += [Runner(name, precision, checkpoint, size) for precision in chosen]
+
+
+def disk_bytes(path: Path) -> int:
+    """Size of a file, or of a checkpoint folder's weights [bytes]."""
+    if path.is_file():
+        return path.stat().st_size
+    weights = [p for p in path.iterdir() if p.suffix in (".safetensors", ".bin") and p.is_file()]
+    return sum(p.stat().st_size for p in weights)

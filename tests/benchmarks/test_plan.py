@@ -1,0 +1,157 @@
+"""What a bundle gives to measure."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from glpn_deploy.benchmarks.plan import disk_bytes, plan_runners
+from glpn_deploy.bundle import Bundle
+from glpn_deploy.cuda_device import CudaDevice
+from glpn_deploy.engine_profile import parse_profiles
+from glpn_deploy.engine_sidecar import Sidecar, engine_name, write_sidecar
+from glpn_deploy.errors import InputError
+from glpn_deploy.runtimes.registry import BACKENDS, Backend
+
+GPU = CudaDevice(0, "NVIDIA RTX A6000", (8, 6), 48 << 30, False, (12, 6))
+
+
+def put_engine(folder, precision="fp16", batch="1:4", **changes):
+    """Something that passes for an engine until it is loaded, with a sidecar of its own."""
+    profiles = parse_profiles(["480x640"], batch)
+    name = engine_name(folder.name, precision, profiles, "10.3.0", GPU.capability)
+    path = folder / "engines" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"plan")
+    values = {
+        "engine": name,
+        "sha256": hashlib.sha256(b"plan").hexdigest(),
+        "bytes": 4,
+        "bundle": folder.name,
+        "onnx": "model.onnx",
+        "onnx_sha256": "ab" * 32,
+        "precision": precision,
+        "max_depth": 10.0,
+        "size_multiple": 32,
+        "tensorrt": "10.3.0",
+        "cuda": "12.6",
+        "gpu": GPU.name,
+        "sm": GPU.capability,
+        "profiles": profiles,
+    }
+    write_sidecar(Sidecar(**{**values, **changes}), path)
+    return path
+
+
+def planned(folder, backends=("tensorrt",), gpu=GPU, **choice):
+    """Runners of what is another Python's, so that no package is looked for."""
+    bundle = Bundle.open(folder)
+    return plan_runners(bundle, None, backends, gpu=gpu, elsewhere={"tensorrt"}, **choice)
+
+
+def names(bundle, checkpoint, **choice) -> list[str]:
+    return [runner.name for runner in plan_runners(Bundle.open(bundle), checkpoint, **choice)[0]]
+
+
+def test_every_installed_backend_without_the_null_one(tiny_bundle, tiny_checkpoint) -> None:
+    found = names(tiny_bundle, tiny_checkpoint)
+    assert {"torch fp32", "torch bf16", "onnxruntime fp32"} <= set(found)
+    assert not any(name.startswith("null") for name in found)
+    assert names(tiny_bundle, tiny_checkpoint, backends=["null"]) == ["null fp32"]
+
+
+def test_a_new_backend_appears_by_itself(tiny_bundle, monkeypatch) -> None:
+    monkeypatch.setitem(BACKENDS, "newcomer", Backend("newcomer", None, "", "onnx"))
+    assert "newcomer fp32" in names(tiny_bundle, None)
+
+
+def test_precisions_without_a_file_are_tried_from_fp32(tiny_bundle) -> None:
+    runners, _ = plan_runners(Bundle.open(tiny_bundle), None, ["onnxruntime"], ["bf16"])
+    (runner,) = runners
+    assert runner.probe
+    assert runner.path.name == "model.onnx"
+
+
+def test_what_cannot_be_tried_says_why(tiny_bundle, monkeypatch) -> None:
+    absent = Backend("absent", "no_such_module", 'pip install "glpn-deploy[absent]"', "onnx")
+    monkeypatch.setitem(BACKENDS, "absent", absent)
+    _, not_run = plan_runners(Bundle.open(tiny_bundle), None, peers=["hf-eager"])
+    reasons = {item.name: item.reason for item in not_run}
+    assert "pip install" in reasons["absent"]
+    assert "--reference" in reasons["torch"]
+    assert "--reference" in reasons["hf-eager"]
+
+
+def test_a_changed_artefact_is_not_run(bundle_copy) -> None:
+    path = bundle_copy / "model.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    runners, not_run = plan_runners(Bundle.open(bundle_copy), None, ["onnxruntime"])
+    assert runners == []
+    assert "changed since the export" in not_run[0].reason
+
+
+def test_names_that_are_none(tiny_bundle) -> None:
+    for choice in ({"backends": ["x"]}, {"precisions": ["fp64"]}, {"peers": ["x"]}):
+        with pytest.raises(InputError):
+            plan_runners(Bundle.open(tiny_bundle), None, **choice)
+
+
+def test_disk_bytes_counts_weights_only(tiny_checkpoint) -> None:
+    assert disk_bytes(tiny_checkpoint) == (tiny_checkpoint / "model.safetensors").stat().st_size
+
+
+def test_an_engine_of_this_gpu_is_a_row(bundle_copy) -> None:
+    path = put_engine(bundle_copy)
+    (runner,), not_run = planned(bundle_copy)
+    assert not_run == []
+    assert (runner.name, runner.path, runner.bytes) == ("tensorrt fp16", path, 4)
+    assert runner.takes((4, 480, 640))
+    assert not runner.takes((8, 480, 640))
+
+
+def test_engines_of_one_precision_are_told_apart(bundle_copy) -> None:
+    paths = [put_engine(bundle_copy, batch=batch) for batch in ("1", "1:4")]
+    put_engine(bundle_copy, "fp32")
+    runners, _ = planned(bundle_copy)
+    names = {f"tensorrt@{path.name.removesuffix('.engine')} fp16" for path in paths}
+    assert {runner.name for runner in runners} == {*names, "tensorrt fp32"}
+    assert [runner.name for runner in planned(bundle_copy, precisions=["fp32"])[0]] == ["tensorrt fp32"]
+
+
+def test_an_engine_that_does_not_belong_here_says_why(bundle_copy) -> None:
+    put_engine(bundle_copy, gpu="Orin", sm="8.7")
+    damaged = put_engine(bundle_copy, "int8")
+    damaged.with_suffix(".json").write_text("{}")
+    runners, not_run = planned(bundle_copy)
+    assert runners == []
+    reasons = " ".join(item.reason for item in not_run)
+    assert "was built for Orin" in reasons
+    assert "not an engine's sidecar" in reasons
+
+
+def test_no_engine_and_no_gpu_say_what_to_do(bundle_copy) -> None:
+    assert "glpn-build" in planned(bundle_copy)[1][0].reason
+    put_engine(bundle_copy)
+    assert "NVIDIA GPUs only" in planned(bundle_copy, gpu=None)[1][0].reason
+
+
+def test_variants_run_where_they_are_named(bundle_copy, tiny_checkpoint) -> None:
+    put_engine(bundle_copy)
+    runners, _ = planned(bundle_copy, ("tensorrt", "tensorrt-nograph"))
+    assert [runner.name for runner in runners] == ["tensorrt fp16", "tensorrt-nograph fp16"]
+    everything, _ = plan_runners(Bundle.open(bundle_copy), tiny_checkpoint, gpu=GPU, elsewhere=["tensorrt"])
+    names = [runner.name for runner in everything]
+    assert {"tensorrt fp16", "torch fp16"} <= set(names)
+    assert "torch-compile fp16" not in names
+    compiled, _ = plan_runners(Bundle.open(bundle_copy), tiny_checkpoint, ["torch-compile"], ["fp16"])
+    assert [runner.name for runner in compiled] == ["torch-compile fp16"]
+
+
+def test_peers_run_in_half_precision_on_a_gpu_only(bundle_copy, tiny_checkpoint) -> None:
+    def peers(gpu):
+        found, _ = plan_runners(Bundle.open(bundle_copy), tiny_checkpoint, ["null"], None, ["hf-eager"], gpu)
+        return [runner.name for runner in found if runner.backend == "hf-eager"]
+
+    assert peers(None) == ["hf-eager fp32"]
+    assert peers(GPU) == ["hf-eager fp32", "hf-eager fp16"]
