@@ -14,25 +14,26 @@ What is folded, exactly up to rounding (products are formed in float64):
 * BatchNorm into the convolution before it.
 
 What was tried for speed, with glpn-nyu's architecture at 480x640 on one AVX2 core (ONNX Runtime 1.32 with
-opset 17, OpenVINO 2026.4 in FP32; processor time in turns, ratios of the fastest runs):
+opset 17, OpenVINO 2026.4 in FP32; processor time in turns, the last two lines in two sessions):
 
-===============================================================  =============  ========
-taken                                                            ONNX Runtime   OpenVINO
-===============================================================  =============  ========
+===============================================================  ==============  ============
+taken                                                            ONNX Runtime    OpenVINO
+===============================================================  ==============  ============
 Mix-FFN linears as 1x1 convolutions (MatMul gave 0.90)           1.01 to 1.04
-tokens ``(B, N, C)`` instead of maps ``(B, H, W, C)``            1.01           1.2 (a)
-the last convolution, 3x3 to one channel, as 3x1 to three, then  1.02           1.01
+tokens ``(B, N, C)`` instead of maps ``(B, H, W, C)``            1.00 to 1.01    1.2 (a)
+the last convolution, 3x3 to one channel, as 3x1 to three, then  1.02 (b)        1.01
 1x3 to one (runtimes fill up to 8 channels: a third of the work)
-a 1x1 MaxPool, which changes nothing, before the last doublings  1.02           1.00
-all, against what the tokens, the last two and the sr maps were  1.07           1.11
-all, against HF's own export through torch.onnx (in turns)       1.20           1.09
-===============================================================  =============  ========
+a 1x1 MaxPool, which changes nothing, before the last doublings  1.02 (b)        1.00
+these three over the graph without them                          1.04 to 1.07    1.11 to 1.17
+all over HF's own export through torch.onnx, in the same engine  1.16 to 1.20    1.09 to 1.12
+===============================================================  ==============  ============
 
 (a) On the encoder alone. OpenVINO takes four-dimensional tokens for images: it split every LayerNormalization
 in three and put 173 reorders in; with tokens they are gone. It costs a Reshape wherever a convolution stands,
 168 nodes in all (1,653 at opset 17). The MaxPool brings the fused map into the blocked layout in which ONNX
 Runtime resizes 2.6 times as fast (46 ms to 22) and which spares the head's reorder (8 ms); a depthwise 1x1
 convolution of ones does the same there but costs OpenVINO 1 %.
+(b) By the profile, operator by operator: 69 ms to 22 for the convolution.
 
 Left out: one MatMul for key and value (1.00, and a Split more); query or output projection as 1x1
 convolution (0.94 to 0.97 on both); the residual stream channels first (0.97 to 0.98); with one head, the

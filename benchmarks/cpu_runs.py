@@ -1,0 +1,176 @@
+"""What `glpn_deploy.benchmarks.cpu_figures` measures in processes of their own, beside the rows in turns."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glpn_deploy.benchmarks.load import closed_loop
+from glpn_deploy.errors import BackendError
+from glpn_deploy.runtimes.base import Mode, RuntimeOptions
+from glpn_deploy.runtimes.registry import load_runtime
+
+_SIDE, _TRIAL_SIDE = 2048, 128
+_NATIVE_GFLOPS = 20.0  # of the trial, on one core of the first processors with bf16
+_PRODUCTS = 10
+_TAIL = 300  # characters of a failed command's last words
+
+
+def alone(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function in a fresh process, which holds nothing of this one's memory and threads."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def bf16_rate(threads: int | None) -> float:
+    """BF16 matrix product by torch [10^9 operations/s], the best of a few.
+
+    Of 2048 x 2048 where the processor has bf16, and of 128 x 128 where a trial says that it has not: torch
+    then computes a hundred times more slowly than in FP32.
+    """
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+    def best(side: int, products: int) -> float:
+        left, right = (torch.rand(side, side).to(torch.bfloat16) for _ in range(2))
+        times = []
+        for _ in range(products):
+            begin = time.perf_counter()
+            left @ right
+            times.append(time.perf_counter() - begin)
+        return 2 * side**3 / min(times) / 1e9
+
+    trial = best(_TRIAL_SIDE, _PRODUCTS)
+    return max(trial, best(_SIDE, _PRODUCTS)) if trial > _NATIVE_GFLOPS else trial
+
+
+def streams(
+    backend: str, path: Path, shape: Sequence[int], threads: int | None, callers: int, seconds: float
+) -> dict[str, float]:
+    """Throughput of one caller with all threads, and of several side by side [images/s].
+
+    OpenVINO splits its threads among the callers in its throughput mode; ONNX Runtime gets each caller's
+    share as its number of threads.
+
+    Args:
+        backend: ``openvino`` or ``onnxruntime``.
+        path: The ``.onnx`` file.
+        shape: ``(N, 3, H, W)``.
+        threads: In all; None for all cores.
+        callers: Streams.
+        seconds: For how long each is measured [s].
+
+    Returns:
+        ``one``, ``side_by_side`` and their ratio ``gain``.
+    """
+    x = np.random.default_rng(0).random(tuple(shape), np.float32)
+    found = {}
+    for name, count in (("one", 1), ("side_by_side", callers)):
+        mode: Mode = "throughput" if count > 1 and backend == "openvino" else "latency"
+        own = threads
+        if count > 1 and backend == "onnxruntime":
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            own = max(1, (threads or cores) // count)
+        with load_runtime(backend, path, RuntimeOptions("cpu", "fp32", own, mode)) as runtime:
+            closed_loop(lambda turn, run=runtime.run: run(x), count, 0.0)  # type: ignore[misc]  # compiles
+            loop = closed_loop(lambda turn, run=runtime.run: run(x), count, seconds)  # type: ignore[misc]
+        found[name] = loop["runs_per_s"] * shape[0]
+    return {**found, "gain": found["side_by_side"] / found["one"]}
+
+
+def bare_rate(backend: str, path: Path, shape: Sequence[int], threads: int | None, seconds: float) -> float:
+    """Runs a second of a loaded network, by one caller."""
+    x = np.random.default_rng(0).random(tuple(shape), np.float32)
+    with load_runtime(backend, path, RuntimeOptions("cpu", "fp32", threads)) as runtime:
+        runtime.run(x)
+        return float(closed_loop(lambda turn: runtime.run(x), 1, seconds)["runs_per_s"])
+
+
+def predict(
+    source: Path,
+    images: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[float, dict[str, Any]]:
+    """Runs ``glpn-predict`` as a user does, from the command's start to its end.
+
+    Args:
+        source: What it loads.
+        images: A file or a folder.
+        options: More options of the command.
+        environment: Variables on top of this process's.
+
+    Returns:
+        Seconds, and what the command's ``--json`` says.
+
+    Raises:
+        BackendError: The command failed.
+    """
+    with tempfile.TemporaryDirectory() as out:
+        command = [
+            *(sys.executable, "-m", "glpn_deploy.cli.predict", str(source), str(images)),
+            *("--out", out, "--device", "cpu", "--json", *options),
+        ]
+        begin = time.perf_counter()
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**os.environ, **(environment or {})}, check=False
+        )
+        seconds = time.perf_counter() - begin
+    if done.returncode:
+        raise BackendError(
+            f"glpn-predict ended with status {done.returncode}: {done.stderr.strip()[-_TAIL:]}"
+        )
+    return seconds, json.loads(done.stdout)
+
+
+def warm_start(source: Path, image: Path, repeats: int, *options: str) -> dict[str, float]:
+    """Seconds from the command's start to its end with one image: without a cache, and from a warm one.
+
+    The depth map is saved as 16-bit PNG, so this is a little more than the time to the depth map.
+    """
+    with tempfile.TemporaryDirectory() as cache:
+        cold, _ = predict(source, image, "--save", "mm", "--cache", cache, *options)
+        warm = [predict(source, image, "--save", "mm", "--cache", cache, *options)[0] for _ in range(repeats)]
+    return {"cold_s": cold, "warm_s": statistics.median(warm)}
+
+
+def end_to_end(
+    source: Path, photographs: Path, one: Path, count: int, bare: Callable[[], float], *options: str
+) -> dict[str, float]:
+    """``glpn-predict`` on many photographs against the bare network, which is measured before and after.
+
+    Args:
+        source: What it loads.
+        photographs: A folder of ``count`` files.
+        one: One photograph, for what starting takes.
+        count: Photographs in the folder.
+        bare: Measures one bare run [s].
+        options: More options of the command.
+
+    Returns:
+        ``bare_s`` and ``all_s`` a photograph, ``over_bare`` with the command's start and
+        ``over_bare_running`` without it: 0.1 is 10 % more than bare.
+    """
+    before = bare()
+    start, _ = predict(source, one, "--save", "mm", *options)
+    whole, _ = predict(source, photographs, "--save", "mm", *options)
+    unit = statistics.mean((before, bare()))
+    return {
+        "bare_s": unit,
+        "all_s": whole / count,
+        "over_bare": whole / count / unit - 1,
+        "over_bare_running": (whole - start) / max(1, count - 1) / unit - 1,
+    }
