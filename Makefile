@@ -8,7 +8,6 @@ GPU_PYTHON ?=
 GPU_BUNDLES ?=
 GPU_REPORT ?= build/gpu
 GPU_OPTIONS ?=
-OPENVINO_TESTS := tests/runtimes/test_rt_openvino.py
 
 .PHONY: demo test test-gpu check figures wheel-test clean help
 
@@ -30,11 +29,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	@$(BIN)/python -m glpn_deploy.cli.demo --out demo $(if $(IMAGE),--image "$(IMAGE)")
 
-# OpenVINO's tests run in a process of their own: beside torch, after hundreds of other tests, they once
-# brought the interpreter down with a spoilt heap; alone they never did.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --ignore $(OPENVINO_TESTS)
-	$(BIN)/python -m pytest $(OPENVINO_TESTS)
+	$(BIN)/python -m pytest
 
 # GPU_PYTHON: a Python that has TensorRT, where the environment made here has none.
 test-gpu: $(if $(GPU_PYTHON),,$(INSTALLED))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+
+_ISA_SWITCHES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+_BELOW_AVX512 = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2"}
 
 
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str] | None:
@@ -14,6 +18,17 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str] | None:
         return None
     found = re.search(r"^(?:flags|Features)\s*:\s*(.+)", text, re.MULTILINE)
     return frozenset(found[1].split()) if found else None
+
+
+def hides_avx512(environment: Mapping[str, str], flags: frozenset[str] | None) -> str:
+    """The setting (``NAME=VALUE``) that keeps oneDNN from this processor's AVX-512, or nothing."""
+    if flags is None or "avx512f" not in flags:
+        return ""
+    for name in _ISA_SWITCHES:
+        value = environment.get(name, "")
+        if value.upper() in _BELOW_AVX512:
+            return f"{name}={value}"
+    return ""
 
 
 def saturates_int8(flags: frozenset[str] | None) -> bool:

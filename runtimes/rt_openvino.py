@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from glpn_deploy.errors import BackendError, BundleError
 from glpn_deploy.runtimes.base import Precision, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.compiled_cache import CompiledCache, files_digest
 from glpn_deploy.runtimes.onnx_header import read_header
-from glpn_deploy.runtimes.processor import cpu_flags, saturates_int8
+from glpn_deploy.runtimes.processor import cpu_flags, hides_avx512, saturates_int8
 from glpn_deploy.runtimes.specialise import Shape, Specialiser
 
 # Importing openvino reports the import to Intel by network, through a package that it falls back from
@@ -43,6 +44,11 @@ finally:
     if _HUSH:
         del sys.modules["openvino_telemetry"]
 
+# One for the process, never let go of. OpenVINO's CPU plugin gives the thread that loads it a signal stack of
+# its own and unmaps it when its core goes (seen in 2026.4). Where cores overlap, as those of two estimators
+# closed in the order of their opening would, the thread is left with a stack that is no longer there, and the
+# next Ctrl-C ends the process or writes into whatever lies there by then.
+_CORE = ov.Core()
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 # A dynamic network must not take kernels that it made for another shape: after a batch of 2x32x32 it gives
 # depths wrong by 1 m for one of 3x32x256 (OpenVINO 2025.0 to 2026.4; ONNX Runtime and networks of fixed
@@ -56,7 +62,7 @@ _NEEDS = {"bf16": "AMX or AVX512_BF16", "fp16": "AMX-FP16 or AVX512_FP16"}
 
 def native_precisions() -> list[Precision]:
     """What OpenVINO computes in on this processor without falling back to FP32."""
-    have = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    have = _CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ["fp32", *(name for name in ("bf16", "fp16") if _CAPABILITIES[name] in have)]
 
 
@@ -98,7 +104,7 @@ class OpenVINORuntime(Runtime):
 
     Raises:
         BundleError: The file is missing, damaged, not a depth network, or names files outside its folder.
-        BackendError: The device asked for is not there.
+        BackendError: The device asked for is not there, or oneDNN is kept from AVX-512.
     """
 
     backend = "openvino"
@@ -110,10 +116,16 @@ class OpenVINORuntime(Runtime):
                 "the openvino backend runs on the CPU only",
                 fix='use device="cpu", or the onnxruntime backend of pip install "glpn-deploy[gpu]"',
             )
+        # oneDNN heeds the setting, OpenVINO's own kernels do not, and the mixture crashes (2026.4 on Zen 4).
+        hidden = hides_avx512(os.environ, cpu_flags())
+        if hidden:
+            raise BackendError(
+                f"{hidden} hides AVX-512 from half of OpenVINO, which then crashes",
+                fix=f"unset {hidden.partition('=')[0]}, or use the onnxruntime backend",
+            )
         self._path = Path(path)
         header = read_header(self._path)
         self.spec, self.max_depth = header.spec, header.max_depth
-        self._core = ov.Core()
         native = native_precisions()
         self.precision, hint, self.why = _precision(header.precision, options, native)
         self._config: dict[str, Any] = {
@@ -151,7 +163,7 @@ class OpenVINORuntime(Runtime):
         """The network as OpenVINO reads it, kept for the shapes to come."""
         if self._model is None:
             try:
-                self._model = self._core.read_model(str(self._path))
+                self._model = _CORE.read_model(str(self._path))
             except Exception as error:  # as above
                 raise BundleError(
                     f"OpenVINO {ov.__version__} cannot load {self._path} ({_reason(error)})",
@@ -165,14 +177,14 @@ class OpenVINORuntime(Runtime):
         blob = self._cache.read(entry) if self._cache is not None else None
         if self._cache is not None and blob is not None:
             try:
-                return _Network(self._core.import_model(io.BytesIO(blob), "CPU", config))
+                return _Network(_CORE.import_model(io.BytesIO(blob), "CPU", config))
             except Exception:  # of another build of OpenVINO, or another processor
                 self._cache.remove(entry)
         model = self._read()
         if shape is not None and not self._fixed:
             model = model.clone()
             model.reshape(list(shape))
-        compiled = self._core.compile_model(model, "CPU", config)
+        compiled = _CORE.compile_model(model, "CPU", config)
         if self._cache is not None:
             stream = io.BytesIO()
             compiled.export_model(stream)
@@ -183,8 +195,8 @@ class OpenVINORuntime(Runtime):
         """Name of a cache entry: the file's content, then everything that changes what is compiled."""
         about = {
             "openvino": ov.__version__,
-            "processor": self._core.get_property("CPU", "FULL_DEVICE_NAME"),
-            "capabilities": sorted(self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
+            "processor": _CORE.get_property("CPU", "FULL_DEVICE_NAME"),
+            "capabilities": sorted(_CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")),
             "config": self._config,
             "shape": shape,
         }
@@ -203,7 +215,6 @@ class OpenVINORuntime(Runtime):
     def _free(self) -> None:
         self._networks.clear()
         self._model = None
-        del self._core
 
 
 def _precision(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from glpn_deploy import GLPNConfig, GLPNForDepthEstimation
 from glpn_deploy.exporters.build import build_bundle
 from glpn_deploy.exporters.to_onnx import to_onnx
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # tests run networks so small that threads only wait for each other
 
 TINY = GLPNConfig(

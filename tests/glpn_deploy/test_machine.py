@@ -26,9 +26,9 @@ def found(name: str) -> machine.Finding:
 
 
 def openvino_capabilities() -> list[str]:
-    from glpn_deploy.runtimes.rt_openvino import ov
+    from glpn_deploy.runtimes import rt_openvino
 
-    return ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return rt_openvino._CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def test_this_machine():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glpn_deploy.runtimes.processor import cpu_flags, saturates_int8
+from glpn_deploy.runtimes.processor import cpu_flags, hides_avx512, saturates_int8
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,18 @@ def test_processor_flags(text, expected, tmp_path):
 )
 def test_vnni(flags, expected):
     assert saturates_int8(None if flags is None else frozenset(flags)) == expected
+
+
+@pytest.mark.parametrize(
+    ("environment", "flags", "expected"),
+    [
+        ({}, {"avx512f"}, ""),
+        ({"ONEDNN_MAX_CPU_ISA": "avx2"}, {"avx2", "avx512f"}, "ONEDNN_MAX_CPU_ISA=avx2"),
+        ({"DNNL_MAX_CPU_ISA": "SSE41"}, {"avx2", "avx512f"}, "DNNL_MAX_CPU_ISA=SSE41"),
+        ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, {"avx2"}, ""),
+        ({"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}, {"avx512f"}, ""),
+        ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, None, ""),
+    ],
+)
+def test_a_setting_that_hides_avx512_is_named(environment, flags, expected):
+    assert hides_avx512(environment, None if flags is None else frozenset(flags)) == expected

@@ -18,6 +18,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from glpn_deploy.checkpoint import load_model
 from glpn_deploy.errors import BackendError, BundleError
+from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.parity import SWEEP, room_batch, sweep_batches
@@ -331,6 +332,7 @@ _DAMAGE = """
 import contextlib, pathlib, random, sys
 import numpy as np
 from glpn_deploy.errors import BackendError, BundleError
+from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.rt_openvino import OpenVINORuntime
 content, path, rng = pathlib.Path(sys.argv[1]).read_bytes(), pathlib.Path(sys.argv[2]), random.Random(1)
@@ -344,10 +346,35 @@ for _ in range(8):
 
 
 def test_a_flipped_byte_never_brings_down_the_process(tiny_onnx, tmp_path):
-    """In a process of its own: what OpenVINO makes of damaged files must not spoil the memory of others."""
+    """In a process of its own, so that one that is brought down is a failure and not the end of all tests."""
     command = [sys.executable, "-c", _DAMAGE, str(tiny_onnx), str(tmp_path / "model.onnx")]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+_CTRL_C = """
+import signal, sys
+import numpy as np
+from glpn_deploy.runtimes.base import RuntimeOptions
+from glpn_deploy.runtimes.rt_openvino import OpenVINORuntime
+signal.signal(signal.SIGINT, signal.default_int_handler)
+first, second = (OpenVINORuntime(sys.argv[1], RuntimeOptions("cpu")) for _ in range(2))
+first.run(np.zeros((1, 3, 32, 32), np.float32))
+second.run(np.zeros((1, 3, 32, 32), np.float32))
+first.close()
+second.close()
+del first, second
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_after_two_runtimes_closed_in_the_order_of_their_opening(tiny_onnx):
+    command = [sys.executable, "-c", _CTRL_C, str(tiny_onnx)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (0, "interrupted\n"), run.stderr
 
 
 def test_an_operator_it_does_not_know_is_one_sentence(tmp_path):
@@ -420,3 +447,14 @@ def test_half_inputs_and_outputs(tmp_path, pixels):
         depth = runtime.run(x)
     assert depth.dtype == np.float32
     np.testing.assert_allclose(depth, x.mean(axis=1), atol=1e-3)
+
+
+def test_it_refuses_where_a_setting_would_make_it_crash(tiny_onnx, monkeypatch):
+    monkeypatch.setattr(rt_openvino, "cpu_flags", lambda: frozenset({"avx2", "avx512f"}))
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    with pytest.raises(
+        BackendError, match=r"ONEDNN_MAX_CPU_ISA=AVX2 hides.*unset ONEDNN_MAX_CPU_ISA, or use"
+    ):
+        OpenVINORuntime(tiny_onnx, CPU)
+    with DepthEstimator.load(tiny_onnx, device="cpu") as estimator:
+        assert estimator.runtime.backend == "onnxruntime"
