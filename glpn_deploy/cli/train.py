@@ -103,6 +103,13 @@ def train(
         ),
     ] = "paper",
     optimizer: Annotated[Literal["adam", "adamw"], typer.Option(rich_help_panel=_OPTIMISER)] = "adam",
+    loss: Annotated[
+        Literal["silog", "log-l1"],
+        typer.Option(
+            help="silog: the paper's; log-l1: mean |ln depth - ln truth|, which outliers sway less.",
+            rich_help_panel=_OPTIMISER,
+        ),
+    ] = "silog",
     weight_decay: Annotated[float, typer.Option(min=0.0, rich_help_panel=_OPTIMISER)] = 0.0,
     clip: Annotated[
         float | None, typer.Option(help="Largest norm of the gradient.", rich_help_panel=_OPTIMISER)
@@ -218,6 +225,7 @@ def train(
         lr=lr,
         schedule=schedule,
         optimizer=optimizer,
+        loss=loss,
         weight_decay=weight_decay,
         clip=clip,
         ema=ema,

@@ -21,6 +21,25 @@ from glpn_deploy.training.schedule import learning_rate
 _SMALLEST_DEPTH = 1e-4  # [m]; half precision can round the sigmoid to 0, whose logarithm is infinite
 
 
+def log_l1_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean of |ln(target) - ln(predicted)| over the pixels with target > 0.
+
+    Squares, as in SiLog, let the few pixels that are far off (edges, missed legs of chairs) decide the step;
+    δ1 and AbsRel count how many are near.
+
+    Args:
+        predicted: ``(B, H, W)``, metres, above 0.
+        target: ``(B, H, W)``, metres; 0 or less marks a pixel without ground truth.
+
+    Returns:
+        A scalar; 0 where no pixel is valid.
+    """
+    valid = target > 0
+    if not bool(valid.any()):
+        return predicted.sum() * 0.0
+    return (torch.log(target[valid]) - torch.log(predicted[valid])).abs().mean()
+
+
 class TrainingError(GlpnError):
     """A run that cannot go on, such as one whose loss is no number any more."""
 
@@ -123,7 +142,8 @@ class Learner:
     def _loss(self, images: Tensor, depth: Tensor) -> Tensor:
         with self._numerics.autocast():
             predicted = self.model(images).predicted_depth
-        return silog_loss(predicted.float().clamp_min(_SMALLEST_DEPTH), depth)
+        loss_of = silog_loss if self.options.loss == "silog" else log_l1_loss
+        return loss_of(predicted.float().clamp_min(_SMALLEST_DEPTH), depth)
 
     def _descend(self, loss: Tensor) -> None:
         scaler = self._numerics.scaler

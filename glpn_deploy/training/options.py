@@ -12,6 +12,7 @@ from glpn_deploy.errors import InputError
 DataKind = Literal["nyu", "kitti", "folder", "rooms"]
 Schedule = Literal["paper", "cosine"]
 OptimizerName = Literal["adam", "adamw"]
+LossName = Literal["silog", "log-l1"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 CutDepthScaling = Literal["unit", "as-released"]
@@ -20,6 +21,7 @@ _CHOICES: dict[str, Any] = {
     "dataset": DataKind,
     "schedule": Schedule,
     "optimizer": OptimizerName,
+    "loss": LossName,
     "precision": Precision,
     "device": DeviceName,
     "cutdepth_scaling": CutDepthScaling,
@@ -57,6 +59,7 @@ class TrainOptions:
         lr: Highest learning rate.
         schedule: ``paper`` or ``cosine``; see `glpn_deploy.training.schedule`.
         optimizer: ``adam`` or ``adamw``.
+        loss: ``silog``, the paper's, or ``log-l1``; see `glpn_deploy.training.learner.log_l1_loss`.
         weight_decay: Of the optimiser; 0 in the paper.
         clip: Largest norm of the gradient; none by default.
         ema: Decay of a moving average of the weights, which is then validated and written; none by default.
@@ -101,6 +104,7 @@ class TrainOptions:
     lr: float = 1e-4
     schedule: Schedule = "paper"
     optimizer: OptimizerName = "adam"
+    loss: LossName = "silog"
     weight_decay: float = 0.0
     clip: float | None = None
     ema: float | None = None

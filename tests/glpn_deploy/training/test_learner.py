@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from glpn_deploy.errors import BackendError, InputError
 from glpn_deploy.modeling import silog_loss
 from glpn_deploy.training.device import choose_device, choose_numerics
-from glpn_deploy.training.learner import Learner
+from glpn_deploy.training.learner import Learner, log_l1_loss
 from glpn_deploy.training.start import starting_model
 
 CPU = torch.device("cpu")
@@ -33,6 +35,25 @@ def test_step_reports_the_silog_loss_of_its_batch(options):
     with torch.no_grad():
         predicted = make(settings).model(images.permute(0, 3, 1, 2) / 255).predicted_depth
     assert loss == pytest.approx(float(silog_loss(predicted, depth)), rel=1e-5)
+
+
+def test_log_l1_loss_is_what_the_formula_gives():
+    predicted = torch.tensor([[[1.0, 2.0], [4.0, 8.0]]], requires_grad=True)
+    target = torch.tensor([[[2.0, 2.0], [1.0, 0.0]]])  # one pixel without ground truth
+    loss = log_l1_loss(predicted, target)
+    assert float(loss.detach()) == pytest.approx((math.log(2) + 0 + math.log(4)) / 3, rel=1e-6)
+    (gradient,) = torch.autograd.grad(loss, predicted)
+    torch.testing.assert_close(gradient, torch.tensor([[[-1 / 3, 0.0], [1 / 12, 0.0]]]))
+    assert float(log_l1_loss(predicted, torch.zeros_like(target)).detach()) == 0.0
+
+
+def test_step_takes_the_loss_it_is_told(options):
+    settings = options(colour=0.0, drop_path=0.0, loss="log-l1")
+    images, depth = batch()
+    _, loss = make(settings).step(images, depth, number=0, total=10)
+    with torch.no_grad():
+        predicted = make(settings).model(images.permute(0, 3, 1, 2) / 255).predicted_depth
+    assert loss == pytest.approx(float((predicted.log() - depth.log()).abs().mean()), rel=1e-5)
 
 
 def test_first_step_of_adam_is_the_learning_rate_wherever_there_is_a_gradient(options):

@@ -298,6 +298,7 @@ def test_damaged_state_is_refused_with_a_way_out(options):
         ({"crop": (40, 64)}, "'40x64'; expected multiples of 32 px"),
         ({"size": (0, 64)}, "multiples of 32 px"),
         ({"schedule": "step"}, "paper, cosine"),
+        ({"loss": "l2"}, "silog, log-l1"),
         ({"path": Path("here")}, "none for rooms"),
         ({"dataset": "folder"}, "folder data set has no path"),
         ({"dataset": "nyu", "path": Path("here"), "cache": None, "shrink": 2}, "protocol of nyu"),
