@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from glpn_deploy.cuda_device import CudaDevice
-from glpn_deploy.engine_fields import Compatibility
+from glpn_deploy.engine_fields import DEFAULT_LEVEL, Compatibility
 from glpn_deploy.engine_profile import Profile, Shape
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.tensorrt_versions import Dialect, Precision, unsupported
@@ -38,13 +38,14 @@ class EngineOptions:
         timing_cache: File of kernel timings, read and written; later builds take a fraction of the time.
             It serves one kind of GPU and one TensorRT, and is begun anew for another.
         hardware_compatibility: Which GPUs besides this one's kind shall run it; slower.
-        version_compatible: Whether later versions of TensorRT shall run it, by a lean runtime that they load
-            themselves; the plan holds none, since it would be executable code.
+        version_compatible: Whether programs that load this version's lean runtime shall run it with a later
+            TensorRT. The plan holds none, since it would be executable code, and this package loads none: a
+            lean runtime has to be of the very version that built, and cannot refit.
         strip: Leave the weights out; they are put in from the same ONNX file after loading.
         refit: Let other weights be put in after loading. TensorRT 11.3 may drop a bias of such an engine
             (its release notes); ``strip`` alone is not affected.
         tactic_sources: Where kernels may come from, by TensorRT's names in lower case (``cublas``,
-            ``edge_mask_convolutions``); None takes TensorRT's choice.
+            ``edge_mask_convolutions``), at least one; None takes TensorRT's choice.
         tf32: Whether FP32 products may be rounded to TF32 (10 bits).
 
     Raises:
@@ -55,7 +56,7 @@ class EngineOptions:
     precision: Precision = "fp32"
     workspace_mb: int | None = None
     tactic_dram_mb: int | None = None
-    level: int = 3
+    level: int = DEFAULT_LEVEL
     timing_cache: Path | None = None
     hardware_compatibility: Compatibility = "none"
     version_compatible: bool = False
@@ -76,6 +77,12 @@ class EngineOptions:
                 raise InputError(f"a {name} of {size} MiB", expected="1 MiB to 1 TiB")
         if not 0 <= self.level <= 5:
             raise InputError(f"level {self.level}", expected="0 to 5")
+        if self.tactic_sources is not None and not self.tactic_sources:
+            raise InputError(
+                "no tactic source, without which there are few kernels",
+                expected="at least one of TensorRT's names",
+                fix="leave --tactic-sources out for TensorRT's choice",
+            )
         if self.hardware_compatibility not in get_args(Compatibility):
             raise InputError(
                 f"hardware compatibility {self.hardware_compatibility!r}",

@@ -12,7 +12,7 @@ from glpn_deploy.atomic import staging_folder
 from glpn_deploy.bundle import Bundle, file_digest
 from glpn_deploy.cuda_device import CudaDevice, find_device
 from glpn_deploy.engine_profile import Profile
-from glpn_deploy.engine_proof import prove_engine
+from glpn_deploy.engine_proof import prove_engine, require_comparisons
 from glpn_deploy.engine_sidecar import (
     ENGINES,
     Sidecar,
@@ -24,6 +24,7 @@ from glpn_deploy.engine_sidecar import (
 from glpn_deploy.errors import BundleError, InputError, WriteError
 from glpn_deploy.exporters.carry_engines import link_or_copy
 from glpn_deploy.exporters.engine_config import EngineOptions
+from glpn_deploy.exporters.timing_cache import read_timings
 from glpn_deploy.exporters.to_engine import to_engine
 from glpn_deploy.manifest import MANIFEST, Artefact
 from glpn_deploy.progress import Progress, SilentProgress
@@ -121,7 +122,7 @@ def plan_engine(
 
     Raises:
         BundleError: There is no bundle, it is damaged, or it has no such artefact, or one for CPUs only.
-        InputError: The network does not take the sides of a profile.
+        InputError: The network does not take the sides of a profile, or the timing cache cannot be read.
     """
     bundle = Bundle.open(folder)
     precision = default_precision(bundle) if precision is None else precision
@@ -135,6 +136,7 @@ def plan_engine(
             f"{artefact.file} was made for CPUs, whose quantisation TensorRT does not run well",
             fix="export it again with --target tensorrt",
         )
+    read_timings(options.timing_cache)
     return EnginePlan(bundle, artefact, onnx, dataclasses.replace(options, precision=precision))
 
 
@@ -164,13 +166,14 @@ def build_engine(
         BackendError: There is no usable GPU or TensorRT here.
         BundleError: The bundle is damaged or lacks the artefact.
         ExportError: TensorRT could not build it.
-        ParityError: Its depth is not the reference's; it is not kept.
+        ParityError: Its depth is not the reference's, and it is not kept; or nothing could be compared with
+            it where TensorRT is known to give wrong results, and it is not built.
         WriteError: The bundle cannot be written to.
     """
     plan = plan_engine(folder, precision, options)
     bundle, artefact, options = plan.bundle, plan.artefact, plan.options
     device, spoken = require_tensorrt(artefact.opset)
-    _heed_known_problem(spoken, options.precision, device, verify=verify)
+    _heed_known_problem(plan, spoken, device, verify=verify)
     target = _place(bundle.folder) / plan.file_name(spoken.text, device.capability)
     with staging_folder(target) as work:
         built = _as_in_a_bundle(work, bundle, artefact) / target.name
@@ -198,6 +201,12 @@ def build_engine(
             build_s=report.build_s,
             tf32=report.tf32,
             io=artefact.io,
+            level=options.level,
+            workspace_mb=options.workspace_mb,
+            tactic_dram_mb=options.tactic_dram_mb,
+            tactic_sources=options.tactic_sources and tuple(map(str.lower, options.tactic_sources)),
+            device_memory_bytes=report.device_memory_bytes,
+            warnings=report.warnings,
         )
         write_sidecar(sidecar, built)
         if verify:
@@ -235,8 +244,9 @@ def _check_sides(profile: Profile, multiple: int) -> None:
                 )
 
 
-def _heed_known_problem(spoken: Dialect, precision: Precision, device: CudaDevice, *, verify: bool) -> None:
-    """Warns of what this TensorRT gets wrong, and insists on the proof there."""
+def _heed_known_problem(plan: EnginePlan, spoken: Dialect, device: CudaDevice, *, verify: bool) -> None:
+    """Warns of what this TensorRT gets wrong, and insists on a proof that is not empty there."""
+    precision = plan.options.precision
     problem = known_problem(spoken.version, precision, device.sm)
     if problem is None:
         return
@@ -245,6 +255,7 @@ def _heed_known_problem(spoken: Dialect, precision: Precision, device: CudaDevic
             f"--no-verify with TensorRT {spoken.text} and {precision}: {problem}",
             fix="leave out --no-verify: only the comparison shows whether this engine is right",
         )
+    require_comparisons(plan.bundle, plan.options.profiles, problem)
     warnings.warn(problem, stacklevel=3)
 
 

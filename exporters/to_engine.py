@@ -10,6 +10,7 @@ from typing import Any
 
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.cuda_device import CudaDevice, find_device
+from glpn_deploy.engine_fields import MAX_WARNINGS
 from glpn_deploy.errors import BackendError, ExportError
 from glpn_deploy.exporters.engine_config import (
     EngineOptions,
@@ -49,7 +50,7 @@ class EngineReport:
         tf32: Whether FP32 products may be rounded to TF32.
         device_memory_bytes: Memory that one execution context takes beside the weights, or None where the
             version does not tell.
-        warnings: TensorRT's warnings, each once.
+        warnings: TensorRT's warnings, each once and in one line, the first 256.
     """
 
     layers: dict[str, int]
@@ -192,7 +193,8 @@ def _build_logged(
     memory = getattr(engine, "device_memory_size_v2", None)
     if memory is None:  # before 10.1
         memory = getattr(engine, "device_memory_size", None)
-    return _Built(plan, flags, layers, memory, saved, tuple(dict.fromkeys(log.warnings)))
+    warnings = tuple(dict.fromkeys(map(_line, log.warnings)))[:MAX_WARNINGS]
+    return _Built(plan, flags, layers, None if memory is None else int(memory), saved, warnings)
 
 
 def _parse(trt: Any, network: Any, graph: EngineSource, log: Any) -> None:
@@ -251,5 +253,5 @@ def _quote(errors: list[str]) -> str:
 
 
 def _line(message: str) -> str:
-    text = " ".join(message.split())
+    text = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
     return text if len(text) <= _QUOTED_CHARACTERS else text[: _QUOTED_CHARACTERS - 3] + "..."

@@ -52,11 +52,13 @@ class EngineFindings:
         reports: Comparisons of the engines that run here: the goldens, and the corners of their profiles.
         not_run: What this machine could not check: other GPU, other TensorRT, shapes too large.
         broken: Engines that are damaged, without a sidecar, or not of this bundle.
+        fits: Whether one of them was built for this machine, and opens.
     """
 
     reports: tuple[ParityReport, ...] = ()
     not_run: tuple[NotRun, ...] = ()
     broken: tuple[BrokenEngine, ...] = ()
+    fits: bool = False
 
 
 def check_engines(
@@ -101,7 +103,6 @@ def _run(
     bundle: Bundle, engine: Path, sidecar: Sidecar, options: RuntimeOptions, progress: Progress
 ) -> EngineFindings:
     """Runs a sound engine, or says why it cannot be run here."""
-
     file = f"{ENGINES}/{engine.name}"
     artefact = check_bundle(engine, sidecar, bundle.manifest)
     try:
@@ -118,7 +119,7 @@ def _run(
         NotRun(file, sidecar.precision, f"at {shape}: {reason}")
         for shape, reason in proof.not_checked.items()
     )
-    return EngineFindings(tuple(reports), tuple(left_out))
+    return EngineFindings(tuple(reports), tuple(left_out), fits=True)
 
 
 def _open(engine: Path, sidecar: Sidecar, options: RuntimeOptions) -> Runtime:

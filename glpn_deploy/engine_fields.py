@@ -12,6 +12,9 @@ from glpn_deploy.engine_profile import MAX_PROFILES
 
 Compatibility = Literal["none", "ampere_plus", "same_compute_capability"]
 FORMAT = 1
+DEFAULT_LEVEL = 3
+"""TensorRT's own builder optimisation level."""
+MAX_WARNINGS = 256
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 _MAX_TEXT = 512
@@ -63,6 +66,15 @@ def _layers(value: Any) -> bool:
     )
 
 
+def _texts(most: int, pattern: str = "", least: int = 0) -> Callable[[Any], bool]:
+    check = _text(pattern)
+    return lambda value: isinstance(value, list) and least <= len(value) <= most and all(map(check, value))
+
+
+def _or_none(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or check(value)
+
+
 _DIGEST = _text(r"[0-9a-f]{64}")
 CHECKS: dict[str, Callable[[Any], bool]] = {
     "format": _whole(1, FORMAT),
@@ -84,11 +96,22 @@ CHECKS: dict[str, Callable[[Any], bool]] = {
     "version_compatible": _flag,
     "stripped": _flag,
     "profiles": lambda value: isinstance(value, list) and 1 <= len(value) <= MAX_PROFILES,
-    "flags": lambda value: isinstance(value, list) and len(value) <= 256 and all(map(_text(), value)),
+    "flags": _texts(256),
     "layers": _layers,
     "build_s": _real(0, 1e9),
     "tf32": _flag,
     "io": _text(r"[a-z0-9]{1,16}"),
-    "parity": lambda value: value is None or isinstance(value, dict),
+    "parity": _or_none(lambda value: isinstance(value, dict)),
+    "level": _whole(0, 5),
+    "workspace_mb": _or_none(_whole(1, 1 << 20)),
+    "tactic_dram_mb": _or_none(_whole(1, 1 << 20)),
+    "tactic_sources": _or_none(_texts(32, r"[a-z0-9_]{1,64}", least=1)),
+    "device_memory_bytes": _or_none(_whole(0, 1 << 50)),
+    "warnings": _texts(MAX_WARNINGS),
 }
 """The check of every field by its name; the profiles are checked further by `Profile.from_dict`."""
+
+ADDED = frozenset(
+    {"level", "workspace_mb", "tactic_dram_mb", "tactic_sources", "device_memory_bytes", "warnings"}
+)
+"""Fields that sidecars of the first releases do not have; they then hold their defaults."""

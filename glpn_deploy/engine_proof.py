@@ -21,6 +21,26 @@ from glpn_deploy.runtimes.registry import BACKENDS, load_runtime
 
 _MOST_PIXELS = 32 * 480 * 640
 """Larger batches are left out: the depth of every image is held in memory several times."""
+_TOO_LARGE = "too large to compare"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Comparisons:
+    """What an engine can be compared with here.
+
+    Attributes:
+        goldens: Goldens, and how many of each make a batch.
+        rooms: Shapes to run on rendered rooms.
+        not_checked: Shapes of the profiles that nothing can be compared at, with the reason of each.
+    """
+
+    goldens: list[tuple[Batch, int]]
+    rooms: list[Shape]
+    not_checked: dict[str, str]
+
+    def shapes(self) -> set[Shape]:
+        """The shapes that something is compared at."""
+        return {_golden_shape(*golden) for golden in self.goldens} | set(self.rooms)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,27 +111,64 @@ def prove_engine(
     """
     limit = engine_limit(bundle, artefact, tf32=tf32)
     reports: list[ParityReport] = []
-    goldens = _fitting_goldens(bundle, profiles)
+    planned = _comparisons(bundle, profiles)
+    goldens, rooms = planned.goldens, planned.rooms
     if goldens:
         about, batches = {"backend": "golden", "precision": "fp32"}, (_repeat(*golden) for golden in goldens)
         reports.append(judge_in_step("goldens", len(goldens), runtime, batches, about, limit, progress))
-    seen = {(n, *batch.depth.shape[1:]) for batch, n in goldens}
-    corners = dict.fromkeys(corner for p in profiles for corner in (p.minimum, p.optimum, p.maximum))
-    open_corners = [corner for corner in corners if corner not in seen or corner[0] > 1]
-    small = [corner for corner in open_corners if _pixels(corner) <= _MOST_PIXELS]
-    not_checked = {spell(corner): "too large to compare" for corner in open_corners if corner not in small}
-    if small and BACKENDS["onnxruntime"].missing() is None:
+    if rooms:
         full = bundle.artefact("fp32")
         with load_runtime(
             "onnxruntime", bundle.artefact_path(full), RuntimeOptions(device="cpu")
         ) as reference:
-            rooms = (_rooms(bundle, corner, reference) for corner in small)
+            batches = (_rooms(bundle, corner, reference) for corner in rooms)
             about = reference.describe()
-            reports.append(judge_in_step("shapes", len(small), runtime, rooms, about, limit, progress))
-    else:
-        why = 'no golden has this shape, and ONNX Runtime is not installed (pip install "glpn-deploy[cpu]")'
-        not_checked |= {spell(corner): why for corner in small if corner not in seen}
-    return EngineProof(tuple(reports), not_checked)
+            reports.append(judge_in_step("shapes", len(rooms), runtime, batches, about, limit, progress))
+    return EngineProof(tuple(reports), planned.not_checked)
+
+
+def require_comparisons(bundle: Bundle, profiles: Sequence[Profile], problem: str) -> None:
+    """Refuses profiles that `prove_engine` could compare nothing at, before an engine is built for them.
+
+    Args:
+        bundle: The bundle.
+        profiles: The shapes that the engine shall take.
+        problem: Why there has to be a comparison.
+
+    Raises:
+        ParityError: There is nothing to compare a profile with; says what would be.
+        BundleError: A golden is missing or damaged.
+    """
+    planned = _comparisons(bundle, profiles)
+    run = {choose_profile(profiles, shape) for shape in planned.shapes()}
+    for index, profile in enumerate(profiles):
+        corners = (profile.minimum, profile.optimum, profile.maximum)
+        reasons = [planned.not_checked[spell(c)] for c in corners if spell(c) in planned.not_checked]
+        if index in run or not reasons:
+            continue
+        _, height, width = profile.optimum
+        fix = f"export the bundle again with --image of this size ({height}x{width})"
+        fix += f", or {BACKENDS['onnxruntime'].install}"
+        raise ParityError(
+            f"nothing can be compared with the engine at {profile.name} ({reasons[0]})",
+            expected=f"a comparison, because {problem}",
+            fix="build for a smaller --batch or --shapes" if reasons[0] == _TOO_LARGE else fix,
+        )
+
+
+def _comparisons(bundle: Bundle, profiles: Sequence[Profile]) -> _Comparisons:
+    goldens = _fitting_goldens(bundle, profiles)
+    seen = {_golden_shape(*golden) for golden in goldens}
+    corners = dict.fromkeys(corner for p in profiles for corner in (p.minimum, p.optimum, p.maximum))
+    open_corners = [corner for corner in corners if corner not in seen or corner[0] > 1]
+    small = [corner for corner in open_corners if _pixels(corner) <= _MOST_PIXELS]
+    not_checked = {spell(corner): _TOO_LARGE for corner in open_corners if corner not in small}
+    install = BACKENDS["onnxruntime"].missing()
+    if install is None:
+        return _Comparisons(goldens, small, not_checked)
+    why = f"no golden has this shape, and ONNX Runtime is not installed ({install})"
+    not_checked |= {spell(corner): why for corner in small if corner not in seen}
+    return _Comparisons(goldens, [], not_checked)
 
 
 def engine_limit(bundle: Bundle, artefact: Artefact, *, tf32: bool = False) -> Limit:
@@ -136,6 +193,11 @@ def _fitting_goldens(bundle: Bundle, profiles: Sequence[Profile]) -> list[tuple[
             if fits and _pixels((n, height, width)) <= _MOST_PIXELS:
                 found.append((golden, n))
     return found
+
+
+def _golden_shape(golden: Batch, n: int) -> Shape:
+    _, height, width = golden.depth.shape
+    return n, height, width
 
 
 def _repeat(golden: Batch, n: int) -> Batch:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.bundle import file_digest
-from glpn_deploy.engine_fields import CHECKS, FORMAT, Compatibility
+from glpn_deploy.engine_fields import ADDED, CHECKS, DEFAULT_LEVEL, FORMAT, Compatibility
 from glpn_deploy.engine_profile import Profile, profile_options, profiles_name
 from glpn_deploy.errors import BundleError, EngineError, InputError
 from glpn_deploy.manifest import RE_EXPORT, Artefact, Manifest
@@ -57,7 +57,8 @@ class Sidecar:
         sm: Compute capability of that GPU (``8.7``).
         platform: Operating system and processor (``linux-aarch64``).
         compatibility: GPUs it runs on: only this kind, all of its compute capability, Ampere and later.
-        version_compatible: Whether later versions of the same major TensorRT run it.
+        version_compatible: Whether programs that load this version's lean runtime can run it with a later
+            TensorRT; this package runs it with its own version only.
         stripped: Whether its weights were left out, to be refitted from the ONNX file.
         profiles: The shapes it takes.
         flags: Builder flags that were set, by TensorRT's names.
@@ -66,6 +67,13 @@ class Sidecar:
         tf32: Whether FP32 products may be rounded to TF32.
         io: Type of its input and output tensors.
         parity: How it was verified after building, or None where it was not.
+        level: How long kernels were searched for, 0 to 5.
+        workspace_mb: The limit that was asked for on a kernel's own memory [MiB], or None.
+        tactic_dram_mb: The limit that was asked for on memory to try kernels in [MiB], or None.
+        tactic_sources: Where kernels were allowed to come from, in lower case, or None for TensorRT's choice.
+        device_memory_bytes: Memory that one execution context takes beside the weights [bytes], or None where
+            TensorRT did not tell.
+        warnings: What TensorRT warned of while it built.
     """
 
     format: int = FORMAT
@@ -93,6 +101,12 @@ class Sidecar:
     tf32: bool = False
     io: str = "fp32"
     parity: dict[str, Any] | None = None
+    level: int = DEFAULT_LEVEL
+    workspace_mb: int | None = None
+    tactic_dram_mb: int | None = None
+    tactic_sources: tuple[str, ...] | None = None
+    device_memory_bytes: int | None = None
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """The text of the sidecar."""
@@ -280,11 +294,11 @@ def check_machine(engine: Path, sidecar: Sidecar, device: CudaDevice, tensorrt: 
         raise EngineError(
             f"{engine.name} was built on {sidecar.platform}; this is {current_platform()}", fix=again
         )
-    if not _version_fits(sidecar, tensorrt):
-        later = f" or a later {sidecar.tensorrt.split('.')[0]}.x" if sidecar.version_compatible else ""
+    if sidecar.tensorrt != tensorrt:
+        lean = " (a later one needs its lean runtime, which is not loaded here)"
         raise EngineError(
             f"{engine.name} was built with TensorRT {sidecar.tensorrt}; this is TensorRT {tensorrt}",
-            expected=f"{sidecar.tensorrt}{later}",
+            expected=f"{sidecar.tensorrt}{lean if sidecar.version_compatible else ''}",
             fix=again,
         )
 
@@ -301,6 +315,12 @@ def rebuild_command(
     words = [f"glpn-build {folder} --precision {sidecar.precision}", *shapes]
     if sidecar.compatibility != "none":
         words.append(f"--hardware-compatible {_HARDWARE_OPTIONS[sidecar.compatibility]}")
+    sizes = {"--workspace": sidecar.workspace_mb, "--tactic-memory": sidecar.tactic_dram_mb}
+    words += [f"{option} {mb}" for option, mb in sizes.items() if mb is not None]
+    if sidecar.level != DEFAULT_LEVEL:
+        words.append(f"--level {sidecar.level}")
+    if sidecar.tactic_sources is not None:
+        words.append(f"--tactic-sources {','.join(sidecar.tactic_sources)}")
     chosen = {
         "--version-compatible": sidecar.version_compatible,
         "--strip": sidecar.stripped,
@@ -317,20 +337,6 @@ def _gpu_fits(sidecar: Sidecar, device: CudaDevice) -> bool:
     if sidecar.compatibility == "ampere_plus" and not device.integrated:  # JetPack has no such engines
         return device.sm >= (8, 0)
     return same_sm and sidecar.gpu == device.name
-
-
-def _version_fits(sidecar: Sidecar, tensorrt: str) -> bool:
-    if not sidecar.version_compatible:
-        return sidecar.tensorrt == tensorrt
-    built, here = _numbers(sidecar.tensorrt), _numbers(tensorrt)
-    return built[0] == here[0] and built <= here
-
-
-def _numbers(version: str) -> tuple[int, int, int]:
-    """The first three numbers: wheels and bindings differ in whether they name the fourth."""
-    found = [int(number) for number in re.findall(r"\d{1,6}", version)[:3]]
-    major, minor, patch = (*found, 0, 0, 0)[:3]
-    return major, minor, patch
 
 
 def _check_origin(engine: Path, sidecar: Sidecar, onnx_sha256: str) -> None:
@@ -370,6 +376,8 @@ def _from_dict(values: dict[str, Any], engine: Path) -> Sidecar:
     """Reads the fields; unknown ones, of later minor additions, are left out."""
     for name, check in CHECKS.items():
         if name not in values:
+            if name in ADDED:
+                continue
             raise _damaged(engine, f"{name} is missing")
         if not check(values[name]):
             raise _damaged(engine, f"its {name} is none")
@@ -377,5 +385,6 @@ def _from_dict(values: dict[str, Any], engine: Path) -> Sidecar:
         profiles = tuple(Profile.from_dict(profile) for profile in values["profiles"])
     except InputError as error:
         raise _damaged(engine, error.got) from None
-    known = {name: values[name] for name in CHECKS}
-    return Sidecar(**{**known, "profiles": profiles, "flags": tuple(values["flags"])})
+    known = {name: values[name] for name in CHECKS if name in values}
+    lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+    return Sidecar(**{**known, **lists, "profiles": profiles})

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from glpn_deploy.artefact_check import (
+    ArtefactFindings,
     Reference,
     check_artefact,
     known_precision,
@@ -14,8 +15,9 @@ from glpn_deploy.artefact_check import (
 )
 from glpn_deploy.artefact_runs import ArtefactRun, NotRun
 from glpn_deploy.bundle import Bundle
-from glpn_deploy.engine_check import BrokenEngine, check_engines
-from glpn_deploy.errors import BundleError, InputError, ParityError
+from glpn_deploy.engine_check import BrokenEngine, EngineFindings, check_engines
+from glpn_deploy.engine_sidecar import bundle_engines
+from glpn_deploy.errors import BundleError, InputError, MissingDependencyError, ParityError
 from glpn_deploy.exporters.budget import artefact_budget
 from glpn_deploy.manifest import Artefact
 from glpn_deploy.parity import compare_over_sweep, sweep_depths, tolerance_m, verify_goldens
@@ -23,7 +25,7 @@ from glpn_deploy.parity_report import ParityReport, WorstImage, severity
 from glpn_deploy.polygraphy_check import PolygraphyReport, require_polygraphy
 from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.runtimes.base import PRECISIONS, Runtime, RuntimeOptions
-from glpn_deploy.runtimes.registry import load_runtime, require_backend
+from glpn_deploy.runtimes.registry import BACKENDS, load_runtime, require_backend
 
 _TRAINING_ONLY = {  # settings that do not change what the network computes in eval mode
     "hidden_dropout_prob": 0.0,
@@ -174,7 +176,9 @@ def verify(
     The FP32 artefact is held against the goldens, and against the checkpoint where one is given. Every
     other artefact is held against the goldens and, over the shape sweep, against the FP32 artefact as it
     runs here; every batch has to keep the budget it was exported with, or its precision's default.
-    TensorRT engines in the bundle are checked as `glpn_deploy.engine_check.check_engines` says.
+    TensorRT engines in the bundle are checked as `glpn_deploy.engine_check.check_engines` says. Where ONNX
+    Runtime is missing but an engine fits this machine, as on a Jetson, the engines alone are checked, and the
+    ONNX artefacts are among what was not run.
 
     Args:
         folder: The bundle.
@@ -185,16 +189,42 @@ def verify(
         GlpnError: The bundle is damaged, or a backend is missing. A report that failed is returned.
     """
     bundle = Bundle.open(folder)
-    require_backend("onnxruntime")
+    install = BACKENDS["onnxruntime"].missing()
+    if options.reference is not None or options.polygraphy or not bundle_engines(bundle.folder):
+        require_backend("onnxruntime")
     if options.reference is not None:
         require_backend("torch")
     if options.polygraphy:
         require_polygraphy()
-    full, chosen = bundle.artefact("fp32"), _chosen(bundle, options.precisions)
-    lower = [artefact for artefact in chosen if known_precision(artefact) != "fp32"]
-    for artefact in lower:
-        artefact_budget(artefact)  # refuses a damaged one before the long work
+    chosen = _chosen(bundle, options.precisions)
+    for artefact in chosen:
+        if known_precision(artefact) != "fp32":
+            artefact_budget(artefact)  # refuses a damaged one before the long work
+    bundle.artefact("fp32")
     bundle.check_files(progress)
+    if install is None:
+        found = _check_artefacts(bundle, chosen, options, progress)
+    else:
+        why = f"ONNX Runtime, which runs it, is not installed: {install}"
+        left_out = (NotRun(artefact.file, artefact.precision, why) for artefact in chosen)
+        found = ArtefactFindings(not_run=tuple(left_out))
+    engines = check_engines(bundle, options.precisions, options.runtime, progress)
+    if install is not None and not any(engine.fits or engine.broken for engine in engines):
+        raise _nothing_runs(bundle, engines, install)
+    return Verification(
+        (*found.reports, *(report for engine in engines for report in engine.reports)),
+        (*found.not_run, *(item for engine in engines for item in engine.not_run)),
+        found.polygraphy,
+        tuple(broken for engine in engines for broken in engine.broken),
+    )
+
+
+def _check_artefacts(
+    bundle: Bundle, chosen: list[Artefact], options: VerifyOptions, progress: Progress
+) -> ArtefactFindings:
+    """Checks the ONNX artefacts; their files have been checked."""
+    full = bundle.artefact("fp32")
+    lower = [artefact for artefact in chosen if artefact.precision != "fp32"]
     path = bundle.artefact_path(full)
     reports: list[ParityReport] = []
     not_run: list[NotRun] = []
@@ -219,12 +249,17 @@ def verify(
         reports += found.reports
         not_run += found.not_run
         opinions += found.polygraphy
-    broken: list[BrokenEngine] = []
-    for engine in check_engines(bundle, options.precisions, options.runtime, progress):
-        reports += engine.reports
-        not_run += engine.not_run
-        broken += engine.broken
-    return Verification(tuple(reports), tuple(not_run), tuple(opinions), tuple(broken))
+    return ArtefactFindings(tuple(reports), tuple(not_run), tuple(opinions))
+
+
+def _nothing_runs(bundle: Bundle, engines: list[EngineFindings], install: str) -> MissingDependencyError:
+    """What is said where neither ONNX Runtime nor an engine can show anything."""
+    reasons = [f"{item.file}: {item.reason}" for engine in engines for item in engine.not_run]
+    return MissingDependencyError(
+        f"nothing of {bundle.folder} can be run here: onnxruntime is not installed, and no engine of what is "
+        f"asked for fits ({'; '.join(reasons) or 'there is none'})",
+        fix=install,
+    )
 
 
 def _chosen(bundle: Bundle, precisions: tuple[str, ...] | None) -> list[Artefact]:

@@ -1,4 +1,4 @@
-"""CUDA's runtime through cuda-python: checked calls, memory on both sides, and graphs of enqueued work."""
+"""CUDA's runtime through cuda-bindings: checked calls, memory on both sides, and graphs of enqueued work."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def import_cudart(device: CudaDevice) -> Any:
         device: The GPU that shall be used, as `glpn_deploy.cuda_device.find_device` found it.
 
     Raises:
-        MissingDependencyError: cuda-python is not installed.
+        MissingDependencyError: cuda-bindings is not installed.
         BackendError: It is made for a later CUDA than the driver is, or is damaged.
     """
-    right = f'pip install "cuda-python=={device.driver[0]}.*"'
+    right = f'pip install "cuda-bindings=={device.driver[0]}.*"'
     try:
         try:
             cudart = importlib.import_module("cuda.bindings.runtime")
@@ -50,18 +50,18 @@ def import_cudart(device: CudaDevice) -> Any:
             cudart = importlib.import_module("cuda.cudart")  # cuda-python before 12.6
     except ModuleNotFoundError as error:
         if error.name not in ("cuda", "cuda.cudart"):
-            raise BackendError(f"cuda-python is damaged ({error})", fix=f"reinstall it: {right}") from error
+            raise BackendError(f"cuda-bindings is damaged ({error})", fix=f"reinstall it: {right}") from error
         raise MissingDependencyError(
-            "the tensorrt backend needs cuda-python, which is not installed", fix=right
+            "the tensorrt backend needs cuda-bindings, which is not installed", fix=right
         ) from None
     except (ImportError, OSError, AttributeError, RuntimeError) as error:
         raise BackendError(
-            f"cuda-python is installed but does not import ({error})", fix=f"reinstall it: {right}"
+            f"cuda-bindings is installed but does not import ({error})", fix=f"reinstall it: {right}"
         ) from error
     status, count = cudart.cudaGetDeviceCount()
     if int(status) == _INSUFFICIENT_DRIVER:
         about = f"the driver is of CUDA {device.driver[0]}.{device.driver[1]}"
-        raise BackendError(f"cuda-python is made for a later CUDA than the driver: {about}", fix=right)
+        raise BackendError(f"cuda-bindings is made for a later CUDA than the driver: {about}", fix=right)
     if int(status) != 0 or count <= device.index:
         raise BackendError(f"CUDA sees no device {device.index} ({_name(cudart, status)})", fix="nvidia-smi")
     return cudart

@@ -17,7 +17,7 @@ from glpn_deploy.engine_sidecar import ENGINES, bundle_engines, read_sidecar, re
 from glpn_deploy.errors import BackendError, EngineError, GlpnError
 from glpn_deploy.runtimes.base import InputSpec, Precision, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.device_array import DeviceDepth, shape_of
-from glpn_deploy.runtimes.engine_spec import engine_spec
+from glpn_deploy.runtimes.engine_spec import engine_spec, filled_shape
 from glpn_deploy.runtimes.rt_tensorrt import Checked, TensorRTRuntime, check
 
 
@@ -39,8 +39,11 @@ class Part:
 class EngineSet(Runtime):
     """Runs every batch on the engine with the tightest profile that holds it.
 
-    The first engine is opened at once, the others when a shape first needs them, and so is the fallback. An
-    engine that does not open is left out from then on. `why` and `describe` say when the fallback ran.
+    The first engine that opens is opened at once, the others when a shape first needs them, and so is the
+    fallback. An engine that does not open is left out from then on. A batch that is smaller than any engine
+    takes at its size is filled up with its first image, as `DepthEstimator` does for an engine of a fixed
+    batch: the spec cannot name that batch to it, since sizes have different ones and the fallback has none.
+    `why` and `describe` say what was left out, and when the fallback ran.
 
     Args:
         parts: The engines; at least one.
@@ -51,7 +54,7 @@ class EngineSet(Runtime):
         fallback: Loads a runtime that takes every shape; None refuses shapes that no engine takes.
 
     Raises:
-        GlpnError: The first engine does not open.
+        GlpnError: No engine opens.
     """
 
     backend = "tensorrt"
@@ -68,17 +71,17 @@ class EngineSet(Runtime):
         self._parts, self._fallback = list(parts), fallback
         self._rebuild = rebuild
         self.precision, self.max_depth = precision, max_depth
-        profiles = [profile for part in parts for profile in part.profiles]
-        self._shapes = engine_spec(profiles, multiple, "the engines here", rebuild)
-        limits = InputSpec(size_multiple=multiple, max_batch=self._shapes.max_batch)
-        self.spec = self._shapes if fallback is None else limits
         self._lock = threading.Lock()
         self._opened: dict[str, Runtime] = {}
         self._spare: Runtime | None = None
         self._last: tuple[str, Runtime] | None = None
-        first = self._open(self._parts[0])
+        first = self._open_first()
         self.device = first.device
-        self.why = first.why
+        self.why = "; ".join(note for note in (first.why, self.why) if note)
+        shapes = engine_spec(self._profiles(), multiple, "the engines here", rebuild)
+        self._shapes = dataclasses.replace(shapes, fills=True)
+        limits = InputSpec(size_multiple=multiple, max_batch=shapes.max_batch)
+        self.spec = self._shapes if fallback is None else limits
 
     def run_device(self, pixel_values: Any) -> DeviceDepth:
         """Runs a batch that is already on the GPU: see `TensorRTRuntime.run_device`.
@@ -114,10 +117,37 @@ class EngineSet(Runtime):
     def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
         batch, _, height, width = pixel_values.shape
         shape = (batch, height, width)
-        runtime = self._engine(shape)
+        runtime, larger = self._engine(shape), shape
+        while runtime is None and (filled := filled_shape(self._profiles(), shape)) is not None:
+            runtime, larger = self._engine(filled), filled
         if runtime is None:
-            runtime = self._fall_back(shape)
-        return runtime.run(pixel_values)
+            return self._fall_back(shape).run(pixel_values)
+        missing = larger[0] - batch
+        if missing:
+            pixel_values = np.concatenate([pixel_values, np.repeat(pixel_values[:1], missing, axis=0)])
+        return runtime.run(pixel_values)[:batch]
+
+    def _profiles(self) -> list[Profile]:
+        with self._lock:
+            return [profile for part in self._parts for profile in part.profiles]
+
+    def _open_first(self) -> Runtime:
+        """Opens the first engine that opens; those before it are left out, with a note.
+
+        Raises:
+            GlpnError: None opens.
+        """
+        failed: list[GlpnError] = []
+        while self._parts:
+            try:
+                return self._open(self._parts[0])
+            except GlpnError as error:
+                self._leave_out(self._parts[0], error)
+                failed.append(error)
+        if len({error.got for error in failed}) == 1:  # of the only engine, or of the machine
+            raise failed[0]
+        kind = EngineError if all(isinstance(error, EngineError) for error in failed) else BackendError
+        raise kind(f"no engine opens: {self.why}", fix=failed[0].fix)
 
     def _engine(self, shape: Shape) -> Runtime | None:
         """The engine for a shape, opened, or None where none takes it."""
@@ -129,8 +159,7 @@ class EngineSet(Runtime):
                 except GlpnError as error:
                     if self._fallback is None and self._part(shape, but=part) is None:
                         raise
-                    self._parts.remove(part)
-                    self._note(f"{part.name} does not open ({error})")
+                    self._leave_out(part, error)
                 else:
                     self._last = (part.name, runtime)
                     return runtime
@@ -164,6 +193,10 @@ class EngineSet(Runtime):
                 )
             self._last = (f"{self._spare.backend} (fallback)", self._spare)
             return self._spare
+
+    def _leave_out(self, part: Part, error: GlpnError) -> None:
+        self._parts.remove(part)
+        self._note(f"{part.name} does not open ({error})")
 
     def _note(self, text: str) -> None:
         self.why = "; ".join(part for part in (self.why, text) if part)
@@ -223,8 +256,10 @@ def open_engines(
     if not checked:
         have = sorted({_precision(path) for path in bundle_engines(folder)} - {precision, ""})
         reasons = "; ".join(refused) or f"{folder} has no {precision} engine"
-        others = f" (it has {', '.join(have)}: ask for precision={have[0]!r})" if have and not refused else ""
-        raise EngineError(f"{reasons}{others}", fix=f"build one here: {command}")
+        if have and not refused:
+            ask = f"--precision {have[0]}, or precision={have[0]!r} in Python"
+            reasons += f" (it has {', '.join(have)}: ask for {ask})"
+        raise EngineError(reasons, fix=f"build one here: {command}")
 
     def part(engine: Checked) -> Part:
         return Part(engine.path.name, engine.sidecar.profiles, lambda: TensorRTRuntime(engine, options))

@@ -23,11 +23,13 @@ class EngineSpec(InputSpec):
         profiles: What it takes.
         what: The engine, for messages.
         rebuild: The command that builds it with a shape more.
+        fills: Whether its runtime fills up batches that are smaller than any profile takes.
     """
 
     profiles: tuple[Profile, ...] = ()
     what: str = "the engine"
     rebuild: Callable[[Shape], str] | None = None
+    fills: bool = False
 
     def check(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         """Returns the batch as it is, contiguous.
@@ -36,7 +38,9 @@ class EngineSpec(InputSpec):
             InputError: Not a float32 array ``(N, channels, H, W)``, or of a shape in no profile.
         """
         array = InputSpec(self.channels, self.size_multiple).check(pixel_values)
-        self.index((array.shape[0], array.shape[2], array.shape[3]))
+        shape = (array.shape[0], array.shape[2], array.shape[3])
+        if not (self.fills and filled_shape(self.profiles, shape)):
+            self.index(shape)
         return array
 
     def index(self, shape: Shape) -> int:
@@ -63,6 +67,13 @@ class EngineSpec(InputSpec):
             expected=" or ".join(profile.name for profile in self.profiles),
             fix=fix,
         )
+
+
+def filled_shape(profiles: Sequence[Profile], shape: Shape) -> Shape | None:
+    """The smallest batch of more images that a profile takes at a shape's size, or None where none does."""
+    batches = sorted({p.minimum[0] for p in profiles if p.minimum[0] > shape[0]})
+    larger = ((n, *shape[1:]) for n in batches)
+    return next((found for found in larger if choose_profile(profiles, found) is not None), None)
 
 
 def engine_spec(

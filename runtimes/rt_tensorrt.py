@@ -1,6 +1,6 @@
 """TensorRT: one engine on one GPU, without torch.
 
-Neither tensorrt nor cuda-python is imported before a GPU has been found and the engine has been checked:
+Neither tensorrt nor cuda-bindings is imported before a GPU has been found and the engine has been checked:
 TensorRT 8.6 ends the process where there is no GPU, and a plan is executable code.
 """
 
@@ -102,7 +102,7 @@ class TensorRTRuntime(Runtime):
     Raises:
         EngineError: The file was changed, or TensorRT does not take it.
         BackendError: There is no room for it, or CUDA cannot start.
-        MissingDependencyError: cuda-python is not installed.
+        MissingDependencyError: cuda-bindings is not installed.
 
     Attributes:
         profiles: The shapes it takes.

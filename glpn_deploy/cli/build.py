@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.markup import escape
 
 from glpn_deploy.cli.app import ConsoleProgress, command, output, print_json
 from glpn_deploy.cli.options import JsonOption
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _SHAPES = "Shapes"
 _BUILDER = "Builder"
 _CARRYING = "Other GPUs and versions"
+_SHOWN_WARNINGS = 5
 _LEVELS: dict[str, Compatibility] = {"ampere": "ampere_plus", "same-sm": "same_compute_capability"}
 
 
@@ -146,7 +148,8 @@ def build(
         bool,
         typer.Option(
             "--version-compatible",
-            help="Also run with later versions of the same major TensorRT; may be slower.",
+            help="For other programs, which can run it with a later TensorRT if they load this one's lean "
+            "runtime; glpn-predict runs it with this TensorRT only. May be slower.",
             rich_help_panel=_CARRYING,
         ),
     ] = False,
@@ -227,7 +230,8 @@ def build(
         print_json({"engines": built})
     shown = " ".join(f"--precisions {','.join(plan.artefact.precision for plan in plans)}".split())
     console.print(
-        f"\nNext:\n  glpn-verify {bundle}\n  glpn-predict {bundle} photo.jpg --backend tensorrt"
+        f"\nNext:\n  glpn-verify {bundle}"
+        f"\n  glpn-predict {bundle} photo.jpg --backend tensorrt --precision {plans[0].artefact.precision}"
         f"\n  glpn-bench {bundle} --backends tensorrt,onnxruntime {shown}",
         markup=False,
     )
@@ -262,6 +266,13 @@ def say_engine(console: Console, engine: Path) -> dict[str, Any]:
         f"for {sidecar.gpu} (sm {sidecar.sm})\n  layers: {layers}",
         markup=False,
     )
+    if sidecar.device_memory_bytes is not None:
+        memory = f"{sidecar.device_memory_bytes / 1e6:.1f} MB for each execution context, beside the weights"
+        console.print(f"  device memory: {memory}", markup=False)
+    for warning in sidecar.warnings[:_SHOWN_WARNINGS]:
+        console.print(f"  [yellow]TensorRT warns:[/] {escape(warning)}")
+    if len(sidecar.warnings) > _SHOWN_WARNINGS:
+        console.print(f"  and {len(sidecar.warnings) - _SHOWN_WARNINGS} warnings more, in the sidecar")
     _say_proof(console, sidecar)
     return {"path": str(engine), **json.loads(sidecar.to_json())}
 
@@ -270,6 +281,8 @@ def _say_proof(console: Console, sidecar: Sidecar) -> None:
     if sidecar.parity is None:
         console.print("  [yellow]not verified[/]: --no-verify was given, and the sidecar says so")
         return
+    if not sidecar.parity["reports"]:
+        console.print("  [bold yellow]nothing was compared[/]: whether its depth is right is not known")
     for report in sidecar.parity["reports"]:
         worst = max(case["max_abs_m"] for case in report["cases"])
         console.print(
@@ -277,7 +290,7 @@ def _say_proof(console: Console, sidecar: Sidecar) -> None:
             f"at most {worst:.2g} m off"
         )
     for shape, reason in sidecar.parity["not_checked"].items():
-        console.print(f"  [yellow]not verified at {shape}[/]: {reason}")
+        console.print(f"  [yellow]not verified at {shape}[/]: {escape(reason)}")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -63,9 +63,10 @@ def verify(
     against the fp32 one over the shape sweep, each batch within the budget it was exported with (else
     AbsRel 0.001 fp16, 0.01 bf16, 0.02 int8, 0.05 fp8). On a CPU, 16-bit graphs run emulated, which
     needs onnx. TensorRT engines in the bundle are held against their sidecars, and run at the corners
-    of their profiles where they were built for this GPU and this TensorRT. Exit status: 0 the depth is
-    the reference's as far as this machine can tell (a warning names what it cannot), 1 it is not or an
-    engine is damaged, 2 wrong use or a damaged bundle.
+    of their profiles where they were built for this GPU and this TensorRT; without ONNX Runtime, as on
+    a Jetson, the engines alone are run. Exit status: 0 the depth is the reference's as far as this
+    machine can tell (a warning names what it cannot), 1 it is not or an engine is damaged, 2 wrong use,
+    a damaged bundle, or neither ONNX Runtime nor an engine that fits.
 
     Example: glpn-verify glpn-nyu --reference vinvino02/glpn-nyu
     """
@@ -105,7 +106,8 @@ def verify(
     elif {report.candidate["precision"] for report in found.reports} == {"fp32"}:
         console.print("\nThe depth is the reference's.", end="")
     else:
-        console.print("\nThe depth is the reference's, every artefact within its budget.", end="")
+        which = "every artefact" if found.complete else "every artefact that was run"
+        console.print(f"\nThe depth is the reference's, {which} within its budget.", end="")
     incomplete = "" if found.complete else "  The check is incomplete: see above."
     following = "" if reference else f"  Next:\n  glpn-predict {bundle} photo.jpg"
     console.print(incomplete + following, markup=False)

@@ -161,6 +161,11 @@ def test_tactic_sources_that_tensorrt_refuses(trt):
         applied(trt, EngineOptions(tactic_sources=("jit_convolutions",)))
 
 
+def test_no_tactic_source_at_all_is_refused():
+    with pytest.raises(InputError, match=r"no tactic source.*at least one.*leave --tactic-sources out"):
+        EngineOptions(tactic_sources=())
+
+
 def test_memory_is_capped_where_the_gpu_shares_it():
     plain = EngineOptions()
     assert memory_limits(plain, DISCRETE) == {}

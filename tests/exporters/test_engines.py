@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import importlib.util
 import types
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from glpn_deploy.engine_sidecar import (
     check_bundle,
     check_engine,
     read_sidecar,
+    rebuild_command,
     sidecar_path,
 )
 from glpn_deploy.errors import BundleError, EngineError, InputError, ParityError, WriteError
@@ -34,6 +36,7 @@ from glpn_deploy.exporters.to_engine import EngineReport
 from glpn_deploy.exporters.to_onnx import OnnxOptions
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
+from glpn_deploy.runtimes.rt_null import NullRuntime
 
 A6000 = CudaDevice(0, "NVIDIA RTX A6000", (8, 6), 48 << 30, False, (12, 6))
 SMALL = EngineOptions(profiles=parse_profiles(["96x320"]))
@@ -232,6 +235,53 @@ def test_a_version_with_a_known_problem_is_told_and_proved(bundle_copy, monkeypa
         build_engine(bundle_copy, "fp32", SMALL)
 
 
+@pytest.fixture
+def no_onnxruntime(monkeypatch):
+    """As on a Jetson."""
+    known = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "onnxruntime" else known(name)
+    )
+    monkeypatch.setattr(engines, "load_runtime", lambda *a: NullRuntime())
+
+
+ODD = EngineOptions(profiles=parse_profiles(["64x96"]))
+
+
+@pytest.mark.usefixtures("gpu", "no_onnxruntime")
+def test_where_tensorrt_errs_an_engine_that_nothing_shows_right_is_not_built(bundle_copy, monkeypatch):
+    monkeypatch.setattr(engines, "import_tensorrt", lambda: types.SimpleNamespace(__version__="10.4.0"))
+    monkeypatch.setattr(engines, "to_engine", lambda *a: pytest.fail("work was done"))
+    with pytest.raises(
+        ParityError, match=r"nothing can be compared.* issue 4742\).*--image .*64x96"
+    ) as refused:
+        build_engine(bundle_copy, "fp32", ODD)
+    assert refused.value.exit_code == 1
+    assert not (bundle_copy / ENGINES).exists()
+
+
+@pytest.mark.usefixtures("gpu", "no_onnxruntime")
+def test_elsewhere_it_is_built_and_said_not_to_be_proved(bundle_copy):
+    parity = read_sidecar(build_engine(bundle_copy, "fp32", ODD)).parity
+    assert (parity["passed"], parity["reports"]) == (None, [])
+    assert "no golden has this shape" in parity["not_checked"]["1x64x96"]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_the_sidecar_keeps_how_it_was_built_and_what_was_told(bundle_copy, monkeypatch):
+    def told(source, target, options, progress):
+        report = compile_plan(source, target, options, progress)
+        return dataclasses.replace(report, device_memory_bytes=12345, warnings=("[MemUsage] a warning",))
+
+    monkeypatch.setattr(engines, "to_engine", told)
+    options = dataclasses.replace(SMALL, level=5, workspace_mb=512, tactic_sources=("CUBLAS", "cudnn"))
+    engine = build_engine(bundle_copy, "fp32", options, verify=False)
+    sidecar = read_sidecar(engine)
+    assert (sidecar.device_memory_bytes, sidecar.warnings) == (12345, ("[MemUsage] a warning",))
+    command = rebuild_command(engine, sidecar)
+    assert command.endswith("--workspace 512 --level 5 --tactic-sources cublas,cudnn")
+
+
 @pytest.mark.usefixtures("gpu")
 def test_an_opset_that_the_version_does_not_read(monkeypatch):
     assert require_tensorrt(20)[1].text == "10.13.3"
@@ -276,6 +326,12 @@ def test_what_is_built_where_nothing_is_asked_for(tiny_bundle):
     half = dataclasses.replace(full, precision="fp16", file="model.fp16.onnx")
     both = dataclasses.replace(bundle.manifest, artefacts=(full, half))
     assert default_precision(dataclasses.replace(bundle, manifest=both)) == "fp16"
+
+
+def test_a_timing_cache_in_a_folder_that_is_not_there(tiny_bundle, tmp_path):
+    options = dataclasses.replace(SMALL, timing_cache=tmp_path / "none" / "timings")
+    with pytest.raises(InputError, match=r"timing cache .*there is no folder .*none; create it"):
+        plan_engine(tiny_bundle, "fp32", options)
 
 
 def test_a_precision_the_bundle_lacks(tiny_bundle):

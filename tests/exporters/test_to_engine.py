@@ -155,8 +155,8 @@ def test_progress_and_warnings(machine, source, tmp_path):
         monitor = host.trt.called("IBuilderConfig.progress_monitor =")[0][0]
         monitor.phase_start("Building Engine", None, 50)
         monitor.step_complete("Building Engine", 0)
-        for _ in range(2):
-            host.log.log(host.trt.ILogger.WARNING, "a tactic was skipped")
+        for message in ["a tactic was\n  skipped\n"] * 2 + ["\x1b[31mred"]:
+            host.log.log(host.trt.ILogger.WARNING, message)
         return PLAN
 
     host.trt.answers["Builder.build_serialized_network"] = build
@@ -167,7 +167,7 @@ def test_progress_and_warnings(machine, source, tmp_path):
         "Building Engine",
         "0.0 MiB, 1 layers in fp16, 1 layers in fp32",
     ]
-    assert made.warnings == ("a tactic was skipped",)
+    assert made.warnings == ("a tactic was skipped", "?[31mred")
 
 
 def test_an_engine_that_lost_its_precision_is_not_kept(machine, source, tmp_path):

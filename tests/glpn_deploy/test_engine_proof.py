@@ -8,7 +8,7 @@ import pytest
 from glpn_deploy import engine_proof
 from glpn_deploy.bundle import Bundle
 from glpn_deploy.engine_profile import Profile, parse_profiles
-from glpn_deploy.engine_proof import engine_limit, prove_engine
+from glpn_deploy.engine_proof import engine_limit, prove_engine, require_comparisons
 from glpn_deploy.errors import ParityError
 from glpn_deploy.exporters.budget import Budget
 from glpn_deploy.progress import SilentProgress
@@ -52,6 +52,8 @@ def no_onnxruntime(monkeypatch):
 
 
 class Missing:
+    install = 'pip install "glpn-deploy[cpu]"'
+
     def missing(self):
         return "pip install it"
 
@@ -101,6 +103,36 @@ def test_too_large_to_compare(tiny_bundle, monkeypatch):
     proof, shapes = prove(tiny_bundle, parse_profiles(["96x320"], "1:4"))
     assert shapes == [(1, 96, 320)]
     assert proof.not_checked == {"4x96x320": "too large to compare"}
+
+
+@pytest.mark.usefixtures("no_onnxruntime")
+@pytest.mark.parametrize(
+    ("profiles", "words"),
+    [
+        (
+            ["1x64x96"],
+            r"at 64x96\.b1 \(no golden has this shape.*because it errs; .*--image of this size .64x96",
+        ),
+        (["1x256x192", "1x64x96"], r"at 64x96\.b1 .*or pip install \"glpn-deploy\[cpu\]\""),
+        (
+            ["1x480x640", "1x416x640:1x480x640:1x480x640"],
+            r"at 416-480x640\.b1 ",
+        ),  # the golden runs on the first
+        (["64x480x640"], r"at 480x640\.b64 \(too large to compare\).*build for a smaller --batch"),
+    ],
+)
+def test_profiles_that_nothing_can_be_compared_at(tiny_bundle, profiles, words):
+    with pytest.raises(ParityError, match=words):
+        require_comparisons(Bundle.open(tiny_bundle), parse_profiles(profiles=profiles), "it errs")
+
+
+def test_profiles_that_something_can_be_compared_at(tiny_bundle, monkeypatch):
+    bundle = Bundle.open(tiny_bundle)
+    require_comparisons(bundle, parse_profiles(["64x96"]), "it errs")  # on rooms, with ONNX Runtime
+    monkeypatch.setattr(engine_proof, "BACKENDS", {**engine_proof.BACKENDS, "onnxruntime": Missing()})
+    inside = (Profile.parse("1x64x96:1x64x96:1x480x640"),)  # goldens lie in it
+    for profiles in (parse_profiles(["256x192,480x640"]), inside):
+        require_comparisons(bundle, profiles, "it errs")
 
 
 @pytest.mark.parametrize(

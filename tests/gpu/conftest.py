@@ -67,7 +67,7 @@ def missing() -> str | None:
         find_device()
     except BackendError as error:
         return str(error)
-    for name, line in (("tensorrt", "glpn-deploy[tensorrt]"), ("cuda", "cuda-python")):
+    for name, line in (("tensorrt", "glpn-deploy[tensorrt]"), ("cuda", "cuda-bindings")):
         if importlib.util.find_spec(name) is None:
             return f'there is a GPU, but {name} is not installed (pip install "{line}")'
     return None
@@ -113,7 +113,7 @@ def environment() -> dict[str, Any]:
     """GPU, driver and versions."""
     device = find_device_or_none()
     versions = {"python": platform.python_version()}
-    for name in ("tensorrt", "cuda-python", "cuda-bindings", "numpy", "onnx"):
+    for name in ("tensorrt", "cuda-bindings", "cuda-bindings", "numpy", "onnx"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -55,7 +55,7 @@ def test_cuda_python_is_missing(monkeypatch):
     monkeypatch.setattr(importlib, "import_module", missing("cuda"))
     with pytest.raises(MissingDependencyError) as caught:
         import_cudart(DEVICE)
-    assert caught.value.fix == 'pip install "cuda-python==12.*"'  # the driver's, not the latest
+    assert caught.value.fix == 'pip install "cuda-bindings==12.*"'  # the driver's, not the latest
 
 
 @pytest.mark.parametrize(

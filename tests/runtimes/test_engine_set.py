@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 
+from glpn_deploy import DepthEstimator
 from glpn_deploy.engine_profile import Profile
 from glpn_deploy.errors import BackendError, EngineError, InputError
 from glpn_deploy.runtimes import rt_tensorrt
@@ -105,6 +106,83 @@ def test_batches_are_cut_to_what_the_engines_take(opened):
     assert make(opened, ("large", LARGE), fallback=False).spec.max_batch == 4
 
 
+FOUR = Profile.fixed((4, 96, 128))
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+def test_a_small_batch_is_filled_up_to_what_an_engine_of_its_size_takes(fallback, gpu, tmp_path, pixels):
+    """The engines' fixed batches differ: each size has its own."""
+    eight = Profile((6, 64, 96), (8, 64, 96), (8, 64, 96))
+    ones, spare = Profile.fixed((1, 32, 32)), NullRuntime(99.0)
+    parts = [
+        Part(path.name, (profile,), lambda path=path: rt_tensorrt.load(path, RuntimeOptions()))
+        for profile in (FOUR, eight, ones)
+        for path in [gpu.engine(tmp_path, (profile,), f"{profile.name}.engine")]
+    ]
+    with EngineSet(parts, "fp32", 10.0, fallback=(lambda: spare) if fallback else None) as runtime:
+        assert runtime.spec.batch is None  # else other sizes would be filled up, too
+        for n, height, width in [(1, 96, 128), (3, 96, 128), (4, 96, 128), (2, 64, 96), (1, 32, 32)]:
+            sent = pixels(n, height, width)
+            filled = {96: 4, 64: 6, 32: 1}[height]
+            depth = runtime.run(sent)
+            assert depth.shape == (n, height, width)
+            assert runtime.describe()["last"]["shape"] == [filled, height, width]
+            place = np.arange(depth.size, dtype=np.float32).reshape(depth.shape)
+            colour = (sent * np.array([0.5, 0.3, 0.2], np.float32).reshape(1, 3, 1, 1)).sum(1)
+            np.testing.assert_allclose(depth, colour + 1e-3 * np.sqrt(place), rtol=1e-6)
+        for shape in [(5, 96, 128), (1, 128, 128)]:  # more than fits, and a size that none has
+            if fallback:
+                assert (runtime.run(pixels(*shape)) == 99).all()
+            else:
+                with pytest.raises(InputError, match="lies outside"):
+                    runtime.run(pixels(*shape))
+
+
+@pytest.mark.parametrize("backend", ["auto", "tensorrt"])
+def test_one_image_runs_on_an_engine_of_a_fixed_batch(backend, gpu, bundle_copy):
+    gpu.engine(bundle_copy / "engines", (FOUR,), onnx_sha256=digest(bundle_copy))
+    image = np.full((96, 128, 3), 90, np.uint8)
+    with DepthEstimator.load(bundle_copy, backend) as estimator:
+        one = estimator(image).depth
+        two = [found.depth for found in estimator.predict([image, image])]
+        assert "fits no engine" not in estimator.runtime.why
+        assert estimator.runtime.describe()["last"]["shape"] == [4, 96, 128]
+    assert one.shape == (96, 128)
+    np.testing.assert_array_equal(two[0], one)
+    shapes = {shape for _, shape in gpu.trt.called("IExecutionContext.set_input_shape")}
+    assert shapes == {(4, 3, 96, 128)}
+
+
+def test_an_engine_for_a_filled_batch_that_does_not_open(opened, pixels):
+    larger = Profile.fixed((8, 96, 128))
+    runtime = make(opened, ("large", SMALL), ("four", FOUR), ("eight", larger), broken=["four"])
+    assert ran(runtime, pixels, 1, 96, 128) == 2
+    assert "four does not open" in runtime.why
+    runtime = make(opened, ("large", SMALL), ("four", FOUR), broken=["four"])
+    assert ran(runtime, pixels, 1, 96, 128) == 99
+
+
+def test_a_damaged_first_engine_does_not_disable_the_others(opened, pixels):
+    runtime = make(opened, ("a", FOUR), ("b", LARGE), ("c", SMALL), broken=["a", "c"])
+    assert opened == {"b": 1}
+    assert runtime.why == "a does not open (a has no room.)"
+    assert runtime.spec.max_batch == 2  # of b and c; the damaged one's profile is forgotten
+    assert runtime.describe()["engines"].keys() == {"b", "c"}
+    assert ran(runtime, pixels, 1, 64, 96) == 1
+    assert [part in runtime.why for part in ("a does not open", "c does not open")] == [True, True]
+    alone = make(opened, ("a", FOUR), ("b", SMALL), fallback=False, broken=["a"])
+    with pytest.raises(InputError, match=r"expected 32-64x32-96\.b1-2;"):
+        alone.run(pixels(4, 96, 128))
+
+
+def test_where_no_engine_opens_every_reason_is_told(opened):
+    with pytest.raises(
+        BackendError, match=r"no engine opens: a does not .*a has no room.*b does not .*b has no room"
+    ):
+        make(opened, ("a", FOUR), ("b", SMALL), broken=["a", "b"])
+    assert opened == {}
+
+
 def test_an_engine_that_does_not_open_is_left_out(opened, pixels):
     runtime = make(opened, ("large", LARGE), ("small", SMALL), broken=["small"])
     assert ran(runtime, pixels, 1, 64, 96) == 0  # the next tightest
@@ -180,6 +258,28 @@ def test_a_bundles_engines(gpu, bundle_copy, pixels, tensorrt_simulator):
     assert not gpu.cuda.leaks()
 
 
+def test_a_bundle_whose_first_engine_is_damaged(gpu, bundle_copy, pixels, tensorrt_simulator):
+    about = {"onnx_sha256": digest(bundle_copy)}
+    folder = bundle_copy / "engines"
+    gpu.engine(folder, (LARGE,), "a.engine", **about)
+    gpu.engine(folder, (SMALL,), "b.engine", content=b"not a plan", **about)
+    gpu.engine(folder, (SMALL,), "c.engine", **about)
+    (folder / "a.engine").write_bytes((folder / "a.engine").read_bytes()[:-1] + b" ")
+    (folder / "stray.engine").write_bytes(b"x")
+    with open_engines(bundle_copy, "fp32", 10.0, RuntimeOptions()) as runtime:
+        sent = pixels(1, 64, 96)
+        np.testing.assert_array_equal(runtime.run(sent), tensorrt_simulator.depth_of(sent))
+        assert runtime.describe()["last"]["ran"] == "c.engine"
+        assert re_words(
+            runtime.why, "the content of", "b.engine does not open", "does not take", "stray.engine has no"
+        )
+    assert not gpu.cuda.leaks()
+    (folder / "c.engine").unlink()
+    (folder / "c.json").unlink()
+    with pytest.raises(EngineError, match=r"no engine opens: a\.engine .*b\.engine .*glpn-build"):
+        open_engines(bundle_copy, "fp32", 10.0, RuntimeOptions())
+
+
 def re_words(text, *words):
     return all(word in text for word in words)
 
@@ -213,7 +313,7 @@ def test_why_there_is_no_engine(gpu, bundle_copy):
     ):
         open_engines(bundle_copy, "fp32", 10.0, options)
     gpu.engine(bundle_copy / "engines", precision="fp16", onnx_sha256=digest(bundle_copy))
-    with pytest.raises(EngineError, match=r"\(it has fp16: ask for precision='fp16'\)"):
+    with pytest.raises(EngineError, match=r"\(it has fp16: ask for --precision fp16, or precision='fp16' in"):
         open_engines(bundle_copy, "fp32", 10.0, options)
     gpu.engine(bundle_copy / "engines", name="old.engine", tensorrt="10.1.0")
     with pytest.raises(EngineError, match=r"old\.engine was built with TensorRT 10\.1\.0.*glpn-build"):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from glpn_deploy.cuda_device import find_device_or_none
+from glpn_deploy.cuda_device import CudaDevice, find_device_or_none
 from glpn_deploy.engine_profile import parse_profiles
 from glpn_deploy.engine_sidecar import ENGINES, Sidecar, write_sidecar
 from glpn_deploy.exporters import engines
+from glpn_deploy.tensorrt_versions import dialect
 
 no_gpu = pytest.mark.skipif(find_device_or_none() is not None, reason="this machine has a GPU")
 
@@ -78,6 +82,9 @@ def test_a_dry_run_needs_neither_torch_nor_tensorrt(tiny_bundle: Path) -> None:
         (["--level", "6"], "--level"),
         (["--hardware-compatible", "turing"], "turing"),
         (["--workspace", "0"], "--workspace"),
+        (["--tactic-sources", ""], "leave --tactic-sources out for TensorRT's choice"),
+        (["--tactic-sources", " , "], "no tactic source"),
+        (["--timing-cache", "no/such/folder/times"], "there is no folder no/such/folder"),
     ],
 )
 def test_wrong_use(run: Callable, tiny_bundle: Path, arguments: list[str], words: str) -> None:
@@ -108,7 +115,7 @@ def test_without_a_gpu(
     assert not (tmp_path / "out").exists()
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, parity: dict | None) -> Path:
+def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, parity: dict | None, **changed: Any) -> Path:
     """A build that ends with this sidecar; what is tested is what is said of it."""
     engine = folder / ENGINES / "net.engine"
     engine.parent.mkdir()
@@ -132,8 +139,10 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, parity: dict | None)
         build_s=61.5,
         parity=parity,
     )
-    write_sidecar(sidecar, engine)
-    monkeypatch.setattr(engines, "require_tensorrt", lambda opset=0: None)
+    write_sidecar(dataclasses.replace(sidecar, **changed), engine)
+    orin = CudaDevice(0, "Orin", (8, 7), 32 << 30, True, (12, 6))
+    spoken = dialect(types.SimpleNamespace(__version__="10.13.3"))
+    monkeypatch.setattr(engines, "require_tensorrt", lambda opset=0: (orin, spoken))
     monkeypatch.setattr(engines, "build_engine", lambda *arguments: engine)
     return engine
 
@@ -151,8 +160,40 @@ def test_what_was_built_is_told(run: Callable, bundle_copy: Path, monkeypatch: p
     assert "not verified at 4x480x640: too large to compare" in result.out
     for following in ("glpn-verify", "glpn-predict", "glpn-bench"):
         assert f"  {following} {bundle_copy}" in result.out
+    assert "warns" not in result.out
     (told,) = json.loads(run("build", bundle_copy, "--json").out)["engines"]
     assert (told["path"], told["layers"], told["parity"]) == (str(engine), {"fp16": 210, "fp32": 8}, parity)
+
+
+def test_the_line_to_predict_with_asks_for_what_was_built(
+    run: Callable, bundle_copy: Path, plant: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(bundle_copy, "fp16")
+    stand_in(monkeypatch, bundle_copy, None)
+    result = run("build", bundle_copy)  # FP16 by default, which precision auto of glpn-predict is not
+    assert f"  glpn-predict {bundle_copy} photo.jpg --backend tensorrt --precision fp16\n" in result.out
+    several = run("build", bundle_copy, "--precision", "fp32", "--precision", "fp16").out
+    assert "--backend tensorrt --precision fp32\n" in several
+
+
+def test_what_tensorrt_told_is_shown(
+    run: Callable, bundle_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings = tuple(f"[MemUsage] number {n}" for n in range(7))
+    stand_in(monkeypatch, bundle_copy, None, warnings=warnings, device_memory_bytes=123_456_789)
+    out = run("build", bundle_copy).out
+    assert "device memory: 123.5 MB for each execution context" in out
+    assert out.count("TensorRT warns: [MemUsage] number") == 5
+    assert "and 2 warnings more, in the sidecar" in out
+
+
+def test_an_empty_proof_is_told(run: Callable, bundle_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    why = 'no golden has this shape, and ONNX Runtime is not installed (pip install "glpn-deploy[cpu]")'
+    parity = {"passed": None, "reports": [], "not_checked": {"1x64x96": why}}
+    stand_in(monkeypatch, bundle_copy, parity)
+    out = run("build", bundle_copy).out
+    assert "nothing was compared: whether its depth is right is not known" in out
+    assert f"not verified at 1x64x96: {why}" in out
 
 
 def test_what_was_not_verified_is_told(

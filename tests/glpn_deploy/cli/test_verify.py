@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from PIL import Image
 
-from glpn_deploy import parity
-from glpn_deploy.bundle import Bundle, write_manifest
+from glpn_deploy import engine_check, parity
+from glpn_deploy.bundle import Bundle, file_digest, write_manifest
+from glpn_deploy.engine_profile import Profile
 
 
 def test_a_good_bundle(run: Callable, tiny_bundle: Path) -> None:
@@ -171,3 +174,149 @@ def test_polygraphy_agrees(run: Callable, bundle_copy: Path, plant: Callable, sh
     assert result.out.count("agrees with our verdict on 2 of 2; its worst AbsRel") == 1
     report = json.loads(run("verify", bundle_copy, "--polygraphy", "--json").out)
     assert [opinion["agrees"] for opinion in report["polygraphy"]] == [True] * 3
+
+
+# A Jetson: TensorRT, but no ONNX Runtime -------------------------------------------------------------------
+
+
+@pytest.fixture
+def jetson(
+    make_gpu: Callable[..., Any],
+    tensorrt_simulator: Any,
+    bundle_copy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Path]:
+    """Builds engines on a machine with a simulated GPU, for a bundle whose network is the simulator's."""
+    gpu = make_gpu(integrated=True)
+    monkeypatch.setattr(engine_check, "find_device", lambda: gpu.device)
+    monkeypatch.setattr(engine_check, "import_tensorrt", lambda: gpu.trt)
+    known = importlib.util.find_spec
+    found = {"onnxruntime": None, "onnx": None, "torch": None, "tensorrt": known("json")}
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: found[name] if name in found else known(name)
+    )
+    bundle = Bundle.open(bundle_copy)
+    for batch, golden in zip(parity.golden_batches(bundle), bundle.manifest.goldens, strict=True):
+        np.save(bundle_copy / golden.depth, tensorrt_simulator.depth_of(batch.pixel_values)[0])
+    write_manifest(bundle_copy, bundle.manifest)
+
+    def build(*profiles: Profile, **changed: Any) -> Path:
+        digest = file_digest(bundle_copy / "model.onnx")
+        return Path(gpu.engine(bundle_copy / "engines", profiles, **{"onnx_sha256": digest, **changed}))
+
+    return build
+
+
+GOLDEN, OTHER = Profile.fixed((1, 96, 320)), Profile.fixed((1, 64, 96))
+
+
+def test_without_onnxruntime_the_engines_are_checked(
+    run: Callable, bundle_copy: Path, jetson: Callable[..., Path]
+) -> None:
+    jetson(GOLDEN)
+    result = run("verify", bundle_copy)
+    assert result.status == 0, result.err
+    assert "engines/test.engine, tensorrt on cuda:0 against golden" in result.out
+    assert result.out.count("✓ golden/2.png") == 1
+    assert (
+        "not checked here: model.onnx (fp32): ONNX Runtime, which runs it, is not installed: pip"
+        in result.out
+    )
+    assert "The depth is the reference's.  The check is incomplete: see above." in result.out
+    report = json.loads(run("verify", bundle_copy, "--json").out)
+    assert (report["passed"], report["complete"]) == (True, False)
+    assert [item["file"] for item in report["not_run"]] == ["model.onnx"]
+
+
+def test_without_onnxruntime_a_wrong_engine_is_status_1(
+    run: Callable, bundle_copy: Path, jetson: Callable[..., Path]
+) -> None:
+    jetson(GOLDEN)
+    bundle = Bundle.open(bundle_copy)
+    path = bundle_copy / bundle.manifest.goldens[2].depth
+    np.save(path, np.load(path) + np.float32(0.01))
+    write_manifest(bundle_copy, bundle.manifest)
+    result = run("verify", bundle_copy)
+    assert result.status == 1
+    assert "differs by up to 0.01" in result.err
+
+
+def test_without_onnxruntime_what_no_golden_shows_is_said(
+    run: Callable, bundle_copy: Path, jetson: Callable[..., Path]
+) -> None:
+    jetson(OTHER)
+    result = run("verify", bundle_copy)
+    assert result.status == 0
+    assert "not checked here: engines/test.engine (fp32): at 1x64x96: no golden has this shape" in result.out
+    assert "No depth was compared." in result.out
+    assert "The depth is the reference's" not in result.out
+
+
+def test_without_onnxruntime_a_broken_engine_is_status_1(
+    run: Callable, bundle_copy: Path, jetson: Callable[..., Path]
+) -> None:
+    with jetson(GOLDEN).open("ab") as file:
+        file.write(b"more")
+    result = run("verify", bundle_copy)
+    assert result.status == 1
+    assert "broken: engines/test.engine" in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--reference", "anything"], "the onnxruntime backend needs onnxruntime"),
+        (["--polygraphy"], "the onnxruntime backend needs onnxruntime"),
+        (
+            ["--device", "cpu"],
+            "no engine of what is asked for fits (engines/test.engine: TensorRT runs on NVIDIA",
+        ),
+    ],
+)
+def test_what_needs_onnxruntime(
+    arguments: list[str], words: str, run: Callable, bundle_copy: Path, jetson: Callable[..., Path]
+) -> None:
+    jetson(GOLDEN)
+    result = run("verify", bundle_copy, *arguments)
+    assert result.status == 2
+    assert words in result.err
+    assert 'pip install "glpn-deploy[cpu]"' in result.err
+
+
+def test_without_onnxruntime_and_an_engine_that_fits_it_is_needed(
+    run: Callable, bundle_copy: Path, jetson: Callable[..., Path]
+) -> None:
+    jetson(GOLDEN, tensorrt="10.7.0")
+    result = run("verify", bundle_copy)
+    assert result.status == 2
+    assert "test.engine was built with TensorRT 10.7.0; this is TensorRT 10.3.0" in result.err
+    assert f"glpn-build {bundle_copy} --precision fp32 --shapes 96x320" in result.err
+    shutil.rmtree(bundle_copy / "engines")
+    result = run("verify", bundle_copy)
+    assert result.status == 2
+    assert "the onnxruntime backend needs onnxruntime" in result.err
+
+
+def test_without_onnxruntime_nothing_imports_it(tiny_bundle: Path) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('onnxruntime', 'torch', 'onnx'): sys.modules[name] = None\n"
+        "import glpn_deploy.engine_proof, glpn_deploy.engine_check\n"
+        f"sys.argv = ['glpn-verify', {str(tiny_bundle)!r}]\n"
+        "from glpn_deploy.cli.verify import main; main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: the onnxruntime backend needs onnxruntime")
+
+
+def test_every_artefact_is_not_claimed_where_some_were_not_run(
+    run: Callable, bundle_copy: Path, plant: Callable, jetson: Callable[..., Path]
+) -> None:
+    plant(bundle_copy, "fp16", 1.0)
+    half = {"onnx": "model.fp16.onnx", "onnx_sha256": file_digest(bundle_copy / "model.fp16.onnx")}
+    jetson(GOLDEN, precision="fp16", **half)
+    result = run("verify", bundle_copy)
+    assert result.status == 0, result.err
+    assert "every artefact that was run within its budget." in result.out
+    assert result.out.count("not checked here: model.") == 2
