@@ -96,6 +96,10 @@ def build_bundle(
     lower = options.lower
     if options.verify or lower is not None:
         require_backend("onnxruntime")  # before the long work
+    if lower is not None:
+        from glpn_deploy.exporters.image_sets import check_images, choose_images  # needs onnxruntime
+
+        check_images(lower.images, ranges=lower.ranges, demo=is_demo(source))
     photographs = [
         (shrink(load_image(path), _GOLDEN_SIDE, _GOLDEN_SHORT_SIDE), path.name)
         for path in map(Path, options.golden_images)
@@ -115,8 +119,6 @@ def build_bundle(
         processor = load_processor(path)
         _check_fit(config, processor)
         if lower is not None:
-            from glpn_deploy.exporters.image_sets import choose_images  # needs onnxruntime
-
             images = choose_images(lower.images, processor, ranges=lower.ranges, demo=is_demo(source))
         info = describe_checkpoint(source, revision=options.revision, offline=True)
     with staging_folder(out) as folder:
@@ -130,6 +132,10 @@ def build_bundle(
             data = tuple(sorted(p.name for p in staged.glob("model.onnx.data")))
             size = sum((staged / name).stat().st_size for name in ("model.onnx", *data))
             step.finish(f"{size / 1e6:.1f} MB, {nodes} nodes, opset {options.onnx.opset}")
+        if lower is not None and lower.ranges:  # rather than after the other precisions
+            from glpn_deploy.exporters.calibration import require_memory
+
+            require_memory(onnx_path, images.calibration, processor)
         goldens = _write_goldens(staged, model, processor, photographs, progress)
         parity = _prove(model, onnx_path, processor, options, progress) if options.verify else None
         artefact = Artefact(

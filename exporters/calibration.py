@@ -84,6 +84,23 @@ class Ranges:
         return {"method": self.method, "images": self.images, "digest": self.digest}
 
 
+def find_calibration_images(folder: Path) -> list[Path]:
+    """All images of a folder, by name; none is read.
+
+    Raises:
+        InputError: There is no such folder, or it has no image.
+    """
+    fix = f"give a folder of {ENOUGH_IMAGES} or more pictures of the kind the camera will see"
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise InputError(f"the calibration folder {folder} {what}", fix=fix)
+    try:
+        return find_images([str(folder)])
+    except ImageError as error:
+        expected = "photographs in the folder itself (sub-folders are not searched)"
+        raise InputError(f"the calibration folder {error.got}", expected=expected, fix=fix) from None
+
+
 def calibration_images(folder: Path, processor: GLPNImageProcessor, limit: int) -> list[Path]:
     """Chooses up to ``limit`` images of a folder, spread evenly by name, and reads each of them once.
 
@@ -91,14 +108,7 @@ def calibration_images(folder: Path, processor: GLPNImageProcessor, limit: int) 
         InputError: There is no such folder, or it has no image.
         ImageError: An image cannot be read or is smaller than 32 px; the message names the file.
     """
-    fix = f"give a folder of {ENOUGH_IMAGES} or more pictures of the kind the camera will see"
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise InputError(f"the calibration folder {folder} {what}", fix=fix)
-    try:
-        found = find_images([str(folder)])
-    except ImageError as error:
-        raise InputError(f"the calibration folder {error.got}", expected="photographs", fix=fix) from None
+    found = find_calibration_images(folder)
     chosen = [found[i * len(found) // min(limit, len(found))] for i in range(min(limit, len(found)))]
     for path in chosen:
         height, width = load_image(path).shape[:2]
@@ -204,6 +214,43 @@ def _limits(histogram: MagnitudeHistogram, options: CalibrationOptions) -> tuple
     return max(min(histogram.low, 0.0), -limit), min(max(histogram.high, 0.0), limit)
 
 
+def require_memory(source: Path, images: Sequence[NDArray[np.uint8]], processor: GLPNImageProcessor) -> None:
+    """Refuses calibration images for which there is too little memory, before anything is run.
+
+    Args:
+        source: The FP32 graph.
+        images: ``(H, W, 3)`` uint8; the largest counts.
+        processor: Turns an image into the network's input.
+
+    Raises:
+        ExportError: The memory that is free does not suffice; the message says how much it takes.
+    """
+    sizes = (processor.target_size(*image.shape[:2]) for image in images)
+    height, width = max(sizes, key=lambda size: size[0] * size[1])
+    _memory(load_graph(source), (1, 3, height, width))
+
+
+def _memory(model: onnx.ModelProto, shape: tuple[int, ...]) -> tuple[dict[str, int], int]:
+    """Sizes of the inner tensors by name, and what may be held of them beside a run [bytes].
+
+    Raises:
+        ExportError: The run alone takes more than is free.
+    """
+    sizes = {name: 4 * count for name, count in tensor_elements(model, shape).items()}
+    weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    working = 3 * weights + 6 * max(sizes.values(), default=0)
+    free = available_memory()
+    if free is None:
+        return sizes, MAX_HELD
+    if working > free:
+        raise ExportError(
+            f"calibrating at {shape[3]}x{shape[2]} px takes about {working / 1e9:.1f} GB of memory",
+            expected=f"at most the {free / 1e9:.1f} GB that are free",
+            fix="close other programs, or make the calibration images smaller",
+        )
+    return sizes, min(MAX_HELD, free - working)
+
+
 class _Probe:
     """A session over the graph that also gives inner tensors, a few at a time."""
 
@@ -221,7 +268,6 @@ class _Probe:
         unknown = [name for name in self.tensors if name not in made]
         if unknown:
             raise ExportError(f"the graph has no tensor {unknown[0]}", expected="names of this very graph")
-        self._weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
         self._plans: dict[tuple[int, ...], list[list[str]]] = {}
         present = {value.name for value in model.graph.output}
         added = [name for name in self.tensors if name not in present and name != self.input]
@@ -247,17 +293,7 @@ class _Probe:
 
     def _plan(self, shape: tuple[int, ...]) -> list[list[str]]:
         """Parts of the tensors that fit into memory together."""
-        sizes = {name: 4 * count for name, count in tensor_elements(self.model, shape).items()}
-        largest = max(sizes.values(), default=0)
-        working = 3 * self._weights + 6 * largest
-        free = available_memory()
-        if free is not None and working > free:
-            raise ExportError(
-                f"calibrating at {shape[3]}x{shape[2]} px takes about {working / 1e9:.1f} GB of memory",
-                expected=f"at most the {free / 1e9:.1f} GB that are free",
-                fix="close other programs, or make the calibration images smaller",
-            )
-        budget = MAX_HELD if free is None else min(MAX_HELD, free - working)
+        sizes, budget = _memory(self.model, shape)
         parts: list[list[str]] = [[]]
         held = 0
         for name in self.tensors:

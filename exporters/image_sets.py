@@ -15,6 +15,7 @@ from glpn_deploy.exporters.calibration import (
     ENOUGH_IMAGES,
     FEWEST_IMAGES,
     calibration_images,
+    find_calibration_images,
     random_images,
 )
 from glpn_deploy.image_loading import load_image, shrink
@@ -46,8 +47,41 @@ class ImageSet:
     source: str
 
 
+Where = Path | Literal["rooms", "random"] | None
+"""A folder of photographs; ``rooms`` for rendered ones; ``random`` for noise to calibrate on, which is judged
+on rooms; None for rooms where that is honest."""
+
+
+def check_images(where: Where, *, ranges: int, demo: bool) -> None:
+    """Refuses what `choose_images` cannot use, as far as that shows without reading an image.
+
+    Args:
+        where: Where images are to come from.
+        ranges: Images wanted for finding ranges, 0 where none are needed.
+        demo: Whether the network is the package's own, whose world the rooms are.
+
+    Raises:
+        InputError: There is no such folder, it has too few photographs, or ranges are wanted and no images
+            were named.
+    """
+    if isinstance(where, Path):
+        count = len(find_calibration_images(where))
+        if ranges and count <= FEWEST_IMAGES:
+            raise InputError(
+                f"{where} has {count} photographs (sub-folders are not searched)",
+                expected=f"at least {FEWEST_IMAGES + 1}: one judges, the others are for the ranges",
+                fix=f"give {ENOUGH_IMAGES} or more pictures of the kind the camera will see",
+            )
+    elif where is None and ranges and not demo:
+        raise InputError(
+            "INT8 and FP8 need real images to find their ranges on, and none were named",
+            expected="--calibration FOLDER with photographs of the kind the camera will see",
+            fix="--calibration rooms takes rendered rooms, and --calibration random noise, to try it out",
+        )
+
+
 def choose_images(
-    where: Path | Literal["rooms", "random"] | None,
+    where: Where,
     processor: GLPNImageProcessor,
     *,
     ranges: int,
@@ -56,24 +90,18 @@ def choose_images(
     """Chooses and reads the images.
 
     Args:
-        where: A folder of photographs; ``rooms`` for rendered ones; ``random`` for noise to calibrate on,
-            which is judged on rooms; None for rooms where that is honest.
+        where: Where they are to come from.
         processor: The bundle's.
         ranges: Images wanted for finding ranges, 0 where none are needed.
         demo: Whether the network is the package's own, whose world the rooms are.
 
     Raises:
-        InputError: The folder is no use, or ranges are wanted and no images were named.
+        InputError: `check_images` refuses it.
         ImageError: A photograph cannot be read, or is too small.
     """
+    check_images(where, ranges=ranges, demo=demo)
     if isinstance(where, Path):
         return _photographs(where, processor, ranges)
-    if where is None and ranges and not demo:
-        raise InputError(
-            "INT8 and FP8 need real images to find their ranges on, and none were named",
-            expected="--calibration FOLDER with photographs of the kind the camera will see",
-            fix="--calibration rooms takes rendered rooms, and --calibration random noise, to try it out",
-        )
     height, width = DEFAULT_EVAL_SIZE if demo else _ROOM_SIZE
     count = JUDGES if demo else _FEWER_ROOMS // 5
     rooms = RenderedRooms("val", count, height=height, width=width)
@@ -98,12 +126,6 @@ def choose_images(
 def _photographs(folder: Path, processor: GLPNImageProcessor, ranges: int) -> ImageSet:
     """Every fifth picture judges, at least one, as many as `JUDGES`; the others are for the ranges."""
     paths = calibration_images(folder, processor, ranges + JUDGES)
-    if ranges and len(paths) <= FEWEST_IMAGES:
-        raise InputError(
-            f"{folder} has {len(paths)} photographs",
-            expected=f"at least {FEWEST_IMAGES + 1}: one judges, the others are for the ranges",
-            fix=f"give {ENOUGH_IMAGES} or more pictures of the kind the camera will see",
-        )
     images = tuple(shrink(load_image(path), _LONG_SIDE, processor.size_divisor) for path in paths)
     source = f"photographs of {folder.name}"
     if not ranges:

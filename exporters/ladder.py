@@ -5,7 +5,9 @@ Rungs, each of which keeps what the one before it kept and more:
 * FP16: nothing in FP32 but nodes whose weights FP16 cannot hold; what touches values near FP16's limit;
   softmax, reductions and the head; then the most sensitive eighth, quarter and half of the groups.
 * BF16: the same without the second, for its exponent is FP32's.
-* INT8 and FP8: nothing left unquantised; the first convolution and the head; the most sensitive groups.
+* INT8 and FP8: nothing left unquantised; the first convolution and the head; the most sensitive groups. Where
+  the rest is FP16, the nodes whose weights it cannot hold are FP32 from the start, and the second rung is
+  FP16's. FP32 is then around the 8-bit products, which stay.
 
 A rung that would keep what an earlier one kept is left out. Where none is within budget, the answer is FP32.
 """
@@ -13,6 +15,7 @@ A rung that would keep what an earlier one kept is left out. Where none is withi
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import shutil
 import time
@@ -31,10 +34,11 @@ from glpn_deploy.exporters.graph_edit import groups as groups_of
 from glpn_deploy.exporters.graph_edit import load_graph
 from glpn_deploy.exporters.judging import Judge, describe_errors
 from glpn_deploy.exporters.overflow import find_peaks, overflowing_nodes
-from glpn_deploy.exporters.recipes import LowPrecision
-from glpn_deploy.exporters.sensitivity import Make, SearchOptions, search
+from glpn_deploy.exporters.recipes import LowPrecision, Make, computes_in_fp16
+from glpn_deploy.exporters.sensitivity import SearchOptions, search
 from glpn_deploy.exporters.shape_sweep import ShapeSweep
-from glpn_deploy.exporters.to_half import unrepresentable
+from glpn_deploy.exporters.to_half import HalfPrecision, unrepresentable
+from glpn_deploy.exporters.to_int8 import Target
 from glpn_deploy.exporters.truth import Accuracy, Truth
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.parity_report import ParityReport
@@ -52,7 +56,7 @@ class Rung:
 
     Attributes:
         name: What it keeps, in words.
-        kept_groups: Groups with at least one node kept in the higher precision, in graph order.
+        kept_groups: Groups with at least one node kept in a higher precision, in graph order.
         kept: Names of these nodes.
         errors: Against the FP32 graph, over all pixels of all images.
         seconds: What building and judging it took [s].
@@ -107,6 +111,7 @@ class LadderReport:
         rungs: Every graph that was tried, in order; only the last can be within budget.
         images: How many images judged.
         images_from: Where they come from.
+        reason: Why there are no graphs, where the precision could not be made at all.
     """
 
     precision: str
@@ -114,6 +119,7 @@ class LadderReport:
     rungs: tuple[Rung, ...]
     images: int
     images_from: str = ""
+    reason: str = ""
 
     @property
     def chosen(self) -> Rung | None:
@@ -128,6 +134,8 @@ class LadderReport:
     def __str__(self) -> str:
         if self.chosen is not None:
             return f"{self.precision}: {self.chosen}"
+        if not self.rungs:
+            return f"{self.precision} could not be made: {self.reason}"
         best = min(self.rungs, key=lambda rung: (rung.errors.non_finite, rung.errors.abs_rel))
         return (
             f"{self.precision}: only fp32 meets the budget ({self.budget}); the nearest of "
@@ -143,6 +151,7 @@ class LadderReport:
             "images": self.images,
             "images_from": self.images_from,
             "rungs": [rung.to_dict() for rung in self.rungs],
+            "reason": self.reason,
         }
 
 
@@ -159,6 +168,7 @@ def climb(
     *,
     images_from: str = "",
     always: frozenset[str] = frozenset(),
+    int8_for: Target = "tensorrt",
     judge: Judge | None = None,
     truth: Truth | None = None,
     sweep: ShapeSweep | None = None,
@@ -170,15 +180,16 @@ def climb(
         source: The FP32 graph.
         target: Where the chosen graph shall stand, whole or not at all; untouched where none is chosen.
         precision: What ``make`` writes; it decides which rungs there are.
-        make: Writes the graph with the nodes of the given names kept in the higher precision.
+        make: Writes the graph with the nodes of the given names kept in a higher precision.
         images: ``(H, W, 3)`` uint8 images to judge by, at the size the network will meet.
         processor: The bundle's image processor.
         budget: What the graph is held to.
         work: An existing folder for everything else; the caller removes it.
         progress: Told of every rung.
         images_from: Where the images come from, for the report.
-        always: Nodes kept on every rung; for FP16 and BF16 those whose weights the type cannot hold
-            (`to_half.unrepresentable`) are added.
+        always: Nodes kept on every rung; those whose weights the 16-bit type cannot hold
+            (`to_half.unrepresentable`) are FP32 on every rung as well.
+        int8_for: What INT8 is for; its rest is FP16 for TensorRT.
         judge: Knows the FP32 graph's depth on the images, where they have been run before.
         truth: Ground truth that a graph within budget must reach as well.
         sweep: Shapes at each of which it must be within budget, too.
@@ -196,17 +207,17 @@ def climb(
         raise InputError(f"precision {precision!r}", expected=f"one of {', '.join(DEFAULT_ABS_REL)}")
     if judge is None:
         judge = Judge(source, images, processor, threads=options.threads, progress=progress)
-    climber = _Climber(source, precision, make, images, processor, work, progress, always, options)
+    climber = _Climber(source, precision, make, images, processor, work, progress, always, int8_for, options)
     rungs: list[Rung] = []
-    tried: set[frozenset[str]] = set()
-    for name, kept in climber.kept_sets():
-        if kept in tried:
+    tried: set[tuple[frozenset[str], frozenset[str]]] = set()
+    for name, kept, full in climber.kept_sets():
+        if (kept, full) in tried:
             continue
-        tried.add(kept)
+        tried.add((kept, full))
         folder = work / f"rung-{len(rungs)}"
         folder.mkdir()
         start = time.perf_counter()
-        candidate = make(kept, folder / target.name)  # weights beside it are found by this name
+        candidate = make(kept, folder / target.name, full)  # weights beside it are found by this name
         megabytes = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
         errors = judge.errors(candidate, work, progress, f"{precision}: {name}")
         passed, accuracy, parity = budget.allows(errors), None, None
@@ -216,10 +227,11 @@ def climb(
         if passed and truth is not None:
             accuracy = truth.accuracy(candidate, precision, work, progress, f"{precision}: ground truth")
             passed = accuracy.passed
+        raised = kept | full
         rung = Rung(
             name,
-            tuple(group for group, nodes in climber.groups.items() if not kept.isdisjoint(nodes)),
-            tuple(node for nodes in climber.groups.values() for node in nodes if node in kept),
+            tuple(group for group, nodes in climber.groups.items() if not raised.isdisjoint(nodes)),
+            tuple(node for nodes in climber.groups.values() for node in nodes if node in raised),
             errors,
             time.perf_counter() - start,
             megabytes,
@@ -247,6 +259,7 @@ class _Climber:
     work: Path
     progress: Progress
     always: frozenset[str]
+    int8_for: Target
     options: SearchOptions
 
     def __post_init__(self) -> None:
@@ -255,38 +268,50 @@ class _Climber:
             tensor.ClearField("raw_data")
         self.groups = groups_of(self.model)
 
-    def kept_sets(self) -> Iterator[tuple[str, frozenset[str]]]:
-        """Each rung's name and the nodes it keeps."""
-        kept, low = self.always, self.precision
-        higher = "not quantised"
-        if low == "fp16" or low == "bf16":
-            higher = "in fp32"
-            kept |= frozenset(unrepresentable(self.source, low))
-        yield f"everything in {low}" + (f" but {len(kept)} nodes it cannot hold" if kept else ""), kept
-        if low == "fp16":
-            kept |= self._overflowing()
-            yield f"what comes near fp16's limit {higher}", kept
-        if low == "fp16" or low == "bf16":
+    def kept_sets(self) -> Iterator[tuple[str, frozenset[str], frozenset[str]]]:
+        """Each rung's name, the nodes it keeps, and those that are FP32 whether they are quantised or not."""
+        low, kept, full = self.precision, self.always, frozenset[str]()
+        half = low == "fp16" or low == "bf16"
+        higher = "in fp32" if half else "not quantised"
+        type_of_rest = self._type_of_rest()
+        if type_of_rest is not None:
+            full = frozenset(unrepresentable(self.source, type_of_rest))
+        name = f"everything in {low}"
+        if half and kept | full:
+            name += f" but {len(kept | full)} nodes it cannot hold"
+        elif full:
+            name += f", with {len(full)} nodes in fp32 that fp16 cannot hold"
+        yield name, kept, full
+        if type_of_rest == "fp16":
+            full |= self._overflowing()
+            yield "what comes near fp16's limit in fp32", kept, full
+        if half:
             kept |= self._of_kinds(REDUCTIONS) | self._head()
-            yield f"softmax, reductions and the head {higher}", kept
+            yield f"softmax, reductions and the head {higher}", kept, full
         else:
             kept |= self._first_convolution() | self._head()
-            yield f"the first convolution and the head {higher}", kept
+            yield f"the first convolution and the head {higher}", kept, full
         ranked = search(
             self.source,
-            self.make,
+            functools.partial(self.make, full=full),
             self.groups,
             self.images,
             self.processor,
             self.work,
-            kept=kept,
+            kept=kept | full if half else kept,  # what is FP32 may be quantised, and sensitive to that
             options=self.options,
             progress=self.progress,
         )
         for share in SHARES:
             count = math.ceil(share * len(ranked))
             raised = frozenset(node for item in ranked[:count] for node in item.nodes)
-            yield f"the {count} most sensitive of {len(ranked)} groups {higher}", kept | raised
+            yield f"the {count} most sensitive of {len(ranked)} groups {higher}", kept | raised, full
+
+    def _type_of_rest(self) -> HalfPrecision | None:
+        """The 16-bit type of what is not quantised; None where that is FP32."""
+        if self.precision == "bf16":
+            return "bf16"
+        return "fp16" if computes_in_fp16(self.precision, self.int8_for) else None
 
     def _overflowing(self) -> frozenset[str]:
         peaks = find_peaks(

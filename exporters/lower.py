@@ -6,20 +6,20 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.datasets.base import DepthDataset
-from glpn_deploy.errors import InputError
+from glpn_deploy.errors import BackendError, ExportError, InputError, MissingDependencyError
 from glpn_deploy.exporters.budget import Budget
 from glpn_deploy.exporters.calibration import CalibrationOptions
 from glpn_deploy.exporters.graph_edit import load_graph, opset_of
-from glpn_deploy.exporters.image_sets import ImageSet
+from glpn_deploy.exporters.image_sets import ImageSet, Where
 from glpn_deploy.exporters.judging import Judge
 from glpn_deploy.exporters.ladder import LadderReport, climb
-from glpn_deploy.exporters.recipes import LEAST_OPSET, LowPrecision, maker, takes_half_io
+from glpn_deploy.exporters.recipes import LEAST_OPSET, LowPrecision, computes_in_fp16, maker
 from glpn_deploy.exporters.shape_sweep import ShapeSweep
 from glpn_deploy.exporters.to_half import Io
 from glpn_deploy.exporters.to_int8 import Target
@@ -47,11 +47,12 @@ class LowerOptions:
         io: Type of the graphs' input and output: ``fp32``, or ``half`` for FP16 where `io_of` says so.
 
     Raises:
-        InputError: ``half`` is asked for, and none of the precisions has it.
+        InputError: ``half`` is asked for, and none of the precisions has it; FP8 is asked for on CPUs; or a
+            budget is not a finite number above 0.
     """
 
     precisions: tuple[LowPrecision, ...] = ()
-    images: Path | Literal["rooms", "random"] | None = None
+    images: Where = None
     calibration: CalibrationOptions = CalibrationOptions()  # noqa: RUF009 - frozen
     target: Target = "tensorrt"
     max_abs_rel: float | None = None
@@ -62,6 +63,14 @@ class LowerOptions:
     io: Io = "fp32"
 
     def __post_init__(self) -> None:
+        for precision in self.precisions:
+            self.budget(precision)  # refuses what is none
+        if self.target == "cpu" and "fp8" in self.precisions:
+            raise InputError(
+                "FP8 for CPUs, none of which computes in it",
+                expected="the target tensorrt",
+                fix="leave out --target cpu, or make FP8 in a bundle of its own",
+            )
         if self.io == "half" and "half" not in map(self.io_of, self.precisions):
             raise InputError(
                 "half-precision input and output, and no graph that has them",
@@ -71,7 +80,7 @@ class LowerOptions:
 
     def io_of(self, precision: LowPrecision) -> Io:
         """Type of a precision's input and output: half where asked for, and where it can be."""
-        return self.io if takes_half_io(precision, self.target) else "fp32"
+        return self.io if computes_in_fp16(precision, self.target) else "fp32"
 
     @property
     def ranges(self) -> int:
@@ -88,7 +97,7 @@ class Lowered:
     """What came of one precision.
 
     Attributes:
-        ladder: Every graph that was tried.
+        ladder: Every graph that was tried, or why there was none.
         artefact: What the manifest says of the one within budget; None where only FP32 is.
     """
 
@@ -131,37 +140,24 @@ class Lowering:
     def lower(self, precision: LowPrecision, target: Path) -> Lowered:
         """Makes one precision and puts it at ``target`` where it is within its budget.
 
+        One that cannot be made or judged is refused like one over its budget: the others do not go with it.
+
         Raises:
-            GlpnError: It could not be made or judged; nothing stands at ``target`` then.
+            MissingDependencyError: onnxruntime is not installed.
+            WriteError: A file could not be written.
         """
         work = self._work / precision
         work.mkdir()
-        source = self._source(LEAST_OPSET[precision])
-        make, calibration = maker(
-            precision,
-            source,
-            self._images,
-            self._processor,
-            self.options.calibration,
-            self.options.target,
-            self.options.io_of(precision),
-            self._progress,
-        )
-        ladder = climb(
-            source,
-            target,
-            precision,
-            make,
-            self._images.judging,
-            self._processor,
-            self.options.budget(precision),
-            work,
-            self._progress,
-            images_from=self._images.source,
-            judge=self._judge(source),
-            truth=self._truth,
-            sweep=self._sweep,
-        )
+        try:
+            source, ladder, calibration = self._climb(precision, target, work)
+        except MissingDependencyError:
+            raise
+        except (ExportError, BackendError) as error:
+            budget, images = self.options.budget(precision), self._images
+            reason = str(error).replace(f"{self._work}/", "")  # manifests travel, folders do not
+            return Lowered(
+                LadderReport(precision, budget, (), len(images.judging), images.source, reason), None
+            )
         if ladder.chosen is None:
             return Lowered(ladder, None)
         verdict = None
@@ -187,6 +183,39 @@ class Lowering:
             verdict=None if verdict is None else verdict.to_dict(),
         )
         return Lowered(ladder, artefact)
+
+    def _climb(
+        self, precision: LowPrecision, target: Path, work: Path
+    ) -> tuple[Path, LadderReport, dict[str, Any] | None]:
+        """The FP32 graph of a precision, what climbing found, and what the manifest says of the ranges."""
+        source = self._source(LEAST_OPSET[precision])
+        make, calibration = maker(
+            precision,
+            source,
+            self._images,
+            self._processor,
+            self.options.calibration,
+            self.options.target,
+            self.options.io_of(precision),
+            self._progress,
+        )
+        ladder = climb(
+            source,
+            target,
+            precision,
+            make,
+            self._images.judging,
+            self._processor,
+            self.options.budget(precision),
+            work,
+            self._progress,
+            images_from=self._images.source,
+            int8_for=self.options.target,
+            judge=self._judge(source),
+            truth=self._truth,
+            sweep=self._sweep,
+        )
+        return source, ladder, calibration
 
     @functools.cached_property
     def _truth(self) -> Truth | None:

@@ -36,6 +36,7 @@ class Fp8Options:
 
     Attributes:
         keep: Names of nodes that are not quantised.
+        full: Names of nodes that FP16 cannot hold: FP32, with FP32 scales where they are quantised.
         io: Type of input and output: ``fp32``, or ``half`` for FP16.
 
     Raises:
@@ -43,6 +44,7 @@ class Fp8Options:
     """
 
     keep: frozenset[str] = frozenset()
+    full: frozenset[str] = frozenset()
     io: Io = "fp32"
 
     def __post_init__(self) -> None:
@@ -84,20 +86,21 @@ def to_fp8(source: Path, target: Path, ranges: Ranges, options: Fp8Options = Fp8
         target: Where the FP8 file shall stand; replaced whole or not at all.
         ranges: What `calibrate` found for `fp8_tensors`; min-max suits FP8, whose steps grow with
             the number, so that clipping gains nothing.
-        options: What stays FP16.
+        options: What is not quantised, and what is FP32.
 
     Returns:
         ``target``. The same source, ranges and options give the same bytes.
 
     Raises:
-        ExportError: The source is not an FP32 graph of ours, its opset has no FP8, or a range is missing.
+        ExportError: The source is not an FP32 graph of ours, its opset has no FP8, a range is missing, or
+            weights outside of ``full`` are beyond FP16.
         InputError: A name to keep is no node of the graph.
         WriteError: The file could not be written.
     """
     model = load_graph(source)
     slots = _slots(model, source, options)
     require_ranges(ranges, input_tensors(model, slots))
-    quantise_typed(model, slots, ranges, FP8, options.io)
+    quantise_typed(model, slots, ranges, FP8, options.io, options.full)
     set_precision(model, "fp8", "tensorrt")
     return save_graph(model, target)
 

@@ -227,7 +227,8 @@ class _Conversion:
                 if name in self.weights and name in self.floats:
                     kind = self._slot_type(node, slot, full)
                     self.uses.setdefault(name, {}).setdefault(kind, []).append(node.name)
-        result, beyond = [], []
+        result: list[onnx.TensorProto] = []
+        beyond: dict[str, None] = {}  # a node may have more than one such weight
         for name, tensor in self.weights.items():
             uses = self.uses.get(name, {})
             if TensorProto.FLOAT in uses or self.half not in uses:
@@ -235,15 +236,15 @@ class _Conversion:
             if self.half in uses:
                 values = numpy_helper.to_array(tensor)
                 if overflows(values, self.options.precision):
-                    beyond += uses[self.half]
+                    beyond.update(dict.fromkeys(uses[self.half]))
                 shape, raw = list(tensor.dims), half_bits(values, self.options.precision).tobytes()
                 result.append(helper.make_tensor(self._half_name(name), self.half, shape, raw, raw=True))
         if beyond:
             largest = "65504" if self.options.precision == "fp16" else "3.39e38"
             raise ExportError(
-                f"the weights of {len(beyond)} nodes overflow {self.options.precision}: {_few(beyond)}",
+                f"the weights of {len(beyond)} nodes overflow {self.options.precision}: {_few(list(beyond))}",
                 expected=f"at most {largest}",
-                fix="keep these nodes in FP32",
+                fix="keep in FP32 what to_half.unrepresentable names, as glpn-export does",
             )
         return result
 

@@ -87,6 +87,8 @@ class Int8Options:
         target: ``tensorrt``: symmetric, zero points 0, FP32 biases, FP16 for the rest. ``cpu``: ONNX
             Runtime's own form, FP32 for the rest.
         keep: Names of nodes that are not quantised.
+        full: Names of nodes that FP16 cannot hold: FP32, with FP32 scales where they are quantised. Without
+            effect for CPUs, whose rest is FP32.
         depthwise: Quantise depthwise convolutions; None takes the target's default (TensorRT only).
         first: Quantise the convolution of the image.
         last: Quantise the convolution that gives the depth.
@@ -100,6 +102,7 @@ class Int8Options:
 
     target: Target = "tensorrt"
     keep: frozenset[str] = frozenset()
+    full: frozenset[str] = frozenset()
     depthwise: bool | None = None
     first: bool = False
     last: bool = False
@@ -178,7 +181,8 @@ def to_int8(source: Path, target: Path, ranges: Ranges, options: Int8Options = I
         ``target``. The same source, ranges and options give the same bytes.
 
     Raises:
-        ExportError: The source is not an FP32 graph of ours, or a range is missing.
+        ExportError: The source is not an FP32 graph of ours, a range is missing, or weights outside of
+            ``full`` are beyond FP16.
         InputError: A name to keep is no node of the graph.
         WriteError: The file could not be written.
     """
@@ -187,7 +191,7 @@ def to_int8(source: Path, target: Path, ranges: Ranges, options: Int8Options = I
     slots = _slots(model, options)
     require_ranges(ranges, _tensors(model, slots, options))
     if options.target == "tensorrt":
-        quantise_typed(model, slots, ranges, INT8, options.io)
+        quantise_typed(model, slots, ranges, INT8, options.io, options.full)
     else:
         _quantise_for_cpu(model, slots, ranges)
     set_precision(model, "int8", options.target)

@@ -1,4 +1,4 @@
-"""Quantising a graph for TensorRT: Q/DQ in front of the products, everything else in FP16."""
+"""Quantising a graph for TensorRT: Q/DQ in front of the products, the rest in FP16 as far as it can be."""
 
 from __future__ import annotations
 
@@ -95,6 +95,7 @@ def quantise_typed(
     ranges: Ranges,
     number: Format,
     io: Io = "fp32",
+    full: frozenset[str] = frozenset(),
 ) -> onnx.ModelProto:
     """Changes an FP32 graph, in place: the nodes named in 8 bits, all others in FP16.
 
@@ -114,15 +115,19 @@ def quantise_typed(
         ranges: Limits of all those activations.
         number: INT8 or FP8.
         io: Type of input and output: FP32, or FP16 like the rest.
+        full: Nodes around which all is FP32: what they compute in where they are not quantised, and the
+            scales where they are.
 
     Raises:
-        ExportError: A range is missing, or weights are beyond FP16.
+        ExportError: A range is missing, or weights of nodes that are not in ``full`` are beyond FP16.
+        InputError: A name in ``full`` is no node of the graph.
     """
     require_ranges(ranges, input_tensors(model, slots))
     taken = {weight for node in model.graph.node if node.name in slots for weight in node.input[1:2]}
     weights = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if t.name in taken}
     plain = {node.name: list(node.input) for node in model.graph.node if node.name in slots}
-    full = frozenset(slots) if opset_of(model) < TYPED_OPSET else frozenset()
+    if opset_of(model) < TYPED_OPSET:
+        full |= frozenset(slots)
     half_model(model, HalfOptions(keep=full, io=io))
     writer = QdqWriter(model)
     for node in model.graph.node:

@@ -139,6 +139,12 @@ def _weights_files(source: Path) -> list[Path]:
         path = found[0]
     elif not source.is_file():
         raise CheckpointError(f"there is no checkpoint {source}", expected="a folder or a file")
+    elif source.suffix == ".onnx":
+        raise CheckpointError(
+            f"{source} is an ONNX file already",
+            expected="the checkpoint that it was made from: a folder in HF format, a hub id or a .ckpt",
+            fix=f"give that, or run the file as it is with glpn-predict {source} photo.jpg",
+        )
     return [path, *_shards(path)] if path.name.endswith(_INDEX_SUFFIX) else [path]
 
 

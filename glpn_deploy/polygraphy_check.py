@@ -133,10 +133,11 @@ def polygraphy_check(
 ) -> PolygraphyReport:
     """Lets Polygraphy judge what has been judged.
 
-    Polygraphy opens the graphs, runs them (``OnnxrtRunner``), looks for what is not finite
-    (``Comparator.validate``) and compares (``Comparator.compare_accuracy``) with its own code; the largest
-    difference is its ``max`` absolute error, AbsRel its ``mean`` relative one. It divides by the reference
-    as it is, where we take no less than 1 mm.
+    Polygraphy runs the graphs (``OnnxrtRunner``), looks for what is not finite (``Comparator.validate``) and
+    compares (``Comparator.compare_accuracy``) with its own code; the largest difference is its ``max``
+    absolute error, AbsRel its ``mean`` relative one. It divides by the reference as it is, where we take no
+    less than 1 mm. It is given open sessions: its ``SessionFromOnnx`` takes no session options, without which
+    Q/DQ pairs would be computed in other ways than in the runs that it judges.
 
     Args:
         candidate: The graph that was run.
@@ -150,7 +151,7 @@ def polygraphy_check(
 
     Raises:
         MissingDependencyError: Polygraphy is not installed.
-        BackendError: It could not run the graphs.
+        BackendError: It could not run the graphs, or ONNX Runtime could not load them.
         ParityError: The batches are not those of the report.
     """
     require_polygraphy()
@@ -206,18 +207,33 @@ def _judge(
 
 
 def _session(path: Path, device: str, plain_qdq: bool = False) -> Any:
-    """A session that Polygraphy opens, with the settings that ours has."""
+    """A session for Polygraphy's runner, with the settings of `rt_onnxruntime` or, plain, of `judging`."""
     import onnxruntime as ort
-    from polygraphy.backend.onnxrt import SessionFromOnnx
+
+    from glpn_deploy.runtimes.onnx_header import read_header
 
     providers: list[Any] = ["CPUExecutionProvider"]
     if device != "cpu":
         if "CUDAExecutionProvider" not in ort.get_available_providers():  # it would fall back to the CPU
             raise BackendError("Polygraphy was to run on the GPU, for which this onnxruntime has no provider")
         providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"}))
-    levels = ort.GraphOptimizationLevel
-    level = levels.ORT_ENABLE_BASIC if plain_qdq else levels.ORT_ENABLE_ALL
-    return SessionFromOnnx(str(path), providers=providers, graph_optimization_level=level)()
+    header, options = read_header(path), ort.SessionOptions()
+    options.log_severity_level = 3
+    typed = header.target == "tensorrt"
+    if plain_qdq or header.precision == "fp8":
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    if plain_qdq or (typed and device == "cpu"):
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    without = ["WeightBiasQuantization"] if typed else []
+    try:
+        return ort.InferenceSession(
+            str(path), options, providers=providers, disabled_optimizers=without, enable_fallback=0
+        )
+    except Exception as error:  # onnxruntime raises a class of its own for every status code
+        raise BackendError(
+            f"ONNX Runtime {ort.__version__} cannot load {path} for Polygraphy ({str(error)[:200]})",
+            fix="verify the bundle without --polygraphy, which tells whether the file is sound",
+        ) from error
 
 
 @contextlib.contextmanager

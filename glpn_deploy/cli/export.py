@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from glpn_deploy.cli.app import ConsoleProgress, command, output, print_json
+from glpn_deploy.cli.export_checks import LOWER_PANEL, refuse_idle_options, require_engines
 from glpn_deploy.cli.options import JsonOption, OfflineOption
 from glpn_deploy.config import NormEps
 
@@ -15,14 +17,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from glpn_deploy.bundle import Bundle
+    from glpn_deploy.errors import BudgetError
     from glpn_deploy.exporters.recipes import LowPrecision
     from glpn_deploy.runtimes.base import Precision
 
-_LOWER = "Lower precisions"
 _NOT_FOLDERS: dict[str, Literal["rooms", "random"]] = {"rooms": "rooms", "random": "random"}
 
 
 def export(
+    context: typer.Context,
     checkpoint: Annotated[
         str,
         typer.Argument(
@@ -70,45 +73,57 @@ def export(
         typer.Option(help="Photograph to keep in the bundle for later verification; may be repeated."),
     ] = None,
     fp16: Annotated[
-        bool, typer.Option("--fp16", help="Also write model.fp16.onnx.", rich_help_panel=_LOWER)
+        bool, typer.Option("--fp16", help="Also write model.fp16.onnx.", rich_help_panel=LOWER_PANEL)
     ] = False,
     bf16: Annotated[
         bool,
         typer.Option(
-            "--bf16", help="Also write model.bf16.onnx (opset 22: TensorRT 11).", rich_help_panel=_LOWER
+            "--bf16", help="Also write model.bf16.onnx (opset 22: TensorRT 11).", rich_help_panel=LOWER_PANEL
         ),
     ] = False,
     int8: Annotated[
         bool,
-        typer.Option("--int8", help="Also write model.int8.onnx, with Q/DQ pairs.", rich_help_panel=_LOWER),
+        typer.Option(
+            "--int8", help="Also write model.int8.onnx, with Q/DQ pairs.", rich_help_panel=LOWER_PANEL
+        ),
     ] = False,
     fp8: Annotated[
         bool,
-        typer.Option("--fp8", help="Also write model.fp8.onnx (Hopper, Ada, Thor).", rich_help_panel=_LOWER),
+        typer.Option(
+            "--fp8", help="Also write model.fp8.onnx (Hopper, Ada, Thor).", rich_help_panel=LOWER_PANEL
+        ),
     ] = False,
     calibration: Annotated[
         str | None,
         typer.Option(
             metavar="FOLDER",
-            help="Photographs of the kind the camera will see: INT8 and FP8 find their ranges on four fifths "
-            "of them, and the rest judge every precision. rooms takes rendered rooms, which is the default "
-            "for the demo network and, to judge FP16 and BF16, for all; random calibrates on noise, to try "
-            "it out.",
-            rich_help_panel=_LOWER,
+            help="Photographs of the kind the camera will see (sub-folders are not searched): INT8 and FP8 "
+            "find their ranges on four fifths of them, and the rest judge every precision. rooms takes "
+            "rendered rooms, which is the default for the demo network and, to judge FP16 and BF16, for all; "
+            "random calibrates on noise, to try it out.",
+            rich_help_panel=LOWER_PANEL,
         ),
     ] = None,
     calibration_method: Annotated[
         Literal["minmax", "percentile", "entropy"],
-        typer.Option(help="How ranges are found.", rich_help_panel=_LOWER),
+        typer.Option(help="How ranges are found.", rich_help_panel=LOWER_PANEL),
     ] = "minmax",
+    calibration_percentile: Annotated[
+        float,
+        typer.Option(
+            help="For the method percentile: how many percent of the values a range shall hold, above 50 and "
+            "up to 100.",
+            rich_help_panel=LOWER_PANEL,
+        ),
+    ] = 99.999,
     calibration_images: Annotated[
-        int, typer.Option(min=2, help="Most images to find ranges on.", rich_help_panel=_LOWER)
+        int, typer.Option(min=2, help="Most images to find ranges on.", rich_help_panel=LOWER_PANEL)
     ] = 128,
     target: Annotated[
         Literal["tensorrt", "cpu"],
         typer.Option(
             help="What INT8 is for; the recipes differ, and one is slow where the other is fast.",
-            rich_help_panel=_LOWER,
+            rich_help_panel=LOWER_PANEL,
         ),
     ] = "tensorrt",
     half_io: Annotated[
@@ -119,7 +134,7 @@ def export(
             "engines and callers that hand such tensors over. Depth is then rounded to steps of 8 mm from "
             "8 m on, and of 6 cm from 64 m on. BF16 graphs keep float32. This package still takes and gives "
             "float32.",
-            rich_help_panel=_LOWER,
+            rich_help_panel=LOWER_PANEL,
         ),
     ] = False,
     max_abs_rel: Annotated[
@@ -127,12 +142,14 @@ def export(
         typer.Option(
             help="Largest mean relative difference from FP32's depth [default: fp16 0.001, bf16 0.01, int8 "
             "0.02, fp8 0.05]. Where it is exceeded, sensitive nodes are raised until it is met.",
-            rich_help_panel=_LOWER,
+            rich_help_panel=LOWER_PANEL,
         ),
     ] = None,
     max_abs_m: Annotated[
         float | None,
-        typer.Option(help="Largest difference of any pixel from FP32's depth [m].", rich_help_panel=_LOWER),
+        typer.Option(
+            help="Largest difference of any pixel from FP32's depth [m].", rich_help_panel=LOWER_PANEL
+        ),
     ] = None,
     eval_dataset: Annotated[
         Literal["nyu", "kitti", "folder", "rooms"] | None,
@@ -140,18 +157,18 @@ def export(
             "--eval",
             help="Also judge against ground truth: delta1 may fall by 0.001 (fp16), 0.005 (bf16), 0.01 "
             "(int8), 0.02 (fp8).",
-            rich_help_panel=_LOWER,
+            rich_help_panel=LOWER_PANEL,
         ),
     ] = None,
     eval_path: Annotated[
-        Path | None, typer.Option(help="Where that data set lies.", rich_help_panel=_LOWER)
+        Path | None, typer.Option(help="Where that data set lies.", rich_help_panel=LOWER_PANEL)
     ] = None,
     verdict: Annotated[
         bool,
         typer.Option(
             "--verdict/--no-verdict",
             help="Measure each precision's latency beside FP32's, where this machine can run it.",
-            rich_help_panel=_LOWER,
+            rich_help_panel=LOWER_PANEL,
         ),
     ] = True,
     engine: Annotated[
@@ -176,36 +193,36 @@ def export(
 
     Example: glpn-export vinvino02/glpn-nyu glpn-nyu --fp16 --calibration photos/
     """
-    from glpn_deploy.errors import BudgetError, MissingDependencyError
+    from glpn_deploy.errors import MissingDependencyError
     from glpn_deploy.runtimes.registry import require_backend
 
+    flags: dict[LowPrecision, bool] = {"fp16": fp16, "bf16": bf16, "int8": int8, "fp8": fp8}
+    asked = tuple(name for name, wanted in flags.items() if wanted)
+    refuse_idle_options(context, asked)
     require_backend("torch")
     try:
         from glpn_deploy.exporters.build import BuildOptions, build_bundle
-        from glpn_deploy.exporters.to_onnx import OnnxOptions
+        from glpn_deploy.exporters.recipes import tensorrt_for
+        from glpn_deploy.exporters.to_onnx import DEFAULT_OPSET, OnnxOptions
     except ImportError as error:
         raise MissingDependencyError(
             f"exporting needs {error.name}, which is not installed",
             fix='pip install "glpn-deploy[cpu,export]"',
         ) from error
+    from glpn_deploy.checkpoint_hub import is_demo
     from glpn_deploy.datasets.registry import open_dataset
 
     console = output(as_json=as_json)
-    if engine:
-        from glpn_deploy.exporters.engines import require_tensorrt
-
-        require_tensorrt(opset)  # before the long work
-    asked: dict[LowPrecision, bool] = {"fp16": fp16, "bf16": bf16, "int8": int8, "fp8": fp8}
     lower = None
-    if any(asked.values()) or half_io:
+    if asked:
         require_backend("onnxruntime")
         from glpn_deploy.exporters.calibration import CalibrationOptions
         from glpn_deploy.exporters.lower import LowerOptions
 
         lower = LowerOptions(
-            precisions=tuple(name for name, wanted in asked.items() if wanted),
+            precisions=asked,
             images=None if calibration is None else _NOT_FOLDERS.get(calibration, Path(calibration)),
-            calibration=CalibrationOptions(method=calibration_method, max_images=calibration_images),
+            calibration=CalibrationOptions(calibration_method, calibration_percentile, calibration_images),
             target=target,
             max_abs_rel=max_abs_rel,
             max_abs_m=max_abs_m,
@@ -213,6 +230,14 @@ def export(
             sweep=verify,
             verdict=verdict,
             io="half" if half_io else "fp32",
+        )
+    if engine:
+        require_engines(asked, opset, target, verify=verify)
+    elif asked and target == "tensorrt" and opset > DEFAULT_OPSET:
+        warnings.warn(
+            f"opset {opset} takes {tensorrt_for(opset)}; the default, {DEFAULT_OPSET}, takes "
+            f"{tensorrt_for(DEFAULT_OPSET)}",
+            stacklevel=2,
         )
     options = BuildOptions(
         onnx=OnnxOptions(opset=opset),
@@ -232,19 +257,39 @@ def export(
         import json
 
         print_json(json.loads(bundle.manifest.to_json()))
-    _say(console, bundle)
+    _say(console, bundle, opset)
     if engine:
-        _build_engines(console, bundle, [name for name, wanted in asked.items() if wanted], verify=verify)
-    console.print(f"\nNext:\n  glpn-predict {out} photo.jpg\n  glpn-verify {out}")
+        _build_engines(console, bundle, asked, verify=verify)
+    shown = f"./{out}" if is_demo(str(out)) else out  # the bare word is the package's own checkpoint
+    console.print(f"\nNext:\n  glpn-predict {shown} photo.jpg\n  glpn-verify {shown}")
     if bundle.manifest.refused:
-        missing = ", ".join(ladder["precision"] for ladder in bundle.manifest.refused)
-        raise BudgetError(
-            f"only FP32 meets the budget of {missing}, which the bundle therefore lacks",
-            fix="deploy model.onnx, or allow more with --max-abs-rel",
-        )
+        raise _without(bundle)
 
 
-def _build_engines(console: Console, bundle: Bundle, asked: list[LowPrecision], *, verify: bool) -> None:
+def _without(bundle: Bundle) -> BudgetError:
+    """What is said where the bundle lacks a precision that was asked for."""
+    from glpn_deploy.errors import BudgetError
+
+    refused = bundle.manifest.refused
+    over = ", ".join(ladder["precision"] for ladder in refused if ladder["rungs"])
+    parts = []
+    if over and len(bundle.manifest.artefacts) == 1:
+        parts.append(f"only FP32 meets the budget of {over}")
+    elif over:
+        parts.append(f"no graph of {over} is within its budget")
+    parts += [
+        f"{ladder['precision']} could not be made ({ladder['reason'].rstrip('.')})"
+        for ladder in refused
+        if not ladder["rungs"]
+    ]
+    have = " or ".join(artefact.file for artefact in bundle.manifest.artefacts)
+    more = ", or allow more with --max-abs-rel or --max-abs-m" if over else ""
+    return BudgetError(f"{'; '.join(parts)}: the bundle goes without", fix=f"deploy its {have}{more}")
+
+
+def _build_engines(
+    console: Console, bundle: Bundle, asked: tuple[LowPrecision, ...], *, verify: bool
+) -> None:
     """An engine of every precision that was asked for and is within its budget, else of FP32."""
     from glpn_deploy.cli.build import say_engine
     from glpn_deploy.exporters.engines import build_engine
@@ -256,8 +301,12 @@ def _build_engines(console: Console, bundle: Bundle, asked: list[LowPrecision], 
         say_engine(console, built)
 
 
-def _say(console: Console, bundle: Bundle) -> None:
+def _say(console: Console, bundle: Bundle, opset: int) -> None:
     """What was tried for every lower precision, what it cost, and whether it pays here."""
+    from rich.markup import escape
+
+    from glpn_deploy.exporters.recipes import tensorrt_for
+
     artefacts = [artefact for artefact in bundle.manifest.artefacts if artefact.ladder is not None]
     for ladder in [*(artefact.ladder or {} for artefact in artefacts), *bundle.manifest.refused]:
         judges = f"{ladder['images']} images ({ladder['images_from']})"
@@ -275,7 +324,14 @@ def _say(console: Console, bundle: Bundle) -> None:
                 worst += f"; worst shape {shape['name']} {least}"
             kept = f"{rung['kept_nodes']} nodes kept, " if rung["kept_nodes"] else ""
             console.print(f"  {mark} {rung['name']}: {error}{worst}; {kept}{rung['megabytes']:.1f} MB")
+        if ladder["reason"]:
+            console.print(f"  [red]✗[/] could not be made: {escape(ladder['reason'])}")
     for artefact in artefacts:
+        if artefact.opset != opset:
+            console.print(
+                f"\n{artefact.file} has opset {artefact.opset} instead of {opset}, the first with "
+                f"{artefact.precision}: it takes {tensorrt_for(artefact.opset)}"
+            )
         if artefact.verdict is not None:
             console.print(f"\n{artefact.verdict['sentence']}", markup=False)
 

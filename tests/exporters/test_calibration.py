@@ -20,6 +20,7 @@ from glpn_deploy.exporters.calibration import (
     calibrate,
     calibration_images,
     random_images,
+    require_memory,
 )
 from glpn_deploy.exporters.tensor_sizes import available_memory, tensor_elements
 from glpn_deploy.exporters.to_half import to_half
@@ -154,6 +155,14 @@ def test_too_little_memory_is_said_before_the_run(tiny_onnx, images, tensors, mo
         calibrate(tiny_onnx, images, PROCESSOR, tensors)
 
 
+def test_memory_for_the_largest_image_is_asked_for_without_a_run(tiny_onnx, images, monkeypatch):
+    monkeypatch.setattr(ort, "InferenceSession", lambda *a, **k: pytest.fail("it was run"))
+    require_memory(tiny_onnx, images, PROCESSOR)
+    monkeypatch.setattr(module, "available_memory", lambda: 1000)
+    with pytest.raises(ExportError, match=r"calibrating at 96x64 px takes about"):
+        require_memory(tiny_onnx, images, PROCESSOR)  # not at 64x96, or at the 64x64 that 75x70 becomes
+
+
 def test_a_quantised_or_typed_graph(tiny_onnx, images, tensors, tmp_path):
     ranges = calibrate(tiny_onnx, images, PROCESSOR, tensors)
     for path in (
@@ -226,7 +235,7 @@ def test_a_folder_is_sampled_evenly(tmp_path):
     [
         (lambda folder: folder / "nowhere", InputError, "does not exist"),
         (lambda folder: picture(folder / "a.png"), InputError, r"a\.png is a file"),
-        (lambda folder: folder, InputError, "no images.*give a folder of 16 or more"),
+        (lambda folder: folder, InputError, r"no images.*sub-folders are not searched.*give a folder of 16"),
         (
             lambda folder: picture(picture(folder / "a.png", 31).with_name("b.png")).parent,
             ImageError,

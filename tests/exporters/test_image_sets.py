@@ -11,7 +11,7 @@ from PIL import Image
 from glpn_deploy import GLPNImageProcessor
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE
 from glpn_deploy.errors import InputError
-from glpn_deploy.exporters.image_sets import JUDGES, ImageSet, choose_images
+from glpn_deploy.exporters.image_sets import JUDGES, ImageSet, check_images, choose_images
 
 PROCESSOR = GLPNImageProcessor()
 
@@ -41,8 +41,27 @@ def test_every_fifth_photograph_judges_and_the_others_calibrate(
 
 def test_too_few_photographs_for_ranges_are_refused_at_once(tmp_path: Path) -> None:
     folder = photographs(tmp_path / "photos", 2)
-    with pytest.raises(InputError, match=r"2 photographs; expected at least 3: one judges"):
+    with pytest.raises(InputError, match=r"2 photographs .*; expected at least 3: one judges"):
         choose_images(folder, PROCESSOR, ranges=128, demo=False)
+
+
+def test_what_cannot_be_used_is_refused_without_reading_a_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photographs(tmp_path / "photos", 3)
+    monkeypatch.setattr(Image, "open", lambda *a, **k: pytest.fail("a picture was read"))
+    check_images(folder, ranges=128, demo=False)
+    check_images(None, ranges=0, demo=False)
+    check_images("random", ranges=128, demo=False)
+    (folder / "000.png").unlink()
+    check_images(folder, ranges=0, demo=False)
+    for where, message in (
+        (folder, "2 photographs"),
+        (tmp_path / "none", "does not exist"),
+        (None, "need real"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_images(where, ranges=128, demo=False)
 
 
 def test_without_ranges_every_photograph_judges(tmp_path: Path) -> None:

@@ -21,11 +21,13 @@ from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters import ladder as module
 from glpn_deploy.exporters.budget import Budget
 from glpn_deploy.exporters.graph_edit import groups, load_graph
+from glpn_deploy.exporters.image_sets import ImageSet
 from glpn_deploy.exporters.judging import Judge
 from glpn_deploy.exporters.ladder import climb
+from glpn_deploy.exporters.recipes import maker
 from glpn_deploy.exporters.sensitivity import SearchOptions, Sensitivity
-from glpn_deploy.exporters.to_half import HalfOptions, to_half
-from glpn_deploy.exporters.to_onnx import to_onnx
+from glpn_deploy.exporters.to_half import to_half
+from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
 
 PROCESSOR = GLPNImageProcessor()
 IMAGE = np.zeros((32, 32, 3), np.uint8)
@@ -33,9 +35,9 @@ FINE, POOR = (ErrorStats(0.1, 0.05, 0.01, abs_rel, 1.0, 0) for abs_rel in (0.000
 BROKEN = ErrorStats(*[math.inf] * 4, 0.9, 7)
 
 
-def write_kept(keep: frozenset[str], path: Path) -> Path:
-    """A make() whose graph is the list of what it keeps."""
-    path.write_text("\n".join(sorted(keep)))
+def write_kept(keep: frozenset[str], path: Path, full: frozenset[str] = frozenset()) -> Path:
+    """A make() whose graph is the list of what it keeps, in FP32 or otherwise."""
+    path.write_text("\n".join(sorted(keep | full)))
     return path
 
 
@@ -164,9 +166,9 @@ def test_the_first_graph_may_do_and_costs_no_look_at_ranges(fakes, run):
 def test_a_rung_that_keeps_what_another_kept_is_left_out(fakes, run):
     made = []
 
-    def make(keep, path):
-        made.append(keep)
-        return write_kept(keep, path)
+    def make(keep, path, full):
+        made.append(keep | full)
+        return write_kept(keep, path, full)
 
     report = run(make=make)  # nothing comes near fp16's limit
     assert [rung.name for rung in report.rungs][1] == "softmax, reductions and the head in fp32"
@@ -184,7 +186,6 @@ def test_bf16_has_no_rung_for_overflow(fakes, run):
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
 def test_quantised_precisions_raise_the_first_convolution_and_the_head(fakes, run, precision):
-    fakes.unrepresentable = ["head/Mul"]  # asked of 16-bit types only
     report = run(precision)
     assert [rung.name for rung in report.rungs][:2] == [
         f"everything in {precision}",
@@ -194,6 +195,39 @@ def test_quantised_precisions_raise_the_first_convolution_and_the_head(fakes, ru
     first = "glpn.encoder.patch_embeddings.0.proj/Conv"
     assert set(report.rungs[1].kept) == {first, *fakes.groups["head"]}
     assert report.rungs[2].name.endswith("groups not quantised")
+    assert fakes.calls == ["peaks", "search"]
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_what_fp16_cannot_hold_is_fp32_in_quantised_graphs_and_searched_all_the_same(fakes, run, precision):
+    fakes.unrepresentable = ["decoder.stages.0.convolution/Conv"]
+    overflow_in(fakes, "glpn.encoder.block.1.0.mlp.dense1/Conv")
+    made, beyond = [], {"decoder.stages.0.convolution/Conv"}
+    beyond_or_near = beyond | {
+        "glpn.encoder.block.1.0.mlp.dense1/Conv",
+        "glpn.encoder.block.1.0.mlp.dwconv.dwconv/Conv",
+    }
+
+    def make(keep, path, full):
+        made.append((set(keep), set(full)))
+        return write_kept(keep, path, full)
+
+    report = run(precision, make)
+    assert [rung.name for rung in report.rungs][:2] == [
+        f"everything in {precision}, with 1 nodes in fp32 that fp16 cannot hold",
+        "what comes near fp16's limit in fp32",
+    ]
+    assert made[:2] == [(set(), beyond), (set(), beyond_or_near)]  # nothing is taken out of 8 bits
+    assert all(full == beyond_or_near for _, full in made[1:])
+    assert set(report.rungs[1].kept) == beyond_or_near
+    assert beyond <= made[-1][0]  # among the sensitive half of the groups: no longer quantised
+
+
+def test_int8_for_cpus_has_no_fp16_to_overflow(fakes, run):
+    fakes.unrepresentable = ["head/Mul"]
+    report = run("int8", int8_for="cpu")
+    assert report.rungs[0].name == "everything in int8"
+    assert report.rungs[0].kept == ()
     assert fakes.calls == ["search"]
 
 
@@ -240,7 +274,7 @@ def test_ground_truth_is_asked_of_graphs_within_budget_and_can_refuse_them(fakes
 
 
 def test_what_make_raises_passes(fakes, run):
-    def make(keep, path):
+    def make(keep, path, full):
         path.write_bytes(b"half a graph")
         raise ExportError("the weights are beyond fp16's range")
 
@@ -265,7 +299,7 @@ def test_an_interruption_leaves_the_target_as_it_was(fakes, run, before):
 
 
 def test_weights_beside_the_graph_come_with_it(fakes, run):
-    def make(keep, path):
+    def make(keep, path, full):
         path.with_name(f"{path.name}.data").write_bytes(b"x" * 2_000_000)
         return write_kept(keep, path)
 
@@ -349,9 +383,7 @@ def test_a_network_hostile_to_fp16_is_rescued(make_model, tiny_config: GLPNConfi
     for image in images:
         np.testing.assert_allclose(depth_of(hostile, image), depth_of(plain, image), rtol=1e-4)
 
-    def make(keep, path):
-        return to_half(hostile, path, HalfOptions(keep=keep))
-
+    make, _ = maker("fp16", hostile, ImageSet((), (), ""), PROCESSOR)
     (tmp_path / "work").mkdir()
     target, budget = tmp_path / "model.fp16.onnx", Budget.of("fp16")
     options = SearchOptions(threads=1)
@@ -364,6 +396,45 @@ def test_a_network_hostile_to_fp16_is_rescued(make_model, tiny_config: GLPNConfi
     assert judge.errors(target, tmp_path).abs_rel <= 0.001
     kinds = {tensor.data_type for tensor in onnx.load(str(target)).graph.initializer}
     assert onnx.TensorProto.FLOAT16 in kinds  # rescued, not given up
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factor", [3e4, 2.0**17])
+@pytest.mark.parametrize(("precision", "opset"), [("int8", 17), ("int8", 20), ("fp8", 20)])
+def test_quantised_graphs_of_a_network_hostile_to_fp16_are_rescued(
+    make_model, tiny_config: GLPNConfig, tmp_path, precision, opset, factor
+):
+    """As good as in the same precision before it was made hostile, and with as much of it in 8 bits."""
+    images = [render_room(seed, 64, 96).image for seed in range(20)]
+    given = ImageSet(tuple(images[2:]), tuple(images[:2]), "rooms")
+    plain = to_onnx(make_model(tiny_config), tmp_path / "plain.onnx", OnnxOptions(opset))
+    with torch.no_grad():
+        hostile_model = make_hostile(make_model(tiny_config), factor)
+    hostile = to_onnx(hostile_model, tmp_path / "hostile.onnx", OnnxOptions(opset))
+    friendly, _ = maker(precision, plain, given, PROCESSOR)
+    make, _ = maker(precision, hostile, given, PROCESSOR)
+    easy = friendly(frozenset(), tmp_path / "easy.onnx")
+    (tmp_path / "work").mkdir()
+    target, budget = tmp_path / "rescued.onnx", Budget.of(precision)
+    options = SearchOptions(threads=1)
+    report = climb(
+        hostile,
+        target,
+        precision,
+        make,
+        images[:2],
+        PROCESSOR,
+        budget,
+        tmp_path / "work",
+        options=options,
+    )
+    assert [rung.passed for rung in report.rungs] == [False, True]
+    judge = Judge(plain, images[:2], PROCESSOR, threads=1)
+    assert judge.errors(target, tmp_path).abs_rel <= 2 * judge.errors(easy, tmp_path).abs_rel
+    rescued = onnx.load(str(target)).graph
+    pairs = [sum(n.op_type == "QuantizeLinear" for n in onnx.load(str(p)).graph.node) for p in (easy, target)]
+    assert pairs[1] >= pairs[0]
+    assert onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in rescued.initializer}
 
 
 @pytest.mark.slow

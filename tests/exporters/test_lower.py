@@ -16,7 +16,7 @@ from PIL import Image
 from glpn_deploy import DepthEstimator, parity
 from glpn_deploy.bundle import Bundle
 from glpn_deploy.datasets.rooms import RenderedRooms, render_room
-from glpn_deploy.errors import ExportError, InputError
+from glpn_deploy.errors import ExportError, InputError, WriteError
 from glpn_deploy.exporters import build
 from glpn_deploy.exporters.build import BuildOptions, build_bundle
 from glpn_deploy.exporters.calibration import CalibrationOptions
@@ -148,15 +148,60 @@ def test_int8_without_images_is_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_calibration_folder_of_no_use_is_refused_before_the_checkpoint_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "load_model", lambda *a, **k: pytest.fail("the checkpoint was read"))
+    (tmp_path / "deep" / "photos").mkdir(parents=True)
+    Image.new("RGB", (64, 64)).save(tmp_path / "deep" / "photos" / "a.png")
+    for folder, message in (
+        (tmp_path / "none", "does not exist"),
+        (tmp_path / "deep", "sub-folders are not"),
+    ):
+        with pytest.raises(InputError, match=message):
+            build_bundle("anywhere", tmp_path / "b", options(LowerOptions(("fp16",), folder)))
+    one = options(LowerOptions(("int8",), tmp_path / "deep" / "photos"))
+    with pytest.raises(InputError, match=r"1 photographs \(sub-folders are not searched\); expected"):
+        build_bundle("anywhere", tmp_path / "b", one)
+
+
+def test_too_little_memory_for_ranges_is_said_before_the_other_precisions(
+    tiny_checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glpn_deploy.exporters.calibration.available_memory", lambda: 1000)
+    monkeypatch.setattr(build, "_write_goldens", lambda *a: pytest.fail("the work had begun"))
+    with pytest.raises(ExportError, match=r"calibrating at 96x64 px takes about .* GB of memory"):
+        build_bundle(
+            tiny_checkpoint, tmp_path / "b", BuildOptions(lower=LowerOptions(("fp16", "int8"), photos))
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_precision_that_cannot_be_made_does_not_take_the_others_along(
+    tiny_checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(source: Path, target: Path, *args: object) -> None:
+        raise ExportError(f"{target} has weights beyond FP16")
+
+    monkeypatch.setattr("glpn_deploy.exporters.recipes.to_int8", fail)
+    lower = LowerOptions(("int8", "fp16"), photos, max_abs_rel=0.3, sweep=False, verdict=False)
+    bundle = build_bundle(tiny_checkpoint, tmp_path / "b", options(lower))
+    assert [artefact.precision for artefact in bundle.manifest.artefacts] == ["fp32", "fp16"]
+    (refused,) = Bundle.open(tmp_path / "b").manifest.refused
+    assert (refused["precision"], refused["passed"], refused["rungs"]) == ("int8", False, [])
+    assert refused["reason"] == "int8/rung-0/model.int8.onnx has weights beyond FP16."
+    assert Bundle.open(tmp_path / "b").check_files() == len(bundle.manifest.files)
+
+
 def test_a_failure_on_the_way_leaves_the_old_bundle(
     tiny_bundle: Path, bundle_copy: Path, tiny_checkpoint: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: object, **kwargs: object) -> None:
-        raise ExportError("the disk is on fire")
+        raise WriteError("the disk is on fire")
 
     before = (bundle_copy / "manifest.json").read_bytes()
     monkeypatch.setattr("glpn_deploy.exporters.recipes.to_half", fail)
-    with pytest.raises(ExportError, match="on fire"):
+    with pytest.raises(WriteError, match="on fire"):
         build_bundle(tiny_checkpoint, bundle_copy, options(LowerOptions(("fp16",), photos)))
     assert (bundle_copy / "manifest.json").read_bytes() == before
     assert {path.name for path in bundle_copy.parent.iterdir()} == {bundle_copy.name}
@@ -196,6 +241,27 @@ def test_half_precision_input_and_output_hold_from_export_to_verification(
 def test_half_precision_input_and_output_are_refused_where_no_graph_has_them(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="half-precision input and output"):
         LowerOptions(**options, io="half")
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        {"max_abs_rel": 0.0},
+        {"max_abs_rel": -5.0},
+        {"max_abs_rel": float("nan")},
+        {"max_abs_m": float("inf")},
+        {"max_abs_m": 0.0},
+    ],
+)
+def test_a_budget_that_is_none_is_refused_with_the_options(budget: dict[str, float]) -> None:
+    (name,) = budget
+    with pytest.raises(InputError, match=f"{name} = .*expected a finite number above 0"):
+        LowerOptions(("fp16",), **budget)
+
+
+def test_fp8_has_no_form_for_cpus() -> None:
+    with pytest.raises(InputError, match=r"FP8 for CPUs.*leave out --target cpu"):
+        LowerOptions(("int8", "fp8"), target="cpu")
 
 
 def test_options_say_how_many_images_ranges_take() -> None:

@@ -16,7 +16,7 @@ from onnx import TensorProto, numpy_helper
 from glpn_deploy import GLPNConfig, GLPNImageProcessor
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.calibration import Ranges, calibrate, random_images
-from glpn_deploy.exporters.graph_edit import precision_of
+from glpn_deploy.exporters.graph_edit import precision_of, tensor_types
 from glpn_deploy.exporters.to_fp8 import Fp8Options, describe, fp8_tensors, to_fp8
 from glpn_deploy.exporters.to_half import to_half
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
@@ -138,6 +138,22 @@ def test_kept_nodes_stay(graphs, ranges, tmp_path):
     model = onnx.load(to_fp8(graphs[19], tmp_path / "fp8.onnx", ranges, Fp8Options(keep)))
     node = next(node for node in model.graph.node if node.name == "head.head.0/Conv")
     assert not node.input[1].endswith("/dq")
+
+
+def test_what_fp16_cannot_hold_is_fp32_with_fp32_scales(graphs, ranges, tmp_path):
+    full = frozenset({"head.head.0/Conv"})
+    path = to_fp8(graphs[19], tmp_path / "fp8.onnx", ranges, Fp8Options(full=full))
+    model = onnx.load(path)
+    types, made = tensor_types(model), {name: node for node in model.graph.node for name in node.output}
+    node = made["head.head.0/Conv"]
+    pairs = [made[name] for name in node.input[:2]]
+    assert [pair.op_type for pair in pairs] == ["DequantizeLinear"] * 2
+    assert {types[pair.input[1]] for pair in pairs} == {TensorProto.FLOAT}
+    assert types[node.output[0]] == TensorProto.FLOAT
+    others = [
+        n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.name not in pairs[0].input[0]
+    ]
+    assert TensorProto.FLOAT16 in {types[other.input[1]] for other in others}
 
 
 def test_the_same_bytes_every_time(graphs, ranges, tmp_path):

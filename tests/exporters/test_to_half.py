@@ -236,6 +236,13 @@ def test_what_only_moves_numbers_between_fp32_nodes_is_fp32(tiny_onnx, tmp_path)
 # Weights beyond the type ------------------------------------------------------------------------------
 
 
+def test_a_node_with_several_weights_that_overflow_is_counted_once(tiny_onnx, tmp_path):
+    huge = with_weight(tiny_onnx, tmp_path / "huge.onnx", f"{CONV}.weight", lambda x: x + 1e5)
+    with_weight(huge, huge, f"{CONV}.bias", lambda x: x + 1e5)
+    with pytest.raises(ExportError, match=rf"the weights of 1 nodes overflow fp16: {CONV}/Conv; expected"):
+        to_half(huge, tmp_path / "h.onnx")
+
+
 def test_overflowing_weights_are_named_and_can_be_kept(tiny_onnx, tiny22, tmp_path):
     def enlarge(w):
         w.flat[3] = 7e4

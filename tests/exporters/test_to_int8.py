@@ -18,7 +18,7 @@ from glpn_deploy import GLPNConfig, GLPNImageProcessor
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.calibration import CalibrationOptions, Ranges, calibrate, random_images
 from glpn_deploy.exporters.emulate import emulate
-from glpn_deploy.exporters.graph_edit import precision_of
+from glpn_deploy.exporters.graph_edit import precision_of, tensor_types
 from glpn_deploy.exporters.qdq import node_kinds
 from glpn_deploy.exporters.to_half import to_half
 from glpn_deploy.exporters.to_int8 import Int8Options, describe, quantised_tensors, to_int8
@@ -349,6 +349,37 @@ def test_ranges_of_another_graph(graphs, tmp_path, options):
 def test_names_that_are_no_nodes(graphs):
     with pytest.raises(InputError, match=r"1 names to keep .* such as nothing"):
         quantised_tensors(graphs[17], Int8Options(keep=frozenset({"nothing"})))
+
+
+@pytest.mark.parametrize("opset", [17, 20])
+def test_nodes_that_fp16_cannot_hold_are_fp32_and_stay_quantised(make, graphs, images, tmp_path, opset):
+    """A norm and the product behind it; the product's weights are beyond FP16 in their own right."""
+    norm, product = (f"glpn.encoder.block.1.0.{name}" for name in ("layer_norm_1", "attention.self.query"))
+    model = onnx.load(graphs[opset])
+    for tensor in model.graph.initializer:
+        if tensor.name in (f"{norm}.weight", f"{norm}.bias"):
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 2.0**20, tensor.name))
+    onnx.save(model, tmp_path / "high.onnx")
+    full = frozenset(node.name for node in model.graph.node if node.name.startswith((norm, product)))
+    ranges = calibrate(tmp_path / "high.onnx", images, PROCESSOR, quantised_tensors(tmp_path / "high.onnx"))
+    with pytest.raises(ExportError, match=rf"of 1 nodes overflow fp16: {norm}/LayerNormalization; .*keep"):
+        to_int8(tmp_path / "high.onnx", tmp_path / "int8.onnx", ranges)
+    path = to_int8(tmp_path / "high.onnx", tmp_path / "int8.onnx", ranges, Int8Options(full=full))
+    graph = onnx.load(path)
+    assert quantised(graph) == quantised(onnx.load(make(opset)))
+    types = tensor_types(graph)
+    for node in graph.graph.node:
+        if node.name in full:
+            assert {types[name] for name in node.output} == {TensorProto.FLOAT}
+    pair = by_output(graph)[by_output(graph)[f"{product}/MatMul"].input[0]]
+    assert types[pair.input[1]] == TensorProto.FLOAT
+    assert float(initializers(graph)[pair.input[1]]) > 2.0**20 / 127
+
+
+def test_a_name_to_be_fp32_that_is_no_node(graphs, tmp_path):
+    ranges = Ranges(dict.fromkeys(quantised_tensors(graphs[17]), (-1.0, 1.0)), "minmax", 2, "")
+    with pytest.raises(InputError, match=r"1 names to keep .* such as nothing"):
+        to_int8(graphs[17], tmp_path / "out.onnx", ranges, Int8Options(full=frozenset({"nothing"})))
 
 
 @pytest.mark.parametrize(("opset", "casts"), [(17, True), (20, False)])

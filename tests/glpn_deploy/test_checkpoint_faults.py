@@ -212,6 +212,12 @@ def test_a_git_lfs_pointer_is_named_as_such(folder):
     assert "is a Git LFS pointer, not the weights; run `git lfs pull`" in refusal(load_model, folder)
 
 
+def test_an_onnx_file_is_named_as_such(tiny_onnx):
+    text = refusal(load_model, tiny_onnx)
+    assert f"{tiny_onnx} is an ONNX file already; expected the checkpoint that it was made from" in text
+    assert f"glpn-predict {tiny_onnx} photo.jpg" in text
+
+
 def test_folders_without_weights_or_config(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "holds no weights" in refusal(load_state_dict, tmp_path / "empty")

@@ -7,13 +7,19 @@ import json
 import sys
 
 import numpy as np
+import onnx
 import pytest
 
+from glpn_deploy import GLPNImageProcessor
+from glpn_deploy.artefact_runs import open_artefact
 from glpn_deploy.bundle import Bundle
 from glpn_deploy.errors import BackendError, MissingDependencyError, ParityError
 from glpn_deploy.exporters.budget import Budget
+from glpn_deploy.exporters.calibration import calibrate, random_images
+from glpn_deploy.exporters.to_int8 import Int8Options, quantised_tensors, to_int8
+from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
 from glpn_deploy.parity import Batch, golden_batches, judge, room_batch
-from glpn_deploy.polygraphy_check import polygraphy_check, require_polygraphy
+from glpn_deploy.polygraphy_check import _session, polygraphy_check, require_polygraphy
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime
 
@@ -88,6 +94,48 @@ def test_the_goldens_are_its_reference_where_no_graph_is_given(bundle_copy):
     assert found.passed
     moved = [batch._replace(depth=batch.depth + np.float32(0.01)) for batch in batches]
     assert not polygraphy_check(graph, None, moved, report).agrees
+
+
+@pytest.fixture(scope="module")
+def quantise(tiny_model, tmp_path_factory):
+    """INT8 graphs of the tiny network, by opset and target."""
+
+    def made(opset, target):
+        folder = tmp_path_factory.mktemp("int8")
+        source = to_onnx(tiny_model, folder / "model.onnx", OnnxOptions(opset))
+        options, images = Int8Options(target), random_images(16, 64, 96)
+        ranges = calibrate(source, images, GLPNImageProcessor(), quantised_tensors(source, options))
+        return to_int8(source, folder / "model.int8.onnx", ranges, options)
+
+    return made
+
+
+@pytest.mark.parametrize(("opset", "target"), [(17, "tensorrt"), (20, "tensorrt"), (17, "cpu")])
+@pytest.mark.parametrize("deployed", [False, True])
+def test_quantised_graphs_give_it_the_tensor_that_they_give_us(quantise, opset, target, deployed, tmp_path):
+    """As judged, emulated, and as deployed: not one Q/DQ pair is computed in another way."""
+    path, pixel_values = quantise(opset, target), random_images(1, 64, 96, seed=5)[0]
+    pixel_values = GLPNImageProcessor().prepare(pixel_values)[None]
+    if deployed:
+        runtime, plain = OnnxRuntime(path, CPU), False
+    else:
+        run = open_artefact(path, "int8", CPU, "cpu", tmp_path)
+        path, runtime, plain = run.path, run.runtime, run.plain_qdq
+    ours = runtime.run(pixel_values)
+    from polygraphy.backend.onnxrt import OnnxrtRunner
+
+    with OnnxrtRunner(_session(path, "cpu", plain)) as runner:
+        theirs = runner.infer({"pixel_values": pixel_values})["predicted_depth"]
+    np.testing.assert_array_equal(theirs, ours)
+
+
+def test_a_graph_that_does_not_load_is_said(make):
+    candidate, source, batches, report = make(1.0)
+    model = onnx.load(str(candidate))
+    model.graph.node[0].op_type = "NoSuchOperator"
+    onnx.save_model(model, str(candidate))
+    with pytest.raises(BackendError, match=r"cannot load .*model\.int8\.onnx for Polygraphy"):
+        polygraphy_check(candidate, source, batches, report)
 
 
 def test_a_disagreement_names_case_and_verdicts(make):

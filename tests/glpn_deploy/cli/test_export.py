@@ -22,6 +22,8 @@ from safetensors.torch import load_file, save_file
 from glpn_deploy import DepthEstimator
 from glpn_deploy.bundle import Bundle
 from glpn_deploy.datasets.rooms import render_room
+from glpn_deploy.errors import ExportError
+from glpn_deploy.exporters import budget, build
 
 
 @pytest.fixture
@@ -42,6 +44,7 @@ def test_a_checkpoint_becomes_a_verified_bundle(run: Callable, tiny_checkpoint: 
     for step in ("load checkpoint", "write model.onnx", "goldens", "parity", "write bundle"):
         assert step in result.out
     assert f"glpn-predict {out} photo.jpg" in result.out
+    assert "opset" not in result.out.partition("goldens")[2]
     assert Bundle.open(out).artefact("fp32").parity["passed"]
     assert nothing_but(tmp_path, "bundle")
 
@@ -53,6 +56,23 @@ def test_json_is_the_manifest_and_nothing_else(run: Callable, tiny_checkpoint: P
     assert manifest["artefacts"][0]["opset"] == 20
     assert manifest["artefacts"][0]["parity"] is None
     assert "not verified" in result.err
+
+
+def test_the_next_command_is_about_the_bundle_even_where_it_is_called_demo(
+    run: Callable, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``glpn-verify demo`` would be about the package's own checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    result = run("export", tiny_checkpoint, "demo", "--no-verify")
+    assert "  glpn-predict ./demo photo.jpg\n  glpn-verify ./demo\n" in result.out
+    assert run("verify", "./demo").status == 0
+
+
+def test_an_onnx_file_is_no_checkpoint(run: Callable, tiny_bundle: Path, tmp_path: Path) -> None:
+    result = run("export", tiny_bundle / "model.onnx", tmp_path / "b")
+    assert result.status == 2
+    assert "model.onnx is an ONNX file already" in result.err
+    assert nothing_but(tmp_path)
 
 
 def test_max_depth_scales_the_depth(run: Callable, tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -270,10 +290,98 @@ def test_a_missed_budget_exits_1_and_leaves_the_fp32_bundle(
     assert run("verify", out).status == 0
 
 
+def test_the_percentile_that_is_asked_for_is_taken(
+    run: Callable, tiny_checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    asked = ("--int8", "--calibration", photos, "--calibration-method", "percentile", "--max-abs-rel", 0.5)
+    found = {}
+    for percentile in (90, 99.9):
+        out = tmp_path / str(percentile)
+        rest = ("--calibration-percentile", percentile, "--no-verify", "--no-verdict")
+        assert run("export", tiny_checkpoint, out, *asked, *rest).status == 0
+        found[percentile] = Bundle.open(out).artefact("int8")
+        assert found[percentile].calibration["percentile"] == percentile
+    near, nearest = (found[percentile].ladder["rungs"][0]["abs_rel"] for percentile in (90, 99.9))
+    assert nearest < near  # a tenth of the values clipped costs more than a thousandth
+
+
+def make_no_int8(source: Path, target: Path, *_: object) -> Path:
+    raise ExportError("the weights are beyond FP16")
+
+
+@pytest.mark.parametrize(
+    ("fp16", "have"), [("0.3", "model.onnx or model.fp16.onnx"), ("1e-12", "model.onnx")]
+)
+def test_what_the_bundle_lacks_and_what_it_has_instead(
+    run: Callable,
+    tiny_checkpoint: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fp16: str,
+    have: str,
+) -> None:
+    monkeypatch.setattr("glpn_deploy.exporters.recipes.to_int8", make_no_int8)
+    asked = ("--fp16", "--int8", "--calibration", photos, "--max-abs-rel", fp16, "--no-verdict")
+    result = run("export", tiny_checkpoint, tmp_path / "b", "--no-verify", *asked)
+    assert result.status == 1
+    assert "int8 could not be made (the weights are beyond FP16): the bundle goes without" in result.err
+    assert f"deploy its {have}{', or allow' if have == 'model.onnx' else '.'}" in result.err
+    assert ("only FP32 meets the budget of fp16" in result.err) is (have == "model.onnx")
+    assert "✗ could not be made: the weights are beyond FP16." in result.out
+    assert run("verify", tmp_path / "b").status == 0
+
+
+def test_what_fp16_passes_and_int8_misses_is_not_called_fp32_alone(
+    run: Callable, tiny_checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(budget.DEFAULT_ABS_REL, "int8", 1e-12)
+    asked = ("--fp16", "--int8", "--calibration", photos, "--no-verdict", "--no-verify")
+    result = run("export", tiny_checkpoint, tmp_path / "b", *asked)
+    assert result.status == 1
+    assert "error: no graph of int8 is within its budget: the bundle goes without" in result.err
+    assert "deploy its model.onnx or model.fp16.onnx, or allow more with --max-abs-rel" in result.err
+
+
+def test_opsets_that_not_every_tensorrt_reads_are_told(
+    run: Callable, tiny_checkpoint: Path, photos: Path, tmp_path: Path
+) -> None:
+    asked = ("--no-verify", "--no-verdict", "--calibration", photos, "--max-abs-rel", 0.3)
+    result = run("export", tiny_checkpoint, tmp_path / "b", *asked, "--fp16", "--bf16")
+    assert (
+        "model.bf16.onnx has opset 22 instead of 17, the first with bf16: it takes TensorRT 11" in result.out
+    )
+    assert "model.fp16.onnx has opset" not in result.out
+    assert "warning" not in result.err
+    result = run("export", tiny_checkpoint, tmp_path / "b", *asked, "--fp16", "--opset", 20)
+    assert "warning: opset 20 takes TensorRT 10 or later; the default, 17, takes TensorRT 8.6 or later" in (
+        result.err
+    )
+    assert "has opset 20" not in result.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["--int8"], "need real images"),
+        (["--calibration", "nowhere"], "--calibration without a lower precision; expected --fp16, --bf16"),
+        (["--eval", "nyu", "--eval-path", "/nope"], "leave out --eval and --eval-path"),
+        (["--max-abs-rel", "-5", "--target", "cpu"], "leave out --target and --max-abs-rel"),
+        (["--no-verdict"], "--no-verdict without a lower precision"),
+        (["--fp16", "--eval-path", "/nope"], "--eval-path without --eval, where it does nothing"),
+        (["--fp16", "--calibration-method", "entropy"], "--calibration-method without --int8 or --fp8"),
+        (["--bf16", "--calibration-images", "9"], "--calibration-images without --int8 or --fp8"),
+        (["--fp16", "--target", "cpu"], "--target without --int8 or --fp8"),
+        (["--int8", "--calibration-percentile", "99"], "without --calibration-method percentile"),
+        (
+            ["--int8", "--calibration-method", "percentile", "--calibration-percentile", "40"],
+            "the percentile is 40",
+        ),
+        (["--int8", "--fp8", "--target", "cpu"], "FP8 for CPUs"),
+        (["--fp16", "--max-abs-rel", "0"], "max_abs_rel = 0"),
+        (["--fp16", "--max-abs-rel", "nan"], "max_abs_rel = nan"),
+        (["--fp16", "--max-abs-m", "inf"], "max_abs_m = inf"),
+        (["--fp16", "--calibration", "nowhere"], "the calibration folder nowhere does not exist"),
         (["--int8", "--calibration", "nowhere"], "the calibration folder nowhere does not exist"),
         (["--fp16", "--max-abs-rel", "-1"], "max_abs_rel"),
         (["--fp16", "--eval", "nyu"], "nyu"),
@@ -282,8 +390,14 @@ def test_a_missed_budget_exits_1_and_leaves_the_fp32_bundle(
     ],
 )
 def test_wrong_use_of_lower_precisions_is_one_sentence_and_writes_nothing(
-    run: Callable, tiny_checkpoint: Path, tmp_path: Path, arguments: list[str], says: str
+    run: Callable,
+    tiny_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    says: str,
 ) -> None:
+    monkeypatch.setattr(build, "load_model", lambda *a, **k: pytest.fail("the work had begun"))
     result = run("export", tiny_checkpoint, tmp_path / "b", "--no-verify", *arguments)
     assert result.status == 2
     assert says in result.err
