@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from glpn_deploy.engine_profile import Profile, Shape, choose_profile
-from glpn_deploy.runtimes.base import Compile, Device, Precision
+from glpn_deploy.runtimes.base import Compile, Device, Precision, Rest
 
 PEERS = {"hf-eager": "transformers", "hf-compile": "transformers", "optimum": "optimum.exporters.onnx"}
 """Rows that other projects give, and the module each needs."""
@@ -56,6 +56,7 @@ class Case:
         max_depth: The network's scale [m].
         delay_ms: Null backend only: a planted delay [ms], for tests of the statistics.
         label: What it is called where the backend's name is not enough.
+        rest: What the layers of an INT8 graph that are not quantised compute in (OpenVINO).
     """
 
     backend: str
@@ -71,6 +72,7 @@ class Case:
     max_depth: float = 10.0
     delay_ms: float = 0.0
     label: str = ""
+    rest: Rest = "fp32"
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -1,11 +1,12 @@
 """Measures what a CPU is asked to reach, in turns in one run, and prints it beside what is asked.
 
-    python -m glpn_deploy.benchmarks.cpu_figures --out benchmarks/results
+    python -m glpn_deploy.benchmarks.cpu_figures --out benchmarks/results [--only rows,start]
 
-Needs the test extra (transformers, scikit-image) and psutil. Random weights in glpn-nyu's architecture
-stand in for the checkpoint unless one is given; time and memory do not depend on them. Rows run in
-processes of their own, one burst of each a round (`glpn_deploy.benchmarks.rounds`). Optimum is taken where
-it is installed here or in the Python given; otherwise HF's network exported by torch.onnx stands in.
+The report is written after every part. Needs the test extra (transformers, scikit-image) and psutil. Random
+weights in glpn-nyu's architecture stand in for the checkpoint unless one is given; time and memory do not
+depend on them. Rows run in processes of their own, one burst of each a round
+(`glpn_deploy.benchmarks.rounds`). Optimum is taken where it is installed here or in the Python given;
+otherwise HF's network exported by torch.onnx stands in.
 """
 
 from __future__ import annotations
@@ -22,31 +23,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from glpn_deploy.atomic import atomic_path
-from glpn_deploy.benchmarks import cpu_runs
-from glpn_deploy.benchmarks.cpu_rows import Files, Options, measure, prepare
+from glpn_deploy.benchmarks.cpu_parts import Besides, accuracy, limited
+from glpn_deploy.benchmarks.cpu_rows import Options, measure, prepare
 from glpn_deploy.benchmarks.cpu_verdicts import Figure, judge
 from glpn_deploy.benchmarks.environment import describe_environment
-from glpn_deploy.checkpoint import load_model
-from glpn_deploy.datasets.rooms import RenderedRooms
-from glpn_deploy.error_stats import error_stats
-from glpn_deploy.errors import GlpnError
-from glpn_deploy.exporters.image_sets import ImageSet
-from glpn_deploy.exporters.recipes import maker
-from glpn_deploy.exporters.to_onnx import to_onnx
-from glpn_deploy.image_processing import GLPNImageProcessor
+from glpn_deploy.errors import GlpnError, InputError
 from glpn_deploy.progress import Progress, Step
-from glpn_deploy.runtimes.base import Precision, RuntimeOptions
 from glpn_deploy.runtimes.processor import cpu_flags
-from glpn_deploy.runtimes.registry import BACKENDS, load_runtime
 
-LIMIT = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
-"""What keeps OpenVINO's and torch's kernels from newer instructions; ONNX Runtime has no such switch."""
+PARTS = ("rows", "start", "end-to-end", "streams", "accuracy", "limited", "profile")
 
 
 class Lines:
@@ -71,121 +60,112 @@ class _Line:
         self.said = summary
 
 
-def accuracy(folder: Path, quick: bool, progress: Progress) -> dict[str, float]:
-    """AbsRel of the demo network in bf16 and INT8 against FP32, on rendered rooms; what runs here."""
-    height, width = (96, 128) if quick else (240, 320)
-    processor = GLPNImageProcessor()
-    fp32 = to_onnx(load_model("demo"), folder / "demo.onnx")
-    count = 4 if quick else 32
-    pictures = [sample.image for sample in RenderedRooms("val", 2 * count, height=height, width=width)]
-    images = ImageSet(tuple(pictures[:count]), (), "rendered rooms")
-    make, _ = maker("int8", fp32, images, processor, target="cpu")
-    int8 = make(frozenset(), folder / "demo.int8.onnx")
-    batch = np.stack([processor.prepare(image) for image in pictures[count:]])
-    found: dict[str, float] = {}
-    tries = (("onnxruntime", "int8", int8), ("openvino", "bf16", fp32))
-    with progress.step("accuracy of the demo network") as step:
-        with load_runtime("onnxruntime", fp32, RuntimeOptions("cpu")) as reference:
-            expected = reference.run(batch)
-        precision: Precision
-        for backend, precision, path in tries:  # type: ignore[assignment]
-            with (
-                contextlib.suppress(GlpnError),
-                load_runtime(backend, path, RuntimeOptions("cpu", precision)) as runtime,
-            ):
-                if runtime.precision == precision:
-                    found[precision] = error_stats(runtime.run(batch), expected).abs_rel
-        step.finish(", ".join(f"{name} {value:.4f}" for name, value in found.items()))
-    return found
+def tables(content: dict[str, Any]) -> list[Table]:
+    """The rows, the time by kind of operator, and the figures asked for."""
+    found: list[Table] = []
+    if "rows" in content:
+        ceilings = content["ceilings_gflops_per_s"]
+        table = Table(title=f"ceilings: FP32 {ceilings['fp32']:.0f}, bf16 {ceilings['bf16']:.0f} GFLOP/s")
+        for head in ("row", "median ms", "images/s", "x export", "x HF eager", "of ceiling", "peak GB"):
+            table.add_column(head, justify="left" if head == "row" else "right")
+        forms = {"median_ms": ".0f", "images_per_s": ".2f", "over_export": ".2f", "over_eager": ".2f"}
+        for name, row in content["rows"].items():
+            if "not_run" in row:
+                table.add_row(name, "not run", *[""] * 4, row["not_run"][:60])
+                continue
+            cells = [format(row[key], form) if key in row else "" for key, form in forms.items()]
+            share = f"{row['of_ceiling']:.0%}" if "of_ceiling" in row else ""
+            table.add_row(name, *cells, share, f"{row['peak_gb']:.2f}" if row["peak_gb"] else "")
+        found.append(table)
+    if "profile" in content:
+        table = Table("row", "ms by kind of operator", title="where the time goes")
+        for name, times in content["profile"].items():
+            table.add_row(name, ", ".join(f"{kind} {ms:.0f}" for kind, ms in list(times.items())[:9]))
+        found.append(table)
+    table = Table("figure", "asked", "measured", "verdict", "note", title="asked and measured")
+    for values in content["figures"]:
+        figure = Figure(**values)
+        table.add_row(figure.name, figure.asked, figure.text, figure.verdict, figure.note)
+    return [*found, table]
 
 
-def besides(options: Options, files: Files, folder: Path, progress: Progress) -> dict[str, Any]:
-    """What is measured as whole processes: start, end to end, two streams, ``auto``, limited instructions."""
-    one, count, extra = Path(files.images[0]), 6 if options.quick else 100, {}
-    threads = () if options.threads is None else ("--threads", str(options.threads))
-    many = folder / "many"
-    many.mkdir()
-    for number in range(count):
-        picture = np.asarray(Image.open(files.images[number % len(files.images)]))
-        Image.fromarray(np.roll(picture, number, axis=1)).save(many / f"{number:03d}.jpg", quality=92)
-    parts: dict[str, Callable[[], Any]] = {}
-    _, told = cpu_runs.predict(files.fp32, one, *threads)
-    extra["auto"] = told["runtime"]
-    chosen = str(told["runtime"]["backend"])
-    shape = (1, 3, *options.size)
+def measure_parts(
+    options: Options,
+    only: Sequence[str],
+    content: dict[str, Any],
+    progress: Progress,
+    keep: Callable[[], None],
+) -> None:
+    """Measures the parts asked for into ``content``; ``keep`` is called after each.
 
-    def bare() -> float:
-        seconds = 1.0 if options.quick else 20.0
-        return float(
-            1 / cpu_runs.alone(cpu_runs.bare_rate, chosen, files.fp32, shape, options.threads, seconds)
-        )
-
-    parts["warm_start"] = lambda: cpu_runs.warm_start(
-        files.fp32, one, 2 if options.quick else 7, "--backend", "openvino", *threads
-    )
-    parts["end_to_end"] = lambda: cpu_runs.end_to_end(files.fp32, many, one, count, bare, *threads)
-    parts["streams"] = lambda: {
-        name: cpu_runs.alone(
-            cpu_runs.streams, name, files.fp32, shape, options.threads, 2, 1.0 if options.quick else 20.0
-        )
-        for name in ("openvino", "onnxruntime")
-        if BACKENDS[name].missing() is None
-    }
-    parts["limited"] = lambda: bool(cpu_runs.predict(files.fp32, one, environment=LIMIT)) and "runs"
-    for name, part in parts.items():
-        with progress.step(name.replace("_", " ")) as step:
-            try:
-                extra[name] = part()
-                step.finish("")
-            except GlpnError as error:
-                extra[name] = str(error) if name == "limited" else None
-                step.finish(str(error))
-    return extra
-
-
-def tables(rows: dict[str, Any], ceilings: dict[str, float], figures: Sequence[Figure]) -> list[Table]:
-    """The rows, and the figures asked for."""
-    first = Table(title=f"ceilings: FP32 {ceilings['fp32']:.0f}, bf16 {ceilings['bf16']:.0f} GFLOP/s")
-    for head in ("row", "median ms", "images/s", "x export", "x HF eager", "of ceiling", "peak GB"):
-        first.add_column(head, justify="left" if head == "row" else "right")
-    forms = {"median_ms": ".0f", "images_per_s": ".2f", "over_export": ".2f", "over_eager": ".2f"}
-    for name, found in rows.items():
-        if "not_run" in found:
-            first.add_row(name, "not run", *[""] * 4, found["not_run"][:60])
-            continue
-        cells = [format(found[key], form) if key in found else "" for key, form in forms.items()]
-        share = f"{found['of_ceiling']:.0%}" if "of_ceiling" in found else ""
-        first.add_row(name, *cells, share, f"{found['peak_gb']:.2f}" if found["peak_gb"] else "")
-    second = Table("figure", "asked", "measured", "verdict", "note", title="asked and measured")
-    for figure in figures:
-        second.add_row(figure.name, figure.asked, figure.text, figure.verdict, figure.note)
-    return [first, second]
-
-
-def report(options: Options, progress: Progress) -> tuple[dict[str, Any], list[Table]]:
-    """Measures everything; gives the JSON and the tables."""
-    begin, environment = time.perf_counter(), describe_environment()
-    flags = cpu_flags()
+    A part that fails says why under ``not_measured`` and ends no other.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = prepare(options, folder, progress)
-        rows, ceilings = measure(options, files, progress)
-        extra = besides(options, files, folder, progress)
-        extra["accuracy"] = accuracy(folder, options.quick, progress)
-        stand_in = files.export is not None
-    figures = judge(rows, extra, flags, stand_in=stand_in)
-    content = {
+        besides = Besides(options, files, folder)
+
+        def rows() -> dict[str, Any]:
+            found, ceilings = measure(options, files, progress)
+            content.update(ceilings_gflops_per_s=ceilings, optimum=files.export is None)
+            return found
+
+        parts: dict[str, Callable[[], Any]] = {
+            "rows": rows,
+            "start": besides.start,
+            "end-to-end": besides.end_to_end,
+            "streams": besides.streams,
+            "accuracy": lambda: accuracy(folder, options.quick),
+            "limited": lambda: limited(folder),
+            "profile": besides.profile,
+        }
+        for part in only:
+            begin = time.perf_counter()
+            with progress.step(part) as step:
+                try:
+                    content[part.replace("-", "_")] = parts[part]()
+                    content["not_measured"].pop(part, None)
+                    step.finish("")
+                except (GlpnError, RuntimeError, OSError, MemoryError) as error:
+                    content["not_measured"][part] = str(error)
+                    step.finish(str(error))
+            content["seconds"][part] = round(time.perf_counter() - begin)
+            keep()
+
+
+def begun(options: Options, only: Sequence[str], path: Path | None) -> dict[str, Any]:
+    """A new report, or where only some parts are asked for the one at ``path``, which the others stay in.
+
+    Raises:
+        InputError: The report at ``path`` cannot be gone on with.
+    """
+    settings = json.loads(json.dumps(dataclasses.asdict(options)))
+    fresh = {
         "format": "glpn-deploy-cpu-figures",
-        "format_version": 1,
-        "environment": environment,
-        "settings": {**dataclasses.asdict(options), "optimum": not stand_in},
-        "seconds": round(time.perf_counter() - begin),
-        "ceilings_gflops_per_s": ceilings,
-        "rows": rows,
-        **extra,
-        "figures": [dataclasses.asdict(figure) for figure in figures],
+        "format_version": 2,
+        "environment": describe_environment(),
+        "settings": settings,
+        "seconds": {},
+        "not_measured": {},
     }
-    return content, tables(rows, ceilings, figures)
+    if set(only) == set(PARTS) or path is None or not path.exists():
+        return fresh
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error})", fix="remove it, and measure all parts") from None
+    machine = ("processor", "python", "system", "versions")  # memory and load change from part to part
+    for name in ("format_version", "environment", "settings"):
+        before, now = (report.get(name) if isinstance(report, dict) else None for report in (old, fresh))
+        if name == "environment":
+            before, now = ([(report or {}).get(key) for key in machine] for report in (before, now))
+        if before != now:
+            raise InputError(
+                f"{path} is of another {name.replace('_', ' ')}",
+                expected="parts of one report measured on one machine with the same settings",
+                fix="leave --only out, or choose another --out",
+            )
+    return dict(old)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -201,21 +181,49 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="few repeats: a trial, not for the record")
     parser.add_argument("--optimum", metavar="PYTHON", help="a Python with Optimum and this package")
     parser.add_argument("--out", type=Path, help="folder for cpu_figures.json")
+    parser.add_argument(
+        "--only",
+        default=",".join(PARTS),
+        help=f"parts to measure; the report keeps the others ({', '.join(PARTS)})",
+    )
     given = parser.parse_args(arguments)
     match = re.fullmatch(r"(\d+)x(\d+)", given.size)
     if match is None or any(int(side) % 32 or not int(side) for side in match.groups()):
         parser.error(f"--size {given.size}: two multiples of 32, as 480x640")
+    only = [word.strip() for word in given.only.split(",") if word.strip()]
+    if not only or not set(only) <= set(PARTS):
+        parser.error(f"--only {given.only}: some of {', '.join(PARTS)}")
+    if given.threads is not None and given.threads < 1:
+        parser.error(f"--threads {given.threads}: at least 1")
     size = (int(match[1]), int(match[2]))
     console = Console(width=None if Console().is_terminal else 160)
     options = Options(given.checkpoint, size, given.threads, given.quick, given.optimum)
-    content, printed = report(options, Lines())
-    for table in printed:
+    path = None if given.out is None else given.out / "cpu_figures.json"
+    try:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        content = begun(options, only, path)
+
+        def keep() -> None:
+            figures = judge(
+                content.get("rows", {}), content, cpu_flags(), stand_in=not content.get("optimum")
+            )
+            content["figures"] = [dataclasses.asdict(figure) for figure in figures]
+            if path is not None:
+                with atomic_path(path) as staged:
+                    staged.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+        measure_parts(options, only, content, Lines(), keep)
+    except (GlpnError, OSError) as error:
+        parser.exit(2, f"error: {error}\n")
+    for table in tables(content):
         console.print(table)
-    if given.out is not None:
-        given.out.mkdir(parents=True, exist_ok=True)
-        with atomic_path(given.out / "cpu_figures.json") as path:
-            path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        console.print(str(given.out / "cpu_figures.json"))
+    if path is not None:
+        console.print(str(path))
+    if content["not_measured"]:
+        for part, why in content["not_measured"].items():
+            console.print(f"{part} was not measured: {why}", style="red", markup=False)
+        parser.exit(1)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.order_statistics import FEWEST
 from glpn_deploy.progress import Progress
-from glpn_deploy.runtimes.base import Precision
+from glpn_deploy.runtimes.base import Precision, Rest
 
 EXPORT, EAGER = "export", "hf-eager fp32"
 
@@ -114,10 +114,13 @@ def has_optimum(options: Options) -> bool:
 
 
 def cases(options: Options, files: Files) -> dict[str, Case]:
-    """The rows by name; the first is what others are compared with."""
+    """The rows by name; the first is what others are compared with.
+
+    ``int8+bf16`` is the INT8 graph with what is not quantised in bf16.
+    """
     height, width = options.size
 
-    def case(backend: str, precision: Precision, path: Path, batch: int = 1) -> Case:
+    def case(backend: str, precision: Precision, path: Path, batch: int = 1, rest: Rest = "fp32") -> Case:
         processor = GLPNImageProcessor().to_dict()
         return Case(
             backend,
@@ -130,6 +133,7 @@ def cases(options: Options, files: Files) -> dict[str, Case]:
             options.threads,
             files.images,
             processor,
+            rest=rest,
         )
 
     peer = case("optimum", "fp32", files.checkpoint)
@@ -142,6 +146,7 @@ def cases(options: Options, files: Files) -> dict[str, Case]:
         rows[f"{backend} fp32"] = case(backend, "fp32", files.fp32)
         rows[f"{backend} fp32 batch 8"] = case(backend, "fp32", files.fp32, batch=8)
         rows[f"{backend} int8"] = case(backend, "int8", files.int8)
+    rows["openvino int8+bf16"] = case("openvino", "int8", files.int8, rest="bf16")
     rows["openvino bf16"] = case("openvino", "bf16", files.fp32)
     return rows
 
@@ -174,7 +179,9 @@ def measure(options: Options, files: Files, progress: Progress) -> tuple[dict[st
                     step.finish("not run")
         measure_rounds(list(lives.values()), 0, options.rounds, Watch(), None, Gpu(), progress, "rounds")
     ceilings["bf16"] = max(ceilings["bf16"], cpu_runs.alone(cpu_runs.bf16_rate, options.threads))
-    calibration = lives[CALIBRATION]
+    calibration = lives.get(CALIBRATION)
+    if calibration is None or not calibration.samples:
+        raise BackendError("the matrix product that every round is measured against did not run")
     ceilings["fp32"] = calibration.loaded["flops"] / summarise(calibration.samples).median_ms / 1e6
     flops = count_flops(load_model(files.checkpoint).config, height, width)
     for name, live in lives.items():

@@ -11,6 +11,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +24,31 @@ from glpn_deploy.runtimes.base import Mode, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 
 _SIDE, _TRIAL_SIDE = 2048, 128
-_NATIVE_GFLOPS = 20.0  # of the trial, on one core of the first processors with bf16
 _PRODUCTS = 10
 _TAIL = 300  # characters of a failed command's last words
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function in a fresh process, which holds nothing of this one's memory and threads."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+    """Calls a function in a fresh process, which holds nothing of this one's memory and threads.
+
+    Raises:
+        BackendError: The process was ended from outside.
+    """
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool:
+            raise BackendError(
+                f"the process that measured {function.__name__} was ended",
+                fix="see whether memory ran out, and measure this part again with --only",
+            ) from None
 
 
 def bf16_rate(threads: int | None) -> float:
     """BF16 matrix product by torch [10^9 operations/s], the best of a few.
 
-    Of 2048 x 2048 where the processor has bf16, and of 128 x 128 where a trial says that it has not: torch
-    then computes a hundred times more slowly than in FP32.
+    Of 2048 x 2048 where the processor has bf16, and of 128 x 128 where it has not: torch then computes a
+    hundred times more slowly than in FP32.
     """
     import torch
 
@@ -53,8 +64,8 @@ def bf16_rate(threads: int | None) -> float:
             times.append(time.perf_counter() - begin)
         return 2 * side**3 / min(times) / 1e9
 
-    trial = best(_TRIAL_SIDE, _PRODUCTS)
-    return max(trial, best(_SIDE, _PRODUCTS)) if trial > _NATIVE_GFLOPS else trial
+    native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return best(_SIDE if native else _TRIAL_SIDE, _PRODUCTS)
 
 
 def streams(
@@ -104,6 +115,7 @@ def predict(
     images: Path,
     *options: str,
     environment: Mapping[str, str] | None = None,
+    emulator: Sequence[str] = (),
 ) -> tuple[float, dict[str, Any]]:
     """Runs ``glpn-predict`` as a user does, from the command's start to its end.
 
@@ -112,6 +124,7 @@ def predict(
         images: A file or a folder.
         options: More options of the command.
         environment: Variables on top of this process's.
+        emulator: Another processor's emulator and its options, which then runs the command.
 
     Returns:
         Seconds, and what the command's ``--json`` says.
@@ -121,7 +134,7 @@ def predict(
     """
     with tempfile.TemporaryDirectory() as out:
         command = [
-            *(sys.executable, "-m", "glpn_deploy.cli.predict", str(source), str(images)),
+            *(*emulator, sys.executable, "-m", "glpn_deploy.cli.predict", str(source), str(images)),
             *("--out", out, "--device", "cpu", "--json", *options),
         ]
         begin = time.perf_counter()

@@ -9,7 +9,7 @@ from typing import Any
 
 from glpn_deploy.machine import examine
 
-PACKAGES = ("glpn-deploy", "torch", "onnx", "onnxruntime", "transformers", "numpy", "pillow")
+PACKAGES = ("glpn-deploy", "torch", "onnx", "onnxruntime", "openvino", "transformers", "numpy", "pillow")
 
 
 def describe_environment() -> dict[str, Any]:

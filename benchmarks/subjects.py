@@ -125,7 +125,9 @@ def load_subject(case: Case) -> Network | Product:
 
 def _load(case: Case) -> Runtime:
     variant = VARIANTS.get(case.backend, Variant(case.backend))
-    options = RuntimeOptions(case.device, case.precision, case.threads, compile=variant.compile)
+    options = RuntimeOptions(
+        case.device, case.precision, case.threads, rest=case.rest, compile=variant.compile
+    )
     path = None if case.path is None else Path(case.path)
     if case.backend in PEERS:
         assert path is not None  # plan_runners lets no peer through without a checkpoint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, TypeVar
@@ -29,6 +29,7 @@ from glpn_deploy.runtimes.base import (
     Mode,
     Precision,
     Provider,
+    Rest,
     Runtime,
     RuntimeOptions,
 )
@@ -84,6 +85,7 @@ class DepthEstimator:
         cache: str | Path | None = None,
         provider: Provider = "auto",
         compile: Compile = "no",
+        rest: Rest = "fp32",
     ) -> DepthEstimator:
         """Loads anything that holds a GLPN network.
 
@@ -109,6 +111,8 @@ class DepthEstimator:
             provider: What ONNX Runtime runs with on a GPU: ``cuda`` or ``tensorrt``, which builds engines of
                 its own and takes minutes; ``auto`` is CUDA where there is one.
             compile: ``default`` or ``max-autotune`` runs a checkpoint through `torch.compile`.
+            rest: What the layers of an INT8 network that are not quantised compute in: ``bf16`` is faster on
+                processors that have it (OpenVINO).
 
         Raises:
             GlpnError: The source is nothing that can be loaded, is damaged, or cannot run here.
@@ -117,7 +121,7 @@ class DepthEstimator:
             raise InputError(f"precision {precision!r}", expected=f"auto or one of {', '.join(PRECISIONS)}")
         wanted: Precision = "fp32" if precision == "auto" else precision
         folder = None if cache is None else Path(cache)
-        options = RuntimeOptions(device, wanted, threads, mode, folder, provider=provider, compile=compile)
+        options = RuntimeOptions(device, wanted, threads, mode, folder, rest, provider, compile=compile)
         backend = _implied_backend(backend, options)
         if is_demo(source) and backend != "null":
             return cls._from_checkpoint(source, backend, options, offline)
@@ -228,7 +232,8 @@ class DepthEstimator:
 
         Args:
             images: Paths, PIL images or numpy arrays ``(H, W, 3)`` / ``(H, W)``; sizes may differ.
-                Images that enter the network at the same size share a batch.
+                Images that enter the network at the same size share a batch. While one batch is in the
+                network, the next one is read and the one before enlarged.
             batch_size: Most images in one batch; a network of a fixed or largest batch size keeps to its own.
 
         Raises:
@@ -239,37 +244,42 @@ class DepthEstimator:
             raise InputError(f"predict was given a {type(images).__name__}", expected="a list of images")
         if batch_size < 1:
             raise InputError(f"a batch size of {batch_size}", expected="at least 1")
-        groups: dict[tuple[int, int], list[int]] = {}
-        loaded = [load_image(image) for image in images]
-        for index, image in enumerate(loaded):
-            groups.setdefault(self.processor.target_size(*image.shape[:2]), []).append(index)
+        if len(images) == 1:  # threads would only add to its time
+            return self._finish(self._compute(self._prepare(list(images), [load_image(images[0])])))
         spec = self.runtime.spec
         limit = spec.batch or min(batch_size, spec.max_batch or batch_size)
-        chunks = [
-            members[start : start + limit]
-            for members in groups.values()
-            for start in range(0, len(members), limit)
-        ]
+        order: list[int] = []
+        batches = self._batches(images, limit, order)
+        finished = [map_ for maps in pipelined(batches, self._compute, self._finish) for map_ in maps]
+        return [map_ for _, map_ in sorted(zip(order, finished, strict=True), key=lambda pair: pair[0])]
 
-        def prepare(chunk: list[int]) -> _Prepared:
-            return self._prepare([images[i] for i in chunk], [loaded[i] for i in chunk])
+    def _batches(self, images: Sequence[ImageSource], limit: int, order: list[int]) -> Iterator[_Prepared]:
+        """Reads the images one after the other; gives a batch when it is full, and in the end what is left.
 
-        if len(chunks) == 1:
-            finished: Iterable[list[DepthMap]] = [self._finish(self._compute(prepare(chunks[0])))]
-        else:
-            finished = pipelined(chunks, prepare, self._compute, self._finish)
-        maps: dict[int, DepthMap] = {}
-        for chunk, found in zip(chunks, finished, strict=True):
-            maps.update(zip(chunk, found, strict=True))
-        return [maps[index] for index in range(len(loaded))]
+        The numbers of the images are written into ``order`` as their batches are given.
+        """
+        groups: dict[tuple[int, int], dict[int, NDArray[np.uint8]]] = {}
+
+        def batch(group: dict[int, NDArray[np.uint8]]) -> _Prepared:
+            order.extend(group)
+            return self._prepare([images[index] for index in group], list(group.values()))
+
+        for index, source in enumerate(images):
+            image = load_image(source)
+            size = self.processor.target_size(*image.shape[:2])
+            group = groups.setdefault(size, {})
+            group[index] = image
+            if len(group) == limit:
+                yield batch(groups.pop(size))
+        yield from map(batch, groups.values())
 
     def stream(
         self, images: Iterable[ImageSource], then: Callable[[DepthMap, NDArray[np.uint8]], Result]
     ) -> Generator[Result | ImageError, None, None]:
         """Depth of one image after the other, in order; reading and saving run beside the network.
 
-        While an image is in the network, the next one is read and prepared, and the one before is handed
-        to ``then``, each in a thread; at most three are in memory.
+        While an image is in the network, the next one is taken from ``images``, read and prepared, and the
+        one before is handed to ``then``, each in a thread; at most three are in memory.
 
         Args:
             images: Paths, PIL images or numpy arrays.
@@ -296,7 +306,7 @@ class DepthEstimator:
             except ImageError as error:
                 return error
 
-        return pipelined(images, prepare, compute, finish)
+        return pipelined(map(prepare, images), compute, finish)
 
     def _prepare(self, sources: list[ImageSource], images: list[NDArray[np.uint8]]) -> _Prepared:
         """The batch of images of one network size; a fixed batch is filled up with the first of them."""
@@ -342,6 +352,10 @@ def _implied_backend(asked: str, options: RuntimeOptions) -> str:
         return _only("onnxruntime", asked, f"the provider {options.provider}")
     if options.compile != "no":
         return _only("torch", asked, "torch.compile")
+    if options.rest != "fp32":
+        if options.precision != "int8":
+            raise InputError(f"rest {options.rest} with precision {options.precision}", expected="int8")
+        return _only("openvino", asked, f"{options.rest} beside INT8")
     return asked
 
 

@@ -6,39 +6,36 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
 Computed = TypeVar("Computed")
 Finished = TypeVar("Finished")
 
 
 def pipelined(
-    items: Iterable[Item],
-    prepare: Callable[[Item], Prepared],
+    prepared: Iterable[Prepared],
     compute: Callable[[Prepared], Computed],
     finish: Callable[[Computed], Finished],
 ) -> Generator[Finished, None, None]:
-    """Yields ``finish(compute(prepare(item)))`` of every item, in order.
+    """Yields ``finish(compute(item))`` of every prepared item, in order.
 
-    While one item is computed, in the caller's thread, the next one is prepared and the one before
-    finished, each in a thread; at most three items are in memory. The first error ends it, in the order
-    of the items. Ended early, by an error, Ctrl-C or the caller, it waits for the step that runs.
+    While one item is computed, in the caller's thread, the next one is taken from ``prepared`` and the one
+    before finished, each in a thread; at most three items are in memory. The first error ends it, in the
+    order of the items. Ended early, by an error, Ctrl-C or the caller, it waits for the step that runs.
     """
-    waiting = iter(items)
-    pool = ThreadPoolExecutor(2, thread_name_prefix="glpn-pipeline")
+    waiting, pool = iter(prepared), ThreadPoolExecutor(2, thread_name_prefix="glpn-pipeline")
 
-    def ahead() -> Future[Prepared] | None:
+    def take() -> list[Prepared]:
         for item in waiting:
-            return pool.submit(prepare, item)
-        return None
+            return [item]
+        return []
 
     try:
-        preparing, finishing = ahead(), None
-        while preparing is not None:
-            prepared = preparing.result()
-            preparing = ahead()
-            computed = compute(prepared)
-            before, finishing = finishing, pool.submit(finish, computed)
+        taking, finishing = pool.submit(take), None
+        while found := taking.result():
+            taking = pool.submit(take)
+            computed = compute(found.pop())
+            before: Future[Finished] | None = finishing
+            finishing = pool.submit(finish, computed)
             if before is not None:
                 yield before.result()
         if finishing is not None:

@@ -20,6 +20,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Mode = Literal["latency", "throughput"]
 Provider = Literal["auto", "cuda", "tensorrt"]
 Compile = Literal["no", "default", "max-autotune"]
+Rest = Literal["fp32", "bf16"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,7 @@ class RuntimeOptions:
     threads: int | None = None
     mode: Mode = "latency"
     cache: Path | None = None
-    rest: Literal["fp32", "bf16"] = "fp32"
+    rest: Rest = "fp32"
     provider: Provider = "auto"
     profile: Profile | None = None
     compile: Compile = "no"
@@ -66,8 +67,8 @@ class RuntimeOptions:
             raise InputError(f"{self.threads} threads", expected="at least 1")
         if self.mode not in get_args(Mode):
             raise InputError(f"mode {self.mode!r}", expected=f"one of {', '.join(get_args(Mode))}")
-        if self.rest not in ("fp32", "bf16"):
-            raise InputError(f"rest {self.rest!r}", expected="fp32 or bf16")
+        if self.rest not in get_args(Rest):
+            raise InputError(f"rest {self.rest!r}", expected=f"one of {', '.join(get_args(Rest))}")
         if self.provider not in get_args(Provider):
             raise InputError(
                 f"provider {self.provider!r}", expected=f"one of {', '.join(get_args(Provider))}"

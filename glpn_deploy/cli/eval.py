@@ -19,6 +19,7 @@ from glpn_deploy.cli.options import (
     OfflineOption,
     PrecisionOption,
     ProviderOption,
+    RestOption,
     ThreadsOption,
     parse_size,
 )
@@ -102,6 +103,7 @@ def evaluate(
     cache: CacheOption = None,
     provider: ProviderOption = "auto",
     compile: CompileOption = "no",
+    rest: RestOption = "fp32",
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -150,6 +152,7 @@ def evaluate(
         cache=cache,
         provider=provider,
         compile=compile,
+        rest=rest,
         offline=offline,
     )
     guesses: tuple[Baseline, ...] = ()

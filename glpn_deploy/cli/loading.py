@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from glpn_deploy.estimator import DepthEstimator
     from glpn_deploy.progress import Progress
-    from glpn_deploy.runtimes.base import Compile, Device, Precision, Provider
+    from glpn_deploy.runtimes.base import Compile, Device, Precision, Provider, Rest
 
 
 def load_estimator(
@@ -23,6 +23,7 @@ def load_estimator(
     cache: Path | None,
     provider: Provider,
     compile: Compile,
+    rest: Rest,
     offline: bool,
 ) -> DepthEstimator:
     """`DepthEstimator.load` as a step that says what was loaded; the arguments are its own.
@@ -44,6 +45,7 @@ def load_estimator(
             cache=cache,
             provider=provider,
             compile=compile,
+            rest=rest,
         )
         ran = estimator.runtime
         step.finish(f"{ran.backend} {ran.precision} on {ran.device}, depth up to {estimator.max_depth:g} m")

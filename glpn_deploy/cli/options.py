@@ -38,6 +38,13 @@ CompileOption = Annotated[
     Literal["no", "default", "max-autotune"],
     typer.Option(help="Run a checkpoint through torch.compile, which takes a while at every new size."),
 ]
+RestOption = Annotated[
+    Literal["fp32", "bf16"],
+    typer.Option(
+        help="With --precision int8: what the layers that are not quantised compute in; bf16 is faster on "
+        "processors that have it (OpenVINO)."
+    ),
+]
 PrecisionOption = Annotated[
     Literal["auto", "fp32", "fp16", "bf16", "int8", "fp8"],
     typer.Option(help="Precision to run in: the artefact's; OpenVINO needs none of its own for bf16, fp16."),

@@ -21,6 +21,7 @@ from glpn_deploy.cli.options import (
     OfflineOption,
     PrecisionOption,
     ProviderOption,
+    RestOption,
     ThreadsOption,
 )
 
@@ -77,6 +78,7 @@ def predict(
     cache: CacheOption = None,
     provider: ProviderOption = "auto",
     compile: CompileOption = "no",
+    rest: RestOption = "fp32",
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -113,6 +115,7 @@ def predict(
         cache=cache,
         provider=provider,
         compile=compile,
+        rest=rest,
         offline=offline,
     )
     runtime = estimator.runtime

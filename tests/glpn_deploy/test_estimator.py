@@ -19,6 +19,7 @@ import transformers
 from PIL import Image
 
 from glpn_deploy import DepthEstimator, GLPNImageProcessor
+from glpn_deploy import estimator as estimator_module
 from glpn_deploy.bundle import file_digest
 from glpn_deploy.engine_profile import Profile
 from glpn_deploy.errors import (
@@ -32,6 +33,7 @@ from glpn_deploy.errors import (
     InputError,
     MissingDependencyError,
 )
+from glpn_deploy.image_loading import load_image
 from glpn_deploy.runtimes import choose, rt_onnxruntime, rt_openvino
 from glpn_deploy.runtimes.base import InputSpec
 from glpn_deploy.runtimes.rt_null import NullRuntime
@@ -357,6 +359,45 @@ def test_batches_are_prepared_while_the_one_before_computes():
     start = time.perf_counter()
     estimator.predict(images, batch_size=1)
     assert 0.35 <= time.perf_counter() - start < 0.55  # 0.60 without
+
+
+def test_images_are_read_while_the_network_computes_and_not_all_at_once(tmp_path, monkeypatch):
+    runtime, reads, read_by = Recording(), [], []
+
+    def reading(source):
+        reads.append(source)
+        return load_image(source)
+
+    run = runtime.run
+
+    def running(batch):
+        read_by.append(len(reads))
+        return run(batch)
+
+    monkeypatch.setattr(estimator_module, "load_image", reading)
+    monkeypatch.setattr(runtime, "run", running)
+    images = [grey(value, 64, 64 if value % 3 else 96) for value in range(1, 21)]  # two sizes, mixed
+    maps = DepthEstimator(runtime, GLPNImageProcessor(), 10.0).predict(images, batch_size=2)
+    means = [float(depth_map.depth.mean()) for depth_map in maps]
+    np.testing.assert_allclose(means, np.arange(1, 21) / 255, rtol=1e-5)
+    assert read_by[0] <= 6  # its own two, the other size's one, and what is read ahead
+    assert read_by[-1] == len(reads) == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rest": "bf16"}, "rest bf16 with precision fp32; expected int8"),
+        (
+            {"rest": "bf16", "precision": "int8", "backend": "onnxruntime"},
+            "bf16 beside INT8; expected auto or",
+        ),
+        ({"rest": "fp16"}, "rest 'fp16'; expected one of fp32, bf16"),
+    ],
+)
+def test_what_the_rest_of_an_int8_network_runs_in_is_checked(options, message, tiny_bundle):
+    with pytest.raises(InputError, match=message):
+        DepthEstimator.load(tiny_bundle, **options)
 
 
 def test_a_stream_gives_results_and_errors_in_order(estimator, tmp_path):

@@ -40,7 +40,8 @@ def test_rooms_as_json_are_what_the_library_says(run: Callable, tiny_bundle: Pat
         report = evaluate(estimator, RenderedRooms("test", 3, height=64, width=96))
     assert values["metrics"] == pytest.approx(report.metrics, rel=1e-6)
     assert values["dataset"] == {"name": "rooms", "split": "test", "count": 3, "height": 64, "width": 96}
-    assert (values["backend"], values["precision"]) == ("onnxruntime", "fp32")
+    assert values["backend"] in ("onnxruntime", "openvino")  # as auto takes them on this machine
+    assert values["precision"] == "fp32"
     assert {"delta1", "abs_rel", "rmse", "silog_half"} <= values["metrics"].keys()
 
 
