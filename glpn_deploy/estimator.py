@@ -119,6 +119,8 @@ class DepthEstimator:
         """
         if precision not in ("auto", *PRECISIONS):
             raise InputError(f"precision {precision!r}", expected=f"auto or one of {', '.join(PRECISIONS)}")
+        if measure and backend != "auto":
+            raise InputError(f"measure with backend {backend}", expected="backend auto, which has a choice")
         wanted: Precision = "fp32" if precision == "auto" else precision
         folder = None if cache is None else Path(cache)
         options = RuntimeOptions(device, wanted, threads, mode, folder, rest, provider, compile=compile)

@@ -393,9 +393,10 @@ def test_images_are_read_while_the_network_computes_and_not_all_at_once(tmp_path
             "bf16 beside INT8; expected auto or",
         ),
         ({"rest": "fp16"}, "rest 'fp16'; expected one of fp32, bf16"),
+        ({"measure": True, "backend": "openvino"}, "measure with backend openvino; expected backend auto"),
     ],
 )
-def test_what_the_rest_of_an_int8_network_runs_in_is_checked(options, message, tiny_bundle):
+def test_options_that_do_not_go_together(options, message, tiny_bundle):
     with pytest.raises(InputError, match=message):
         DepthEstimator.load(tiny_bundle, **options)
 
