@@ -69,7 +69,7 @@ def test_a_contiguous_batch_is_not_copied_and_another_one_is():
         ({"threads": 0}, "0 threads"),
         ({"threads": -1}, "-1 threads"),
         ({"mode": "fast"}, "mode 'fast'; expected one of latency, throughput"),
-        ({"rest": "fp16"}, "rest 'fp16'; expected fp32 or bf16"),
+        ({"rest": "fp16"}, "rest 'fp16'; expected one of fp32, bf16"),
     ],
 )
 def test_options_are_checked(options, words):
