@@ -14,6 +14,8 @@ WIDTH = 360
 _LEFT, _RIGHT = 8, 12
 _MOST_DOTS = 150
 _COLORS = 6
+_LONGEST_NAME = 225
+_AXIS, _FOOT = 40, 250
 
 
 def backend_colors(rows: Sequence[Row]) -> dict[str, str]:
@@ -79,14 +81,14 @@ def error_chart(rows: Sequence[Row], colors: dict[str, str], reference: str) -> 
     floor = 1e-8
     errors = [max(error, floor) for _, error in known]
     times = [row.latency.median_ms for row, _ in known]
-    across = _Axis(min(times) / 1.3, max(times) * 1.3, log=True, left=40)
-    top, bottom = 10, 250
+    across = _Axis(min(times) / 1.3, max(times) * 1.3, log=True, left=_AXIS)
+    top, bottom = 10, _FOOT
     upward = _Axis(min(errors) / 3, max(max(errors) * 3, 1e-2), log=True, left=bottom, right=WIDTH - top)
     parts = [across.draw(bottom, "median latency, ms")]
     for tick in upward.ticks():
         y = upward.at(tick)
         name = "0" if tick <= floor * 1.01 and min(errors) == floor else f"{tick:.0e}".replace("e-0", "e-")
-        parts.append(f'<line class="grid" x1="40" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<line class="grid" x1="{_AXIS}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="small" x="36" y="{y + 3:.1f}" text-anchor="end">{name}</text>')
     points = [
         (across.at(row.latency.median_ms), upward.at(error))
@@ -97,7 +99,7 @@ def error_chart(rows: Sequence[Row], colors: dict[str, str], reference: str) -> 
         kind = colors[row.backend] + ("" if row.stable else " hollow")
         parts.append(f'<circle class="{kind} mark" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
         name = f"{row.backend} {row.precision}"
-        left, level = _free_place(x, y, 5.8 * len(name), taken)
+        left, level = _free_place(x, y, 6.2 * len(name), taken)
         parts.append(f'<text class="small" x="{left:.1f}" y="{level:.1f}">{escape(name)}</text>')
     name = f"AbsRel to {escape(reference)}"
     parts.append(f'<text class="small" x="{WIDTH - _RIGHT}" y="{top}" text-anchor="end">{name}</text>')
@@ -109,11 +111,12 @@ def _free_place(
 ) -> tuple[float, float]:
     """Where a label goes beside a point: the first place that covers nothing, which is noted in ``taken``."""
     places = [(x + 8, y + 4), (x - 8 - wide, y + 4)]
-    places += [(x - wide / 2, y + step) for step in (-9, 17, -21, 29)]
+    middle = min(max(x - wide / 2, _AXIS), WIDTH - wide)
+    places += [(middle, y + step) for step in (-9, 17, -21, 29, -33, -45, -57)]
     for left, level in places:
         box = (left, level - 10, left + wide, level + 2)
         free = all(box[2] < a or box[0] > c or box[3] < b or box[1] > d for a, b, c, d in taken)
-        if free and left >= _LEFT and left + wide <= WIDTH:
+        if free and left >= _AXIS and left + wide <= WIDTH and level < _FOOT:
             break
     taken.append(box)
     return left, level
@@ -196,9 +199,10 @@ class _Axis:
 
 
 def _label(row: Row, y: float, figure: str, *, mark: bool = False) -> str:
-    name = escape(f"{row.backend} {row.precision}") + (" (not stable)" if mark and not row.stable else "")
+    name = f"{row.backend} {row.precision}" + (" (not stable)" if mark and not row.stable else "")
+    narrow = f' textLength="{_LONGEST_NAME}" lengthAdjust="spacingAndGlyphs"' if len(name) > 34 else ""
     return (
-        f'<text class="name" x="{_LEFT}" y="{y}">{name}</text>'
+        f'<text class="name" x="{_LEFT}" y="{y}"{narrow}>{escape(name)}</text>'
         f'<text class="small" x="{WIDTH - _RIGHT}" y="{y}" text-anchor="end">{escape(figure)}</text>'
     )
 

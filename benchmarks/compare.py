@@ -1,16 +1,18 @@
-"""Two reports: which cases became faster or slower, and which did not change."""
+"""Two reports: which cases became faster or slower, which did not change, and which are gone."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
+from glpn_deploy.benchmarks.cases import NotRun
 from glpn_deploy.benchmarks.latency_stats import Ratio, ratio_of_medians, round_medians
 from glpn_deploy.benchmarks.results import Report, Row, Samples
 from glpn_deploy.errors import InputError
 
-Verdict = Literal["faster", "slower", "no difference", "not judged"]
+Verdict = Literal["faster", "slower", "no difference", "not judged", "gone"]
 _DISTURBED = ("rounds", "drift", "load", "stolen", "throttled")
 
 
@@ -20,7 +22,8 @@ class CompareOptions:
 
     Attributes:
         margin: A change of time below this share does not count, however sure it is.
-        anyway: Also compare unlike machines, and judge cases that were disturbed.
+        anyway: Also compare unlike machines, checkpoints and images, and judge by their times alone the cases
+            that were disturbed or that the machine's own change of speed leaves open.
 
     Raises:
         InputError: The margin is not between 0 and 1.
@@ -40,7 +43,7 @@ class CaseComparison:
 
     Attributes:
         key: The case.
-        verdict: What became of it in the second report.
+        verdict: What became of it in the second report; ``gone`` where it is not in there.
         ratio: Its time in the second report in units of the first's, or None where it was not judged.
         relative: The same with both times in units of the matrix product in the same rounds; or None.
         proven: Of "no difference": whether the interval excludes a change beyond the margin.
@@ -60,38 +63,42 @@ class Comparison:
     """Two reports beside each other.
 
     Attributes:
-        cases: Those in both.
-        only_first: Cases of the first alone.
+        cases: Those of the first.
         only_second: Cases of the second alone.
         machine: Time of the matrix product in the second report in units of the first's, or None.
         machine_changed: Whether the machine itself ran at another speed.
         versions: Packages whose version differs: from, to.
-        unlike: How the machines differ, where they were compared anyway.
+        unlike: How machines, checkpoints or images differ, where they were compared anyway.
+        bundles: The two bundles, where they are not the same one.
         margin: As asked.
     """
 
     cases: tuple[CaseComparison, ...]
-    only_first: tuple[str, ...]
     only_second: tuple[str, ...]
     machine: Ratio | None
     machine_changed: bool
     versions: dict[str, tuple[str | None, str | None]]
     unlike: dict[str, tuple[Any, Any]]
+    bundles: tuple[str, str] | None
     margin: float
 
     @property
     def regressed(self) -> bool:
         """Whether a case became slower by more than the margin."""
-        return any(case.verdict == "slower" for case in self.cases)
+        return self.count("slower") > 0
 
     @property
-    def judged(self) -> bool:
-        """Whether any case could be judged."""
-        return any(case.verdict != "not judged" for case in self.cases)
+    def passed(self) -> bool:
+        """Whether every case of the first report was judged, and none became slower."""
+        return all(case.verdict in ("faster", "no difference") for case in self.cases)
+
+    def count(self, verdict: Verdict) -> int:
+        """How many cases came to a verdict."""
+        return sum(case.verdict == verdict for case in self.cases)
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {"regressed": self.regressed, "judged": self.judged, **dataclasses.asdict(self)}
+        return {"passed": self.passed, "regressed": self.regressed, **dataclasses.asdict(self)}
 
 
 def compare_reports(first: Report, second: Report, options: CompareOptions = CompareOptions()) -> Comparison:
@@ -100,39 +107,43 @@ def compare_reports(first: Report, second: Report, options: CompareOptions = Com
     A case is slower (or faster) when the 95 % interval of the ratio of its medians leaves out 1 and the
     ratio itself is beyond the margin. Where the matrix product that ran in the same rounds says that the
     machine itself changed its speed, the same must hold in units of that product: a slow-down which the
-    machine shows too is not the program's.
+    machine shows too is not the program's, and where time and these units contradict each other, the case
+    cannot be judged.
 
     Raises:
-        InputError: The machines are unlike, or the reports share no case.
+        InputError: Machine, checkpoint or images are unlike, or the reports share no case.
     """
-    unlike = _differences(first.machine, second.machine)
+    unlike = _differences(first.machine, second.machine) | _unlike_sources(first.source, second.source)
     if unlike and not options.anyway:
         words = "; ".join(f"{name}: {a!r} and {b!r}" for name, (a, b) in unlike.items())
         raise InputError(
-            f"the reports are of unlike machines ({words})",
-            expected="the same machine and settings",
-            fix="measure both on one machine, or pass --anyway",
+            f"the reports are not of the same thing ({words})",
+            expected="the same machine and settings, checkpoint and images",
+            fix="measure both alike, or pass --anyway",
         )
-    rows = {row.key: row for row in first.rows}, {row.key: row for row in second.rows}
-    shared = [key for key in rows[0] if key in rows[1]]
-    if not shared:
+    rows = {row.key: row for row in second.rows}
+    if not any(row.key in rows for row in first.rows):
         raise InputError(
-            f"the reports share no case ({', '.join(rows[0])} and {', '.join(rows[1])})",
+            f"the reports share no case ({', '.join(row.key for row in first.rows)} and {', '.join(rows)})",
             fix="measure the same backends, precisions, shapes and batches",
         )
     machine, changed = _machine(first.calibration, second.calibration, options.margin)
+    units = first.calibration, second.calibration
     cases = tuple(
-        _judge(rows[0][key], rows[1][key], first.calibration, second.calibration, changed, options)
-        for key in shared
+        _judge(row, rows[row.key], *units, changed, options)
+        if row.key in rows
+        else CaseComparison(row.key, "gone", None, None, False, _why_gone(row.key, second.not_run))
+        for row in first.rows
     )
+    before = {row.key for row in first.rows}
     return Comparison(
         cases,
-        tuple(key for key in rows[0] if key not in rows[1]),
-        tuple(key for key in rows[1] if key not in rows[0]),
+        tuple(key for key in rows if key not in before),
         machine,
         changed,
         _differences(first.versions, second.versions),
         unlike,
+        _bundles(first.source, second.source),
         options.margin,
     )
 
@@ -141,6 +152,29 @@ def _differences(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, A
     return {
         name: (a.get(name), b.get(name)) for name in sorted(a.keys() | b.keys()) if a.get(name) != b.get(name)
     }
+
+
+def _unlike_sources(a: dict[str, Any], b: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What differs of checkpoint and images; images of the same names by their digest, where both have it."""
+    names = ["checkpoint", "images"]
+    if a.get("images") == b.get("images") and "images_sha256" in a.keys() & b.keys():
+        names.append("images_sha256")
+    return _differences(*({name: source.get(name) for name in names} for source in (a, b)))
+
+
+def _bundles(a: dict[str, Any], b: dict[str, Any]) -> tuple[str, str] | None:
+    """Names and, where both have it, first digits of their manifests' digests; None where they are one."""
+    both = "manifest_sha256" in a.keys() & b.keys()
+    first, second = (
+        f"{one.get('bundle')} ({str(one['manifest_sha256'])[:12]})" if both else str(one.get("bundle"))
+        for one in (a, b)
+    )
+    return None if first == second else (first, second)
+
+
+def _why_gone(key: str, not_run: Sequence[NotRun]) -> str:
+    reasons = [o.reason for o in not_run if f"{key} ".startswith(f"{o.name} ") or key.endswith(f" {o.name}")]
+    return f"not run: {'; '.join(reasons)}" if reasons else "the second report does not have it"
 
 
 def _machine(a: Samples, b: Samples, margin: float) -> tuple[Ratio | None, bool]:
@@ -153,13 +187,15 @@ def _machine(a: Samples, b: Samples, margin: float) -> tuple[Ratio | None, bool]
 
 def _beyond(ratio: Ratio, margin: float) -> Literal["faster", "slower"] | None:
     """Whether a ratio of times surely differs from 1, and by more than the margin."""
-    if ratio.low is None or ratio.high is None:
+    found = _leans(ratio, margin)
+    if ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high:
         return None
-    if ratio.low > 1 and ratio.value > 1 + margin:
-        return "slower"
-    if ratio.high < 1 and ratio.value < 1 / (1 + margin):
-        return "faster"
-    return None
+    return found
+
+
+def _leans(ratio: Ratio, margin: float) -> Literal["faster", "slower"] | None:
+    """Whether a ratio of times differs from 1 by more than the margin, surely or not."""
+    return "slower" if ratio.value > 1 + margin else "faster" if ratio.value < 1 / (1 + margin) else None
 
 
 def _judge(
@@ -182,12 +218,17 @@ def _judge(
         relative = ratio_of_medians(_in_units(b.samples, unit_b), _in_units(a.samples, unit_a))
     if disturbed and not options.anyway:
         return CaseComparison(a.key, "not judged", ratio, relative, False, "; ".join(disturbed))
-    verdict = _beyond(ratio, options.margin)
-    note = "; ".join(disturbed)
-    shown = relative is not None and _beyond(relative, options.margin) == verdict
-    if verdict is not None and machine_changed and relative is not None and not shown:
-        note = f"{verdict}, but so is the machine itself"
-        verdict = None
+    verdict, note = _beyond(ratio, options.margin), "; ".join(disturbed)
+    if machine_changed and relative is not None:
+        shown, leaning = _beyond(relative, options.margin), _leans(relative, options.margin)
+        if verdict is not None and leaning is None:
+            note, verdict = f"{verdict}, but so is the machine itself", None
+        elif shown != verdict:
+            found = leaning if shown else f"perhaps {leaning}"
+            note = f"{verdict or 'no difference'} in time, {found} in units of the matrix product: "
+            note += "the machine changed its speed"
+            if not options.anyway:
+                return CaseComparison(a.key, "not judged", ratio, relative, False, note)
     if verdict is not None:
         return CaseComparison(a.key, verdict, ratio, relative, False, note)
     low, high = ratio.low or 0.0, ratio.high or math.inf

@@ -59,18 +59,20 @@ def open_loop(
     """Requests that arrive by chance (Poisson) at a rate, whether or not earlier ones are done.
 
     Latency counts from a request's arrival, its wait included, so that a stall is charged to every request
-    that arrives during it (no coordinated omission).
+    that arrives during it (no coordinated omission). After twice the time in which requests arrive, those
+    that no thread has taken yet are left: an overload would else be served for ever.
 
     Args:
         call: One run; the argument is its turn.
         rate: Requests a second.
         callers: Threads that serve them.
-        seconds: For how long requests arrive [s]; all of them are served.
+        seconds: For how long requests arrive [s].
         seed: Of the arrivals.
 
     Returns:
-        ``rate``, ``callers``, ``requests``, ``served_per_s``, ``samples_ms``, ``waits_ms`` (the part before a
-        thread took it), and ``backlog_s``: how long after the last arrival the last answer came.
+        ``rate``, ``callers``, ``requests``, ``unserved``, ``served_per_s``; ``samples_ms`` and ``waits_ms``
+        (the part before a thread took it) of those served; and ``backlog_s``: how long after the last arrival
+        the last answer came.
 
     Raises:
         Exception: What a call raised; the first of them.
@@ -86,7 +88,7 @@ def open_loop(
         while not failed:
             with lock:
                 number = taken[0]
-                if number >= len(arrivals):
+                if number >= len(arrivals) or time.perf_counter() - begin > 2 * seconds:
                     return
                 taken[0] += 1
             arrival = begin + arrivals[number]
@@ -101,7 +103,8 @@ def open_loop(
     return {
         "rate": rate,
         "callers": callers,
-        "requests": len(samples),
+        "requests": len(arrivals),
+        "unserved": len(arrivals) - len(samples),
         "served_per_s": len(samples) / elapsed,
         "samples_ms": [total for total, _ in samples],
         "waits_ms": [wait for _, wait in samples],

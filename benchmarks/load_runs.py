@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from glpn_deploy.order_statistics import FEWEST
 from glpn_deploy.progress import Progress
 
 _SOAK_WINDOWS = 20
+_MOST_ARRIVALS = 1_000_000
 _GROWTH = 0.02
 """Growth of memory over the second half of a soak, as a share of it, from where on it is worth a warning."""
 
@@ -34,7 +36,7 @@ class LoadOptions:
         seed: Of the arrivals.
 
     Raises:
-        InputError: A value is out of range.
+        InputError: A value is out of range, or more would arrive than can be timed.
     """
 
     callers: tuple[int, ...] = ()
@@ -45,10 +47,17 @@ class LoadOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min((*self.callers, *self.rates, self.servers, self.seconds)) <= 0 or self.soak_s < 0:
+        numbers = (*self.callers, *self.rates, self.servers, self.seconds)
+        if not all(0 < number < math.inf for number in numbers) or not 0 <= self.soak_s < math.inf:
             raise InputError(
-                f"callers {self.callers}, rates {self.rates}, {self.servers} servers, {self.seconds} s",
-                expected="numbers above 0",
+                f"callers {self.callers}, rates {self.rates}, {self.servers} servers, {self.seconds} s, "
+                f"a soak of {self.soak_s} s",
+                expected="finite numbers above 0",
+            )
+        if max(self.rates, default=0.0) * self.seconds > _MOST_ARRIVALS:
+            raise InputError(
+                f"{max(self.rates):g} arrivals a second for {self.seconds:g} s",
+                expected=f"at most {_MOST_ARRIVALS} arrivals",
             )
 
     @property
@@ -63,7 +72,7 @@ def measure_load(
     progress: Progress,
     not_run: list[NotRun],
     start: Callable[[Case], WorkerProcess] = lambda case: WorkerProcess(),
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """Puts each case, one after the other in a fresh process, under load.
 
     Args:
@@ -73,10 +82,9 @@ def measure_load(
         not_run: Gets what failed.
         start: Starts a case's process.
 
-    Returns:
-        For each case ``key``, ``callers``, ``arrivals`` and ``soak``.
+    Yields:
+        For each case, as it is done, ``key``, ``callers``, ``arrivals`` and ``soak``.
     """
-    results = []
     for case in cases:
         found: dict[str, Any] = {"key": case.key, "callers": [], "arrivals": [], "soak": None}
         with progress.step(f"load {case.runner}") as step:
@@ -91,8 +99,7 @@ def measure_load(
             except BackendError as error:
                 not_run.append(NotRun(f"{case.key}, under load", str(error)))
             step.finish(_summary(found))
-        results.append(found)
-    return results
+        yield found
 
 
 def _callers(worker: WorkerProcess, case: Case, options: LoadOptions, found: dict[str, Any]) -> None:
@@ -105,12 +112,14 @@ def _callers(worker: WorkerProcess, case: Case, options: LoadOptions, found: dic
 
 def _arrivals(worker: WorkerProcess, case: Case, options: LoadOptions, found: dict[str, Any]) -> None:
     for rate in options.rates:
-        # All that arrives is served: a rate far above what the network can do takes that much longer.
-        limit = START_LIMIT_S + 20 * options.seconds
+        limit = START_LIMIT_S + 2 * options.seconds
         reply = worker.ask(
             "arrivals", limit, rate=rate, callers=options.servers, seconds=options.seconds, seed=options.seed
         )
-        behind = reply["backlog_s"] > 0.1 * options.seconds + max(reply["samples_ms"][:1]) / 1e3
+        behind = (
+            reply["unserved"]
+            or reply["backlog_s"] > 0.1 * options.seconds + max(reply["samples_ms"][:1]) / 1e3
+        )
         found["arrivals"].append({**reply, "kept_up": not behind, **percentiles(reply["samples_ms"])})
 
 
@@ -162,6 +171,13 @@ def memory_growth(memory: Sequence[float]) -> dict[str, Any]:
     }
 
 
+def memory_words(found: dict[str, Any]) -> str:
+    """`memory_growth`'s finding: ``memory grows (+3.1 MiB)``."""
+    if found["growth_mib"] is None:
+        return "memory not judged"
+    return f"memory {'grows' if found['leak_suspected'] else 'steady'} ({found['growth_mib']:+.1f} MiB)"
+
+
 def percentiles(samples_ms: Sequence[float]) -> dict[str, float]:
     """``median_ms`` and ``p90_ms``, ``p95_ms``, ``p99_ms`` where there are enough samples to tell them."""
     found = {"median_ms": float(np.median(samples_ms))}
@@ -173,7 +189,10 @@ def percentiles(samples_ms: Sequence[float]) -> dict[str, float]:
 
 def _summary(found: dict[str, Any]) -> str:
     parts = [f"{one['callers']} callers {one['images_per_s']:.1f} images/s" for one in found["callers"]]
-    parts += [f"{one['rate']:g}/s median {one['median_ms']:.0f} ms" for one in found["arrivals"]]
+    parts += [
+        f"{one['rate']:g}/s median {one['median_ms']:.0f} ms{'' if one['kept_up'] else ', fell behind'}"
+        for one in found["arrivals"]
+    ]
     if found["soak"]:
-        parts.append("memory grows" if found["soak"]["leak_suspected"] else "memory steady")
+        parts.append(memory_words(found["soak"]))
     return ", ".join(parts)

@@ -45,7 +45,7 @@ def plan_runners(
         precisions: Names; None takes all.
         peers: Names of `PEERS`.
         gpu: The GPU to run on, or None.
-        elsewhere: Backends whose packages are another Python's, where they are not looked for.
+        elsewhere: Backends and peers whose packages are another Python's, where they are not looked for.
 
     Returns:
         What to try, and what cannot be tried, with reasons.
@@ -77,7 +77,7 @@ def plan_runners(
             _from_bundle(backend, bundle, precisions, runners, not_run)
     for name in peers:
         wanted = [p for p in given or ("fp32", "fp16") if p == "fp32" or gpu is not None]
-        _peer(name, checkpoint, wanted, runners, not_run)
+        _peer(name, checkpoint, wanted, name in elsewhere, runners, not_run)
     return runners, not_run
 
 
@@ -172,17 +172,19 @@ def _peer(
     name: str,
     checkpoint: Path | None,
     precisions: Sequence[Precision],
+    elsewhere: bool,
     runners: list[Runner],
     not_run: list[NotRun],
 ) -> None:
     if name not in PEERS:
         raise InputError(f"peer {name!r}", expected=f"one of {', '.join(PEERS)}")
     try:
-        found = importlib.util.find_spec(PEERS[name]) is not None
+        found = elsewhere or importlib.util.find_spec(PEERS[name]) is not None
     except ModuleNotFoundError:  # the parent package is missing
         found = False
     if not found:
-        not_run.append(NotRun(name, f"{PEERS[name]} is not installed; {_PEER_INSTALL[name]}"))
+        way = f"{_PEER_INSTALL[name]}, or pass --python {name}=PYTHON of an environment that has it"
+        not_run.append(NotRun(name, f"{PEERS[name]} is not installed; {way}"))
     elif checkpoint is None or not checkpoint.is_dir():
         not_run.append(NotRun(name, "it needs the checkpoint's folder; pass --reference CHECKPOINT"))
     else:

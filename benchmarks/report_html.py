@@ -7,7 +7,7 @@ from html import escape
 
 from glpn_deploy.benchmarks.charts import backend_colors, error_chart, spread_chart, stage_chart
 from glpn_deploy.benchmarks.report_cells import cells, conditions, used_columns
-from glpn_deploy.benchmarks.report_markdown import load_table
+from glpn_deploy.benchmarks.report_markdown import accuracy_table, accuracy_title, load_table, stage_table
 from glpn_deploy.benchmarks.results import Report, Row
 
 _STYLE = """
@@ -48,6 +48,7 @@ table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nu
 th,td{padding:.35em .8em;text-align:right;border-bottom:1px solid var(--line)}
 th{color:var(--soft);font-weight:600;vertical-align:bottom}
 td:first-child,th:first-child{text-align:left;padding-left:0;position:sticky;left:0;background:var(--paper)}
+td:first-child{min-width:min(40vw,16em);white-space:normal;overflow-wrap:anywhere}
 .bad{color:var(--bad)}
 li{margin:.25em 0;overflow-wrap:anywhere}
 ul{padding-left:1.2em}
@@ -77,8 +78,13 @@ def html_page(report: Report) -> str:
         figures = (f"<figure><h3>{escape(name)}</h3>{chart}</figure>" for name, chart in charts if chart)
         parts.append(f'<div class="charts">{"".join(figures)}</div>')
     parts.append("<h2>Figures</h2>" + _figures(report.rows))
-    if report.load:
-        parts.append("<h2>Under load</h2>" + _table(*load_table(report)))
+    for title, (head, body) in (
+        ("Stages of a run, ms", stage_table(report)),
+        (accuracy_title(report), accuracy_table(report)),
+        ("Under load", load_table(report)),
+    ):
+        if body:
+            parts.append(f"<h2>{escape(title)}</h2>" + _table(head, body))
     parts.append(
         _list(
             "Not stable", [f"{r.key}: {'; '.join(r.reasons.values())}" for r in report.rows if not r.stable]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from glpn_deploy.benchmarks.load_runs import memory_words
 from glpn_deploy.benchmarks.report_cells import (
     STAGE_NAMES,
     STAGES,
@@ -26,29 +29,13 @@ def markdown(report: Report) -> str:
             ],
         )
     )
-    stages = [name for name in STAGES if any(name in row.stages for row in report.rows)]
-    if stages:
-        body = [
-            [row.key, *(milliseconds(row.stages[name]) if name in row.stages else "" for name in stages)]
-            for row in report.rows
-        ]
-        parts.append(
-            "Stages of a run, ms:\n\n" + _table(["case", *(STAGE_NAMES[name] for name in stages)], body)
-        )
-    judged = [row for row in report.rows if row.accuracy]
-    if judged:
-        names = ("delta1", "abs_rel", "rmse")
-        seen = {row.key.rpartition(" ")[0]: row for row in judged}
-        body = [
-            [name, *(f"{(row.accuracy or {})[metric]:.4f}" for metric in names)] for name, row in seen.items()
-        ]
-        accuracy = judged[0].accuracy or {}
-        parts.append(
-            f"Accuracy on {accuracy['images']} images of {accuracy['dataset']}:\n\n"
-            + _table(["", "δ1", "AbsRel", "RMSE, m"], body)
-        )
-    if report.load:
-        parts.append("Under load:\n\n" + _table(*load_table(report)))
+    for title, (head, body) in (
+        ("Stages of a run, ms", stage_table(report)),
+        (accuracy_title(report), accuracy_table(report)),
+        ("Under load", load_table(report)),
+    ):
+        if body:
+            parts.append(f"{title}:\n\n" + _table(head, body))
     unstable = [f"- {row.key}: {'; '.join(row.reasons.values())}" for row in report.rows if not row.stable]
     if unstable:
         parts.append("Not stable:\n\n" + "\n".join(unstable))
@@ -56,6 +43,33 @@ def markdown(report: Report) -> str:
         parts.append("Not run:\n\n" + "\n".join(f"- {item.name}: {item.reason}" for item in report.not_run))
     parts.append("\n".join(conditions(report)))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def stage_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Head and body of the stages of a run [ms]."""
+    used = [name for name in STAGES if any(name in row.stages for row in report.rows)]
+    body = [
+        [row.key, *(milliseconds(row.stages[name]) if name in row.stages else "" for name in used)]
+        for row in report.rows
+        if row.stages
+    ]
+    return ["case", *(STAGE_NAMES[name] for name in used)], body
+
+
+def accuracy_title(report: Report) -> str:
+    """What `accuracy_table` was judged on; empty where nothing was."""
+    judged = next((row.accuracy for row in report.rows if row.accuracy), None)
+    return f"Accuracy on {judged['images']} images of {judged['dataset']}" if judged else ""
+
+
+def accuracy_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Head and body of the accuracy on a data set, by backend and precision."""
+    judged = {row.key.rpartition(" ")[0]: row.accuracy for row in report.rows if row.accuracy}
+    body = [
+        [name, *(f"{accuracy[metric]:.4f}" for metric in ("delta1", "abs_rel", "rmse"))]
+        for name, accuracy in judged.items()
+    ]
+    return ["", "δ1", "AbsRel", "RMSE, m"], body
 
 
 def load_table(report: Report) -> tuple[list[str], list[list[str]]]:
@@ -75,17 +89,29 @@ def load_table(report: Report) -> tuple[list[str], list[list[str]]]:
             )
         for entry in one["arrivals"]:
             tail = " / ".join(milliseconds(entry[p]) for p in ("p90_ms", "p95_ms", "p99_ms") if p in entry)
-            kept = "kept up" if entry["kept_up"] else f"fell behind by {entry['backlog_s']:.1f} s"
             body.append(
-                [one["key"], f"{entry['rate']:g} arrivals/s", kept, milliseconds(entry["median_ms"]), tail]
+                [
+                    one["key"],
+                    f"{entry['rate']:g} arrivals/s",
+                    _kept_up(entry),
+                    milliseconds(entry["median_ms"]),
+                    tail,
+                ]
             )
         if one["soak"]:
             soak = one["soak"]
-            grown = "unknown" if soak["growth_mib"] is None else f"{soak['growth_mib']:+.1f} MiB"
-            words = "memory grows" if soak["leak_suspected"] else "memory steady"
             drifted = f", latency drifts {soak['drift']['share']:+.0%}" if soak["drifted"] else ""
-            body.append([one["key"], f"soak, {soak['runs']} runs", f"{words} ({grown}){drifted}", "", ""])
+            body.append([one["key"], f"soak, {soak['runs']} runs", f"{memory_words(soak)}{drifted}", "", ""])
     return ["case", "load", "result", "median, ms", "p90 / p95 / p99, ms"], body
+
+
+def _kept_up(entry: dict[str, Any]) -> str:
+    if entry["kept_up"]:
+        return "kept up"
+    if entry.get("unserved"):
+        left = f"{entry['unserved']} of {entry['requests']} left"
+        return f"fell behind: {entry['served_per_s']:.3g}/s served, {left}"
+    return f"fell behind by {entry['backlog_s']:.1f} s"
 
 
 def _table(head: list[str], body: list[list[str]]) -> str:

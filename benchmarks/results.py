@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from glpn_deploy.benchmarks.latency_stats import Drift, Latency, Ratio
 from glpn_deploy.errors import InputError
 
 FORMAT, FORMAT_VERSION = "glpn-deploy-bench", 1
+_MAPPINGS = ("source", "machine", "state", "versions", "settings", "ceilings", "harness")
 
 Samples = dict[int, list[float]]
 """Milliseconds by round; the number of a round is the same for all cases of a report."""
@@ -98,7 +100,8 @@ class Report:
     """A whole benchmark.
 
     Attributes:
-        source: Name of the bundle and digest of its checkpoint.
+        source: Name of the ``bundle`` and its ``manifest_sha256``, digest of its ``checkpoint``, names of the
+            ``images`` and ``images_sha256``.
         created: When, ISO 8601.
         machine: What must be the same for two reports to be compared.
         state: The machine's state ``before`` and ``after``.
@@ -114,6 +117,7 @@ class Report:
         reference: What errors refer to, or None.
         headlines: One sentence a shape; says why where there is none.
         load: What was measured under load.
+        interrupted: Whether Ctrl-C ended it; what was not complete is in ``not_run``.
         seconds: How long it took [s].
     """
 
@@ -132,6 +136,7 @@ class Report:
     reference: str | None = None
     headlines: tuple[str, ...] = ()
     load: tuple[dict[str, Any], ...] = ()
+    interrupted: bool = False
     seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,7 +160,7 @@ class Report:
         """Reads a report's JSON.
 
         Raises:
-            InputError: Not a report, of a later version, or incomplete.
+            InputError: Not a report, of a later version, incomplete or damaged.
         """
         if not isinstance(values, dict) or values.get("format") != FORMAT:
             raise InputError(f"{where} is no benchmark report", expected=f"JSON of format {FORMAT}")
@@ -172,15 +177,18 @@ class Report:
             return cls(
                 **{
                     **kept,
+                    **{name: _mapping(name, values[name]) for name in _MAPPINGS},
                     "rows": tuple(_row(row) for row in values["rows"]),
-                    "not_run": tuple(NotRun(**item) for item in values["not_run"]),
+                    "not_run": tuple(NotRun(str(o["name"]), str(o["reason"])) for o in values["not_run"]),
                     "calibration": _samples(values["calibration"]),
                     "headlines": tuple(values["headlines"]),
                     "load": tuple(values["load"]),
                 }
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{where} is incomplete ({error!r})", fix="run glpn-bench again") from None
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise InputError(
+                f"{where} is incomplete or damaged ({error!r})", fix="run glpn-bench again"
+            ) from None
 
     @classmethod
     def read(cls, path: Path) -> Report:
@@ -218,11 +226,12 @@ def _row(values: dict[str, Any]) -> Row:
     row = Row(
         **{
             **kept,
+            **{name: str(values[name]) for name in ("key", "backend", "precision", "device")},
             "latency": Latency(**values["latency"]),
             "network_size": tuple(values["network_size"]),
-            "reasons": dict(values["reasons"]),
+            "reasons": _mapping("reasons", values["reasons"]),
             "samples": _samples(values["samples"]),
-            "warm_up": _samples(values["warm_up"]),
+            "warm_up": _samples(values["warm_up"], fewest=0),
             "speedup": None if speedup is None else Ratio(**speedup),
             "drift": Drift(**values["drift"]),
         }
@@ -232,5 +241,16 @@ def _row(values: dict[str, Any]) -> Row:
     return row
 
 
-def _samples(values: dict[str, list[float]]) -> Samples:
-    return {int(number): [float(value) for value in samples] for number, samples in values.items()}
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} is {value!r}, no object")
+    return value
+
+
+def _samples(values: dict[str, list[float]], fewest: int = 1) -> Samples:
+    """Milliseconds by round, of which each has some, and all are above 0."""
+    found = {int(number): [float(value) for value in samples] for number, samples in values.items()}
+    for number, samples in found.items():
+        if len(samples) < fewest or not all(0 < value < math.inf for value in samples):
+            raise ValueError(f"round {number} has the times {samples[:3]}")
+    return found

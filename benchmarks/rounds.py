@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import time
 from typing import Any
@@ -36,7 +37,7 @@ class RoundOptions:
         half_width: Half the median's interval that is aimed at, as a share of the median.
         seconds: Time that a case has in rounds [s]. A slow one has up to three times as much to come to as
             many rounds as an interval needs.
-        fewest: Rounds that are made before a case can be settled.
+        fewest: Rounds that are made before a case can be settled, and until the next look at it.
         seed: Of the order within rounds.
 
     Raises:
@@ -45,13 +46,14 @@ class RoundOptions:
 
     half_width: float = 0.02
     seconds: float = 10.0
-    fewest: int = 10
+    fewest: int = 15
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.half_width < 1 or not self.seconds > 0:
+        if not 0 < self.half_width < 1 or not 0 < self.seconds < math.inf:
             raise InputError(
-                f"an interval of ±{self.half_width:g} within {self.seconds:g} s", expected="both above 0"
+                f"an interval of ±{self.half_width:g} within {self.seconds:g} s",
+                expected="a share below 1 and a finite time, both above 0",
             )
         if self.fewest < FEWEST:
             raise InputError(f"at least {self.fewest} rounds", expected=f"{FEWEST} or more")
@@ -89,6 +91,7 @@ class Live:
     _runs: int = 1
     _warm: int = 1
     _turn: int = 0
+    _settled: bool = False
 
     def prepare(self) -> None:
         """Warms up and finds out how many runs make a burst.
@@ -126,10 +129,16 @@ class Live:
         self._turn += self._runs
 
     def settled(self, options: RoundOptions) -> bool:
-        """Whether its median is known well enough."""
-        if len(self.samples) < options.fewest:
-            return False
-        return summarise(self.samples).half_width <= options.half_width
+        """Whether its median is known well enough, or once was.
+
+        It is looked at after ``fewest`` rounds, twice as many and so on: each look is another chance to end
+        at an interval that is narrow by luck. In simulations where rounds wander by 3 % in blocks of five,
+        looking after every round from the tenth on made 11 % false verdicts on two equal runs, this 4 %.
+        """
+        count = len(self.samples)
+        if not self._settled and count and count % options.fewest == 0:
+            self._settled = summarise(self.samples).half_width <= options.half_width
+        return self._settled
 
     def spent(self, options: RoundOptions) -> bool:
         """Whether its time is over."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import Any
 
+from glpn_deploy.benchmarks.ceilings import count_flops
 from glpn_deploy.benchmarks.latency_stats import drift, ratio_in_turns, round_medians, summarise
 from glpn_deploy.benchmarks.results import Row
 from glpn_deploy.benchmarks.rounds import Live
 from glpn_deploy.benchmarks.stability import StabilityLimits, judge_stability
+from glpn_deploy.config import GLPNConfig
 from glpn_deploy.exporters.budget import DEFAULT_ABS_REL
 
 _REFERENCE_ABS_REL = 1e-4
@@ -85,6 +88,35 @@ def with_ceilings(row: Row, flops: int | None, product: float | None, copy: floa
         moved = row.disk_bytes + row.batch * height * width * (3 + 1) * 4
         row = dataclasses.replace(row, copy_share=moved / seconds / copy)
     return row
+
+
+def best_ceilings(known: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Ceilings are the best that was seen."""
+    both = {**known, **new}
+    for name in ("product_gflops_per_s", "half_gflops_per_s", "copy_gb_per_s"):
+        values = [part[name] for part in (known, new) if part.get(name) is not None]
+        both[name] = max(values, default=None)
+    return both
+
+
+def share_of_ceilings(rows: list[Row], config: GLPNConfig, ceilings: dict[str, Any]) -> list[Row]:
+    """The rows with their shares of the ceilings; ``flops_by`` is added to these."""
+    counts: dict[tuple[int, int], int | None] = {}
+    for size in {row.network_size for row in rows}:
+        with contextlib.suppress(Exception):  # a count that torch cannot make is left out, and stands as null
+            counts[size] = count_flops(config, *size)
+    ceilings["flops_by"] = "torch.utils.flop_counter" if any(counts.values()) else None
+    names = ("product_gflops_per_s", "half_gflops_per_s", "copy_gb_per_s")
+    product, half, copy = (ceilings[name] * 1e9 if ceilings.get(name) else None for name in names)
+    return [
+        with_ceilings(
+            row,
+            counts.get(row.network_size),
+            half if half is not None and row.precision != "fp32" and row.device != "cpu" else product,
+            copy,
+        )
+        for row in rows
+    ]
 
 
 def within_budget(row: Row) -> bool:

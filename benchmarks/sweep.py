@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import itertools
@@ -13,21 +12,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 from glpn_deploy.benchmarks.bench_images import cut_images, find_images
-from glpn_deploy.benchmarks.cases import PEERS, NotRun, Runner
-from glpn_deploy.benchmarks.ceilings import count_flops
+from glpn_deploy.benchmarks.cases import PEERS, NotRun
 from glpn_deploy.benchmarks.gpu import Gpu
 from glpn_deploy.benchmarks.load_runs import LoadOptions, measure_load
 from glpn_deploy.benchmarks.machine_state import identity, require_psutil, state, versions
 from glpn_deploy.benchmarks.plan import plan_runners
+from glpn_deploy.benchmarks.references import (
+    check_dataset,
+    choose_baseline,
+    describe_source,
+    find_checkpoint,
+)
 from glpn_deploy.benchmarks.results import Report, Row, Samples
 from glpn_deploy.benchmarks.rounds import RoundOptions
-from glpn_deploy.benchmarks.rows import headline, with_ceilings
+from glpn_deploy.benchmarks.rows import best_ceilings, headline, share_of_ceilings
 from glpn_deploy.benchmarks.shape_group import Bench, measure_shape
 from glpn_deploy.benchmarks.stability import StabilityLimits
 from glpn_deploy.bundle import Bundle
-from glpn_deploy.config import GLPNConfig
 from glpn_deploy.cuda_device import find_device_or_none
-from glpn_deploy.errors import GlpnError, InputError
+from glpn_deploy.errors import BackendError, InputError
 from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.runtimes.base import Device, Precision, RuntimeOptions
 from glpn_deploy.runtimes.registry import BACKENDS
@@ -57,7 +60,7 @@ class BenchOptions:
         precisions: Names; None takes all.
         shapes: Sizes of the images (height, width) [px].
         batches: Images a run.
-        baseline: Backend, ``backend precision``, or a peer's name; None takes torch FP32 or the first row.
+        baseline: Backend or peer, alone or as ``backend:precision``; None takes torch FP32 or the first row.
         peers: Other projects' rows.
         reference: Checkpoint that the bundle was made from; None takes the manifest's where it is at hand.
         images: Folder of photographs; None takes the bundle's goldens.
@@ -71,7 +74,7 @@ class BenchOptions:
         load: What to measure under load.
         offline: Use the hub's cache only.
         null_delay_ms: The null backend's planted delay [ms], for tests.
-        pythons: By backend, another Python that has its packages, where they are not this one's.
+        pythons: By backend or peer, another Python that has its packages, where they are not this one's.
 
     Raises:
         InputError: A value is out of range.
@@ -102,8 +105,9 @@ class BenchOptions:
         if not self.shapes or not self.batches or min(itertools.chain(*self.shapes, self.batches)) < 1:
             raise InputError(f"shapes {self.shapes}, batches {self.batches}", expected="positive numbers")
         for name in self.pythons:
-            if name not in BACKENDS:
-                raise InputError(f"a Python for backend {name!r}", expected=f"one of {', '.join(BACKENDS)}")
+            if name not in BACKENDS and name not in PEERS:
+                known = ", ".join((*BACKENDS, *PEERS))
+                raise InputError(f"a Python for backend {name!r}", expected=f"one of {known}")
         if self.live < 3:
             raise InputError(f"{self.live} workers at a time", expected="at least 3")
 
@@ -113,6 +117,20 @@ class BenchOptions:
         return {**values, "images": None if self.images is None else str(self.images)}
 
 
+@dataclasses.dataclass
+class _Found:
+    """What a sweep has come to, all of it of complete shapes."""
+
+    rows: list[Row] = dataclasses.field(default_factory=list)
+    calibration: Samples = dataclasses.field(default_factory=dict)
+    overheads: list[float] = dataclasses.field(default_factory=list)
+    ceilings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    headlines: list[str] = dataclasses.field(default_factory=list)
+    reference: str | None = None
+    load: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    interrupted: bool = False
+
+
 def run_sweep(
     folder: str | Path,
     options: BenchOptions = BenchOptions(),
@@ -120,7 +138,8 @@ def run_sweep(
 ) -> Report:
     """Measures every backend and artefact of a bundle that this machine can run.
 
-    A case that fails is reported with its reason and ends nothing else.
+    A case that fails is reported with its reason and ends nothing else. Ctrl-C ends the sweep; the report
+    then has the shapes that were complete and says that it was interrupted.
 
     Args:
         folder: The bundle.
@@ -128,7 +147,9 @@ def run_sweep(
         progress: Told of every step.
 
     Raises:
-        GlpnError: The bundle cannot be used, an option is none, or not one case ran.
+        GlpnError: The bundle or the data set cannot be used, or an option is none.
+        BackendError: Not one case ran.
+        KeyboardInterrupt: Interrupted before one shape was complete.
     """
     begin = time.perf_counter()
     require_psutil()
@@ -137,11 +158,14 @@ def run_sweep(
     options = dataclasses.replace(
         options, limits=dataclasses.replace(options.limits, half_width=options.rounds.half_width)
     )
+    if options.evaluate is not None:
+        check_dataset(**dataclasses.asdict(options.evaluate))
     images = find_images(bundle, options.images)
-    checkpoint, note = find_checkpoint(bundle, options)
+    checkpoint, note = find_checkpoint(bundle, options.reference, offline=options.offline)
     peers = list(options.peers)
-    if options.baseline in PEERS and options.baseline not in peers:
-        peers.insert(0, options.baseline)
+    asked = (options.baseline or "").replace(":", " ").split(" ")[0]
+    if asked in PEERS and asked not in peers:
+        peers.insert(0, asked)
     runners, not_run = plan_runners(
         bundle,
         checkpoint,
@@ -152,52 +176,30 @@ def run_sweep(
         options.pythons,
     )
     if not runners:
-        reasons = "; ".join(f"{item.name}: {item.reason}" for item in not_run)
-        raise InputError(f"nothing to measure ({reasons or 'no artefact of these precisions'})")
-    baseline = choose_baseline(runners, options.baseline)
+        raise InputError(f"nothing to measure ({_reasons(not_run) or 'no artefact of these precisions'})")
+    baseline = choose_baseline(runners, options.baseline, not_run)
     runners.sort(key=lambda runner: runner is not baseline)
     for size in options.shapes:
         bundle.processor.target_size(*size)  # refuses a size that shrinks to nothing
     before = state(gpu)
-    rows: list[Row] = []
-    calibration: Samples = {}
-    load: list[dict[str, Any]] = []
-    overheads: list[float] = []
-    ceilings: dict[str, Any] = {}
-    headlines = []
-    reference = None
+    found = _Found()
     with tempfile.TemporaryDirectory(prefix="glpn-bench-") as name:
         bench = Bench(options, bundle, checkpoint, runners, Path(name), gpu, progress, not_run)
-        for (height, width), batch in itertools.product(options.shapes, options.batches):
-            files = cut_images(images, height, width, Path(name))
-            found = measure_shape(bench, batch, height, width, files)
-            calibration.update(found.calibration)
-            overheads += found.overhead_ms
-            ceilings = _best(ceilings, found.ceilings)
-            reference = found.reference or reference
-            if found.rows:
-                headlines.append(headline(found.rows, baseline.name, found.reference))
-            rows += found.rows
-        if options.load.wanted:
-            first = options.shapes[0]
-            files = cut_images(images, *first, Path(name))
-            cases = [bench.case(r, options.batches[0], *first, files) for r in runners]
-            ran = {row.key for row in rows}
-            wanted = [case for case in cases if case.key in ran]
-            load = measure_load(wanted, options.load, progress, not_run, bench.start)
-    if not rows:
-        raise InputError("no case ran: " + "; ".join(f"{item.name}: {item.reason}" for item in not_run))
-    rows = _share_of_ceilings(rows, bundle, ceilings)
+        try:
+            _measure(bench, images, baseline.name, found)
+        except KeyboardInterrupt:
+            if not found.rows:
+                raise
+            found.interrupted = True
+    if not found.rows:
+        raise BackendError(f"no case ran ({_reasons(not_run)})")
+    rows = share_of_ceilings(found.rows, bundle.manifest.config, found.ceilings)
     if note:
         not_run.insert(0, NotRun("reference", note))
-    overhead = sorted(overheads)[len(overheads) // 2] if overheads else 0.0
+    overhead = sorted(found.overheads)[len(found.overheads) // 2] if found.overheads else 0.0
     shortest = min(row.latency.median_ms for row in rows)
     return Report(
-        source={
-            "bundle": bundle.folder.resolve().name,
-            "checkpoint": bundle.manifest.source.get("digest"),
-            "images": [path.name for path in images],
-        },
+        source=describe_source(bundle, images),
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         machine=identity(gpu, options.threads),
         state={"before": before, "after": state(gpu)},
@@ -205,86 +207,50 @@ def run_sweep(
         settings=options.settings(),
         rows=tuple(rows),
         not_run=tuple(not_run),
-        calibration=calibration,
-        ceilings=ceilings,
+        calibration=found.calibration,
+        ceilings=found.ceilings,
         harness={"overhead_ms": overhead, "share_of_shortest": overhead / shortest},
         baseline=baseline.name,
-        reference=reference,
-        headlines=tuple(headlines),
-        load=tuple(load),
+        reference=found.reference,
+        headlines=tuple(found.headlines),
+        load=tuple(found.load),
+        interrupted=found.interrupted,
         seconds=time.perf_counter() - begin,
     )
 
 
-def find_checkpoint(bundle: Bundle, options: BenchOptions) -> tuple[Path | None, str]:
-    """The checkpoint that the bundle was made from, or why it is not at hand.
-
-    Raises:
-        GlpnError: One was asked for and cannot be used.
-    """
-    about = bundle.manifest.source
-    named = options.reference or str(about.get("source"))
+def _measure(bench: Bench, images: Sequence[Path], baseline: str, found: _Found) -> None:
+    """Every shape, then the load; what an interruption leaves out is noted in ``bench.not_run``."""
+    options = bench.options
+    left = [(batch, *size) for size, batch in itertools.product(options.shapes, options.batches)]
+    loading = options.load.wanted
     try:
-        from glpn_deploy.checkpoint_files import checkpoint_digest  # needs safetensors
-        from glpn_deploy.checkpoint_hub import resolve_checkpoint
-
-        path = resolve_checkpoint(named, offline=options.offline or options.reference is None)
-        if checkpoint_digest(path) != about.get("digest"):
-            raise InputError(f"{named} is not the checkpoint that this bundle was exported from")
-        if (
-            path.is_dir()
-            and GLPNConfig.from_json_file(path / "config.json").max_depth != bundle.manifest.config.max_depth
-        ):
-            raise InputError(f"{named} has another max_depth than this bundle was exported with")
-    except (GlpnError, ImportError) as error:
-        if options.reference is not None:
-            raise
-        return None, f"{error} Errors refer to the bundle's FP32 artefact"
-    return path, ""
-
-
-def choose_baseline(runners: Sequence[Runner], asked: str | None) -> Runner:
-    """The runner that ratios refer to.
-
-    Raises:
-        InputError: None of that name is to be run.
-    """
-    if asked is None:
-        certain = [r for r in runners if not r.probe] or list(runners)
-        full = [r for r in certain if r.precision == "fp32" and r.backend not in PEERS] or certain
-        return next((r for r in full if r.backend == "torch"), full[0])
-    wanted = asked.replace(":", " ")
-    for runner in runners:
-        if wanted in (runner.name, runner.backend):
-            return runner
-    have = ", ".join(runner.name for runner in runners)
-    raise InputError(f"--baseline {asked}", expected=f"one of those that can be run: {have}")
+        while left:
+            batch, height, width = left[0]
+            files = cut_images(images, height, width, bench.work)
+            of_shape = measure_shape(bench, batch, height, width, files)
+            found.calibration.update(of_shape.calibration)
+            found.overheads += of_shape.overhead_ms
+            found.ceilings = best_ceilings(found.ceilings, of_shape.ceilings)
+            found.reference = of_shape.reference or found.reference
+            if of_shape.rows:
+                found.headlines.append(headline(of_shape.rows, baseline, of_shape.reference))
+            found.rows += of_shape.rows
+            left.pop(0)
+        if loading:
+            first = options.shapes[0]
+            files = cut_images(images, *first, bench.work)
+            cases = [bench.case(r, options.batches[0], *first, files) for r in bench.runners]
+            ran = {row.key for row in found.rows}
+            wanted = [case for case in cases if case.key in ran]
+            for loaded in measure_load(wanted, options.load, bench.progress, bench.not_run, bench.start):
+                found.load.append(loaded)
+            loading = False
+    finally:
+        words = "interrupted before it was complete"
+        names = ["x".join(map(str, shape)) for shape in left] + (["load"] if loading else [])
+        bench.not_run += [NotRun(name, words) for name in names]
 
 
-def _best(known: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Ceilings are the best that was seen."""
-    both = {**known, **new}
-    for name in ("product_gflops_per_s", "half_gflops_per_s", "copy_gb_per_s"):
-        values = [part[name] for part in (known, new) if part.get(name) is not None]
-        both[name] = max(values, default=None)
-    return both
-
-
-def _share_of_ceilings(rows: list[Row], bundle: Bundle, ceilings: dict[str, Any]) -> list[Row]:
-    config = bundle.manifest.config
-    counts: dict[tuple[int, int], int | None] = {}
-    for size in {row.network_size for row in rows}:
-        with contextlib.suppress(Exception):  # a count that torch cannot make is left out, and stands as null
-            counts[size] = count_flops(config, *size)
-    ceilings["flops_by"] = "torch.utils.flop_counter" if any(counts.values()) else None
-    names = ("product_gflops_per_s", "half_gflops_per_s", "copy_gb_per_s")
-    product, half, copy = (ceilings[name] * 1e9 if ceilings.get(name) else None for name in names)
-    return [
-        with_ceilings(
-            row,
-            counts.get(row.network_size),
-            half if half is not None and row.precision != "fp32" and row.device != "cpu" else product,
-            copy,
-        )
-        for row in rows
-    ]
+def _reasons(not_run: Sequence[NotRun]) -> str:
+    return "; ".join(f"{item.name}: {item.reason.rstrip('.')}" for item in not_run)

@@ -149,9 +149,8 @@ def _status(name: str) -> float | None:
     return int(match[1]) / 1024 if match else None
 
 
-def serve(requests: TextIO, replies: TextIO) -> None:
+def serve(requests: TextIO, replies: TextIO, worker: Worker) -> None:
     """Answers until the other end closes."""
-    worker = Worker()
     replies.write(json.dumps({"ok": {"pid": os.getpid()}}) + "\n")
     replies.flush()
     for line in requests:
@@ -168,11 +167,15 @@ def serve(requests: TextIO, replies: TextIO) -> None:
         replies.flush()
 
 
-def main() -> None:
-    """Keeps the pipe for replies and sends what libraries print to standard error."""
+def main(worker: Worker | None = None) -> None:
+    """Keeps the pipe for replies and sends what libraries print to standard error.
+
+    Args:
+        worker: What answers; None takes a `Worker`.
+    """
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    serve(sys.stdin, replies)
+    serve(sys.stdin, replies, worker or Worker())
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from glpn_deploy.cli.app import ConsoleProgress, command, output, print_json
+from glpn_deploy.cli.app import FAILED, ConsoleProgress, command, output, print_json
 from glpn_deploy.cli.options import DeviceOption, JsonOption, OfflineOption, ThreadsOption, parse_size
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def bench(
     baseline: Annotated[
         str | None,
         typer.Option(
-            help="What ratios refer to: a backend, backend:precision, hf-eager or optimum "
+            help="What ratios refer to: a backend or a peer, alone or as backend:precision "
             "[default: torch fp32, else the first]."
         ),
     ] = None,
@@ -85,7 +86,8 @@ def bench(
     python: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="BACKEND=PYTHON", help="Another Python that has a backend's packages; may be repeated."
+            metavar="BACKEND=PYTHON",
+            help="Another Python that has a backend's or peer's packages; may be repeated.",
         ),
     ] = None,
     out: Annotated[
@@ -101,7 +103,8 @@ def bench(
 
     Each case lives in a fresh process; all are measured in interleaved rounds on the same real images,
     beside their error against PyTorch's FP32 depth. What was not stable says so and gets no headline.
-    Exit status: 0 done (rows that could not run are listed), 1 the machine could not, 2 wrong use.
+    Exit status: 0 done (rows that could not run are listed), 1 the machine could not, or Ctrl-C ended it
+    (the shapes that were complete are written), 2 wrong use.
 
     Example: glpn-bench glpn-nyu --shapes 480x640 --batches 1,4
     """
@@ -110,7 +113,11 @@ def bench(
     from glpn_deploy.benchmarks.rounds import RoundOptions
     from glpn_deploy.benchmarks.sweep import BenchOptions, EvalChoice, run_sweep
     from glpn_deploy.benchmarks.written import write_reports
+    from glpn_deploy.errors import InputError
 
+    if dataset is None and (eval_path is not None or eval_count is not None):
+        name = "--eval-path" if eval_count is None else "--eval-count"
+        raise InputError(f"{name} without --eval", expected="a data set to judge on, such as --eval rooms")
     options = BenchOptions(
         backends=_words(backends),
         precisions=_precisions(precisions),
@@ -137,15 +144,39 @@ def bench(
         pythons=parse_pythons(python or ()),
     )
     console = output(as_json=as_json)
-    report = run_sweep(bundle, options, ConsoleProgress(console))
     folder = out or bundle.resolve().with_name(f"{bundle.resolve().name}-bench")
+    _check_writable(folder)
+    try:
+        report = run_sweep(bundle, options, ConsoleProgress(console))
+    except KeyboardInterrupt:
+        console.print("No shape was complete: no report is written.", style="bold red")
+        raise
     files = write_reports(report, folder)
     if as_json:
         print_json(rounded(report.to_dict()))
     else:
         _print(console, report)
     console.print("\n" + "\n".join(f"  {path}" for path in files), markup=False)
+    if report.interrupted:
+        console.print("\nInterrupted: what was complete is written.", style="bold red")
+        raise typer.Exit(FAILED)
     console.print(f"\nNext:\n  glpn-compare {files[0]} OTHER.json", markup=False)
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuses a folder that the reports could not be written to, without making it.
+
+    Raises:
+        WriteError: It, or the folder that it is to be made in, takes no files.
+    """
+    from glpn_deploy.atomic import staging_folder
+    from glpn_deploy.errors import WriteError
+
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise WriteError(f"--out {folder}: {there} is no folder", fix="choose another")
+    with staging_folder(there / "report.json"):
+        pass
 
 
 def _words(text: str | None) -> tuple[str, ...] | None:
@@ -188,6 +219,8 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
         numbers = tuple(float(word) for word in text.split(","))
     except ValueError:
         raise InputError(f"{option} {text!r}", expected="numbers separated by commas") from None
+    if not all(math.isfinite(number) for number in numbers):
+        raise InputError(f"{option} {text!r}", expected="finite numbers separated by commas")
     if option == "--batches" and any(number != int(number) for number in numbers):
         raise InputError(f"{option} {text!r}", expected="whole numbers separated by commas")
     return numbers
@@ -210,7 +243,7 @@ def _print(console: Console, report: Report) -> None:
     from rich.table import Table
 
     from glpn_deploy.benchmarks.report_cells import cells, conditions, used_columns
-    from glpn_deploy.benchmarks.report_markdown import load_table
+    from glpn_deploy.benchmarks.report_markdown import accuracy_table, accuracy_title, load_table
 
     columns = [name for name in used_columns(report.rows) if name in _BRIEF]
     for shape, group in itertools.groupby(report.rows, key=lambda row: row.shape):
@@ -226,13 +259,16 @@ def _print(console: Console, report: Report) -> None:
             )
         console.print()
         console.print(table)
-    if report.load:
-        head, body = load_table(report)
-        loads = Table(*head, box=None, pad_edge=False)
-        for cells_of_line in body:
-            loads.add_row(*cells_of_line)
-        console.print()
-        console.print(loads)
+    for title, (head, body) in (
+        (accuracy_title(report), accuracy_table(report)),
+        ("Under load", load_table(report)),
+    ):
+        if body:
+            table = Table(*head, box=None, pad_edge=False)
+            for line_of_cells in body:
+                table.add_row(*line_of_cells)
+            console.print(f"\n{title}:", markup=False)
+            console.print(table)
     console.print()
     for row in report.rows:
         if not row.stable:

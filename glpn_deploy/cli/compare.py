@@ -13,7 +13,7 @@ from glpn_deploy.cli.options import JsonOption
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from glpn_deploy.benchmarks.compare import Comparison
+    from glpn_deploy.benchmarks.compare import Comparison, Verdict
 
 
 def compare(
@@ -23,14 +23,19 @@ def compare(
         float, typer.Option(min=0.0, max=0.99, help="Changes of time below this share do not count.")
     ] = 0.03,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Compare unlike machines, and judge cases that were disturbed.")
+        bool,
+        typer.Option(
+            "--anyway",
+            help="Compare unlike machines, checkpoints and images too, and judge by time alone what else "
+            "could not be judged.",
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare two benchmark reports of one machine, case by case.
 
-    Exit status: 0 nothing became slower by more than the margin, 1 something did, or no case could be
-    judged, 2 wrong use or unlike machines.
+    Exit status: 0 nothing became slower by more than the margin, 1 a case did, could not be judged or is
+    gone, 2 wrong use, or unlike machines, checkpoints or images.
 
     Example: glpn-compare before/report.json after/report.json --margin 0.03
     """
@@ -42,11 +47,11 @@ def compare(
         print_json(rounded(found.to_dict()))
     else:
         _print(output(as_json=False), found)
-    if found.regressed or not found.judged:
+    if not found.passed:
         raise typer.Exit(FAILED)
 
 
-_STYLES = {"faster": "green", "slower": "red", "no difference": "", "not judged": "yellow"}
+_STYLES = {"faster": "green", "slower": "red", "no difference": "", "not judged": "yellow", "gone": "red"}
 
 
 def _print(console: Console, found: Comparison) -> None:
@@ -79,20 +84,23 @@ def _print(console: Console, found: Comparison) -> None:
             f"The machine {words}: a matrix product took {ratio_text(found.machine)} times as long."
         )
     for name, (before, after) in found.unlike.items():
-        console.print(f"Unlike machines: {name} {before!r} and {after!r}", style="yellow", markup=False)
+        console.print(f"Unlike: {name} {before!r} and {after!r}", style="yellow", markup=False)
+    if found.bundles is not None:
+        console.print(f"Not the same bundle: {' and '.join(found.bundles)}", style="yellow", markup=False)
     for name, (before, after) in found.versions.items():
         console.print(f"{name}: {before or 'absent'} → {after or 'absent'}", style="dim", markup=False)
-    for which, keys in (("first", found.only_first), ("second", found.only_second)):
-        for key in keys:
-            console.print(f"only in the {which}: {key}", style="dim", markup=False)
-    slower = sum(case.verdict == "slower" for case in found.cases)
-    if slower:
-        console.print(f"{slower} of {len(found.cases)} cases became slower.", style="bold red")
-    elif not found.judged:
-        console.print(
-            "No case could be judged; measure again on a quiet machine, or pass --anyway.", style="bold red"
-        )
-    else:
+    for key in found.only_second:
+        console.print(f"only in the second: {key}", style="dim", markup=False)
+    failures: dict[Verdict, str] = {
+        "slower": "became slower",
+        "gone": "are gone from the second report",
+        "not judged": "could not be judged; measure again on a quiet machine, or pass --anyway",
+    }
+    for verdict, words in failures.items():
+        count = found.count(verdict)
+        if count:
+            console.print(f"{count} of {len(found.cases)} cases {words}.", style="bold red")
+    if found.passed:
         console.print("Nothing became slower.", style="bold")
 
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from glpn_deploy.benchmarks.cases import NotRun
+from glpn_deploy.benchmarks.cases import Case, NotRun
 from glpn_deploy.benchmarks.latency_stats import drift, ratio_in_turns, round_medians, summarise
 from glpn_deploy.benchmarks.machine_state import Usage
 from glpn_deploy.benchmarks.results import Report, Row, Samples
+from glpn_deploy.benchmarks.rounds import Live, RoundOptions
 from glpn_deploy.benchmarks.stability import StabilityLimits, judge_stability
 
 MACHINE = {
@@ -25,17 +26,40 @@ MACHINE = {
 
 
 def planted_samples(
-    median_ms: float, seed: int, rounds: int = 15, runs: int = 8, *, noise: float = 0.03, wander: float = 0.01
+    median_ms: float,
+    seed: int,
+    rounds: int = 15,
+    runs: int = 8,
+    *,
+    noise: float = 0.03,
+    wander: float = 0.01,
+    block: int | None = None,
 ) -> Samples:
-    """Latencies as they come: skewed within a round, rounds that wander and hang together, rare stalls."""
+    """Latencies as they come: skewed within a round, rounds that wander and hang together, rare stalls.
+
+    Rounds of a ``block`` share one level; without one, each level leans on the one before.
+    """
     rng = np.random.default_rng(seed)
     level, found = 0.0, {}
     for number in range(rounds):
-        level = 0.6 * level + wander * rng.standard_normal()
+        if block is None:
+            level = 0.6 * level + wander * rng.standard_normal()
+        elif number % block == 0:
+            level = wander * rng.standard_normal()
         values = median_ms * np.exp(level + noise * np.abs(rng.standard_normal(runs)))
         values[rng.random(runs) < 0.02] *= 3
         found[number] = [float(value) for value in values]
     return found
+
+
+def planted_run(median_ms: float, seed: int, **how: object) -> Samples:
+    """As many rounds as glpn-bench makes by default: until they are settled, or its ten seconds are over."""
+    live = Live(Case("null", "fp32", 1, 96, 128), None, {})
+    for number, values in planted_samples(median_ms, seed, rounds=40, **how).items():
+        live.samples[number] = values
+        if live.settled(RoundOptions()):
+            break
+    return live.samples
 
 
 def planted_row(samples: Samples, baseline: Samples | None = None, **changes: object) -> Row:
@@ -77,7 +101,12 @@ def planted_row(samples: Samples, baseline: Samples | None = None, **changes: ob
 
 def planted_report(rows: list[Row], calibration: Samples | None = None, **changes: object) -> Report:
     report = Report(
-        source={"bundle": "glpn-tiny", "checkpoint": "0" * 64, "images": ["0.png"]},
+        source={
+            "bundle": "glpn-tiny",
+            "checkpoint": "0" * 64,
+            "images": ["0.png"],
+            "images_sha256": "1" * 64,
+        },
         created="2026-01-01T00:00:00+00:00",
         machine=MACHINE,
         state={"before": {"load_average": [0.1, 0.1, 0.1]}, "after": {}},
@@ -104,6 +133,11 @@ def planted_report(rows: list[Row], calibration: Samples | None = None, **change
 @pytest.fixture
 def samples() -> Callable[..., Samples]:
     return planted_samples
+
+
+@pytest.fixture
+def measured() -> Callable[..., Samples]:
+    return planted_run
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from glpn_deploy.benchmarks.latency_stats import (
     drift,
     ratio_in_turns,
     ratio_of_medians,
+    rounds_interval,
     summarise,
 )
 
@@ -57,6 +58,28 @@ def test_the_interval_of_a_ratio_covers_it() -> None:
         ratio = ratio_of_medians(list(a), list(b))
         hits += ratio.low <= 1.05 <= ratio.high
     assert hits >= 950
+
+
+def wandering(rng: np.random.Generator, n: int, likeness: float) -> np.ndarray:
+    """Values about 20 whose first autocorrelation is planted."""
+    steps = 0.02 * np.sqrt(1 - likeness**2) * rng.standard_normal(n)
+    level = [0.02 * rng.standard_normal()]
+    for step in steps[1:]:
+        level.append(likeness * level[-1] + step)
+    return 20 * np.exp(level)
+
+
+@pytest.mark.parametrize(("likeness", "rounds"), [(0.0, 10), (0.3, 20), (0.6, 40)])
+def test_the_interval_covers_the_median_of_rounds_that_hang_together(likeness, rounds) -> None:
+    rng = np.random.default_rng(0)
+    ends = [rounds_interval(list(wandering(rng, rounds, likeness))) for _ in range(1000)]
+    assert sum(low <= 20 <= high for low, high in ends) >= 930
+
+
+def test_rounds_that_do_not_hang_together_keep_their_interval() -> None:
+    assert rounds_interval([20.0] * 10) == (20.0, 20.0)
+    turns = [19.0, 21.0] * 6
+    assert rounds_interval(turns) == pytest.approx((19.0, 21.0))
 
 
 def test_drift_by_scipy() -> None:

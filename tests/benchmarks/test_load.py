@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from glpn_deploy.benchmarks.load import closed_loop, open_loop
-from glpn_deploy.benchmarks.load_runs import LoadOptions, memory_growth, percentiles
+from glpn_deploy.benchmarks.load_runs import LoadOptions, memory_growth, memory_words, percentiles
 from glpn_deploy.errors import InputError
 
 
@@ -69,9 +69,19 @@ def test_a_stall_is_charged_to_all_who_arrive_meanwhile() -> None:
 
 
 def test_more_than_can_be_served_piles_up() -> None:
-    found = open_loop(sleeper(0.02), rate=200, callers=1, seconds=0.3, seed=0)
-    assert found["backlog_s"] > 0.5
-    assert found["waits_ms"][-1] > 500
+    found = open_loop(sleeper(0.02), rate=80, callers=1, seconds=0.5, seed=0)
+    assert found["backlog_s"] > 0.2
+    assert found["waits_ms"][-1] > 200
+    assert found["unserved"] == 0
+
+
+def test_an_overload_is_left_after_twice_its_time() -> None:
+    begin = time.perf_counter()
+    found = open_loop(sleeper(0.02), rate=100_000, callers=2, seconds=0.3, seed=0)
+    assert time.perf_counter() - begin < 2
+    assert found["requests"] == 30_000
+    assert len(found["samples_ms"]) == 30_000 - found["unserved"]
+    assert found["served_per_s"] == pytest.approx(100, rel=0.4)
 
 
 def test_a_leak_is_told_from_pools_that_fill() -> None:
@@ -82,8 +92,23 @@ def test_a_leak_is_told_from_pools_that_fill() -> None:
     assert memory_growth([1.0, 2.0]) == {"growth_mib": None, "leak_suspected": False}
 
 
+def test_memory_in_words() -> None:
+    assert memory_words(memory_growth([1.0, 2.0])) == "memory not judged"
+    assert memory_words({"growth_mib": -0.25, "leak_suspected": False}) == "memory steady (-0.2 MiB)"
+    assert memory_words({"growth_mib": 9.0, "leak_suspected": True}) == "memory grows (+9.0 MiB)"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"callers": (0,)}, {"rates": (np.nan,)}, {"rates": (np.inf,)}, {"seconds": np.nan}, {"soak_s": np.inf}],
+)
+def test_options_out_of_range(change) -> None:
+    with pytest.raises(InputError, match="expected finite numbers above 0"):
+        LoadOptions(**change)
+
+
 def test_options_and_percentiles() -> None:
-    with pytest.raises(InputError, match="callers"):
-        LoadOptions(callers=(0,))
+    with pytest.raises(InputError, match="at most 1000000 arrivals"):
+        LoadOptions(rates=(1e6,), seconds=2.0)
     assert not LoadOptions().wanted
     assert percentiles(list(range(20))).keys() == {"median_ms", "p90_ms", "p95_ms"}

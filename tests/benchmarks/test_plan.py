@@ -6,6 +6,7 @@ import hashlib
 
 import pytest
 
+from glpn_deploy.benchmarks.cases import PEERS
 from glpn_deploy.benchmarks.plan import disk_bytes, plan_runners
 from glpn_deploy.bundle import Bundle
 from glpn_deploy.cuda_device import CudaDevice
@@ -81,6 +82,19 @@ def test_what_cannot_be_tried_says_why(tiny_bundle, monkeypatch) -> None:
     assert "pip install" in reasons["absent"]
     assert "--reference" in reasons["torch"]
     assert "--reference" in reasons["hf-eager"]
+
+
+def test_a_peer_of_another_python_is_not_looked_for_here(tiny_bundle, tiny_checkpoint, monkeypatch) -> None:
+    monkeypatch.setitem(PEERS, "optimum", "no_such_package.onnx")
+    bundle = Bundle.open(tiny_bundle)
+    runners, not_run = plan_runners(bundle, tiny_checkpoint, ["null"], peers=["optimum"])
+    assert "pip install optimum-onnx" in not_run[0].reason
+    assert "--python optimum=PYTHON" in not_run[0].reason
+    runners, not_run = plan_runners(
+        bundle, tiny_checkpoint, ["null"], peers=["optimum"], elsewhere={"optimum"}
+    )
+    assert [runner.name for runner in runners] == ["null fp32", "optimum fp32"]
+    assert not_run == []
 
 
 def test_a_changed_artefact_is_not_run(bundle_copy) -> None:

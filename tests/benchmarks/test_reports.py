@@ -32,6 +32,7 @@ def whole(samples, row, report) -> Report:
             error=error,
             accuracy={"delta1": 0.9, "abs_rel": 0.1, "rmse": 0.5, "images": 3, "dataset": "rooms"},
             stages={},
+            device_memory_mib=678.4,
         ),
         row(samples(12.0, 3), key="torch fp16 1x96x128", precision="fp16", error=None),
     ]
@@ -90,8 +91,13 @@ def test_the_page_is_whole_and_needs_nothing(whole) -> None:
     for text in (
         "other processes took 0.5",
         "torch is not installed",
-        "memory grows",
+        "memory grows (+3.0 MiB)",
         "fell behind by 1.5 s",
+        "Accuracy on 3 images of rooms",
+        "0.9000",
+        "Stages of a run, ms",
+        "GPU memory, MiB",
+        "678",
     ):
         assert text in checker.text
     assert "nan" not in re.sub(r"<style>.*?</style>", "", page).lower().replace("name", "")

@@ -38,9 +38,30 @@ def test_no_report(text, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [{"rows": [{}]}, {"rows": 3}, {"calibration": [1]}, {"not_run": [{"a": 1}]}]
+    "damage",
+    [
+        {"rows": [{}]},
+        {"rows": 3},
+        {"calibration": [1]},
+        {"calibration": {"0": []}},
+        {"calibration": {"0": [10**400]}},
+        {"not_run": [{"a": 1}]},
+        {"machine": None},
+        {"source": "glpn"},
+        {"versions": []},
+    ],
 )
-def test_an_incomplete_report(damage, samples, row, report) -> None:
+def test_a_damaged_report(damage, samples, row, report) -> None:
     values = {**report([row(samples(20.0, 1))]).to_dict(), **damage}
-    with pytest.raises(InputError, match="incomplete"):
+    with pytest.raises(InputError, match=r"x is incomplete or damaged .*run glpn-bench again"):
+        Report.from_dict(values, "x")
+
+
+@pytest.mark.parametrize(
+    "times", [{}, {"0": []}, {"0": [1.0, 0.0]}, {"0": [-1.0]}, {"0": [float("nan")]}, {"a": [1.0]}, [1.0]]
+)
+def test_a_damaged_row(times, samples, row, report) -> None:
+    values = report([row(samples(20.0, 1))]).to_dict()
+    values["rows"][0]["samples"] = times
+    with pytest.raises(InputError, match="x is incomplete or damaged"):
         Report.from_dict(values, "x")

@@ -53,19 +53,30 @@ def measure(lives: list[Live], **options: object) -> int:
 def test_everyone_runs_once_a_round_in_changing_order(live) -> None:
     lives = [live(name, 0.001) for name in ("unit", "a", "b", "c")]
     end = measure(lives)
-    assert end == 110  # settled as soon as may be
-    rounds = [live.log[i : i + 4] for i in range(0, 40, 4)]
+    assert end == 115  # settled as soon as may be
+    rounds = [live.log[i : i + 4] for i in range(0, 60, 4)]
     assert all(sorted(one) == ["a", "b", "c", "unit"] for one in rounds)
     assert len({tuple(one) for one in rounds}) > 3
-    assert all(sorted(one.samples) == list(range(100, 110)) for one in lives)
+    assert all(sorted(one.samples) == list(range(100, 115)) for one in lives)
 
 
 def test_a_settled_case_waits_but_the_first_goes_on_with_the_open_ones(live) -> None:
     first, calm, restless = live("a", 0.001), live("b", 0.001), live("c", 0.01, spread=0.2)
-    measure([live("unit", 0.001), first, calm, restless], seconds=0.2)
-    assert len(calm.samples) == 10
-    assert len(restless.samples) > 12
+    measure([live("unit", 0.001), first, calm, restless], seconds=0.3)
+    assert len(calm.samples) == 15
+    assert len(restless.samples) > 15
     assert first.samples.keys() == restless.samples.keys()
+
+
+def test_a_case_is_looked_at_after_fifteen_rounds_and_thirty_and_stays_settled(live) -> None:
+    case = live("a", 0.001)
+    seen = []
+    for number in range(31):
+        wide = 0.2 if number < 9 else 0.0
+        case.samples[number] = [10 * (1 + wide * (-1) ** number)]
+        seen.append(case.settled(RoundOptions()))
+    assert seen.index(True) == 29  # its thirtieth round
+    assert seen[29:] == [True, True]
 
 
 def test_a_slow_case_gets_its_six_rounds_and_starves_nobody(live) -> None:
@@ -86,7 +97,7 @@ def test_a_death_ends_its_case_alone(live) -> None:
     measure([live("unit", 0.001), dying, other])
     assert dying.failed == "planted death."
     assert len(dying.samples) == 3
-    assert len(other.samples) == 10
+    assert len(other.samples) == 15
 
 
 def test_warming_up_sets_the_length_of_a_burst(live) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glpn_deploy.benchmarks.rows import headline, with_ceilings, within_budget
+from glpn_deploy.benchmarks.rows import best_ceilings, headline, with_ceilings, within_budget
 
 
 @pytest.fixture
@@ -68,3 +68,14 @@ def test_shares_of_the_ceilings(samples, row) -> None:
     assert found.product_share == pytest.approx(2e9 / 0.01 / 1e12)
     assert found.copy_share == pytest.approx((10**6 + 2 * 96 * 128 * 16) / 0.01 / 1e10)
     assert with_ceilings(one, None, None, None).product_share is None
+
+
+def test_ceilings_are_the_best_of_all_shapes() -> None:
+    first = best_ceilings({}, {"product_gflops_per_s": 50.0, "copy_gb_per_s": None, "by": "numpy"})
+    both = best_ceilings(first, {"product_gflops_per_s": 40.0, "copy_gb_per_s": 9.0, "by": "numpy"})
+    assert both == {
+        "product_gflops_per_s": 50.0,
+        "half_gflops_per_s": None,
+        "copy_gb_per_s": 9.0,
+        "by": "numpy",
+    }

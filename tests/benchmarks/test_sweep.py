@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 
 import pytest
 
+from glpn_deploy.benchmarks import sweep
+from glpn_deploy.benchmarks.cases import NotRun
 from glpn_deploy.benchmarks.compare import CompareOptions, compare_reports
 from glpn_deploy.benchmarks.load_runs import LoadOptions
+from glpn_deploy.benchmarks.report_markdown import markdown
 from glpn_deploy.benchmarks.results import Report
 from glpn_deploy.benchmarks.rounds import RoundOptions
 from glpn_deploy.benchmarks.sweep import BenchOptions, EvalChoice, run_sweep
 from glpn_deploy.bundle import Bundle, write_manifest
-from glpn_deploy.errors import GlpnError, InputError
+from glpn_deploy.errors import BackendError, GlpnError, InputError
 
-QUICK = RoundOptions(half_width=0.02, seconds=20.0)  # ends after ten rounds, about 5 s
+QUICK = RoundOptions(half_width=0.02, seconds=20.0)  # ends after 15 rounds, about 7 s
 NULL = BenchOptions(backends=("null",), shapes=((32, 32),), rounds=QUICK, null_delay_ms=20.0, stages=False)
 
 
@@ -109,6 +113,53 @@ def test_real_backends_rows_and_what_fails_beside_them(bundle_copy) -> None:
     assert by_key[first.key]["soak"]["runs"] > 0
 
 
+@pytest.mark.slow
+def test_an_overload_is_reported_and_loses_nothing(tiny_bundle) -> None:
+    options = dataclasses.replace(
+        NULL,
+        rounds=RoundOptions(half_width=0.5, seconds=0.2),
+        load=LoadOptions(rates=(100_000.0,), seconds=0.3, soak_s=0.3),
+    )
+    report = run_sweep(tiny_bundle, options)
+    (load,) = report.load
+    assert load["arrivals"][0]["requests"] == 30_000
+    assert not load["arrivals"][0]["kept_up"]
+    assert load["arrivals"][0]["unserved"] > 29_000
+    assert load["soak"]["runs"] > 0
+    assert "unserved" in " ".join(load["arrivals"][0])
+    text = markdown(report)
+    assert re.search(r"fell behind: [\d.]+/s served, 29\d{3} of 30000 left", text)
+    assert re.search("memory (not judged|steady)", text)
+
+
+@pytest.mark.slow
+def test_no_case_that_runs_is_no_wrong_use(bundle_copy) -> None:
+    """A graph that is no graph, and nothing beside it."""
+    bundle = Bundle.open(bundle_copy)
+    (artefact,) = (a for a in bundle.manifest.artefacts if a.precision == "fp32")
+    (bundle_copy / "model.onnx").write_bytes(b"no graph")
+    write_manifest(bundle_copy, dataclasses.replace(bundle.manifest, artefacts=(artefact,)))
+    options = dataclasses.replace(NULL, backends=("onnxruntime",), precisions=("fp32",))
+    with pytest.raises(BackendError, match=r"no case ran \(onnxruntime fp32 1x32x32: ") as caught:
+        run_sweep(bundle_copy, options)
+    assert caught.value.exit_code == 1
+    assert ".;" not in str(caught.value)
+    assert ".)" not in str(caught.value)
+
+
+def test_a_peer_with_its_precision_is_a_row_too(tiny_bundle, tiny_checkpoint, monkeypatch) -> None:
+    asked: list[str] = []
+
+    def planned(*arguments: object) -> tuple[list, list]:
+        asked.extend(arguments[4])
+        return [], [NotRun("hf-eager", "planted.")]
+
+    monkeypatch.setattr(sweep, "plan_runners", planned)
+    with pytest.raises(InputError, match=r"nothing to measure \(hf-eager: planted\)"):
+        run_sweep(tiny_bundle, dataclasses.replace(NULL, baseline="hf-eager:fp32"))
+    assert asked == ["hf-eager"]
+
+
 def test_not_one_case(bundle_copy) -> None:
     with pytest.raises(InputError, match="nothing to measure"):
         run_sweep(bundle_copy, dataclasses.replace(NULL, backends=()))
@@ -137,6 +188,12 @@ def test_another_checkpoint_is_not_the_reference(bundle_copy, tiny_checkpoint, t
         run_sweep(bundle_copy, dataclasses.replace(NULL, reference=str(other)))
 
 
+def test_a_peer_may_have_another_python() -> None:
+    assert BenchOptions(pythons={"optimum": "/venv/bin/python"}).pythons == {"optimum": "/venv/bin/python"}
+    with pytest.raises(InputError, match=r"a Python for backend 'tvm'; expected one of torch, .*optimum"):
+        BenchOptions(pythons={"tvm": "python3"})
+
+
 @pytest.mark.parametrize("change", [{"shapes": ()}, {"batches": (0,)}, {"live": 1}, {"threads": 0}])
 def test_options_out_of_range(change) -> None:
     with pytest.raises(InputError):
@@ -144,6 +201,6 @@ def test_options_out_of_range(change) -> None:
 
 
 def test_options_of_rounds() -> None:
-    for change in ({"half_width": 0.0}, {"seconds": 0.0}, {"fewest": 5}):
+    for change in ({"half_width": 0.0}, {"seconds": 0.0}, {"seconds": float("inf")}, {"fewest": 5}):
         with pytest.raises(InputError):
             RoundOptions(**change)

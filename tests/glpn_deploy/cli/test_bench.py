@@ -9,13 +9,16 @@ import time
 
 import pytest
 
+from glpn_deploy.benchmarks import sweep
+from glpn_deploy.benchmarks.cases import PEERS
+
 
 @pytest.mark.slow
 def test_a_run_writes_its_reports(tiny_bundle, tmp_path, run) -> None:
     out = tmp_path / "out"
     result = run(
         *("bench", tiny_bundle, "--backends", "onnxruntime", "--precisions", "fp32", "--shapes", "32x64"),
-        *("--seconds", 0.5, "--width", 50, "--out", out),
+        *("--seconds", 0.5, "--width", 50, "--eval", "rooms", "--eval-count", 2, "--out", out),
     )
     assert result.status == 0, result.err
     assert "onnxruntime fp32" in result.out
@@ -24,6 +27,7 @@ def test_a_run_writes_its_reports(tiny_bundle, tmp_path, run) -> None:
     values = json.loads((out / "report.json").read_text())
     assert values["rows"][0]["key"] == "onnxruntime fp32 1x32x64"
     assert values["rows"][0]["samples"]
+    assert "Accuracy on 2 images of rooms:" in result.out
     again = run("compare", out / "report.json", out / "report.json", "--anyway")
     assert again.status == 0
     assert "no difference" in again.out
@@ -46,17 +50,110 @@ def test_json_goes_to_standard_output_alone(tiny_bundle, tmp_path, run) -> None:
         (("--shapes", "480"), "--shapes '480'"),
         (("--batches", "1.5"), "whole numbers"),
         (("--batches", "a"), "--batches 'a'"),
+        (("--batches", "inf"), "--batches 'inf'"),
+        (("--batches", "1,nan"), "--batches '1,nan'"),
+        (("--rate", "nan"), "--rate 'nan'"),
+        (("--rate", "1,inf"), "--rate '1,inf'"),
+        (("--rate", "1e9"), "at most 1000000 arrivals"),
+        (("--load-seconds", "inf"), "inf s"),
+        (("--seconds", "inf"), "within inf s"),
+        (("--eval", "nyu"), "--eval nyu without a path; pass --eval-path"),
+        (("--eval", "folder", "--eval-path", "/nowhere"), "/nowhere"),
+        (("--eval-count", "3"), "--eval-count without --eval"),
+        (("--eval-path", "rooms"), "--eval-path without --eval"),
         (("--load", "--rate", "x"), "--rate 'x'"),
         (("--images", "/nowhere"), "--images /nowhere"),
         (("--python", "tensorrt"), "--python tensorrt"),
         (("--python", "tvm=python3"), "a Python for backend 'tvm'"),
     ],
 )
-def test_wrong_use_is_one_sentence(arguments, words, tiny_bundle, run) -> None:
+def test_wrong_use_is_one_sentence(arguments, words, tiny_bundle, run, monkeypatch) -> None:
+    nothing_may_run(monkeypatch)
     result = run("bench", tiny_bundle, *arguments)
     assert result.status == 2
     assert words in result.err
     assert result.err.count("\n") == 1
+
+
+def nothing_may_run(monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("measured before it was refused")
+
+    monkeypatch.setattr(sweep, "measure_shape", refuse)
+
+
+@pytest.mark.parametrize("place", ["file", "file/under", "/proc/bench"])
+def test_a_folder_that_cannot_be_written_to_is_refused_first(
+    place, tiny_bundle, tmp_path, run, monkeypatch
+) -> None:
+    nothing_may_run(monkeypatch)
+    (tmp_path / "file").touch()
+    result = run("bench", tiny_bundle, "--backends", "null", "--out", tmp_path / place)
+    assert result.status == 1
+    assert str(tmp_path / "file") in result.err or "/proc" in result.err
+    assert result.err.count("\n") == 1
+
+
+def test_wrong_use_leaves_no_folder(tiny_bundle, tmp_path, run) -> None:
+    out = tmp_path / "new" / "out"
+    assert run("bench", tiny_bundle, "--baseline", "tvm", "--out", out).status == 2
+    assert not out.parent.exists()
+
+
+@pytest.mark.parametrize("asked", ["optimum", "optimum:fp32"])
+def test_a_peer_that_is_missing_says_how_to_get_it(asked, tiny_bundle, run, monkeypatch) -> None:
+    monkeypatch.setitem(PEERS, "optimum", "no_such_package.onnx")
+    result = run("bench", tiny_bundle, "--baseline", asked)
+    assert result.status == 2
+    assert f"--baseline {asked} cannot run here" in result.err
+    assert "pip install optimum-onnx" in result.err
+    assert "--python optimum=PYTHON" in result.err
+
+
+INTERRUPTED_AT = """
+import signal, sys
+from glpn_deploy.benchmarks import shape_group, sweep
+from glpn_deploy.cli.bench import main
+
+at = int(sys.argv.pop())
+
+def measure(bench, batch, *rest):
+    if batch == at:
+        signal.raise_signal(signal.SIGINT)
+    return shape_group.measure_shape(bench, batch, *rest)
+
+sweep.measure_shape = measure
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+
+
+def interrupted(bundle, out, batch: int) -> subprocess.CompletedProcess[str]:
+    options = ("--backends", "null", "--shapes", "32x32", "--batches", "1,2,3", "--seconds", "0.1")
+    words = [bundle, *options, "--width", "50", "--no-stages", "--load", "--out", out, batch]
+    return subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AT, *map(str, words)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+def test_an_interruption_keeps_the_shapes_that_were_complete(tiny_bundle, tmp_path) -> None:
+    done = interrupted(tiny_bundle, tmp_path, 2)
+    assert done.returncode == 1, done.stderr
+    assert "Interrupted: what was complete is written." in done.stdout
+    values = json.loads((tmp_path / "report.json").read_text())
+    assert values["interrupted"] is True
+    assert [row["key"] for row in values["rows"]] == ["null fp32 1x32x32"]
+    left = [item["name"] for item in values["not_run"] if "interrupted" in item["reason"]]
+    assert left == ["2x32x32", "3x32x32", "load"]
+
+
+def test_an_interruption_of_the_first_shape_says_that_nothing_is_kept(tiny_bundle, tmp_path) -> None:
+    done = interrupted(tiny_bundle, tmp_path / "out", 1)
+    assert done.returncode == 1
+    assert "No shape was complete: no report is written." in done.stdout
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_bundle(tmp_path, run) -> None:

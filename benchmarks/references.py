@@ -1,0 +1,87 @@
+"""What a sweep refers to: the bundle's checkpoint, the baseline, the data set, and which files these were."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from glpn_deploy.benchmarks.cases import PEERS, NotRun, Runner
+from glpn_deploy.bundle import Bundle, file_digest
+from glpn_deploy.config import GLPNConfig
+from glpn_deploy.datasets.registry import open_dataset
+from glpn_deploy.errors import GlpnError, InputError
+
+
+def find_checkpoint(bundle: Bundle, reference: str | None, *, offline: bool) -> tuple[Path | None, str]:
+    """The checkpoint that the bundle was made from, or why it is not at hand.
+
+    Raises:
+        GlpnError: One was asked for and cannot be used.
+    """
+    about = bundle.manifest.source
+    named = reference or str(about.get("source"))
+    try:
+        from glpn_deploy.checkpoint_files import checkpoint_digest  # needs safetensors
+        from glpn_deploy.checkpoint_hub import resolve_checkpoint
+
+        path = resolve_checkpoint(named, offline=offline or reference is None)
+        if checkpoint_digest(path) != about.get("digest"):
+            raise InputError(f"{named} is not the checkpoint that this bundle was exported from")
+        if (
+            path.is_dir()
+            and GLPNConfig.from_json_file(path / "config.json").max_depth != bundle.manifest.config.max_depth
+        ):
+            raise InputError(f"{named} has another max_depth than this bundle was exported with")
+    except (GlpnError, ImportError) as error:
+        if reference is not None:
+            raise
+        return None, f"{error} Errors refer to the bundle's FP32 artefact"
+    return path, ""
+
+
+def choose_baseline(runners: Sequence[Runner], asked: str | None, not_run: Sequence[NotRun] = ()) -> Runner:
+    """The runner that ratios refer to.
+
+    Raises:
+        InputError: None of that name is to be run; where ``not_run`` says why, so does this.
+    """
+    if asked is None:
+        certain = [r for r in runners if not r.probe] or list(runners)
+        full = [r for r in certain if r.precision == "fp32" and r.backend not in PEERS] or certain
+        return next((r for r in full if r.backend == "torch"), full[0])
+    wanted = asked.replace(":", " ")
+    for runner in runners:
+        if wanted in (runner.name, runner.backend):
+            return runner
+    for item in not_run:
+        if item.name in (wanted, wanted.split(" ")[0]):
+            raise InputError(f"--baseline {asked} cannot run here: {item.reason}")
+    have = ", ".join(runner.name for runner in runners)
+    raise InputError(f"--baseline {asked}", expected=f"one of those that can be run: {have}")
+
+
+def check_dataset(dataset: str, path: str | None, count: int | None) -> None:
+    """Refuses a data set that cannot be used before anything is measured.
+
+    Raises:
+        GlpnError: As `open_dataset`, or a file of it is missing.
+    """
+    if path is None and dataset != "rooms":
+        raise InputError(f"--eval {dataset} without a path", fix="pass --eval-path, where the data set lies")
+    data = open_dataset(dataset, path, count=count)
+    if hasattr(data, "check"):
+        data.check()
+
+
+def describe_source(bundle: Bundle, images: Sequence[Path]) -> dict[str, Any]:
+    """Which bundle, checkpoint and images a report is of; see its ``source``."""
+    digests = "".join(file_digest(path) for path in images)
+    return {
+        "bundle": bundle.folder.resolve().name,
+        "manifest_sha256": file_digest(bundle.folder / "manifest.json"),
+        "checkpoint": bundle.manifest.source.get("digest"),
+        "images": [path.name for path in images],
+        "images_sha256": hashlib.sha256(digests.encode()).hexdigest(),
+    }
