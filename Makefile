@@ -9,7 +9,7 @@ GPU_BUNDLES ?=
 GPU_REPORT ?= build/gpu
 GPU_OPTIONS ?=
 
-.PHONY: demo test test-gpu check figures wheel-test clean help
+.PHONY: demo test test-gpu check figures cpu-figures wheel-test clean help
 
 help:
 	@echo "make demo [IMAGE=photo.jpg]   export the demo network, verify it, predict depth, write pictures"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-gpu                 the tests that need an NVIDIA GPU; see tests/gpu/README.md"
 	@echo "make check                    format, lint, types"
 	@echo "make figures                  measure the figures that the README states"
+	@echo "make cpu-figures              measure what a CPU is asked to reach, 25 minutes"
 	@echo "make wheel-test               build the wheel and try it in an environment of its own"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -44,6 +45,9 @@ check: $(INSTALLED)
 
 figures: $(INSTALLED)
 	$(BIN)/python -m glpn_deploy.benchmarks.figures --out benchmarks/results
+
+cpu-figures: $(INSTALLED)
+	$(BIN)/python -m glpn_deploy.benchmarks.cpu_figures --out benchmarks/results
 
 wheel-test: $(INSTALLED)
 	$(BIN)/python tests/smoke_wheel.py
