@@ -139,7 +139,7 @@ def begun(options: Options, only: Sequence[str], path: Path | None) -> dict[str,
     Raises:
         InputError: The report at ``path`` cannot be gone on with.
     """
-    settings = json.loads(json.dumps(dataclasses.asdict(options)))
+    settings = {**json.loads(json.dumps(dataclasses.asdict(options))), "optimum": options.optimum is not None}
     fresh = {
         "format": "glpn-deploy-cpu-figures",
         "format_version": 2,

@@ -13,7 +13,7 @@ convolution. Against FP32, emulated (`exporters.emulate`), demo checkpoint, 12 r
 The tail costs no further cast; the convolution would cost one of 64 channels at full size. ONNX Runtime's own
 CPU run of the same FP16 file says 0.00013, because it leaves most of the rounding out.
 
-Why not a tool of the field. On glpn-nyu's architecture (1,485 nodes, 245 MB; seconds of one core), and demo
+Why not a tool of the field. On glpn-nyu's architecture (245 MB; seconds of one core), and demo
 checkpoint over 6 rooms:
 
 * this module: 2 casts, 50.08 % of the bytes, 2 to 3 s; AbsRel 0.00036, BF16 0.0035;
