@@ -154,11 +154,10 @@ def begun(options: Options, only: Sequence[str], path: Path | None) -> dict[str,
         old = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error})", fix="remove it, and measure all parts") from None
-    machine = ("processor", "python", "system", "versions")  # memory and load change from part to part
     for name in ("format_version", "environment", "settings"):
-        before, now = (report.get(name) if isinstance(report, dict) else None for report in (old, fresh))
-        if name == "environment":
-            before, now = ([(report or {}).get(key) for key in machine] for report in (before, now))
+        before, now = (
+            _alike(report.get(name)) if isinstance(report, dict) else None for report in (old, fresh)
+        )
         if before != now:
             raise InputError(
                 f"{path} is of another {name.replace('_', ' ')}",
@@ -166,6 +165,12 @@ def begun(options: Options, only: Sequence[str], path: Path | None) -> dict[str,
                 fix="leave --only out, or choose another --out",
             )
     return dict(old)
+
+
+def _alike(value: Any) -> Any:
+    """Without free memory and load, which change from part to part."""
+    changing = ("memory", "load_average")
+    return {k: v for k, v in value.items() if k not in changing} if isinstance(value, dict) else value
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
