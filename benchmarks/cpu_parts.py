@@ -70,10 +70,8 @@ def limited(folder: Path) -> dict[str, str]:
 
     def attempt(name: str, source: str | Path, backend: str, **how: Any) -> None:
         try:
-            _, told = cpu_runs.predict(
-                Path(source), folder / "room.png", "--save", "mm", "--backend", backend, **how
-            )
-            found[name] = f"runs ({told['runtime']['backend']})" if backend == "auto" else "runs"
+            run = cpu_runs.predict(Path(source), folder / "room.png", "--backend", backend, **how)
+            found[name] = f"runs ({run.told['runtime']['backend']})" if backend == "auto" else "runs"
         except GlpnError as error:
             found[name] = str(error)
 
@@ -101,13 +99,18 @@ class Besides:
         self.one, self.shape = Path(files.images[0]), (1, 3, *options.size)
 
     def start(self) -> dict[str, Any]:
-        """The command on one photograph, and what ``auto`` takes."""
-        _, told = cpu_runs.predict(self.files.fp32, self.one, *self.threads)
+        """The command on one photograph: OpenVINO by precision, and what ``auto`` takes."""
         repeats = 2 if self.options.quick else 7
-        found = cpu_runs.warm_start(
-            self.files.fp32, self.one, repeats, "--backend", "openvino", *self.threads
-        )
-        return {**found, "auto": told["runtime"]}
+        found = {
+            precision: cpu_runs.warm_start(
+                *(self.files.fp32, self.one, repeats),
+                *("--backend", "openvino", "--precision", precision, *self.threads),
+            )
+            for precision in ("fp32", "bf16")
+        }
+        found = {name: start for name, start in found.items() if start["precision"] == name}
+        run = cpu_runs.predict(self.files.fp32, self.one, *self.threads)
+        return {**found, "auto": {**run.told["runtime"], "first_s": run.first_s}}
 
     def end_to_end(self) -> dict[str, float]:
         """The command on many photographs, against the bare network of the same backend."""
@@ -116,7 +119,7 @@ class Besides:
         for number in range(count):
             picture = np.asarray(Image.open(self.files.images[number % len(self.files.images)]))
             Image.fromarray(np.roll(picture, number, axis=1)).save(many / f"{number:03d}.jpg", quality=92)
-        _, told = cpu_runs.predict(self.files.fp32, self.one, *self.threads)
+        told = cpu_runs.predict(self.files.fp32, self.one, *self.threads).told
         backend, seconds = str(told["runtime"]["backend"]), 1.0 if self.options.quick else 20.0
 
         def bare() -> float:

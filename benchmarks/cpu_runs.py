@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -110,14 +111,29 @@ def bare_rate(backend: str, path: Path, shape: Sequence[int], threads: int | Non
         return float(closed_loop(lambda turn: runtime.run(x), 1, seconds)["runs_per_s"])
 
 
+@dataclasses.dataclass(frozen=True)
+class Predicted:
+    """One ``glpn-predict``.
+
+    Attributes:
+        seconds: From the command's start to its end [s].
+        first_s: From the command's start to the first depth map on disk [s].
+        told: What its ``--json`` says.
+    """
+
+    seconds: float
+    first_s: float
+    told: dict[str, Any]
+
+
 def predict(
     source: Path,
     images: Path,
     *options: str,
     environment: Mapping[str, str] | None = None,
     emulator: Sequence[str] = (),
-) -> tuple[float, dict[str, Any]]:
-    """Runs ``glpn-predict`` as a user does, from the command's start to its end.
+) -> Predicted:
+    """Runs ``glpn-predict`` as a user does; it saves depth as 16-bit PNG.
 
     Args:
         source: What it loads.
@@ -126,38 +142,38 @@ def predict(
         environment: Variables on top of this process's.
         emulator: Another processor's emulator and its options, which then runs the command.
 
-    Returns:
-        Seconds, and what the command's ``--json`` says.
-
     Raises:
         BackendError: The command failed.
     """
     with tempfile.TemporaryDirectory() as out:
         command = [
             *(*emulator, sys.executable, "-m", "glpn_deploy.cli.predict", str(source), str(images)),
-            *("--out", out, "--device", "cpu", "--json", *options),
+            *("--out", out, "--save", "mm", "--device", "cpu", "--json", *options),
         ]
-        begin = time.perf_counter()
+        began, begin = time.time(), time.perf_counter()  # files have the former's time
         done = subprocess.run(
             command, capture_output=True, text=True, env={**os.environ, **(environment or {})}, check=False
         )
         seconds = time.perf_counter() - begin
-    if done.returncode:
-        raise BackendError(
-            f"glpn-predict ended with status {done.returncode}: {done.stderr.strip()[-_TAIL:]}"
-        )
-    return seconds, json.loads(done.stdout)
+        if done.returncode:
+            raise BackendError(
+                f"glpn-predict ended with status {done.returncode}: {done.stderr.strip()[-_TAIL:]}"
+            )
+        first = min(path.stat().st_mtime for path in Path(out).iterdir())
+    return Predicted(seconds, first - began, json.loads(done.stdout))
 
 
-def warm_start(source: Path, image: Path, repeats: int, *options: str) -> dict[str, float]:
-    """Seconds from the command's start to its end with one image: without a cache, and from a warm one.
+def warm_start(source: Path, image: Path, repeats: int, *options: str) -> dict[str, Any]:
+    """Seconds from the command's start to its first depth map on disk, with an empty cache and a warm one.
 
-    The depth map is saved as 16-bit PNG, so this is a little more than the time to the depth map.
+    Returns:
+        ``cold_s``, ``warm_s``, and the ``precision`` that was computed in.
     """
     with tempfile.TemporaryDirectory() as cache:
-        cold, _ = predict(source, image, "--save", "mm", "--cache", cache, *options)
-        warm = [predict(source, image, "--save", "mm", "--cache", cache, *options)[0] for _ in range(repeats)]
-    return {"cold_s": cold, "warm_s": statistics.median(warm)}
+        cold = predict(source, image, "--cache", cache, *options)
+        warm = [predict(source, image, "--cache", cache, *options).first_s for _ in range(repeats)]
+    precision = cold.told["runtime"]["precision"]
+    return {"cold_s": cold.first_s, "warm_s": statistics.median(warm), "precision": precision}
 
 
 def end_to_end(
@@ -178,8 +194,8 @@ def end_to_end(
         ``over_bare_running`` without it: 0.1 is 10 % more than bare.
     """
     before = bare()
-    start, _ = predict(source, one, "--save", "mm", *options)
-    whole, _ = predict(source, photographs, "--save", "mm", *options)
+    start = predict(source, one, *options).seconds
+    whole = predict(source, photographs, *options).seconds
     unit = statistics.mean((before, bare()))
     return {
         "bare_s": unit,

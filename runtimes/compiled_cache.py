@@ -10,10 +10,17 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 _DIGEST = 32  # bytes of SHA-256 in front of the content
+_BLOCK = 8 << 20  # bytes hashed by one thread at a time
+_PAGE = 4096  # bytes; what is given out starts at a page, as if a library had mapped it
 _SUFFIX = ".compiled"
 
 
@@ -29,19 +36,23 @@ class CompiledCache:
     def __init__(self, folder: Path, limit_bytes: int = 2 << 30) -> None:
         self._folder, self._limit = folder, limit_bytes
 
-    def read(self, name: str) -> memoryview | None:
+    def read(self, name: str) -> NDArray[np.uint8] | None:
         """An entry's content, or None where there is none; a damaged entry is removed."""
         path = self._path(name)
         try:
-            content = memoryview(path.read_bytes())
+            size = path.stat().st_size - _DIGEST
+            content = _pages(max(size, 0))
+            with path.open("rb") as file:
+                expected = file.read(_DIGEST)
+            found = _digest(size, lambda start, end: _fill(path, start + _DIGEST, content[start:end]))
         except OSError:
             return None
-        if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+        if found != expected:
             self.remove(name)
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # used now
-        return content[_DIGEST:]
+        return content
 
     def write(self, name: str, content: bytes | memoryview) -> None:
         """Keeps an entry, whole or not at all."""
@@ -51,7 +62,7 @@ class CompiledCache:
             self._make_room(len(content) + _DIGEST)
             handle, part = tempfile.mkstemp(dir=self._folder)
             with os.fdopen(handle, "wb") as file:
-                file.write(hashlib.sha256(content).digest())
+                file.write(_digest(len(content), lambda start, end: content[start:end]))
                 file.write(content)
             Path(part).replace(self._path(name))
         except OSError:  # no room, no permission, a file in its place
@@ -89,15 +100,47 @@ class CompiledCache:
 
 
 def files_digest(files: Sequence[Path]) -> str:
-    """SHA-256 over the content of files, in hexadecimal.
+    """A digest of the content of files, in hexadecimal; that of this module, not the file's own SHA-256.
 
     Raises:
         OSError: One cannot be read.
     """
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
-            digest.update(path.stat().st_size.to_bytes(8, "little"))
-            while block := file.read(1 << 20):
-                digest.update(block)
+        size = path.stat().st_size
+        digest.update(size.to_bytes(8, "little"))
+        digest.update(_digest(size, lambda start, end, path=path: _fill(path, start, _pages(end - start))))  # type: ignore[misc]
     return digest.hexdigest()
+
+
+def _digest(size: int, block: Callable[[int, int], Any]) -> bytes:
+    """SHA-256 over the SHA-256 of every eight megabytes, which threads take in turns.
+
+    Args:
+        size: Bytes in all.
+        block: Gives the bytes from a start to an end.
+    """
+    edges = [(start, min(start + _BLOCK, size)) for start in range(0, size, _BLOCK)]
+    with ThreadPoolExecutor(min(8, max(1, len(edges)))) as pool:
+        parts = pool.map(lambda edge: hashlib.sha256(block(*edge)).digest(), edges)
+        return hashlib.sha256(b"".join(parts)).digest()
+
+
+def _fill(path: Path, start: int, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Reads what follows a place in a file; a file that ends before is an OSError."""
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        view, done = target.data, 0
+        while done < target.size:
+            count = file.readinto(view[done:])
+            if not count:
+                raise OSError(f"{path} ends after {start + done} bytes")
+            done += count
+    return target
+
+
+def _pages(size: int) -> NDArray[np.uint8]:
+    """Memory that nothing has touched yet, from the start of a page."""
+    memory = np.empty(size + _PAGE, np.uint8)
+    start = -memory.ctypes.data % _PAGE
+    return memory[start : start + size]

@@ -67,11 +67,17 @@ def native_precisions() -> list[Precision]:
 
 
 class _Network:
-    """A compiled network, with the requests that are not running."""
+    """A compiled network, with the requests that are not running.
 
-    def __init__(self, compiled: Any) -> None:
+    Args:
+        compiled: The network.
+        blob: What it was imported from, whose memory it goes on using (2026.4 crashes without it).
+    """
+
+    def __init__(self, compiled: Any, blob: NDArray[np.uint8] | None = None) -> None:
         self._compiled = compiled
         self._idle: list[Any] = []  # a request runs one batch at a time; append and pop are atomic
+        self._blob = blob  # goes last: those above read from it
 
     def run(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
@@ -177,7 +183,8 @@ class OpenVINORuntime(Runtime):
         blob = self._cache.read(entry) if self._cache is not None else None
         if self._cache is not None and blob is not None:
             try:
-                return _Network(_CORE.import_model(io.BytesIO(blob), "CPU", config))
+                shared = ov.Tensor(blob, shared_memory=True)
+                return _Network(_CORE.import_model(shared, "CPU", config), blob)
             except Exception:  # of another build of OpenVINO, or another processor
                 self._cache.remove(entry)
         model = self._read()

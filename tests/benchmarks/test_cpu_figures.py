@@ -41,7 +41,11 @@ def verdicts(rows: dict, extra: dict, flags: frozenset[str] | None, **options: b
 def test_each_figure_is_held_against_what_is_asked():
     extra = {
         "accuracy": {"openvino bf16": 0.004, "openvino int8": 0.03, "openvino int8+bf16": 0.01},
-        "start": {"warm_s": 2.1, "auto": {"backend": "openvino", "why": ""}},
+        "start": {
+            "fp32": {"warm_s": 2.1},
+            "bf16": {"warm_s": 1.9},
+            "auto": {"backend": "openvino", "why": ""},
+        },
         "end_to_end": {"over_bare_running": 0.08},
         "limited": {"auto, by setting": "runs (onnxruntime)", "openvino, emulated": "ended with status -4"},
     }
@@ -63,7 +67,8 @@ def test_each_figure_is_held_against_what_is_asked():
         "batch 8 over batch 1, ONNX Runtime": "not judged",
         "peak memory, FP32 openvino": "missed",
         "peak memory, FP32 onnxruntime": "reached",
-        "glpn-predict from a warm cache": "missed",
+        "first depth map from a warm cache, fp32": "missed",
+        "first depth map from a warm cache, bf16": "reached",
         "glpn-predict on many over bare": "reached",
         "auto's choice over the fastest, FP32": "reached",
         "without AVX-512: auto, by setting": "reached",
@@ -220,6 +225,7 @@ def test_a_trial_run_measures_everything(tiny_checkpoint, tmp_path, capsys):
     assert report["rows"]["onnxruntime fp32"]["rounds"] >= 6
     assert report["ceilings_gflops_per_s"]["fp32"] > report["rows"]["onnxruntime fp32"]["gflops_per_s"]
     assert report["start"]["auto"]["backend"] in ("onnxruntime", "openvino")
+    assert 0 < report["start"]["fp32"]["warm_s"] < report["seconds"]["start"]
     assert report["not_measured"] == {}
     assert all(said.startswith("runs") for said in report["limited"].values())
     assert {figure["verdict"] for figure in report["figures"]} <= {

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from glpn_deploy.runtimes import compiled_cache
 from glpn_deploy.runtimes.compiled_cache import CompiledCache, files_digest
 
 
@@ -36,6 +37,33 @@ def test_a_changed_byte_is_found_and_the_entry_removed(at, cache, tmp_path):
     path.write_bytes(content)
     assert cache.read("a") is None
     assert not path.exists()
+
+
+def test_what_is_read_starts_at_a_page(cache):
+    for size in (1, 700):
+        cache.write("a", bytes(size))
+        content = cache.read("a")
+        assert content.size == size
+        assert content.ctypes.data % 4096 == 0
+
+
+@pytest.mark.parametrize("change", ["byte", "order", "cut", "longer"])
+def test_content_of_many_blocks_is_held_to_its_digest(change, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled_cache, "_BLOCK", 8)
+    whole = bytes(range(61))
+    cache.write("a", whole)
+    assert bytes(cache.read("a")) == whole
+    (path,) = (tmp_path / "deep" / "cache").iterdir()
+    written = path.read_bytes()
+    head, body = written[:32], written[32:]
+    changed = {
+        "byte": body[:50] + b"!" + body[51:],
+        "order": body[8:16] + body[:8] + body[16:],
+        "cut": body[:-8],
+        "longer": body + body[:8],
+    }
+    path.write_bytes(head + changed[change])
+    assert cache.read("a") is None
 
 
 @pytest.mark.parametrize("kept", [0, 10, 32, 40])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import random
 import re
 import subprocess
@@ -260,6 +261,19 @@ def test_a_second_start_compiles_nothing(tiny_onnx, tmp_path, pixels, monkeypatc
     monkeypatch.setattr(ov.Core, "compile_model", lambda *a: pytest.fail("it was compiled"))
     monkeypatch.setattr(ov.Core, "read_model", lambda *a: pytest.fail("the file was read"))
     with OpenVINORuntime(tiny_onnx, options) as runtime:
+        np.testing.assert_array_equal(runtime.run(x), expected)
+
+
+def test_an_imported_network_keeps_the_memory_it_reads_from(tiny_onnx, tmp_path, pixels):
+    """OpenVINO copies no weights: with that memory gone it crashed."""
+    options, x = dataclasses.replace(CPU, cache=tmp_path / "cache"), pixels(1, 64, 96)
+    with OpenVINORuntime(tiny_onnx, options) as runtime:
+        expected = runtime.run(x)
+    with OpenVINORuntime(tiny_onnx, options) as runtime:
+        runtime.run(x)
+        gc.collect()
+        for _ in range(20):  # would land where the entry was
+            np.full(entries(tmp_path / "cache")[0].stat().st_size, 255, np.uint8)
         np.testing.assert_array_equal(runtime.run(x), expected)
 
 
