@@ -44,10 +44,10 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 
 figures: $(INSTALLED)
-	$(BIN)/python -m glpn_deploy.benchmarks.figures --out benchmarks/results
+	$(BIN)/python -m glpn_deploy.benchmarks.claims.figures --out benchmarks/results
 
 cpu-figures: $(INSTALLED)
-	$(BIN)/python -m glpn_deploy.benchmarks.cpu_figures --out benchmarks/results
+	$(BIN)/python -m glpn_deploy.benchmarks.claims.cpu_figures --out benchmarks/results
 
 wheel-test: $(INSTALLED)
 	$(BIN)/python tests/smoke_wheel.py

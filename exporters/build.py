@@ -20,7 +20,7 @@ from glpn_deploy.checkpoint_hub import is_demo
 from glpn_deploy.config import GLPNConfig, NormEps
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import BundleError, ConfigError, WriteError
-from glpn_deploy.exporters.carry_engines import CarriedEngines, carry_engines
+from glpn_deploy.exporters.engine.carry_engines import CarriedEngines, carry_engines
 from glpn_deploy.exporters.to_onnx import OnnxOptions, count_nodes, tensor_shapes, to_onnx
 from glpn_deploy.image_loading import load_image, shrink
 from glpn_deploy.image_processing import GLPNImageProcessor

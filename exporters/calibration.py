@@ -15,9 +15,9 @@ import onnx
 from numpy.typing import NDArray
 
 from glpn_deploy.errors import ExportError, ImageError, InputError, MissingDependencyError
-from glpn_deploy.exporters.graph_edit import load_graph
+from glpn_deploy.exporters.graph.graph_edit import load_graph
+from glpn_deploy.exporters.graph.tensor_sizes import available_memory, tensor_elements
 from glpn_deploy.exporters.histogram import MagnitudeHistogram
-from glpn_deploy.exporters.tensor_sizes import available_memory, tensor_elements
 from glpn_deploy.exporters.to_half import require_fp32
 from glpn_deploy.image_files import find_images
 from glpn_deploy.image_loading import ImageSource, load_image

@@ -22,9 +22,9 @@ from glpn_deploy.engine_sidecar import (
     write_sidecar,
 )
 from glpn_deploy.errors import BundleError, InputError, WriteError
-from glpn_deploy.exporters.carry_engines import link_or_copy
-from glpn_deploy.exporters.engine_config import EngineOptions
-from glpn_deploy.exporters.timing_cache import read_timings
+from glpn_deploy.exporters.engine.carry_engines import link_or_copy
+from glpn_deploy.exporters.engine.engine_config import EngineOptions
+from glpn_deploy.exporters.engine.timing_cache import read_timings
 from glpn_deploy.exporters.to_engine import to_engine
 from glpn_deploy.manifest import MANIFEST, Artefact
 from glpn_deploy.progress import Progress, SilentProgress

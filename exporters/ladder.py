@@ -29,17 +29,17 @@ from numpy.typing import NDArray
 from glpn_deploy.atomic import staging_folder
 from glpn_deploy.error_stats import ErrorStats
 from glpn_deploy.errors import InputError
-from glpn_deploy.exporters.budget import DEFAULT_ABS_REL, Budget
-from glpn_deploy.exporters.graph_edit import groups as groups_of
-from glpn_deploy.exporters.graph_edit import load_graph
-from glpn_deploy.exporters.judging import Judge, describe_errors
-from glpn_deploy.exporters.overflow import find_peaks, overflowing_nodes
+from glpn_deploy.exporters.graph.graph_edit import groups as groups_of
+from glpn_deploy.exporters.graph.graph_edit import load_graph
+from glpn_deploy.exporters.graph.overflow import find_peaks, overflowing_nodes
+from glpn_deploy.exporters.judging.budget import DEFAULT_ABS_REL, Budget
+from glpn_deploy.exporters.judging.judging import Judge, describe_errors
+from glpn_deploy.exporters.judging.sensitivity import SearchOptions, search
+from glpn_deploy.exporters.judging.shape_sweep import ShapeSweep
+from glpn_deploy.exporters.judging.truth import Accuracy, Truth
 from glpn_deploy.exporters.recipes import LowPrecision, Make, computes_in_fp16
-from glpn_deploy.exporters.sensitivity import SearchOptions, search
-from glpn_deploy.exporters.shape_sweep import ShapeSweep
 from glpn_deploy.exporters.to_half import HalfPrecision, unrepresentable
 from glpn_deploy.exporters.to_int8 import Target
-from glpn_deploy.exporters.truth import Accuracy, Truth
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.parity_report import ParityReport
 from glpn_deploy.progress import Progress, SilentProgress

@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from glpn_deploy.datasets.base import DepthDataset
 from glpn_deploy.errors import BackendError, ExportError, InputError, MissingDependencyError
-from glpn_deploy.exporters.budget import Budget
 from glpn_deploy.exporters.calibration import CalibrationOptions
-from glpn_deploy.exporters.graph_edit import load_graph, opset_of
+from glpn_deploy.exporters.graph.graph_edit import load_graph, opset_of
 from glpn_deploy.exporters.image_sets import ImageSet, Where
-from glpn_deploy.exporters.judging import Judge
+from glpn_deploy.exporters.judging.budget import Budget
+from glpn_deploy.exporters.judging.judging import Judge
+from glpn_deploy.exporters.judging.shape_sweep import ShapeSweep
+from glpn_deploy.exporters.judging.truth import Truth
+from glpn_deploy.exporters.judging.verdict import VerdictOptions, measure_verdict
 from glpn_deploy.exporters.ladder import LadderReport, climb
 from glpn_deploy.exporters.recipes import LEAST_OPSET, LowPrecision, computes_in_fp16, maker
-from glpn_deploy.exporters.shape_sweep import ShapeSweep
 from glpn_deploy.exporters.to_half import Io
 from glpn_deploy.exporters.to_int8 import Target
-from glpn_deploy.exporters.truth import Truth
-from glpn_deploy.exporters.verdict import VerdictOptions, measure_verdict
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.manifest import Artefact
 from glpn_deploy.progress import Progress

@@ -38,7 +38,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from glpn_deploy.errors import ExportError, InputError
-from glpn_deploy.exporters.graph_edit import (
+from glpn_deploy.exporters.graph.graph_edit import (
     QUANTISED_OPS,
     load_graph,
     opset_of,
@@ -46,8 +46,8 @@ from glpn_deploy.exporters.graph_edit import (
     save_graph,
     tensor_types,
 )
-from glpn_deploy.exporters.half_numbers import HALF_TYPES, half_bits, loses_digits, overflows
-from glpn_deploy.exporters.half_plan import fp32_nodes
+from glpn_deploy.exporters.graph.half_numbers import HALF_TYPES, half_bits, loses_digits, overflows
+from glpn_deploy.exporters.graph.half_plan import fp32_nodes
 
 HalfPrecision = Literal["fp16", "bf16"]
 Io = Literal["fp32", "half"]

@@ -12,7 +12,7 @@ import onnx
 import glpn_deploy
 from glpn_deploy.atomic import staging_folder
 from glpn_deploy.errors import ExportError, InputError
-from glpn_deploy.exporters.onnx_graph import build_model
+from glpn_deploy.exporters.graph.onnx_graph import build_model
 from glpn_deploy.modeling import GLPNForDepthEstimation
 
 MIN_OPSET, MAX_OPSET, DEFAULT_OPSET = 17, 25, 17

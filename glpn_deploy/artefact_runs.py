@@ -61,8 +61,8 @@ def open_artefact(
 ) -> ArtefactRun | str:
     """Loads an artefact of a lower precision so that its rounding and its overflow show.
 
-    On a CPU, graphs with 16-bit types run through `glpn_deploy.exporters.emulate`: ONNX Runtime's CPU puts
-    casts around FP16 nodes and computes chains of them in FP32, which hides overflow, and it has no BF16
+    On a CPU, graphs with 16-bit types run through `glpn_deploy.exporters.graph.emulate`: ONNX Runtime's CPU
+    puts casts around FP16 nodes and computes chains of them in FP32, which hides overflow, and it has no BF16
     convolution at all. FP8 graphs run at the basic optimisation level, beyond which they do not load. Both
     need onnx. A graph of FP32 and INT8 alone is run natively, with the integer kernels it is deployed with.
 
@@ -112,7 +112,7 @@ def _native(path: Path, precision: Precision, options: RuntimeOptions) -> Artefa
 
 
 def _judged(path: Path, precision: Precision, options: RuntimeOptions, work: Path) -> ArtefactRun:
-    from glpn_deploy.exporters.judging import open_typed
+    from glpn_deploy.exporters.judging.judging import open_typed
 
     check_external_data(path)
     opened = open_typed(path, work, options.threads)

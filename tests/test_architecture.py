@@ -37,10 +37,10 @@ RANKS = {
     "glpn_deploy.exporters.engines": 5,
     "glpn_deploy.exporters.ladder": 5,
     "glpn_deploy.exporters.lower": 5,
-    "glpn_deploy.exporters.shape_sweep": 5,
-    "glpn_deploy.exporters.verdict": 5,
+    "glpn_deploy.exporters.judging.shape_sweep": 5,
+    "glpn_deploy.exporters.judging.verdict": 5,
     "glpn_deploy.artefact_runs": 4,
-    "glpn_deploy.exporters.engine_source": 4,
+    "glpn_deploy.exporters.engine.engine_source": 4,
     "glpn_deploy.exporters.to_engine": 4,
     "glpn_deploy.baselines": 4,
     "glpn_deploy.engine_proof": 4,
@@ -113,7 +113,9 @@ def rank(module: str) -> int | None:
 
 
 def folder_of(module: str) -> str:
-    return MODULES[module].parent.relative_to(ROOT).as_posix()
+    """The folder that a module's rank belongs to; folders within it are rooms of the same floor."""
+    folders = MODULES[module].parent.relative_to(ROOT).parts
+    return "/".join(folders[: 1 if folders[0] in LINKED else 2])
 
 
 def imports(module: str) -> Iterator[tuple[str, int]]:

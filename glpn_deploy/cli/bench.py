@@ -109,10 +109,10 @@ def bench(
     Example: glpn-bench glpn-nyu --shapes 480x640 --batches 1,4
     """
     from glpn_deploy.benchmarks.load_runs import LoadOptions
+    from glpn_deploy.benchmarks.report.written import write_reports
     from glpn_deploy.benchmarks.results import rounded
     from glpn_deploy.benchmarks.rounds import RoundOptions
     from glpn_deploy.benchmarks.sweep import BenchOptions, EvalChoice, run_sweep
-    from glpn_deploy.benchmarks.written import write_reports
     from glpn_deploy.errors import InputError
 
     if dataset is None and (eval_path is not None or eval_count is not None):
@@ -242,8 +242,8 @@ def _print(console: Console, report: Report) -> None:
     """The table, what was not stable or not run, and the headlines."""
     from rich.table import Table
 
-    from glpn_deploy.benchmarks.report_cells import cells, conditions, used_columns
-    from glpn_deploy.benchmarks.report_markdown import accuracy_table, accuracy_title, load_table
+    from glpn_deploy.benchmarks.report.report_cells import cells, conditions, used_columns
+    from glpn_deploy.benchmarks.report.report_markdown import accuracy_table, accuracy_title, load_table
 
     columns = [name for name in used_columns(report.rows) if name in _BRIEF]
     for shape, group in itertools.groupby(report.rows, key=lambda row: row.shape):

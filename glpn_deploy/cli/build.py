@@ -194,7 +194,7 @@ def build(
     Example: glpn-build glpn-nyu --precision fp16 --shapes 480x640 --batch 1:4
     """
     from glpn_deploy.engine_profile import parse_profiles
-    from glpn_deploy.exporters.engine_config import EngineOptions
+    from glpn_deploy.exporters.engine.engine_config import EngineOptions
     from glpn_deploy.exporters.engines import build_engine, plan_engine, require_tensorrt
 
     console = output(as_json=as_json)

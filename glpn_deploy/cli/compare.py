@@ -57,7 +57,7 @@ _STYLES = {"faster": "green", "slower": "red", "no difference": "", "not judged"
 def _print(console: Console, found: Comparison) -> None:
     from rich.table import Table
 
-    from glpn_deploy.benchmarks.report_cells import ratio_text
+    from glpn_deploy.benchmarks.report.report_cells import ratio_text
 
     table = Table(box=None, pad_edge=False)
     for name in ("", "verdict", "second / first", "in products"):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glpn_deploy.benchmarks.report_html import html_page
+from glpn_deploy.benchmarks.report.report_html import html_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WIDTHS = (390, 1280)

@@ -12,7 +12,7 @@ from glpn_deploy.benchmarks import sweep
 from glpn_deploy.benchmarks.cases import NotRun
 from glpn_deploy.benchmarks.compare import CompareOptions, compare_reports
 from glpn_deploy.benchmarks.load_runs import LoadOptions
-from glpn_deploy.benchmarks.report_markdown import markdown
+from glpn_deploy.benchmarks.report.report_markdown import markdown
 from glpn_deploy.benchmarks.results import Report
 from glpn_deploy.benchmarks.rounds import RoundOptions
 from glpn_deploy.benchmarks.sweep import BenchOptions, EvalChoice, run_sweep

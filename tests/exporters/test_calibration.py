@@ -22,7 +22,7 @@ from glpn_deploy.exporters.calibration import (
     random_images,
     require_memory,
 )
-from glpn_deploy.exporters.tensor_sizes import available_memory, tensor_elements
+from glpn_deploy.exporters.graph.tensor_sizes import available_memory, tensor_elements
 from glpn_deploy.exporters.to_half import to_half
 from glpn_deploy.exporters.to_int8 import quantised_tensors, to_int8
 

@@ -30,7 +30,7 @@ from glpn_deploy.engine_sidecar import (
 from glpn_deploy.errors import BundleError, EngineError, InputError, ParityError, WriteError
 from glpn_deploy.exporters import engines
 from glpn_deploy.exporters.build import BuildOptions, build_bundle
-from glpn_deploy.exporters.engine_config import EngineOptions
+from glpn_deploy.exporters.engine.engine_config import EngineOptions
 from glpn_deploy.exporters.engines import build_engine, default_precision, plan_engine, require_tensorrt
 from glpn_deploy.exporters.to_engine import EngineReport
 from glpn_deploy.exporters.to_onnx import OnnxOptions

@@ -19,13 +19,13 @@ from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.error_stats import ErrorStats
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters import ladder as module
-from glpn_deploy.exporters.budget import Budget
-from glpn_deploy.exporters.graph_edit import groups, load_graph
+from glpn_deploy.exporters.graph.graph_edit import groups, load_graph
 from glpn_deploy.exporters.image_sets import ImageSet
-from glpn_deploy.exporters.judging import Judge
+from glpn_deploy.exporters.judging.budget import Budget
+from glpn_deploy.exporters.judging.judging import Judge
+from glpn_deploy.exporters.judging.sensitivity import SearchOptions, Sensitivity
 from glpn_deploy.exporters.ladder import climb
 from glpn_deploy.exporters.recipes import maker
-from glpn_deploy.exporters.sensitivity import SearchOptions, Sensitivity
 from glpn_deploy.exporters.to_half import to_half
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
 

@@ -17,7 +17,7 @@ from glpn_deploy.cuda_device import CudaDevice
 from glpn_deploy.engine_profile import Profile
 from glpn_deploy.errors import BackendError, BundleError, ExportError, InputError
 from glpn_deploy.exporters import to_engine as module
-from glpn_deploy.exporters.engine_source import read_source
+from glpn_deploy.exporters.engine.engine_source import read_source
 from glpn_deploy.exporters.to_engine import EngineOptions, to_engine
 
 VERSIONS = ("8.6.0", "10.3.0", "10.13.3", "11.4.0")

@@ -16,8 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from glpn_deploy import GLPNConfig
 from glpn_deploy.errors import ExportError, InputError
-from glpn_deploy.exporters.emulate import emulate
-from glpn_deploy.exporters.graph_edit import load_graph, tensor_types
+from glpn_deploy.exporters.graph.emulate import emulate
+from glpn_deploy.exporters.graph.graph_edit import load_graph, tensor_types
 from glpn_deploy.exporters.to_half import HalfOptions, to_half, unrepresentable
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
 

@@ -17,9 +17,9 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 from glpn_deploy import GLPNConfig, GLPNImageProcessor
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.calibration import CalibrationOptions, Ranges, calibrate, random_images
-from glpn_deploy.exporters.emulate import emulate
-from glpn_deploy.exporters.graph_edit import precision_of, tensor_types
-from glpn_deploy.exporters.qdq import node_kinds
+from glpn_deploy.exporters.graph.emulate import emulate
+from glpn_deploy.exporters.graph.graph_edit import precision_of, tensor_types
+from glpn_deploy.exporters.graph.qdq import node_kinds
 from glpn_deploy.exporters.to_half import to_half
 from glpn_deploy.exporters.to_int8 import Int8Options, describe, quantised_tensors, to_int8
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx

@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glpn_deploy.benchmarks.gpu_bundles import DEMO, NYU, PRECISIONS, PROFILE, golden
+from glpn_deploy.benchmarks.claims.gpu_bundles import DEMO, NYU, PRECISIONS, PROFILE, golden
 from glpn_deploy.cuda_device import CudaDevice, find_device, find_device_or_none
 from glpn_deploy.errors import BackendError
 from glpn_deploy.parity import Batch
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-PREPARE = "python -m glpn_deploy.benchmarks.gpu_figures prepare"
+PREPARE = "python -m glpn_deploy.benchmarks.claims.gpu_figures prepare"
 REPORT = "report.json"
 
 
@@ -168,7 +168,7 @@ def prepared(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFacto
     if importlib.util.find_spec("torch") is None:
         pytest.skip(f"no bundles: make them where torch is ({PREPARE} DIR), and pass --bundles DIR")
     folder = tmp_path_factory.mktemp("gpu")
-    command = [sys.executable, "-m", "glpn_deploy.benchmarks.gpu_figures", "prepare", str(folder)]
+    command = [sys.executable, "-m", "glpn_deploy.benchmarks.claims.gpu_figures", "prepare", str(folder)]
     subprocess.run([*command, "--only", DEMO], check=True, cwd=ROOT)
     return folder
 

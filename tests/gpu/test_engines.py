@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glpn_deploy.benchmarks.gpu_bundles import BATCHES, DEMO, PROFILE, SIZES
+from glpn_deploy.benchmarks.claims.gpu_bundles import BATCHES, DEMO, PROFILE, SIZES
 from glpn_deploy.bundle import Bundle
 from glpn_deploy.engine_sidecar import check_engine, read_sidecar
 from glpn_deploy.errors import InputError

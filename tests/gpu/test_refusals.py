@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glpn_deploy.benchmarks.gpu_bundles import DEMO
+from glpn_deploy.benchmarks.claims.gpu_bundles import DEMO
 from glpn_deploy.engine_sidecar import read_sidecar, sidecar_path, write_sidecar
 from glpn_deploy.errors import EngineError
 

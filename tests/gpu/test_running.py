@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glpn_deploy.benchmarks.gpu_bundles import DEMO
+from glpn_deploy.benchmarks.claims.gpu_bundles import DEMO
 from glpn_deploy.bundle import Bundle
 from glpn_deploy.errors import BackendError
 from glpn_deploy.estimator import DepthEstimator

@@ -23,7 +23,8 @@ from glpn_deploy import DepthEstimator
 from glpn_deploy.bundle import Bundle
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import ExportError
-from glpn_deploy.exporters import budget, build
+from glpn_deploy.exporters import build
+from glpn_deploy.exporters.judging.judging import budget
 
 
 @pytest.fixture

@@ -1,0 +1,76 @@
+"""A real photograph with real depth: the Middlebury motorcycle that scikit-image ships.
+
+    python -m glpn_deploy.benchmarks.claims.motorcycle demo --out benchmarks/results
+
+One image says little about a network; it says something about one that was trained on rendered rooms.
+Depth from disparity: Z = f B / (d + dx), with the calibration that scikit-image documents (Scharstein
+et al., GCPR 2014).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import skimage.data
+from PIL import Image
+
+from glpn_deploy.benchmarks.environment import describe_environment
+from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE
+from glpn_deploy.estimator import DepthEstimator
+from glpn_deploy.metrics import DepthMetrics
+
+FOCAL_PX, OFFSET_PX, BASELINE_M = 994.978, 31.086, 0.193001
+
+
+def measure(source: str) -> dict[str, Any]:
+    """Metrics with and without median scaling, at the photograph's size and at the demo network's."""
+    image, _, disparity = skimage.data.stereo_motorcycle()
+    truth = (FOCAL_PX * BASELINE_M / (disparity + OFFSET_PX)).astype(np.float32)
+    truth[~np.isfinite(truth)] = 0
+    height, width = truth.shape
+    share = (DEFAULT_EVAL_SIZE[0] * DEFAULT_EVAL_SIZE[1] / (height * width)) ** 0.5
+    sizes = {"original": (width, height), "reduced": (round(width * share), round(height * share))}
+    result: dict[str, Any] = {
+        "source": source,
+        "depth_m": [float(truth[truth > 0].min()), float(truth.max())],
+    }
+    with DepthEstimator.load(source) as estimator:
+        for name, size in sizes.items():
+            small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+            depth = Image.fromarray(estimator(small).depth).resize((width, height), Image.Resampling.BILINEAR)
+            result[name] = {"size": [size[1], size[0]]}
+            for scaling in (True, False):
+                metrics = DepthMetrics(10.0, median_scaling=scaling)
+                metrics.update(np.asarray(depth), truth)
+                found = metrics.compute()
+                key = "median_scaled" if scaling else "metric"
+                result[name][key] = found["metrics"]
+                if scaling:
+                    result[name]["median_scale"] = found["median_scale"]
+    return result
+
+
+def main() -> None:
+    """Measures one network and writes the report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", help="bundle, checkpoint or demo")
+    parser.add_argument("--out", type=Path, help="folder for motorcycle.json; printed where left out")
+    options = parser.parse_args()
+    report = {"format": "glpn-deploy-motorcycle", "format_version": 1, "environment": describe_environment()}
+    text = json.dumps({**report, **measure(options.source)}, indent=2) + "\n"
+    if options.out is None:
+        print(text, end="")
+        return
+    path = options.out / "motorcycle.json"
+    path.write_text(text, encoding="utf-8")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

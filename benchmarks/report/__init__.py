@@ -1,0 +1,1 @@
+"""A report as a person reads it: cells, charts, Markdown, one HTML page."""

@@ -1,0 +1,119 @@
+"""A report as Markdown, for a README."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glpn_deploy.benchmarks.load_runs import memory_words
+from glpn_deploy.benchmarks.report.report_cells import (
+    STAGE_NAMES,
+    STAGES,
+    cells,
+    conditions,
+    milliseconds,
+    used_columns,
+)
+from glpn_deploy.benchmarks.results import Report
+
+
+def markdown(report: Report) -> str:
+    """Headlines, the table, stages, what was not stable or not run, and the conditions."""
+    parts = ["\n".join(f"- {line}" for line in report.headlines)]
+    columns = used_columns(report.rows)
+    parts.append(
+        _table(
+            ["case", *columns, "stable"],
+            [
+                [row.key, *(cells(row)[name] for name in columns), "yes" if row.stable else "**no**"]
+                for row in report.rows
+            ],
+        )
+    )
+    for title, (head, body) in (
+        ("Stages of a run, ms", stage_table(report)),
+        (accuracy_title(report), accuracy_table(report)),
+        ("Under load", load_table(report)),
+    ):
+        if body:
+            parts.append(f"{title}:\n\n" + _table(head, body))
+    unstable = [f"- {row.key}: {'; '.join(row.reasons.values())}" for row in report.rows if not row.stable]
+    if unstable:
+        parts.append("Not stable:\n\n" + "\n".join(unstable))
+    if report.not_run:
+        parts.append("Not run:\n\n" + "\n".join(f"- {item.name}: {item.reason}" for item in report.not_run))
+    parts.append("\n".join(conditions(report)))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def stage_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Head and body of the stages of a run [ms]."""
+    used = [name for name in STAGES if any(name in row.stages for row in report.rows)]
+    body = [
+        [row.key, *(milliseconds(row.stages[name]) if name in row.stages else "" for name in used)]
+        for row in report.rows
+        if row.stages
+    ]
+    return ["case", *(STAGE_NAMES[name] for name in used)], body
+
+
+def accuracy_title(report: Report) -> str:
+    """What `accuracy_table` was judged on; empty where nothing was."""
+    judged = next((row.accuracy for row in report.rows if row.accuracy), None)
+    return f"Accuracy on {judged['images']} images of {judged['dataset']}" if judged else ""
+
+
+def accuracy_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Head and body of the accuracy on a data set, by backend and precision."""
+    judged = {row.key.rpartition(" ")[0]: row.accuracy for row in report.rows if row.accuracy}
+    body = [
+        [name, *(f"{accuracy[metric]:.4f}" for metric in ("delta1", "abs_rel", "rmse"))]
+        for name, accuracy in judged.items()
+    ]
+    return ["", "δ1", "AbsRel", "RMSE, m"], body
+
+
+def load_table(report: Report) -> tuple[list[str], list[list[str]]]:
+    """Head and body of the load tests."""
+    body = []
+    for one in report.load:
+        for entry in one["callers"]:
+            tail = " / ".join(milliseconds(entry[p]) for p in ("p90_ms", "p95_ms", "p99_ms") if p in entry)
+            body.append(
+                [
+                    one["key"],
+                    f"{entry['callers']} callers",
+                    f"{entry['images_per_s']:.3g} images/s",
+                    milliseconds(entry["median_ms"]),
+                    tail,
+                ]
+            )
+        for entry in one["arrivals"]:
+            tail = " / ".join(milliseconds(entry[p]) for p in ("p90_ms", "p95_ms", "p99_ms") if p in entry)
+            body.append(
+                [
+                    one["key"],
+                    f"{entry['rate']:g} arrivals/s",
+                    _kept_up(entry),
+                    milliseconds(entry["median_ms"]),
+                    tail,
+                ]
+            )
+        if one["soak"]:
+            soak = one["soak"]
+            drifted = f", latency drifts {soak['drift']['share']:+.0%}" if soak["drifted"] else ""
+            body.append([one["key"], f"soak, {soak['runs']} runs", f"{memory_words(soak)}{drifted}", "", ""])
+    return ["case", "load", "result", "median, ms", "p90 / p95 / p99, ms"], body
+
+
+def _kept_up(entry: dict[str, Any]) -> str:
+    if entry["kept_up"]:
+        return "kept up"
+    if entry.get("unserved"):
+        left = f"{entry['unserved']} of {entry['requests']} left"
+        return f"fell behind: {entry['served_per_s']:.3g}/s served, {left}"
+    return f"fell behind by {entry['backlog_s']:.1f} s"
+
+
+def _table(head: list[str], body: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines)

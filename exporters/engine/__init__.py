@@ -1,0 +1,1 @@
+"""What a TensorRT build is told, how it is watched, and what it leaves behind."""

@@ -1,0 +1,147 @@
+"""Quantising a graph for TensorRT: Q/DQ in front of the products, the rest in FP16 as far as it can be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+
+import onnx
+from onnx import helper, numpy_helper
+
+from glpn_deploy.errors import ExportError, InputError
+from glpn_deploy.exporters.calibration import Ranges
+from glpn_deploy.exporters.graph.graph_edit import opset_of
+from glpn_deploy.exporters.graph.qdq import FP8, Format, Kind, QdqWriter, node_kinds, weight_scales
+from glpn_deploy.exporters.to_half import HalfOptions, Io, half_model
+
+TYPED_OPSET = 19
+"""The first opset whose QuantizeLinear takes FP16."""
+_NARROW = 16  # channels; below, TensorRT has few 8-bit convolutions
+_LARGEST_FP8_KERNEL = 32  # taps
+
+
+def chosen_nodes(
+    model: onnx.ModelProto, kinds: Collection[Kind], keep: Collection[str]
+) -> dict[str, list[int]]:
+    """Names of the nodes of the given kinds and which of their inputs are activations, in graph order.
+
+    Raises:
+        InputError: A name in ``keep`` is no node of the graph.
+    """
+    nodes = {node.name: node for node in model.graph.node}
+    unknown = sorted(set(keep) - nodes.keys())
+    if unknown:
+        raise InputError(f"{len(unknown)} names to keep are no nodes of the graph, such as {unknown[0]}")
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return {
+        name: [slot for slot, tensor in enumerate(nodes[name].input) if tensor not in weights]
+        for name, kind in node_kinds(model).items()
+        if kind in kinds and name not in keep
+    }
+
+
+def with_kernel(model: onnx.ModelProto, names: Iterable[str], number: Format) -> list[str]:
+    """Of the nodes given, those for which TensorRT has an 8-bit kernel.
+
+    Its convolutions want 16 channels in and out (of a group); INT8 ones also take 8 on one side, or
+    depthwise kernels of 3x3 and more; FP8 ones have at most 32 taps. So says nvidia-modelopt
+    (find_nodes_from_convs_to_exclude, December 2025), which leaves the others alone too: pairs around
+    them only cost time.
+    """
+    nodes = {node.name: node for node in model.graph.node}
+    dims = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    return [
+        name
+        for name in names
+        if nodes[name].op_type != "Conv" or _conv_has_kernel(nodes[name], dims[nodes[name].input[1]], number)
+    ]
+
+
+def _conv_has_kernel(node: onnx.NodeProto, weight: list[int], number: Format) -> bool:
+    out, into, *kernel = weight
+    if out >= _NARROW and into >= _NARROW:
+        return number is not FP8 or math.prod(kernel) <= _LARGEST_FP8_KERNEL
+    if number is FP8:
+        return False
+    group = next((a.i for a in node.attribute if a.name == "group"), 1)
+    if group > 1:
+        return out % 8 == 0 and min(kernel) >= 3
+    return (out % 8 == 0 or into % 8 == 0) and max(out, into) >= _NARROW and len(set(kernel)) == 1
+
+
+def input_tensors(model: onnx.ModelProto, slots: Mapping[str, list[int]]) -> list[str]:
+    """Names of the activations that the nodes take, each once, in graph order."""
+    nodes = {node.name: node for node in model.graph.node}
+    return list(dict.fromkeys(nodes[name].input[slot] for name, taken in slots.items() for slot in taken))
+
+
+def require_ranges(ranges: Ranges, tensors: Iterable[str]) -> None:
+    """Refuses ranges that lack a tensor.
+
+    Raises:
+        ExportError: One is missing; the message names it.
+    """
+    missing = [name for name in tensors if name not in ranges.limits]
+    if missing:
+        raise ExportError(
+            f"the calibration has no range for {missing[0]} ({len(missing)} tensors are missing)",
+            fix="calibrate the same graph with the same options",
+        )
+
+
+def quantise_typed(
+    model: onnx.ModelProto,
+    slots: Mapping[str, list[int]],
+    ranges: Ranges,
+    number: Format,
+    io: Io = "fp32",
+    full: frozenset[str] = frozenset(),
+) -> onnx.ModelProto:
+    """Changes an FP32 graph, in place: the nodes named in 8 bits, all others in FP16.
+
+    Up to opset 18 QuantizeLinear and DequantizeLinear take FP32 only. There the nodes that they surround
+    are FP32 too, so that DequantizeLinear stands right before its convolution or product, the pattern
+    that every TensorRT fuses; the casts are before QuantizeLinear and behind the node. From opset 19 on
+    the pairs are FP16 like the rest, with FP16 scales and no casts, which is what nvidia-modelopt writes
+    (it raises the opset to 19 for it).
+
+    ONNX Runtime's CPU has to compute such a graph pair by pair (session.disable_quant_qdq = 1). Left to
+    itself, 1.32 saturates INT8 products where there is no VNNI (demo checkpoint: AbsRel 0.012 instead of
+    0.004) and, from opset 19 on, turns FP16 biases into integers in FP16, which overflows (0.094).
+
+    Args:
+        model: The graph.
+        slots: Nodes to quantise, and which of their inputs are activations (`chosen_nodes`).
+        ranges: Limits of all those activations.
+        number: INT8 or FP8.
+        io: Type of input and output: FP32, or FP16 like the rest.
+        full: Nodes around which all is FP32: what they compute in where they are not quantised, and the
+            scales where they are.
+
+    Raises:
+        ExportError: A range is missing, or weights of nodes that are not in ``full`` are beyond FP16.
+        InputError: A name in ``full`` is no node of the graph.
+    """
+    require_ranges(ranges, input_tensors(model, slots))
+    taken = {weight for node in model.graph.node if node.name in slots for weight in node.input[1:2]}
+    weights = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if t.name in taken}
+    plain = {node.name: list(node.input) for node in model.graph.node if node.name in slots}
+    if opset_of(model) < TYPED_OPSET:
+        full |= frozenset(slots)
+    half_model(model, HalfOptions(keep=full, io=io))
+    writer = QdqWriter(model)
+    for node in model.graph.node:
+        for slot in slots.get(node.name, ()):
+            writer.activation(node, slot, ranges.limits[plain[node.name][slot]], number)
+        if node.name in slots and plain[node.name][1] in weights:
+            weight = weights[plain[node.name][1]]
+            axis = 0 if node.op_type == "Conv" else weight.ndim - 1
+            scales = weight_scales(weight, axis, number, writer.float_type(node.input[1]))
+            writer.weight(node, 1, weight, axis, scales, number)
+    return writer.finish()
+
+
+def set_precision(model: onnx.ModelProto, precision: str, target: str) -> None:
+    """Says in the metadata what the graph computes in and what it is for: runtimes go by it."""
+    props = {entry.key: entry.value for entry in model.metadata_props}
+    helper.set_model_props(model, props | {"precision": precision, "target": target})

@@ -1,0 +1,174 @@
+"""Names, groups, types, and the reading and writing of our graphs."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from glpn_deploy.errors import ExportError, WriteError
+from glpn_deploy.exporters.graph import graph_edit
+from glpn_deploy.exporters.graph.graph_edit import (
+    group_of,
+    groups,
+    load_graph,
+    opset_of,
+    precision_of,
+    save_graph,
+    scope_of,
+    tensor_types,
+)
+
+
+@pytest.mark.parametrize(
+    ("node", "scope", "group"),
+    [
+        (
+            "glpn.encoder.block.0.1.attention.self/MatMul",
+            "glpn.encoder.block.0.1.attention.self",
+            "encoder.block.0.1.attention",
+        ),
+        (
+            "glpn.encoder.block.0.1.attention/Add",
+            "glpn.encoder.block.0.1.attention",
+            "encoder.block.0.1.attention",
+        ),
+        (
+            "glpn.encoder.block.2.26.layer_norm_1/LayerNormalization",
+            "glpn.encoder.block.2.26.layer_norm_1",
+            "encoder.block.2.26.attention",
+        ),
+        (
+            "glpn.encoder.block.0.1.attention.self.sr/Conv",
+            "glpn.encoder.block.0.1.attention.self.sr",
+            "encoder.block.0.1.attention",
+        ),
+        (
+            "glpn.encoder.block.3.0.layer_norm_2/LayerNormalization",
+            "glpn.encoder.block.3.0.layer_norm_2",
+            "encoder.block.3.0.mlp",
+        ),
+        ("glpn.encoder.block.3.0.mlp/Mul_2", "glpn.encoder.block.3.0.mlp", "encoder.block.3.0.mlp"),
+        (
+            "glpn.encoder.patch_embeddings.2/Shape",
+            "glpn.encoder.patch_embeddings.2",
+            "encoder.patch_embeddings.2",
+        ),
+        (
+            "glpn.encoder.patch_embeddings.2.proj/Conv",
+            "glpn.encoder.patch_embeddings.2.proj",
+            "encoder.patch_embeddings.2",
+        ),
+        ("glpn.encoder.layer_norm.3/Transpose", "glpn.encoder.layer_norm.3", "encoder.layer_norm.3"),
+        (
+            "decoder.stages.1.fusion.convolutional_layer1.0/Conv",
+            "decoder.stages.1.fusion.convolutional_layer1.0",
+            "decoder.stages.1.fusion",
+        ),
+        ("decoder.stages.1.convolution/Conv", "decoder.stages.1.convolution", "decoder.stages.1"),
+        ("decoder.stages.12/Resize", "decoder.stages.12", "decoder.stages.12"),
+        ("decoder.final_upsample/Resize", "decoder.final_upsample", "decoder.final_upsample"),
+        ("head.head.0/Conv", "head.head.0", "head"),
+        ("head/Mul", "head", "head"),
+        ("header/Mul", "header", "header"),
+        ("pixel_values/Cast", "pixel_values", "pixel_values"),
+    ],
+)
+def test_scope_and_group(node, scope, group):
+    assert scope_of(node) == scope
+    assert group_of(node) == group
+
+
+def test_groups_hold_every_node_once_in_graph_order(tiny_onnx, tiny_config):
+    model = load_graph(tiny_onnx)
+    found = groups(model)
+    place = {node.name: index for index, node in enumerate(model.graph.node)}
+    assert sorted(name for names in found.values() for name in names) == sorted(place)
+    for names in found.values():
+        assert names == sorted(names, key=place.__getitem__)
+    blocks = sum(tiny_config.depths)
+    assert sum(name.endswith(".attention") for name in found) == blocks
+    assert sum(name.endswith(".mlp") for name in found) == blocks
+    assert len(found) == 2 * blocks + 4 + 4 + 4 + 3 + 1 + 1  # embeddings, norms, stages, fusions, last, head
+
+
+def test_a_graph_survives_reading_and_writing(tiny_onnx, tmp_path):
+    written = save_graph(load_graph(tiny_onnx), tmp_path / "again.onnx")
+    assert written.read_bytes() == tiny_onnx.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["again.onnx"]
+
+
+def test_large_weights_go_beside_the_file(tiny_onnx, tmp_path, monkeypatch):
+    monkeypatch.setattr(graph_edit, "SINGLE_FILE_LIMIT", 1000)
+    path = save_graph(load_graph(tiny_onnx), tmp_path / "m.onnx")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
+    again = {t.name: numpy_helper.to_array(t) for t in load_graph(path).graph.initializer}
+    for tensor in load_graph(tiny_onnx).graph.initializer:
+        np.testing.assert_array_equal(again[tensor.name], numpy_helper.to_array(tensor))
+
+
+def test_an_invalid_graph_leaves_the_old_file(tiny_onnx, tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"old")
+    model = load_graph(tiny_onnx)
+    model.graph.node[3].input[0] = "nothing"
+    with pytest.raises(ExportError, match="not valid ONNX"):
+        save_graph(model, path)
+    assert path.read_bytes() == b"old"
+    with pytest.raises(WriteError, match="there is no folder"):
+        save_graph(load_graph(tiny_onnx), tmp_path / "nowhere" / "m.onnx")
+
+
+def foreign() -> onnx.ModelProto:
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"], name="n")], "g", value[:1], value[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+
+
+def test_what_cannot_be_read_says_so(tiny_onnx, tmp_path):
+    with pytest.raises(ExportError, match=r"missing\.onnx cannot be read .*glpn-export"):
+        load_graph(tmp_path / "missing.onnx")
+    (tmp_path / "text.onnx").write_text("this is no ONNX file")
+    with pytest.raises(ExportError, match="not a readable ONNX file"):
+        load_graph(tmp_path / "text.onnx")
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(tiny_onnx.read_bytes()[:-1000])
+    with pytest.raises(ExportError):
+        load_graph(cut)
+    onnx.save(foreign(), str(tmp_path / "foreign.onnx"))
+    with pytest.raises(ExportError, match="does not come from glpn-export"):
+        load_graph(tmp_path / "foreign.onnx")
+    model = load_graph(tiny_onnx)
+    model.graph.node[1].name = model.graph.node[0].name
+    onnx.save(model, str(tmp_path / "twice.onnx"))
+    with pytest.raises(ExportError, match="used twice, such as glpn"):
+        load_graph(tmp_path / "twice.onnx")
+
+
+def test_types_are_those_of_onnx_inference_on_the_whole_model(tiny_onnx):
+    model = load_graph(tiny_onnx)
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    expected = {v.name: v.type.tensor_type.elem_type for v in (*inferred.value_info, *inferred.output)}
+    types = tensor_types(model)
+    computed = {name for node in model.graph.node for name in node.output}
+    assert {name: types[name] for name in computed} == expected
+    assert not model.graph.value_info
+    assert types["pixel_values"] == TensorProto.FLOAT
+    assert types["glpn.encoder.patch_embeddings.0/Shape"] == TensorProto.INT64
+
+
+def test_opset_and_precision(tiny_onnx):
+    model = load_graph(tiny_onnx)
+    assert opset_of(model) == 17
+    assert precision_of(model) == "fp32"
+    helper.set_model_props(model, {"precision": "bf16"})
+    assert precision_of(model) == "bf16"
+    unnamed = foreign()
+    assert precision_of(unnamed) == "fp32"
+    unnamed.graph.initializer.append(helper.make_tensor("w", TensorProto.FLOAT16, [1], [1.0]))
+    assert precision_of(unnamed) == "fp16"
+    unnamed.graph.node[0].op_type = "QuantizeLinear"
+    assert precision_of(unnamed) == "int8"
+    unnamed.graph.initializer.append(helper.make_tensor("z", TensorProto.FLOAT8E4M3FN, [1], [0.0]))
+    assert precision_of(unnamed) == "fp8"
