@@ -12,7 +12,7 @@ from glpn_deploy.benchmarks.results import Row
 from glpn_deploy.benchmarks.rounds import Live
 from glpn_deploy.benchmarks.stability import StabilityLimits, judge_stability
 from glpn_deploy.config import GLPNConfig
-from glpn_deploy.exporters.judging.budget import DEFAULT_ABS_REL
+from glpn_deploy.exporters.judges.budget import DEFAULT_ABS_REL
 
 _REFERENCE_ABS_REL = 1e-4
 """An FP32 row whose depth is farther from the reference's is not the same network; bundles promise less."""

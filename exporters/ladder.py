@@ -31,12 +31,12 @@ from glpn_deploy.error_stats import ErrorStats
 from glpn_deploy.errors import InputError
 from glpn_deploy.exporters.graph.graph_edit import groups as groups_of
 from glpn_deploy.exporters.graph.graph_edit import load_graph
-from glpn_deploy.exporters.graph.overflow import find_peaks, overflowing_nodes
-from glpn_deploy.exporters.judging.budget import DEFAULT_ABS_REL, Budget
-from glpn_deploy.exporters.judging.judging import Judge, describe_errors
-from glpn_deploy.exporters.judging.sensitivity import SearchOptions, search
-from glpn_deploy.exporters.judging.shape_sweep import ShapeSweep
-from glpn_deploy.exporters.judging.truth import Accuracy, Truth
+from glpn_deploy.exporters.judges.budget import DEFAULT_ABS_REL, Budget
+from glpn_deploy.exporters.judges.judging import Judge, describe_errors
+from glpn_deploy.exporters.judges.overflow import find_peaks, overflowing_nodes
+from glpn_deploy.exporters.judges.sensitivity import SearchOptions, search
+from glpn_deploy.exporters.judges.shape_sweep import ShapeSweep
+from glpn_deploy.exporters.judges.truth import Accuracy, Truth
 from glpn_deploy.exporters.recipes import LowPrecision, Make, computes_in_fp16
 from glpn_deploy.exporters.to_half import HalfPrecision, unrepresentable
 from glpn_deploy.exporters.to_int8 import Target

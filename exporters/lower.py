@@ -16,11 +16,11 @@ from glpn_deploy.errors import BackendError, ExportError, InputError, MissingDep
 from glpn_deploy.exporters.calibration import CalibrationOptions
 from glpn_deploy.exporters.graph.graph_edit import load_graph, opset_of
 from glpn_deploy.exporters.image_sets import ImageSet, Where
-from glpn_deploy.exporters.judging.budget import Budget
-from glpn_deploy.exporters.judging.judging import Judge
-from glpn_deploy.exporters.judging.shape_sweep import ShapeSweep
-from glpn_deploy.exporters.judging.truth import Truth
-from glpn_deploy.exporters.judging.verdict import VerdictOptions, measure_verdict
+from glpn_deploy.exporters.judges.budget import Budget
+from glpn_deploy.exporters.judges.judging import Judge
+from glpn_deploy.exporters.judges.shape_sweep import ShapeSweep
+from glpn_deploy.exporters.judges.truth import Truth
+from glpn_deploy.exporters.judges.verdict import VerdictOptions, measure_verdict
 from glpn_deploy.exporters.ladder import LadderReport, climb
 from glpn_deploy.exporters.recipes import LEAST_OPSET, LowPrecision, computes_in_fp16, maker
 from glpn_deploy.exporters.to_half import Io

@@ -10,7 +10,7 @@ from typing import Any
 from glpn_deploy.artefact_runs import ArtefactRun, NotRun, open_artefact
 from glpn_deploy.bundle import Bundle
 from glpn_deploy.errors import BundleError
-from glpn_deploy.exporters.judging.budget import artefact_budget
+from glpn_deploy.exporters.judges.budget import artefact_budget
 from glpn_deploy.manifest import RE_EXPORT, Artefact
 from glpn_deploy.parity import Batch, golden_batches, judge_in_step, verify_goldens
 from glpn_deploy.parity_report import ParityReport

@@ -11,7 +11,7 @@ import numpy as np
 from glpn_deploy.bundle import Bundle
 from glpn_deploy.engine_profile import Profile, Shape, choose_profile, spell
 from glpn_deploy.errors import ParityError
-from glpn_deploy.exporters.judging.budget import Budget, artefact_budget
+from glpn_deploy.exporters.judges.budget import Budget, artefact_budget
 from glpn_deploy.manifest import Artefact
 from glpn_deploy.parity import Batch, golden_batches, judge_in_step, room_batch, tolerance_m
 from glpn_deploy.parity_report import Limit, ParityReport

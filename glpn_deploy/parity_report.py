@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glpn_deploy.error_stats import FLAGS, ErrorStats, Flag, RangeStats, pool_ranges
 from glpn_deploy.errors import ParityError
-from glpn_deploy.exporters.judging.budget import Budget
+from glpn_deploy.exporters.judges.budget import Budget
 
 Limit = float | Budget
 """Largest |difference| allowed [m], or the budget of a lower precision."""

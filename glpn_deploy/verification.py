@@ -18,7 +18,7 @@ from glpn_deploy.bundle import Bundle
 from glpn_deploy.engine_check import BrokenEngine, EngineFindings, check_engines
 from glpn_deploy.engine_sidecar import bundle_engines
 from glpn_deploy.errors import BundleError, InputError, MissingDependencyError, ParityError
-from glpn_deploy.exporters.judging.budget import artefact_budget
+from glpn_deploy.exporters.judges.budget import artefact_budget
 from glpn_deploy.manifest import Artefact
 from glpn_deploy.parity import compare_over_sweep, sweep_depths, tolerance_m, verify_goldens
 from glpn_deploy.parity_report import ParityReport, WorstImage, severity

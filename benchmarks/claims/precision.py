@@ -24,8 +24,8 @@ from glpn_deploy.checkpoint import load_model
 from glpn_deploy.datasets.registry import open_dataset
 from glpn_deploy.datasets.rooms import RenderedRooms
 from glpn_deploy.exporters.image_sets import ImageSet, Pictures, choose_images
-from glpn_deploy.exporters.judging.judging import Judge
-from glpn_deploy.exporters.judging.truth import Truth
+from glpn_deploy.exporters.judges.judging import Judge
+from glpn_deploy.exporters.judges.truth import Truth
 from glpn_deploy.exporters.recipes import LEAST_OPSET, LowPrecision, maker
 from glpn_deploy.exporters.to_int8 import Target
 from glpn_deploy.exporters.to_onnx import MIN_OPSET, OnnxOptions, to_onnx

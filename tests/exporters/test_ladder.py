@@ -21,9 +21,9 @@ from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters import ladder as module
 from glpn_deploy.exporters.graph.graph_edit import groups, load_graph
 from glpn_deploy.exporters.image_sets import ImageSet
-from glpn_deploy.exporters.judging.budget import Budget
-from glpn_deploy.exporters.judging.judging import Judge
-from glpn_deploy.exporters.judging.sensitivity import SearchOptions, Sensitivity
+from glpn_deploy.exporters.judges.budget import Budget
+from glpn_deploy.exporters.judges.judging import Judge
+from glpn_deploy.exporters.judges.sensitivity import SearchOptions, Sensitivity
 from glpn_deploy.exporters.ladder import climb
 from glpn_deploy.exporters.recipes import maker
 from glpn_deploy.exporters.to_half import to_half

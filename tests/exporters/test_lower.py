@@ -20,7 +20,7 @@ from glpn_deploy.errors import ExportError, InputError, WriteError
 from glpn_deploy.exporters import build
 from glpn_deploy.exporters.build import BuildOptions, build_bundle
 from glpn_deploy.exporters.calibration import CalibrationOptions
-from glpn_deploy.exporters.judging.judging import Judge
+from glpn_deploy.exporters.judges.judging import Judge
 from glpn_deploy.exporters.lower import LowerOptions
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
 from glpn_deploy.runtimes.base import RuntimeOptions
@@ -130,7 +130,7 @@ def test_ground_truth_can_refuse_what_the_budget_allows(
     tiny_checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "glpn_deploy.exporters.judging.truth.LARGEST_DROP", {"fp16": -1.0}
+        "glpn_deploy.exporters.judges.truth.LARGEST_DROP", {"fp16": -1.0}
     )  # nothing can gain so much
     rooms = RenderedRooms("test", 2, height=64, width=96)
     lower = LowerOptions(("fp16",), photos, max_abs_rel=0.5, truth=rooms, verdict=False)

@@ -10,7 +10,7 @@ import pytest
 from glpn_deploy import GLPNImageProcessor
 from glpn_deploy.bundle import Bundle, write_manifest
 from glpn_deploy.errors import BundleError, ParityError
-from glpn_deploy.exporters.judging.budget import Budget
+from glpn_deploy.exporters.judges.budget import Budget
 from glpn_deploy.parity import (
     SWEEP,
     ParityReport,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from glpn_deploy.exporters.judging.budget import Budget
+from glpn_deploy.exporters.judges.budget import Budget
 from glpn_deploy.parity import compare
 from glpn_deploy.parity_picture import draw_worst_image, error_scale_m
 from glpn_deploy.parity_report import ParityReport, WorstImage

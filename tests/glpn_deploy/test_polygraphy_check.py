@@ -15,7 +15,7 @@ from glpn_deploy.artefact_runs import open_artefact
 from glpn_deploy.bundle import Bundle
 from glpn_deploy.errors import BackendError, MissingDependencyError, ParityError
 from glpn_deploy.exporters.calibration import calibrate, random_images
-from glpn_deploy.exporters.judging.budget import Budget
+from glpn_deploy.exporters.judges.budget import Budget
 from glpn_deploy.exporters.to_int8 import Int8Options, quantised_tensors, to_int8
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
 from glpn_deploy.parity import Batch, golden_batches, judge, room_batch

@@ -24,7 +24,7 @@ from glpn_deploy.bundle import Bundle
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import ExportError
 from glpn_deploy.exporters import build
-from glpn_deploy.exporters.judging.judging import budget
+from glpn_deploy.exporters.judges import budget
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from glpn_deploy.errors import BundleError, InputError
-from glpn_deploy.exporters.judging.verdict import (
+from glpn_deploy.exporters.judges.verdict import (
     VerdictOptions,
     judge_times,
     measure_verdict,

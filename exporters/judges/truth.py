@@ -9,7 +9,7 @@ from typing import Any
 import onnxruntime as ort
 
 from glpn_deploy.datasets.base import DepthDataset
-from glpn_deploy.exporters.judging.judging import open_judged, open_session, run_image
+from glpn_deploy.exporters.judges.judging import open_judged, open_session, run_image
 from glpn_deploy.image_loading import load_image
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.metrics import DepthMetrics
@@ -90,7 +90,7 @@ class Truth:
         progress: Progress = SilentProgress(),  # noqa: B008 - stateless
         title: str = "ground truth",
     ) -> Accuracy:
-        """Judges a graph, computed as its types say (`glpn_deploy.exporters.judging.judging.open_judged`).
+        """Judges a graph, computed as its types say (`glpn_deploy.exporters.judges.judging.open_judged`).
 
         Args:
             candidate: The graph.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from glpn_deploy.artefact_runs import open_artefact
 from glpn_deploy.errors import BackendError
-from glpn_deploy.exporters.judging.budget import Budget
+from glpn_deploy.exporters.judges.budget import Budget
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.parity import Batch, judge_in_step, sweep_depths
 from glpn_deploy.parity_report import ParityReport

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from glpn_deploy.errors import BackendError
 from glpn_deploy.exporters.graph.graph_edit import load_graph, save_graph, tensor_types
-from glpn_deploy.exporters.judging.judging import open_session
+from glpn_deploy.exporters.judges.judging import open_session
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.progress import Progress, SilentProgress
 

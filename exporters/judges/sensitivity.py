@@ -15,7 +15,7 @@ from glpn_deploy.error_stats import ErrorStats
 from glpn_deploy.exporters.graph.emulate import emulated_model
 from glpn_deploy.exporters.graph.graph_edit import load_graph
 from glpn_deploy.exporters.graph.splice import Splicer
-from glpn_deploy.exporters.judging.judging import Judge, describe_errors, is_half, open_session
+from glpn_deploy.exporters.judges.judging import Judge, describe_errors, is_half, open_session
 from glpn_deploy.image_loading import shrink
 from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.progress import Progress, SilentProgress
