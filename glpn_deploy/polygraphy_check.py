@@ -211,20 +211,18 @@ def _session(path: Path, device: str, plain_qdq: bool = False) -> Any:
     import onnxruntime as ort
 
     from glpn_deploy.runtimes.onnx_header import read_header
+    from glpn_deploy.runtimes.rt_onnxruntime import CUDA, session_settings
 
     providers: list[Any] = ["CPUExecutionProvider"]
     if device != "cpu":
         if "CUDAExecutionProvider" not in ort.get_available_providers():  # it would fall back to the CPU
             raise BackendError("Polygraphy was to run on the GPU, for which this onnxruntime has no provider")
-        providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": "0"}))
-    header, options = read_header(path), ort.SessionOptions()
-    options.log_severity_level = 3
-    typed = header.target == "tensorrt"
-    if plain_qdq or header.precision == "fp8":
+        providers.insert(0, CUDA)
+    header = read_header(path)
+    options, without = session_settings(header, header.precision or "fp32", device == "cpu")
+    if plain_qdq:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    if plain_qdq or (typed and device == "cpu"):
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-    without = ["WeightBiasQuantization"] if typed else []
     try:
         return ort.InferenceSession(
             str(path), options, providers=providers, disabled_optimizers=without, enable_fallback=0

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from glpn_deploy.cuda_device import find_device
 from glpn_deploy.errors import BackendError, BundleError
 from glpn_deploy.runtimes.base import Precision, Runtime, RuntimeOptions
-from glpn_deploy.runtimes.onnx_header import input_spec, read_header
+from glpn_deploy.runtimes.onnx_header import OnnxHeader, input_spec, read_header
 from glpn_deploy.runtimes.ort_tensorrt import (
     PROVIDER,
     EngineFolder,
@@ -55,6 +55,36 @@ def missing_provider_reason(provider: str) -> str | None:
     except BackendError as error:
         return str(error).rstrip(".")
     return None
+
+
+CUDA = (_PROVIDERS["cuda"], {"use_tf32": "0"})
+"""The CUDA provider. TF32 rounds FP32 products to 10 bits, which no FP32 tolerance survives."""
+
+
+def session_settings(
+    header: OnnxHeader, precision: Precision, on_cpu: bool
+) -> tuple[ort.SessionOptions, list[str]]:
+    """How a file's session is opened: its options, and the optimisers that it does without.
+
+    Args:
+        header: What the file says of itself.
+        precision: What it computes in.
+        on_cpu: Whether the CPU runs it.
+    """
+    about = ort.SessionOptions()
+    about.log_severity_level = 3
+    if precision == "fp8":  # on a CPU it loads no further optimised than this
+        about.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    without = []
+    if header.target == "tensorrt":
+        # A graph of Q/DQ pairs for TensorRT: the step that quantises biases spoils FP16 ones (AbsRel 0.09
+        # on the demo network), and TensorRT takes none that are.
+        without.append("WeightBiasQuantization")
+        if on_cpu:
+            # Integer kernels made of the pairs saturate on CPUs without VNNI (0.012 instead of 0.004).
+            # Computed as it stands it is right, and slow.
+            about.add_session_config_entry("session.disable_quant_qdq", "1")
+    return about, without
 
 
 class OnnxRuntime(Runtime):
@@ -102,21 +132,9 @@ class OnnxRuntime(Runtime):
 
     def _start(self, path: Path, wanted: str, options: RuntimeOptions) -> ort.InferenceSession:
         """A session on a provider, or the reason why it did not start there."""
-        about = ort.SessionOptions()
-        about.log_severity_level = 3
+        about, without = session_settings(self._header, self.precision, wanted == "cpu")
         if options.threads is not None:
             about.intra_op_num_threads = options.threads
-        if self.precision == "fp8":  # on a CPU it loads no further optimised than this
-            about.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        without = []
-        if self._header.target == "tensorrt":
-            # A graph of Q/DQ pairs for TensorRT: the step that quantises biases spoils FP16 ones (AbsRel 0.09
-            # on the demo network), and TensorRT takes none that are.
-            without.append("WeightBiasQuantization")
-            if wanted == "cpu":
-                # Integer kernels made of the pairs saturate on CPUs without VNNI (0.012 instead of 0.004).
-                # Computed as it stands it is right, and slow.
-                about.add_session_config_entry("session.disable_quant_qdq", "1")
         session = _open(path, about, self._providers(wanted, options), without)
         if session.get_providers()[0] != _PROVIDERS[wanted]:
             raise _did_not_start(wanted, f"fell back to {session.get_providers()[0]}")
@@ -130,8 +148,7 @@ class OnnxRuntime(Runtime):
             return providers
         if hasattr(ort, "preload_dlls"):  # finds the CUDA libraries of pip packages without torch
             ort.preload_dlls()
-        # TF32 rounds FP32 products to 10 bits, which no FP32 tolerance survives.
-        providers.insert(0, (_PROVIDERS["cuda"], {"use_tf32": "0"}))
+        providers.insert(0, CUDA)
         if wanted == "tensorrt":
             load_libraries()
             self._engines = EngineFolder(options.cache, self._header, ort.__version__)
