@@ -5,9 +5,8 @@ else ONNX Runtime where it has a GPU; bf16 on OpenVINO, which alone has it on a 
 processors with AVX-512 and ONNX Runtime on those without, each where it is installed. Measured with
 glpn-nyu's architecture at 1x480x640 in FP32: OpenVINO is 1.35 times as fast as ONNX Runtime on two cores of
 an AMX Xeon, and 0.97 times on one AVX2 core (AMD EPYC). INT8 without VNNI stays with ONNX Runtime, see
-`glpn_deploy.runtimes.rt_openvino`; with VNNI and no AMX it does too: 0.65 s there against 0.99 s on two cores
-with AVX-512 (benchmarks/results/cpu_figures.json). `glpn_deploy.runtimes.measured` times both instead; it
-looks at nothing but time.
+`glpn_deploy.runtimes.rt_openvino`; with VNNI OpenVINO is the faster one (benchmarks/results/cpu_figures.json).
+`glpn_deploy.runtimes.measured` times both instead; it looks at nothing but time.
 """
 
 from __future__ import annotations
@@ -140,9 +139,6 @@ def _ordered(installed: dict[str, Choice], precision: Precision, device: Device)
     elif precision == "int8" and saturates_int8(flags):
         order.reverse()
         why = "OpenVINO's INT8 is inexact without VNNI"
-    elif precision == "int8" and flags is not None and "avx512f" in flags and "amx_int8" not in flags:
-        order.reverse()
-        why = "ONNX Runtime is the faster one in INT8 without AMX"
     elif flags is None or "avx512f" in flags:
         why = "OpenVINO is the faster one on AVX-512" if flags else "OpenVINO is often the faster one"
     else:

@@ -117,13 +117,7 @@ def test_nothing_installed(precision, extra, machine):
         ),
         (AVX2, ("openvino",), "fp32", "onnxruntime is not installed"),
         (AVX512, ("onnxruntime", "openvino"), "int8", "onnxruntime: OpenVINO's INT8 is inexact without VNNI"),
-        (AVX512 | {"avx512_vnni"}, ("onnxruntime", "openvino"), "int8", "faster one in INT8 without AMX"),
-        (
-            AVX512 | {"avx512_vnni", "amx_int8"},
-            ("onnxruntime", "openvino"),
-            "int8",
-            "openvino: OpenVINO is the faster",
-        ),
+        (AVX512 | {"avx512_vnni"}, ("onnxruntime", "openvino"), "int8", "openvino: OpenVINO is the faster"),
         (AVX2, ("onnxruntime", "openvino"), "bf16", "took openvino: it alone has bf16 for a bundle here"),
     ],
 )
