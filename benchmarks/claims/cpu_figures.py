@@ -65,7 +65,8 @@ def tables(content: dict[str, Any]) -> list[Table]:
     found: list[Table] = []
     if "rows" in content:
         ceilings = content["ceilings_gflops_per_s"]
-        table = Table(title=f"ceilings: FP32 {ceilings['fp32']:.0f}, bf16 {ceilings['bf16']:.0f} GFLOP/s")
+        said = ", ".join(f"{name} {rate:.0f}" for name, rate in ceilings.items())
+        table = Table(title=f"ceilings [GFLOP/s]: {said}")
         for head in ("row", "median ms", "images/s", "x export", "x HF eager", "of ceiling", "peak GB"):
             table.add_column(head, justify="left" if head == "row" else "right")
         forms = {"median_ms": ".0f", "images_per_s": ".2f", "over_export": ".2f", "over_eager": ".2f"}

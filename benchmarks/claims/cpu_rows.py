@@ -156,15 +156,15 @@ def measure(options: Options, files: Files, progress: Progress) -> tuple[dict[st
     """All rows in turns, with the FP32 matrix product in every round.
 
     Returns:
-        The rows by name, and the ceilings ``fp32`` and ``bf16`` [10^9 operations/s]. For FP32 that is the
-        fastest product of a round, the middle one of all rounds: the first ones after another row's burst
-        find their matrices gone from the caches (137 where the fastest reach 190).
+        The rows by name, and the ceilings ``fp32``, ``bf16`` and ``int8`` [10^9 operations/s]. For FP32 that
+        is the fastest product of a round, the middle one of all rounds: the first ones after another row's
+        burst find their matrices gone from the caches (137 where the fastest reach 190).
     """
     height, width = options.size
     product = Case(CALIBRATION, "fp32", 1, height, width, device="cpu", threads=options.threads)
     planned = {**cases(options, files), CALIBRATION: product}
     rows: dict[str, Any] = {name: {"not_run": "not started"} for name in planned if name != CALIBRATION}
-    ceilings = {"bf16": cpu_runs.alone(cpu_runs.bf16_rate, options.threads)}
+    before = narrow_ceilings(options)
     with contextlib.ExitStack() as stack:
         lives: dict[str, Live] = {}
         for name, case in planned.items():
@@ -181,7 +181,7 @@ def measure(options: Options, files: Files, progress: Progress) -> tuple[dict[st
                     rows[name] = {"not_run": str(error)}
                     step.finish("not run")
         measure_rounds(list(lives.values()), 0, options.rounds, Watch(), None, Gpu(), progress, "rounds")
-    ceilings["bf16"] = max(ceilings["bf16"], cpu_runs.alone(cpu_runs.bf16_rate, options.threads))
+    ceilings = {name: max(rate, before[name]) for name, rate in narrow_ceilings(options).items()}
     calibration = lives.get(CALIBRATION)
     if calibration is None or not calibration.samples:
         raise BackendError("the matrix product that every round is measured against did not run")
@@ -192,6 +192,11 @@ def measure(options: Options, files: Files, progress: Progress) -> tuple[dict[st
         if name != CALIBRATION:
             rows[name] = row(live, {key: other.samples for key, other in lives.items()}, flops, ceilings)
     return rows, ceilings
+
+
+def narrow_ceilings(options: Options) -> dict[str, float]:
+    """The matrix products that are narrower than FP32 [10^9 operations/s]."""
+    return {name: cpu_runs.alone(cpu_runs.product_rate, name, options.threads) for name in ("bf16", "int8")}
 
 
 def row(

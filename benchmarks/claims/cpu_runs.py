@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,8 +24,9 @@ from glpn_deploy.errors import BackendError
 from glpn_deploy.runtimes.base import Mode, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 
-_SIDE, _TRIAL_SIDE = 2048, 128
+_SIDE, _TRIAL_SIDE = 2048, 512
 _PRODUCTS = 10
+_SLOW_GFLOPS = 5.0  # a product below is computed number by number
 _TAIL = 300  # characters of a failed command's last words
 
 
@@ -45,28 +46,31 @@ def alone(function: Callable[..., Any], *arguments: Any) -> Any:
             ) from None
 
 
-def bf16_rate(threads: int | None) -> float:
-    """BF16 matrix product by torch [10^9 operations/s], the best of a few.
+def product_rate(precision: Literal["bf16", "int8"], threads: int | None) -> float:
+    """Matrix product by torch [10^9 operations/s], the best of a few; INT8 products are summed in INT32.
 
-    Of 2048 x 2048 where the processor has bf16, and of 128 x 128 where it has not: torch then computes a
-    hundred times more slowly than in FP32.
+    Of 2048 x 2048 where the first, of 512 x 512, says that the processor can: where it cannot, torch computes
+    a hundred times more slowly than in FP32.
     """
     import torch
 
     if threads is not None:
         torch.set_num_threads(threads)
 
-    def best(side: int, products: int) -> float:
-        left, right = (torch.rand(side, side).to(torch.bfloat16) for _ in range(2))
+    def best(side: int) -> float:
+        if precision == "bf16":
+            left, right = (torch.rand(side, side).to(torch.bfloat16) for _ in range(2))
+        else:
+            left, right = (torch.randint(-64, 64, (side, side), dtype=torch.int8) for _ in range(2))
         times = []
-        for _ in range(products):
+        for _ in range(_PRODUCTS):
             begin = time.perf_counter()
-            left @ right
+            left @ right if precision == "bf16" else torch._int_mm(left, right)
             times.append(time.perf_counter() - begin)
         return 2 * side**3 / min(times) / 1e9
 
-    native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return best(_SIDE if native else _TRIAL_SIDE, _PRODUCTS)
+    trial = best(_TRIAL_SIDE)
+    return max(trial, best(_SIDE)) if trial > _SLOW_GFLOPS else trial
 
 
 def streams(

@@ -97,15 +97,11 @@ def judge(
         name: str, row: str, key: str, limit: float, precision: str = "fp32", unit_of: str = "x"
     ) -> Figure:
         asked = f"at least {limit:.0%}" if unit_of == "%" else f"at least {limit:g}x"
-        why = lacks.get(precision, "")
-        return _figure(
-            name,
-            asked,
-            of(row, key),
-            unit_of,
-            limit,
-            why or _why(rows, row) or (note if key == "over_export" else ""),
-        )
+        value, share = of(row, key), of(row, "of_ceiling")
+        why = [lacks.get(precision, "") or _why(rows, row) or (note if key == "over_export" else "")]
+        if unit_of == "x" and value is not None and share is not None and value < limit:
+            why.append(f"at the measured ceiling it would be {value / share:.2g}x")
+        return _figure(name, asked, value, unit_of, limit, "; ".join(filter(None, why)))
 
     def most(name: str, asked: str, value: float | None, limit: float, unit_of: str, why: str = "") -> Figure:
         return _figure(name, asked, value, unit_of, limit, why, at_most=True)

@@ -96,6 +96,24 @@ def test_what_a_processor_lacks_is_said_beside_what_it_misses():
     assert "Optimum is not installed" in export.note
 
 
+def test_what_the_ceiling_allows_is_said_beside_what_is_missed():
+    rows = planted_rows()
+    rows["openvino bf16"] = {"over_export": 4.0, "over_eager": 9.4, "of_ceiling": 0.8}
+    figures = judge(rows, {}, AMX - {"amx_bf16"}, stand_in=False)
+    notes = {figure.name: figure.note for figure in figures if figure.name.startswith("bf16 OpenVINO")}
+    missed, reached = (
+        notes["bf16 OpenVINO over Optimum's export in ONNX Runtime"],
+        notes["bf16 OpenVINO over HF eager"],
+    )
+    assert missed == "no AMX (AVX512_BF16 only); at the measured ceiling it would be 5x"
+    assert "ceiling" not in reached
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_a_narrow_product_is_measured_where_it_is_slow_too(precision):
+    assert cpu_runs.product_rate(precision, 1) > 0
+
+
 def test_what_processors_lack():
     assert lacking(AMX) == {}
     assert lacking(None) == {}
@@ -223,6 +241,8 @@ def test_a_trial_run_measures_everything(tiny_checkpoint, tmp_path, capsys):
     assert report["format"] == "glpn-deploy-cpu-figures"
     assert report["rows"][EXPORT]["over_export"] == pytest.approx(1.0)
     assert report["rows"]["onnxruntime fp32"]["rounds"] >= 6
+    assert all(rate > 0 for rate in report["ceilings_gflops_per_s"].values())
+    assert report["ceilings_gflops_per_s"].keys() == {"fp32", "bf16", "int8"}
     assert report["ceilings_gflops_per_s"]["fp32"] > report["rows"]["onnxruntime fp32"]["gflops_per_s"]
     assert report["start"]["auto"]["backend"] in ("onnxruntime", "openvino")
     assert 0 < report["start"]["fp32"]["warm_s"] < report["seconds"]["start"]
