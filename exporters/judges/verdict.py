@@ -15,6 +15,7 @@ from glpn_deploy.errors import BackendError, BundleError, InputError
 from glpn_deploy.order_statistics import FEWEST, median_interval
 from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.runtimes.base import Precision, RuntimeOptions
+from glpn_deploy.runtimes.choose import choices
 from glpn_deploy.runtimes.registry import load_runtime
 from glpn_deploy.turns import in_turns
 
@@ -28,7 +29,7 @@ class VerdictOptions:
 
     Attributes:
         shape: (batch, height, width) of the input [px].
-        backend: The runtime, on its CPU.
+        backend: The runtime, on its CPU; ``auto`` takes for each of the two what ``backend="auto"`` does.
         limit_s: No round starts after this [s]; `FEWEST` rounds are made in any case.
         rounds: At most so many rounds.
         warm_up: Runs of either before the first round.
@@ -39,7 +40,7 @@ class VerdictOptions:
     """
 
     shape: tuple[int, int, int] = (1, 480, 640)
-    backend: str = "onnxruntime"
+    backend: str = "auto"
     limit_s: float = 20.0
     rounds: int = 40
     warm_up: int = 2
@@ -99,7 +100,7 @@ def measure_verdict(
 
     Args:
         original: The FP32 graph.
-        candidate: The graph in the lower precision; FP8 and BF16 graphs may be none that ``backend`` runs.
+        candidate: The graph in the lower precision; FP8 and BF16 graphs may be none that the backend runs.
         precision: What the candidate is.
         options: Shape, time and threads.
         progress: Told of every round.
@@ -113,16 +114,15 @@ def measure_verdict(
     """
     batch, height, width = options.shape
     wanted = RuntimeOptions(device="cpu", threads=options.threads)
-    where = f"{options.backend}, cpu"
-    with load_runtime(options.backend, original, wanted) as reference:
+    ours, theirs = (_backend(options, each) for each in (precision, "fp32"))
+    where = f"{ours}, cpu" if ours == theirs else f"{ours} against {theirs}, cpu"
+    with load_runtime(theirs, original, wanted) as reference:
         pixel_values = np.random.default_rng(0).random(
             (batch, reference.spec.channels, height, width), np.float32
         )
         reference.run(pixel_values)  # refuses a shape it does not take before the candidate is blamed
         try:
-            with load_runtime(
-                options.backend, candidate, dataclasses.replace(wanted, precision=precision)
-            ) as runtime:
+            with load_runtime(ours, candidate, dataclasses.replace(wanted, precision=precision)) as runtime:
                 runtime.run(pixel_values)
                 with progress.step(f"{precision} latency", options.rounds) as step:
                     samples = in_turns(
@@ -147,6 +147,12 @@ def measure_verdict(
             )
             return Verdict(precision, where, options.shape, None, None, None, None, None, 0, False, sentence)
     return verdict
+
+
+def _backend(options: VerdictOptions, precision: Precision) -> str:
+    if options.backend != "auto":
+        return options.backend
+    return choices("auto", precision, [precision], "cpu", "an .onnx file")[0].backend
 
 
 def judge_times(

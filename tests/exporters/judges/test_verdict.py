@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import onnx
@@ -14,9 +15,10 @@ from glpn_deploy.exporters.judges.verdict import (
     measure_verdict,
 )
 from glpn_deploy.order_statistics import FEWEST
+from glpn_deploy.runtimes import choose
 
 SHAPE = (1, 64, 96)
-QUICK = VerdictOptions(shape=SHAPE, rounds=6, warm_up=1, threads=1)
+QUICK = VerdictOptions(shape=SHAPE, backend="onnxruntime", rounds=6, warm_up=1, threads=1)
 
 
 def test_a_faster_artefact_is_worth_it():
@@ -66,6 +68,22 @@ def test_the_network_is_measured_beside_itself(tiny_onnx):
     assert verdict.candidate_ms > 0
     assert verdict.speedup_low <= verdict.speedup <= verdict.speedup_high
     assert json.loads(json.dumps(verdict.to_dict(), allow_nan=False))["shape"] == [1, 64, 96]
+
+
+@pytest.mark.parametrize(
+    ("flags", "where"),
+    [
+        ({"avx2", "avx512f", "avx512_vnni"}, "openvino, cpu"),
+        ({"avx2", "avx512f"}, "onnxruntime against openvino, cpu"),  # INT8 without VNNI
+        ({"avx2"}, "onnxruntime, cpu"),
+    ],
+)
+def test_each_runs_in_what_auto_takes_for_it(flags, where, tiny_onnx, monkeypatch):
+    monkeypatch.setattr(choose, "cpu_flags", lambda: frozenset(flags))
+    options = dataclasses.replace(QUICK, backend="auto")
+    verdict = measure_verdict(tiny_onnx, tiny_onnx, "int8", options)
+    assert verdict.where == where
+    assert f"({where}, 1x64x96" in verdict.sentence
 
 
 def test_rounds_that_assure_an_interval_are_made_whatever_the_time_limit(tiny_onnx):
