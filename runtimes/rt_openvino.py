@@ -186,8 +186,7 @@ class OpenVINORuntime(Runtime):
         blob = self._cache.read(entry) if self._cache is not None else None
         if self._cache is not None and blob is not None:
             try:
-                shared = ov.Tensor(blob, shared_memory=True)
-                return _Network(_CORE.import_model(shared, "CPU", config), blob)
+                return _Network(_imported(blob, config), blob)
             except Exception:  # of another build of OpenVINO, or another processor
                 self._cache.remove(entry)
         model = self._read()
@@ -225,6 +224,14 @@ class OpenVINORuntime(Runtime):
     def _free(self) -> None:
         self._networks.clear()
         self._model = None
+
+
+def _imported(blob: NDArray[np.uint8], config: dict[str, Any]) -> Any:
+    """A network from the cache, which goes on reading from that memory."""
+    try:
+        return _CORE.import_model(ov.Tensor(blob, shared_memory=True), "CPU", config)
+    except TypeError:  # OpenVINO 2025 takes streams only, and copies them
+        return _CORE.import_model(io.BytesIO(blob.data), "CPU", config)
 
 
 def _precision(

@@ -317,6 +317,23 @@ def test_an_imported_network_keeps_the_memory_it_reads_from(tiny_onnx, tmp_path,
         np.testing.assert_array_equal(runtime.run(x), expected)
 
 
+def test_an_openvino_that_imports_from_streams_only(tiny_onnx, tmp_path, pixels, monkeypatch):
+    options, x = dataclasses.replace(CPU, cache=tmp_path / "cache"), pixels(1, 64, 96)
+    with OpenVINORuntime(tiny_onnx, options) as runtime:
+        expected = runtime.run(x)
+    imported = ov.Core.import_model
+
+    def of_2025(core, source, *arguments):
+        if isinstance(source, ov.Tensor):
+            raise TypeError("import_model(): incompatible function arguments")
+        return imported(core, source, *arguments)
+
+    monkeypatch.setattr(ov.Core, "import_model", of_2025)
+    monkeypatch.setattr(ov.Core, "compile_model", lambda *a: pytest.fail("it was compiled"))
+    with OpenVINORuntime(tiny_onnx, options) as runtime:
+        np.testing.assert_array_equal(runtime.run(x), expected)
+
+
 @pytest.mark.parametrize("damage", ["byte", "cut", "empty", "other"])
 def test_a_damaged_cache_is_made_anew(damage, tiny_onnx, tmp_path, pixels):
     options, x = dataclasses.replace(CPU, cache=tmp_path / "cache"), pixels(1, 64, 96)
