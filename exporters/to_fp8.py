@@ -1,7 +1,7 @@
 """FP32 ONNX and calibrated ranges -> FP8 (E4M3) ONNX for Hopper, Ada, Blackwell and Thor.
 
-Measured with the demo checkpoint as `to_int8` was, at 96x128: AbsRel 0.0078 against FP32, where INT8 has
-0.0038: three bits of digits are fewer than what 127 even steps give values that are spread like these.
+Measured with the first demo checkpoint as `to_int8` was, at 96x128: AbsRel 0.0078 against FP32, where INT8
+has 0.0038: three bits of digits are fewer than what 127 even steps give values that are spread like these.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Nodes compute in 16 bits, LayerNormalization with its inner FP32 (stash_type 1). FP32 stay: what the caller
 keeps; Resize scales; quantising nodes; and, where the output is FP32, the one-channel tail behind the last
-convolution. Against FP32, emulated (`exporters.emulate`), demo checkpoint, 12 rendered rooms of 480x640:
+convolution. Against FP32, emulated (`exporters.graph.emulate`), first demo checkpoint, 12 rooms of 480x640:
 
 | AbsRel, largest difference | FP16            | BF16           |
 |----------------------------|-----------------|----------------|

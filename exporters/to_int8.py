@@ -1,6 +1,6 @@
 """FP32 ONNX and calibrated ranges -> INT8 ONNX, for TensorRT or for CPUs.
 
-What is quantised, by measurement with the demo checkpoint (AbsRel against FP32 on 32 rooms after 64
+What is quantised, by measurement with the first demo checkpoint (AbsRel against FP32 on 32 rooms after 64
 calibration rooms, at 96x128 / 192x256, min-max ranges, integer arithmetic simulated exactly):
 
 ==============================================  ===============  =============================================

@@ -219,10 +219,7 @@ def _session(path: Path, device: str, plain_qdq: bool = False) -> Any:
             raise BackendError("Polygraphy was to run on the GPU, for which this onnxruntime has no provider")
         providers.insert(0, CUDA)
     header = read_header(path)
-    options, without = session_settings(header, header.precision or "fp32", device == "cpu")
-    if plain_qdq:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options, without = session_settings(header, header.precision or "fp32", device == "cpu", plain_qdq)
     try:
         return ort.InferenceSession(
             str(path), options, providers=providers, disabled_optimizers=without, enable_fallback=0

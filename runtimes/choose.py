@@ -4,9 +4,10 @@ The rule, within the precision asked for: TensorRT where a bundle has engines th
 else ONNX Runtime where it has a GPU; bf16 on OpenVINO, which alone has it on a CPU; otherwise OpenVINO on
 processors with AVX-512 and ONNX Runtime on those without, each where it is installed. Measured with
 glpn-nyu's architecture at 1x480x640 in FP32: OpenVINO is 1.35 times as fast as ONNX Runtime on two cores of
-an AMX Xeon, and 0.97 times on one AVX2 core (AMD EPYC). INT8 without VNNI stays with ONNX Runtime, see
-`glpn_deploy.runtimes.rt_openvino`; with VNNI OpenVINO is the faster one, 441 ms against 595 on two cores of a
-Zen 4 without AMX. `glpn_deploy.runtimes.measured` times both instead; it looks at nothing but time.
+an AMX Xeon, and 0.97 times on one AVX2 core (AMD EPYC). INT8 without VNNI stays with ONNX Runtime,
+where alone it was measured; with AVX-512 and VNNI OpenVINO is the faster one in the form for CPUs (441 ms
+against 595 on two cores of a Zen 4). `glpn_deploy.runtimes.measured` times both instead; it looks at nothing
+but time.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def _ordered(installed: dict[str, Choice], precision: Precision, device: Device)
         why = "OpenVINO runs bf16 on a CPU"
     elif precision == "int8" and saturates_int8(flags):
         order.reverse()
-        why = "OpenVINO's INT8 is inexact without VNNI"
+        why = "OpenVINO's INT8 is not known to be faster without VNNI"
     elif flags is None or "avx512f" in flags:
         why = "OpenVINO is the faster one on AVX-512" if flags else "OpenVINO is often the faster one"
     else:

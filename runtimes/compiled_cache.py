@@ -7,6 +7,7 @@ among the weights without a word (tried with 2026.4), and never removes one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import tempfile
@@ -40,14 +41,14 @@ class CompiledCache:
         """An entry's content, or None where there is none; a damaged entry is removed."""
         path = self._path(name)
         try:
-            size = path.stat().st_size - _DIGEST
-            content = _pages(max(size, 0))
-            with path.open("rb") as file:
-                expected = file.read(_DIGEST)
-            found = _digest(size, lambda start, end: _fill(path, start + _DIGEST, content[start:end]))
-        except OSError:
+            about = path.stat()
+            size = max(about.st_size - _DIGEST, 0)
+            expected, content = _pages(min(_DIGEST, about.st_size)), _pages(size)
+            _fill(path, about, 0, expected)
+            found = _digest(size, lambda at, end: _fill(path, about, at + _DIGEST, content[at:end]))
+        except (OSError, RuntimeError):  # RuntimeError: no thread can be started
             return None
-        if found != expected:
+        if found != expected.tobytes():
             self.remove(name)
             return None
         with contextlib.suppress(OSError):
@@ -65,7 +66,7 @@ class CompiledCache:
                 file.write(_digest(len(content), lambda start, end: content[start:end]))
                 file.write(content)
             Path(part).replace(self._path(name))
-        except OSError:  # no room, no permission, a file in its place
+        except (OSError, RuntimeError):  # no room, no permission, a file in its place; no thread
             if part is not None:
                 with contextlib.suppress(OSError):
                     Path(part).unlink()
@@ -107,9 +108,13 @@ def files_digest(files: Sequence[Path]) -> str:
     """
     digest = hashlib.sha256()
     for path in files:
-        size = path.stat().st_size
-        digest.update(size.to_bytes(8, "little"))
-        digest.update(_digest(size, lambda start, end, path=path: _fill(path, start, _pages(end - start))))  # type: ignore[misc]
+        about = path.stat()
+
+        def block(at: int, end: int, path: Path = path, about: os.stat_result = about) -> NDArray[np.uint8]:
+            return _fill(path, about, at, _pages(end - at))
+
+        digest.update(about.st_size.to_bytes(8, "little"))
+        digest.update(_digest(about.st_size, block))
     return digest.hexdigest()
 
 
@@ -126,15 +131,21 @@ def _digest(size: int, block: Callable[[int, int], Any]) -> bytes:
         return hashlib.sha256(b"".join(parts)).digest()
 
 
-def _fill(path: Path, start: int, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Reads what follows a place in a file; a file that ends before is an OSError."""
+def _fill(path: Path, about: os.stat_result, start: int, target: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Reads what follows a place in a file.
+
+    Raises:
+        OSError: It ends before, or is not the file any more that ``about`` tells of.
+    """
     with path.open("rb", buffering=0) as file:
+        if not os.path.samestat(os.fstat(file.fileno()), about):
+            raise OSError(errno.ESTALE, "replaced while it was read", str(path))
         file.seek(start)
         view, done = target.data, 0
         while done < target.size:
             count = file.readinto(view[done:])
             if not count:
-                raise OSError(f"{path} ends after {start + done} bytes")
+                raise OSError(errno.EIO, f"ends after {start + done} bytes", str(path))
             done += count
     return target
 

@@ -62,7 +62,7 @@ CUDA = (_PROVIDERS["cuda"], {"use_tf32": "0"})
 
 
 def session_settings(
-    header: OnnxHeader, precision: Precision, on_cpu: bool
+    header: OnnxHeader, precision: Precision, on_cpu: bool, plain: bool = False
 ) -> tuple[ort.SessionOptions, list[str]]:
     """How a file's session is opened: its options, and the optimisers that it does without.
 
@@ -70,20 +70,21 @@ def session_settings(
         header: What the file says of itself.
         precision: What it computes in.
         on_cpu: Whether the CPU runs it.
+        plain: Nothing is fused, and Q/DQ pairs are computed as they stand.
     """
     about = ort.SessionOptions()
     about.log_severity_level = 3
-    if precision == "fp8":  # on a CPU it loads no further optimised than this
+    if plain or precision == "fp8":  # FP8 loads no further optimised than this on a CPU
         about.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     without = []
     if header.target == "tensorrt":
         # A graph of Q/DQ pairs for TensorRT: the step that quantises biases spoils FP16 ones (AbsRel 0.09
         # on the demo network), and TensorRT takes none that are.
         without.append("WeightBiasQuantization")
-        if on_cpu:
-            # Integer kernels made of the pairs saturate on CPUs without VNNI (0.012 instead of 0.004).
-            # Computed as it stands it is right, and slow.
-            about.add_session_config_entry("session.disable_quant_qdq", "1")
+    if plain or (header.target == "tensorrt" and on_cpu):
+        # Integer kernels made of TensorRT's pairs saturate on CPUs without VNNI (0.012 instead of 0.004).
+        # Computed as it stands it is right, and slow.
+        about.add_session_config_entry("session.disable_quant_qdq", "1")
     return about, without
 
 

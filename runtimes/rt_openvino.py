@@ -57,6 +57,9 @@ _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 # on the demo network; runs of one shape cost the same.
 _DYNAMIC = {"CPU_RUNTIME_CACHE_CAPACITY": 0}
 _CAPABILITIES = {"bf16": "BF16", "fp16": "FP16"}
+_AS_IT_STANDS = (
+    "made for TensorRT: its products are computed in floating point here; --int8 --target cpu is fast"
+)
 _SATURATES = "this processor has no VNNI: INT8 products may overflow, check the depth with glpn-verify"
 _NEEDS = {"bf16": "AMX or AVX512_BF16", "fp16": "AMX-FP16 or AVX512_FP16"}
 
@@ -134,7 +137,7 @@ class OpenVINORuntime(Runtime):
         header = read_header(self._path)
         self.spec, self.max_depth = header.spec, header.max_depth
         native = native_precisions()
-        self.precision, hint, self.why = _precision(header.precision, options, native)
+        self.precision, hint, self.why = _precision(header.precision, options, native, header.target)
         self._config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _HINTS[hint],
             "PERFORMANCE_HINT": options.mode.upper(),
@@ -186,7 +189,7 @@ class OpenVINORuntime(Runtime):
         blob = self._cache.read(entry) if self._cache is not None else None
         if self._cache is not None and blob is not None:
             try:
-                return _Network(_imported(blob, config), blob)
+                return _imported(blob, config)
             except Exception:  # of another build of OpenVINO, or another processor
                 self._cache.remove(entry)
         model = self._read()
@@ -226,21 +229,25 @@ class OpenVINORuntime(Runtime):
         self._model = None
 
 
-def _imported(blob: NDArray[np.uint8], config: dict[str, Any]) -> Any:
-    """A network from the cache, which goes on reading from that memory."""
+def _imported(blob: NDArray[np.uint8], config: dict[str, Any]) -> _Network:
+    """A network from the cache."""
     try:
-        return _CORE.import_model(ov.Tensor(blob, shared_memory=True), "CPU", config)
+        return _Network(_CORE.import_model(ov.Tensor(blob, shared_memory=True), "CPU", config), blob)
     except TypeError:  # OpenVINO 2025 takes streams only, and copies them
-        return _CORE.import_model(io.BytesIO(blob.data), "CPU", config)
+        return _Network(_CORE.import_model(io.BytesIO(blob.data), "CPU", config))
 
 
 def _precision(
-    file: Precision | None, options: RuntimeOptions, native: list[Precision]
+    file: Precision | None, options: RuntimeOptions, native: list[Precision], target: str = ""
 ) -> tuple[Precision, Precision, str]:
     """What the network is said to compute in, what OpenVINO is told, and why where they differ."""
     own = options.precision if file is None else file
     if own in ("int8", "fp8"):
-        told = [_SATURATES] if own == "int8" and saturates_int8(cpu_flags()) else []
+        told = []
+        if target == "tensorrt":
+            told.append(_AS_IT_STANDS)
+        elif not target and own == "int8" and saturates_int8(cpu_flags()):
+            told.append(_SATURATES)  # ours for CPUs have 7-bit weights, which cannot
         if options.rest in native:
             return own, options.rest, "; ".join(told)
         told.append(f"what is not quantised runs in fp32: {_lacking(options.rest)}")

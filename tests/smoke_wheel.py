@@ -51,9 +51,16 @@ def main() -> None:
         top = {entry.split("/")[0] for entry in names if ".dist-info/" not in entry}
         if top != {"glpn_deploy"}:
             sys.exit(f"the wheel puts {sorted(top)} into site-packages; expected glpn_deploy alone")
-        for package in ("exporters", "runtimes", "benchmarks", "cli", "datasets", "training"):
+        rooms = (
+            "exporters/graph",
+            "exporters/judges",
+            "exporters/engine",
+            "benchmarks/claims",
+            "benchmarks/report",
+        )
+        for package in ("exporters", "runtimes", "benchmarks", "cli", "datasets", "training", *rooms):
             if f"glpn_deploy/{package}/__init__.py" not in names:
-                sys.exit(f"the wheel lacks glpn_deploy.{package}")
+                sys.exit(f"the wheel lacks glpn_deploy/{package}")
         venv.create(folder / "venv", with_pip=True)
         python = folder / "venv" / "bin" / "python"
         run(python, "-m", "pip", "install", "--quiet", f"glpn-deploy[cpu] @ {wheel.as_uri()}", cwd=folder)

@@ -143,7 +143,7 @@ def begun(options: Options, only: Sequence[str], path: Path | None) -> dict[str,
     settings = {**json.loads(json.dumps(dataclasses.asdict(options))), "optimum": options.optimum is not None}
     fresh = {
         "format": "glpn-deploy-cpu-figures",
-        "format_version": 2,
+        "format_version": 3,
         "environment": describe_environment(),
         "settings": settings,
         "seconds": {},

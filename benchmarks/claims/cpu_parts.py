@@ -100,15 +100,17 @@ class Besides:
 
     def start(self) -> dict[str, Any]:
         """The command on one photograph: OpenVINO by precision, and what ``auto`` takes."""
+        from glpn_deploy.runtimes.rt_openvino import native_precisions  # where it is installed
+
         repeats = 2 if self.options.quick else 7
-        found = {
+        found: dict[str, Any] = {
             precision: cpu_runs.warm_start(
                 *(self.files.fp32, self.one, repeats),
                 *("--backend", "openvino", "--precision", precision, *self.threads),
             )
             for precision in ("fp32", "bf16")
+            if precision in native_precisions()
         }
-        found = {name: start for name, start in found.items() if start["precision"] == name}
         run = cpu_runs.predict(self.files.fp32, self.one, *self.threads)
         return {**found, "auto": {**run.told["runtime"], "first_s": run.first_s}}
 

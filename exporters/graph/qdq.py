@@ -202,7 +202,7 @@ class QdqWriter:
     def _pair(self, tensor: str, limits: tuple[float, float], number: Format) -> list[onnx.NodeProto]:
         scale, zero = activation_scale(*limits, number, self.float_type(tensor))
         kind = TensorProto.DataType.Name(number.element).lower()
-        zeros = self._add(tensor_of(f"zero/{kind}_{int(zero)}", np.array(zero, number.dtype), number))
+        zeros = self._add(tensor_of(f"zero/{kind}_{zero}", np.array(zero, number.dtype), number))
         name = self._add(numpy_helper.from_array(scale, f"{tensor}/scale"))
         quantised = f"{tensor}/q"
         quantize = helper.make_node("QuantizeLinear", [tensor, name, zeros], [quantised], name=f"{tensor}/Q")

@@ -106,7 +106,7 @@ def quantise_typed(
     (it raises the opset to 19 for it).
 
     ONNX Runtime's CPU has to compute such a graph pair by pair (session.disable_quant_qdq = 1). Left to
-    itself, 1.32 saturates INT8 products where there is no VNNI (demo checkpoint: AbsRel 0.012 instead of
+    itself, 1.32 saturates INT8 products where there is no VNNI (first demo checkpoint: AbsRel 0.012, not
     0.004) and, from opset 19 on, turns FP16 biases into integers in FP16, which overflows (0.094).
 
     Args:

@@ -14,8 +14,8 @@ import numpy as np
 from glpn_deploy.errors import BackendError, BundleError, InputError
 from glpn_deploy.order_statistics import FEWEST, median_interval
 from glpn_deploy.progress import Progress, SilentProgress
-from glpn_deploy.runtimes.base import Precision, RuntimeOptions
-from glpn_deploy.runtimes.choose import choices
+from glpn_deploy.runtimes.base import Precision, Runtime, RuntimeOptions
+from glpn_deploy.runtimes.choose import choices, load
 from glpn_deploy.runtimes.registry import load_runtime
 from glpn_deploy.turns import in_turns
 
@@ -29,7 +29,7 @@ class VerdictOptions:
 
     Attributes:
         shape: (batch, height, width) of the input [px].
-        backend: The runtime, on its CPU; ``auto`` takes for each of the two what ``backend="auto"`` does.
+        backend: The runtime, on its CPU; ``auto`` takes for each of the two files what it would elsewhere.
         limit_s: No round starts after this [s]; `FEWEST` rounds are made in any case.
         rounds: At most so many rounds.
         warm_up: Runs of either before the first round.
@@ -113,17 +113,17 @@ def measure_verdict(
         GlpnError: The FP32 original cannot be run, or the shape is none it takes.
     """
     batch, height, width = options.shape
-    wanted = RuntimeOptions(device="cpu", threads=options.threads)
-    ours, theirs = (_backend(options, each) for each in (precision, "fp32"))
-    where = f"{ours}, cpu" if ours == theirs else f"{ours} against {theirs}, cpu"
-    with load_runtime(theirs, original, wanted) as reference:
+    with _open(original, "fp32", options) as reference:
         pixel_values = np.random.default_rng(0).random(
             (batch, reference.spec.channels, height, width), np.float32
         )
+        where = f"{reference.backend}, cpu"
         reference.run(pixel_values)  # refuses a shape it does not take before the candidate is blamed
         try:
-            with load_runtime(ours, candidate, dataclasses.replace(wanted, precision=precision)) as runtime:
+            with _open(candidate, precision, options) as runtime:
                 runtime.run(pixel_values)
+                if runtime.backend != reference.backend:
+                    where = f"{runtime.backend} against {where}"
                 with progress.step(f"{precision} latency", options.rounds) as step:
                     samples = in_turns(
                         {
@@ -149,10 +149,11 @@ def measure_verdict(
     return verdict
 
 
-def _backend(options: VerdictOptions, precision: Precision) -> str:
-    if options.backend != "auto":
-        return options.backend
-    return choices("auto", precision, [precision], "cpu", "an .onnx file")[0].backend
+def _open(path: Path, precision: Precision, options: VerdictOptions) -> Runtime:
+    """A graph in the backend asked for, or in the first that ``auto`` would take and that loads it."""
+    wanted = RuntimeOptions(device="cpu", precision=precision, threads=options.threads)
+    found = choices(options.backend, precision, [precision], "cpu", "an .onnx file")
+    return load(found, lambda choice: load_runtime(choice.backend, path, wanted), measure=False)
 
 
 def judge_times(

@@ -246,6 +246,17 @@ def test_cpus_get_integer_kernels(make, tmp_path):
     assert {values[node.input[2]].dtype.name for node in activations} == {"uint8"}
 
 
+@pytest.mark.parametrize("options", [TENSORRT, CPU])
+def test_no_two_weights_share_a_zero_point(make, options):
+    """OpenVINO takes shared ones for numbers unknown, and multiplies in FP32."""
+    model = onnx.load(make(17, options))
+    stored = initializers(model)
+    weights = [n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] in stored]
+    zeros = [node.input[2] for node in weights if len(node.input) == 3]
+    assert len(zeros) > 20
+    assert len(set(zeros)) == len(zeros)
+
+
 def test_kept_nodes_stay(make, graphs):
     every = quantised(onnx.load(make(17)))
     kept = frozenset(every[::5])

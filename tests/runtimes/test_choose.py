@@ -116,8 +116,19 @@ def test_nothing_installed(precision, extra, machine):
             r'openvino is not installed .*pip install "glpn-deploy\[openvino\]"',
         ),
         (AVX2, ("openvino",), "fp32", "onnxruntime is not installed"),
-        (AVX512, ("onnxruntime", "openvino"), "int8", "onnxruntime: OpenVINO's INT8 is inexact without VNNI"),
+        (
+            AVX512,
+            ("onnxruntime", "openvino"),
+            "int8",
+            "onnxruntime: OpenVINO's INT8 is not known to be faster",
+        ),
         (AVX512 | {"avx512_vnni"}, ("onnxruntime", "openvino"), "int8", "openvino: OpenVINO is the faster"),
+        (
+            AVX2 | {"avx_vnni"},
+            ("onnxruntime", "openvino"),
+            "int8",
+            "onnxruntime: OpenVINO is no faster without",
+        ),
         (AVX2, ("onnxruntime", "openvino"), "bf16", "took openvino: it alone has bf16 for a bundle here"),
     ],
 )

@@ -110,8 +110,11 @@ def test_what_the_ceiling_allows_is_said_beside_what_is_missed():
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
-def test_a_narrow_product_is_measured_where_it_is_slow_too(precision):
-    assert cpu_runs.product_rate(precision, 1) > 0
+def test_a_narrow_product_that_is_slow_is_measured_on_the_small_trial_only(precision, monkeypatch):
+    monkeypatch.setattr(cpu_runs, "_SLOW_GFLOPS", float("inf"))
+    monkeypatch.setattr(cpu_runs, "_TRIAL_SIDE", 64)
+    monkeypatch.setattr(cpu_runs, "_SIDE", 0)  # would divide by no time at all
+    assert 0 < cpu_runs.product_rate(precision, 1) < 1e4
 
 
 def test_what_processors_lack():

@@ -15,7 +15,7 @@ from glpn_deploy.exporters.judges.verdict import (
     measure_verdict,
 )
 from glpn_deploy.order_statistics import FEWEST
-from glpn_deploy.runtimes import choose
+from glpn_deploy.runtimes import choose, rt_openvino
 
 SHAPE = (1, 64, 96)
 QUICK = VerdictOptions(shape=SHAPE, backend="onnxruntime", rounds=6, warm_up=1, threads=1)
@@ -86,8 +86,17 @@ def test_each_runs_in_what_auto_takes_for_it(flags, where, tiny_onnx, monkeypatc
     assert f"({where}, 1x64x96" in verdict.sentence
 
 
+def test_a_backend_that_does_not_load_gives_way_to_the_next(tiny_onnx, monkeypatch):
+    """As where ONEDNN_MAX_CPU_ISA hides AVX-512 from half of OpenVINO: an export must not end by that."""
+    monkeypatch.setattr(choose, "cpu_flags", lambda: frozenset({"avx2", "avx512f", "avx512_vnni"}))
+    monkeypatch.setattr(rt_openvino, "hides_avx512", lambda *_: "ONEDNN_MAX_CPU_ISA=AVX2")
+    verdict = measure_verdict(tiny_onnx, tiny_onnx, "int8", dataclasses.replace(QUICK, backend="auto"))
+    assert verdict.where == "onnxruntime, cpu"
+    assert verdict.rounds == 6
+
+
 def test_rounds_that_assure_an_interval_are_made_whatever_the_time_limit(tiny_onnx):
-    options = VerdictOptions(shape=SHAPE, rounds=40, limit_s=0.0, warm_up=0, threads=1)
+    options = dataclasses.replace(QUICK, rounds=40, limit_s=0.0, warm_up=0)
     assert measure_verdict(tiny_onnx, tiny_onnx, "fp16", options).rounds == FEWEST
 
 
@@ -109,7 +118,7 @@ def test_a_broken_original_is_not_blamed_on_the_candidate(tiny_onnx, tmp_path):
     with pytest.raises(BundleError, match="no file"):
         measure_verdict(tmp_path / "none.onnx", tiny_onnx, "fp16", QUICK)
     with pytest.raises(InputError, match="multiple of 32"):
-        measure_verdict(tiny_onnx, tiny_onnx, "fp16", VerdictOptions(shape=(1, 33, 64)))
+        measure_verdict(tiny_onnx, tiny_onnx, "fp16", dataclasses.replace(QUICK, shape=(1, 33, 64)))
 
 
 def test_options_are_checked():
