@@ -28,7 +28,7 @@ _MIT_DEPTHS = {
 }
 _B0_SIZES, _SIZES = (32, 64, 160, 256), (64, 128, 320, 512)
 _DEMO = GLPNConfig(
-    depths=(2, 2, 2, 2), hidden_sizes=(16, 32, 80, 128), decoder_hidden_size=16, drop_path_rate=0.0
+    depths=(2, 2, 2, 2), hidden_sizes=(32, 48, 120, 176), decoder_hidden_size=32, drop_path_rate=0.0
 )
 _ENCODER_KEYS = (
     "num_channels",

@@ -43,6 +43,13 @@ def test_the_committed_report_says_what_the_card_says(card: dict[str, float]) ->
         assert round(report["metrics"][name], 3) == value, name
 
 
+def test_the_preset_is_its_network() -> None:
+    from glpn_deploy.config import GLPNConfig
+    from glpn_deploy.training.start import preset
+
+    assert preset("demo") == GLPNConfig.from_json_file(DEMO_FOLDER / "config.json")
+
+
 def test_the_checkpoint_is_small_and_its_card_counts_its_parameters_right() -> None:
     from glpn_deploy.checkpoint import load_model
 
