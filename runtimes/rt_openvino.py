@@ -5,8 +5,9 @@ EPYC) the network compiled for the shape takes 1.03 times ONNX Runtime's process
 1.14 times; on two cores of an AMX Xeon the compiled one takes 0.74 times (0.62 s against 0.84 s), and in
 bf16 0.20 s compiled and 0.47 s dynamic. Compiling for a shape costs about as much as one FP32 run.
 
-Start, on that core and besides the first run itself, in processor time: 4.2 s, 2.8 s from a warm cache, and
-2.2 s in ONNX Runtime; peak memory 0.87, 1.15 and 0.97 GB.
+Start, on two Zen 4 cores (benchmarks/results/cpu_figures.json): the first depth map is there 5.0 s after
+``glpn-predict``'s start, and 2.4 s after it from a warm cache, of which the run itself takes 0.95 s, importing
+0.75 s and reading and hashing 0.2 s. OpenVINO imports node by node; weights stay where they were read.
 
 INT8: the form for CPUs (unsigned activations, 7-bit weights) moves the demo network's depth by 0.007 AbsRel,
 0.006 in ONNX Runtime, with and without VNNI. Of the form for TensorRT (signed, 8-bit weights) OpenVINO 2026.4
