@@ -6,7 +6,7 @@ EPYC) the network compiled for the shape takes 1.03 times ONNX Runtime's process
 bf16 0.20 s compiled and 0.47 s dynamic. Compiling for a shape costs about as much as one FP32 run.
 
 Start, on two Zen 4 cores (benchmarks/results/cpu_figures.json): the first depth map is there 5.0 s after
-``glpn-predict``'s start, and 2.4 s after it from a warm cache, of which the run itself takes 0.95 s, importing
+``glpn-predict``'s start, and 2.4 s after it from a warm cache, of which the run itself takes 0.95 s, import
 0.75 s and reading and hashing 0.2 s. OpenVINO imports node by node; weights stay where they were read.
 
 INT8: the form for CPUs (unsigned activations, 7-bit weights) moves the demo network's depth by 0.007 AbsRel,
