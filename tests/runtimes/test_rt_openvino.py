@@ -29,6 +29,7 @@ from glpn_deploy.image_processing import GLPNImageProcessor
 from glpn_deploy.parity import SWEEP, room_batch, sweep_batches
 from glpn_deploy.runtimes import rt_openvino
 from glpn_deploy.runtimes.base import RuntimeOptions
+from glpn_deploy.runtimes.processor import cpu_flags
 from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime
 from glpn_deploy.runtimes.rt_openvino import OpenVINORuntime, load, native_precisions
 
@@ -273,7 +274,9 @@ def test_our_int8_graph_is_multiplied_in_int8(tiny_onnx, tmp_path):
         ]
     products = [node for node in nodes if node["layerType"] in ("FullyConnected", "Convolution")]
     integer = [node for node in products if node["primitiveType"].endswith("8")]
-    assert len(integer) > 0.8 * len(products) > 16  # not the first convolution, nor the head
+    assert len(products) > 20
+    if {"avx512_vnni", "amx_int8"} & (cpu_flags() or frozenset()):  # others may lack some of the kernels
+        assert len(integer) > 0.8 * len(products)  # not the first convolution, nor the head
     awake = [node["originalLayersNames"] for node in nodes if "originalLayersNames" in node]
     assert not [names for names in awake if re.search(r"weight(_t)?/DQ", names)]
 
