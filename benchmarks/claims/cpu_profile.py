@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from glpn_deploy.runtimes.base import Precision
+from glpn_deploy.runtimes.onnx_header import read_header
 
 _RUNS = 5
 
@@ -57,16 +58,20 @@ def onnxruntime_profile(path: Path, shape: Sequence[int], threads: int | None) -
     """As `openvino_profile`, for ONNX Runtime in the file's own precision."""
     import onnxruntime
 
+    from glpn_deploy.runtimes.rt_onnxruntime import session_settings
+
+    header = read_header(path)
     pixel_values = np.random.default_rng(0).random(tuple(shape), np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        options = onnxruntime.SessionOptions()
+        options, without = session_settings(header, header.precision or "fp32", on_cpu=True)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        options.log_severity_level = 3
         if threads is not None:
             options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=without
+        )
+        name = header.input
         for _ in range(_RUNS + 2):
             session.run(None, {name: pixel_values})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
