@@ -1,0 +1,1 @@
+"""The machine under the measurement: identity, state, GPU, energy."""

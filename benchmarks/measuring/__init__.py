@@ -1,0 +1,1 @@
+"""How it is measured: workers, rounds, load, statistics of latencies."""

@@ -1,0 +1,1 @@
+"""What is measured: cases, their inputs, peers, and what bounds them."""

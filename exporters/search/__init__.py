@@ -1,0 +1,1 @@
+"""The first precision recipe that is within budget."""

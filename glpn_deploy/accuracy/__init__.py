@@ -1,0 +1,1 @@
+"""A data set and an estimator give figures."""

@@ -1,0 +1,1 @@
+"""The deployable folder: manifest, digests, engines with their sidecars."""

@@ -1,0 +1,1 @@
+"""Checkpoint files: found, downloaded, read strictly into tensors with HF's names."""

@@ -1,0 +1,1 @@
+"""The result: metres, files, colours, points, and how wrong it is."""

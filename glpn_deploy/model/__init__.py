@@ -1,0 +1,1 @@
+"""The network: configuration, encoder, decoder, and how a checkpoint becomes a model."""

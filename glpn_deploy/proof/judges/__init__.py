@@ -1,0 +1,1 @@
+"""What says whether a graph is good enough: on images, over shapes, against ground truth, in time."""

@@ -1,0 +1,1 @@
+"""Measuring in turns, and what order statistics say of the samples."""

@@ -1,0 +1,1 @@
+"""What training reads: samples, augmentation, and the cache of rendered rooms."""
