@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.benchmarks.cases import CALIBRATION, VARIANTS, Case, NotRun, Runner, load_limit_s
-from glpn_deploy.benchmarks.energy import open_meter
-from glpn_deploy.benchmarks.gpu import Gpu
-from glpn_deploy.benchmarks.machine_state import Watch, require_psutil, throttle_count
-from glpn_deploy.benchmarks.results import Row, Samples
-from glpn_deploy.benchmarks.rounds import Live, measure_rounds
-from glpn_deploy.benchmarks.rows import make_row, with_speedup
-from glpn_deploy.benchmarks.worker_process import WorkerProcess
-from glpn_deploy.bundle import Bundle
-from glpn_deploy.error_stats import error_stats
+from glpn_deploy.benchmarks.machine.energy import open_meter
+from glpn_deploy.benchmarks.machine.gpu import Gpu
+from glpn_deploy.benchmarks.machine.machine_state import Watch, require_psutil, throttle_count
+from glpn_deploy.benchmarks.measuring.rounds import Live, measure_rounds
+from glpn_deploy.benchmarks.measuring.worker_process import WorkerProcess
+from glpn_deploy.benchmarks.report.results import Row, Samples
+from glpn_deploy.benchmarks.report.rows import make_row, with_speedup
+from glpn_deploy.benchmarks.workload.cases import CALIBRATION, VARIANTS, Case, NotRun, Runner, load_limit_s
+from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.depth.error_stats import error_stats
 from glpn_deploy.errors import BackendError, GlpnError
 from glpn_deploy.progress import Progress
 from glpn_deploy.runtimes.registry import BACKENDS

@@ -11,26 +11,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from glpn_deploy.benchmarks.bench_images import cut_images, find_images
-from glpn_deploy.benchmarks.cases import PEERS, NotRun
-from glpn_deploy.benchmarks.gpu import Gpu
-from glpn_deploy.benchmarks.load_runs import LoadOptions, measure_load
-from glpn_deploy.benchmarks.machine_state import identity, require_psutil, state, versions
-from glpn_deploy.benchmarks.plan import plan_runners
-from glpn_deploy.benchmarks.references import (
+from glpn_deploy.benchmarks.machine.gpu import Gpu
+from glpn_deploy.benchmarks.machine.machine_state import identity, require_psutil, state, versions
+from glpn_deploy.benchmarks.measuring.load_runs import LoadOptions, measure_load
+from glpn_deploy.benchmarks.measuring.rounds import RoundOptions
+from glpn_deploy.benchmarks.report.results import Report, Row, Samples
+from glpn_deploy.benchmarks.report.rows import best_ceilings, headline, share_of_ceilings
+from glpn_deploy.benchmarks.report.stability import StabilityLimits
+from glpn_deploy.benchmarks.shape_group import Bench, measure_shape
+from glpn_deploy.benchmarks.workload.bench_images import cut_images, find_images
+from glpn_deploy.benchmarks.workload.cases import PEERS, NotRun
+from glpn_deploy.benchmarks.workload.plan import plan_runners
+from glpn_deploy.benchmarks.workload.references import (
     check_dataset,
     choose_baseline,
     describe_source,
     find_checkpoint,
 )
-from glpn_deploy.benchmarks.results import Report, Row, Samples
-from glpn_deploy.benchmarks.rounds import RoundOptions
-from glpn_deploy.benchmarks.rows import best_ceilings, headline, share_of_ceilings
-from glpn_deploy.benchmarks.shape_group import Bench, measure_shape
-from glpn_deploy.benchmarks.stability import StabilityLimits
-from glpn_deploy.bundle import Bundle
-from glpn_deploy.cuda_device import find_device_or_none
+from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.errors import BackendError, InputError
+from glpn_deploy.gpu.cuda_device import find_device_or_none
 from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.runtimes.base import Device, Precision, RuntimeOptions
 from glpn_deploy.runtimes.registry import BACKENDS

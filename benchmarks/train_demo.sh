@@ -20,7 +20,7 @@ glpn-train rooms "$out/run" --cache "$out/cache" --rooms 32000 --size 96x128 --c
 python - "$out/run/final" "$out/demo" <<'EOF'
 import sys
 
-from glpn_deploy.checkpoint import load_model
+from glpn_deploy.model.pretrained import load_model
 
 load_model(sys.argv[1]).half().save_pretrained(sys.argv[2])
 EOF

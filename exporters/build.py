@@ -14,20 +14,26 @@ from PIL import Image
 
 import glpn_deploy
 from glpn_deploy.atomic import replace_folder, staging_folder
-from glpn_deploy.bundle import Bundle, write_manifest
-from glpn_deploy.checkpoint import describe_checkpoint, load_model, load_processor, resolve_checkpoint
-from glpn_deploy.checkpoint_hub import is_demo
-from glpn_deploy.config import GLPNConfig, NormEps
+from glpn_deploy.bundle.bundle import Bundle, write_manifest
+from glpn_deploy.bundle.manifest import FORMAT, MANIFEST, Artefact, Golden, Manifest
+from glpn_deploy.checkpoints.hub import is_demo
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import BundleError, ConfigError, WriteError
 from glpn_deploy.exporters.engine.carry_engines import CarriedEngines, carry_engines
 from glpn_deploy.exporters.to_onnx import OnnxOptions, count_nodes, tensor_shapes, to_onnx
-from glpn_deploy.image_loading import load_image, shrink
-from glpn_deploy.image_processing import GLPNImageProcessor
-from glpn_deploy.manifest import FORMAT, MANIFEST, Artefact, Golden, Manifest
-from glpn_deploy.modeling import GLPNForDepthEstimation
-from glpn_deploy.parity import VERIFICATION_SEED, ParityReport, compare_over_sweep, round_up, tolerance_m
+from glpn_deploy.images.loading import load_image, shrink
+from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.model.config import GLPNConfig, NormEps
+from glpn_deploy.model.modeling import GLPNForDepthEstimation
+from glpn_deploy.model.pretrained import describe_checkpoint, load_model, load_processor, resolve_checkpoint
 from glpn_deploy.progress import Progress, SilentProgress
+from glpn_deploy.proof.parity import (
+    VERIFICATION_SEED,
+    ParityReport,
+    compare_over_sweep,
+    round_up,
+    tolerance_m,
+)
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime, require_backend
 from glpn_deploy.runtimes.rt_torch import TorchRuntime
@@ -97,7 +103,10 @@ def build_bundle(
     if options.verify or lower is not None:
         require_backend("onnxruntime")  # before the long work
     if lower is not None:
-        from glpn_deploy.exporters.image_sets import check_images, choose_images  # needs onnxruntime
+        from glpn_deploy.exporters.calibration.image_sets import (  # needs onnxruntime
+            check_images,
+            choose_images,
+        )
 
         check_images(lower.images, ranges=lower.ranges, demo=is_demo(source))
     photographs = [
@@ -133,7 +142,7 @@ def build_bundle(
             size = sum((staged / name).stat().st_size for name in ("model.onnx", *data))
             step.finish(f"{size / 1e6:.1f} MB, {nodes} nodes, opset {options.onnx.opset}")
         if lower is not None and lower.ranges:  # rather than after the other precisions
-            from glpn_deploy.exporters.calibration import require_memory
+            from glpn_deploy.exporters.calibration.calibration import require_memory
 
             require_memory(onnx_path, images.calibration, processor)
         goldens = _write_goldens(staged, model, processor, photographs, progress)

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from glpn_deploy.atomic import staging_folder
-from glpn_deploy.bundle import Bundle, file_digest
-from glpn_deploy.cuda_device import CudaDevice, find_device
-from glpn_deploy.engine_profile import Profile
-from glpn_deploy.engine_proof import prove_engine, require_comparisons
-from glpn_deploy.engine_sidecar import (
+from glpn_deploy.bundle.bundle import Bundle, file_digest
+from glpn_deploy.bundle.engine_profile import Profile
+from glpn_deploy.bundle.engine_sidecar import (
     ENGINES,
     Sidecar,
     artefact_digest,
@@ -21,17 +19,19 @@ from glpn_deploy.engine_sidecar import (
     sidecar_path,
     write_sidecar,
 )
+from glpn_deploy.bundle.manifest import MANIFEST, Artefact
 from glpn_deploy.errors import BundleError, InputError, WriteError
 from glpn_deploy.exporters.engine.carry_engines import link_or_copy
 from glpn_deploy.exporters.engine.engine_config import EngineOptions
 from glpn_deploy.exporters.engine.timing_cache import read_timings
 from glpn_deploy.exporters.to_engine import to_engine
-from glpn_deploy.manifest import MANIFEST, Artefact
+from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
+from glpn_deploy.gpu.tensorrt_versions import Dialect, dialect, import_tensorrt, known_problem
 from glpn_deploy.progress import Progress, SilentProgress
+from glpn_deploy.proof.engine_proof import prove_engine, require_comparisons
 from glpn_deploy.runtimes.base import Precision, RuntimeOptions
-from glpn_deploy.runtimes.onnx_header import read_header
+from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.registry import load_runtime
-from glpn_deploy.tensorrt_versions import Dialect, dialect, import_tensorrt, known_problem
 
 _KINDS = {"ampere_plus": "ampere-plus", "same_compute_capability": "same-sm"}
 
@@ -160,7 +160,7 @@ def build_engine(
         progress: Told of every step.
 
     Returns:
-        The engine's path; `glpn_deploy.engine_sidecar.read_sidecar` tells what is known of it.
+        The engine's path; `glpn_deploy.bundle.engine_sidecar.read_sidecar` tells what is known of it.
 
     Raises:
         BackendError: There is no usable GPU or TensorRT here.

@@ -11,23 +11,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glpn_deploy.bundle.manifest import Artefact
 from glpn_deploy.datasets.base import DepthDataset
 from glpn_deploy.errors import BackendError, ExportError, InputError, MissingDependencyError
-from glpn_deploy.exporters.calibration import CalibrationOptions
+from glpn_deploy.exporters.calibration.calibration import CalibrationOptions
+from glpn_deploy.exporters.calibration.image_sets import ImageSet, Where
 from glpn_deploy.exporters.graph.graph_edit import load_graph, opset_of
-from glpn_deploy.exporters.image_sets import ImageSet, Where
-from glpn_deploy.exporters.judges.budget import Budget
-from glpn_deploy.exporters.judges.judging import Judge
-from glpn_deploy.exporters.judges.shape_sweep import ShapeSweep
-from glpn_deploy.exporters.judges.truth import Truth
-from glpn_deploy.exporters.judges.verdict import VerdictOptions, measure_verdict
-from glpn_deploy.exporters.ladder import LadderReport, climb
-from glpn_deploy.exporters.recipes import LEAST_OPSET, LowPrecision, computes_in_fp16, maker
+from glpn_deploy.exporters.search.ladder import LadderReport, climb
+from glpn_deploy.exporters.search.recipes import LEAST_OPSET, LowPrecision, computes_in_fp16, maker
 from glpn_deploy.exporters.to_half import Io
 from glpn_deploy.exporters.to_int8 import Target
-from glpn_deploy.image_processing import GLPNImageProcessor
-from glpn_deploy.manifest import Artefact
+from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.progress import Progress
+from glpn_deploy.proof.judges.budget import Budget
+from glpn_deploy.proof.judges.judging import Judge
+from glpn_deploy.proof.judges.shape_sweep import ShapeSweep
+from glpn_deploy.proof.judges.truth import Truth
+from glpn_deploy.proof.judges.verdict import VerdictOptions, measure_verdict
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glpn_deploy.atomic import atomic_path
-from glpn_deploy.cuda_device import CudaDevice, find_device
-from glpn_deploy.engine_fields import MAX_WARNINGS
+from glpn_deploy.bundle.engine_fields import MAX_WARNINGS
 from glpn_deploy.errors import BackendError, ExportError
 from glpn_deploy.exporters.engine.engine_config import (
     EngineOptions,
@@ -23,8 +22,9 @@ from glpn_deploy.exporters.engine.engine_inspect import UNKNOWN, inspect_engine,
 from glpn_deploy.exporters.engine.engine_progress import UNITS, Watch, make_monitor, run_cancellable
 from glpn_deploy.exporters.engine.engine_source import EngineSource, read_source
 from glpn_deploy.exporters.engine.timing_cache import attach_timings, read_timings, write_timings
+from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
+from glpn_deploy.gpu.tensorrt_versions import Dialect, collecting_logger, dialect, import_tensorrt
 from glpn_deploy.progress import Progress, SilentProgress
-from glpn_deploy.tensorrt_versions import Dialect, collecting_logger, dialect, import_tensorrt
 
 __all__ = ["EngineOptions", "EngineReport", "to_engine"]
 

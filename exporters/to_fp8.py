@@ -13,10 +13,11 @@ from typing import Any, get_args
 import onnx
 
 from glpn_deploy.errors import ExportError, InputError
-from glpn_deploy.exporters.calibration import Ranges
+from glpn_deploy.exporters.calibration.calibration import Ranges
 from glpn_deploy.exporters.graph.graph_edit import load_graph, opset_of, save_graph
 from glpn_deploy.exporters.graph.qdq import FP8, Kind
-from glpn_deploy.exporters.graph.typed_qdq import (
+from glpn_deploy.exporters.to_half import Io, require_fp32
+from glpn_deploy.exporters.typed_qdq import (
     TYPED_OPSET,
     chosen_nodes,
     input_tensors,
@@ -25,7 +26,6 @@ from glpn_deploy.exporters.graph.typed_qdq import (
     set_precision,
     with_kernel,
 )
-from glpn_deploy.exporters.to_half import Io, require_fp32
 
 _KINDS: frozenset[Kind] = frozenset({"linear", "pointwise", "convolution"})
 

@@ -53,7 +53,7 @@ import onnx
 from onnx import numpy_helper
 
 from glpn_deploy.errors import InputError
-from glpn_deploy.exporters.calibration import Ranges
+from glpn_deploy.exporters.calibration.calibration import Ranges
 from glpn_deploy.exporters.graph.graph_edit import load_graph, save_graph
 from glpn_deploy.exporters.graph.qdq import (
     INT7,
@@ -64,7 +64,8 @@ from glpn_deploy.exporters.graph.qdq import (
     activation_scale,
     weight_scales,
 )
-from glpn_deploy.exporters.graph.typed_qdq import (
+from glpn_deploy.exporters.to_half import Io, require_fp32
+from glpn_deploy.exporters.typed_qdq import (
     chosen_nodes,
     input_tensors,
     quantise_typed,
@@ -72,7 +73,6 @@ from glpn_deploy.exporters.graph.typed_qdq import (
     set_precision,
     with_kernel,
 )
-from glpn_deploy.exporters.to_half import Io, require_fp32
 
 Target = Literal["tensorrt", "cpu"]
 

@@ -13,7 +13,7 @@ import glpn_deploy
 from glpn_deploy.atomic import staging_folder
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.graph.onnx_graph import build_model
-from glpn_deploy.modeling import GLPNForDepthEstimation
+from glpn_deploy.model.modeling import GLPNForDepthEstimation
 
 MIN_OPSET, MAX_OPSET, DEFAULT_OPSET = 17, 25, 17
 
@@ -49,7 +49,7 @@ def to_onnx(model: GLPNForDepthEstimation, path: Path, options: OnnxOptions = On
     """Writes a network as an ONNX file, dynamic in batch, height and width.
 
     Args:
-        model: The network, as `glpn_deploy.checkpoint.load_model` gives it.
+        model: The network, as `glpn_deploy.model.pretrained.load_model` gives it.
         path: Where the file shall stand; replaced whole or not at all. Weights beside it are a second
             file, put in place just before: only a bundle (`build_bundle`) changes both at once.
         options: Opset and file size.

@@ -9,7 +9,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from glpn_deploy.errors import ExportError, InputError
-from glpn_deploy.exporters.calibration import Ranges
+from glpn_deploy.exporters.calibration.calibration import Ranges
 from glpn_deploy.exporters.graph.graph_edit import opset_of
 from glpn_deploy.exporters.graph.qdq import FP8, Format, Kind, QdqWriter, node_kinds, weight_scales
 from glpn_deploy.exporters.to_half import HalfOptions, Io, half_model

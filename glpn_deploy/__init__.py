@@ -6,25 +6,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from glpn_deploy.config import GLPNConfig as GLPNConfig
-    from glpn_deploy.depth_map import DepthMap as DepthMap
+    from glpn_deploy.depth.depth_map import DepthMap as DepthMap
     from glpn_deploy.errors import GlpnError as GlpnError
     from glpn_deploy.estimator import DepthEstimator as DepthEstimator
-    from glpn_deploy.image_processing import GLPNFeatureExtractor as GLPNFeatureExtractor
-    from glpn_deploy.image_processing import GLPNImageProcessor as GLPNImageProcessor
-    from glpn_deploy.modeling import GLPNForDepthEstimation as GLPNForDepthEstimation
-    from glpn_deploy.modeling import GLPNModel as GLPNModel
+    from glpn_deploy.images.processing import GLPNFeatureExtractor as GLPNFeatureExtractor
+    from glpn_deploy.images.processing import GLPNImageProcessor as GLPNImageProcessor
+    from glpn_deploy.model.config import GLPNConfig as GLPNConfig
+    from glpn_deploy.model.modeling import GLPNForDepthEstimation as GLPNForDepthEstimation
+    from glpn_deploy.model.modeling import GLPNModel as GLPNModel
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "DepthEstimator": "estimator",
-    "DepthMap": "depth_map",
-    "GLPNConfig": "config",
-    "GLPNFeatureExtractor": "image_processing",
-    "GLPNForDepthEstimation": "modeling",
-    "GLPNImageProcessor": "image_processing",
-    "GLPNModel": "modeling",
+    "DepthMap": "depth.depth_map",
+    "GLPNConfig": "model.config",
+    "GLPNFeatureExtractor": "images.processing",
+    "GLPNForDepthEstimation": "model.modeling",
+    "GLPNImageProcessor": "images.processing",
+    "GLPNModel": "model.modeling",
     "GlpnError": "errors",
 }
 __all__ = sorted([*_HOMES, "__version__"])  # pyright: ignore[reportUnsupportedDunderAll]

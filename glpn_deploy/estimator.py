@@ -11,16 +11,16 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.bundle import Bundle
-from glpn_deploy.checkpoint_hub import is_demo
-from glpn_deploy.depth_map import DepthMap
-from glpn_deploy.engine_sidecar import ENGINES, bundle_engines, read_sidecar
+from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.bundle.engine_sidecar import ENGINES, bundle_engines, read_sidecar
+from glpn_deploy.bundle.manifest import MANIFEST
+from glpn_deploy.checkpoints.hub import is_demo
+from glpn_deploy.depth.depth_map import DepthMap
 from glpn_deploy.errors import BundleError, ConfigError, ImageError, InputError
-from glpn_deploy.image_loading import ImageSource, load_image
-from glpn_deploy.image_processing import GLPNImageProcessor
-from glpn_deploy.manifest import MANIFEST
+from glpn_deploy.images.loading import ImageSource, load_image
+from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.images.resample import resize_bicubic
 from glpn_deploy.pipeline import pipelined
-from glpn_deploy.resample import resize_bicubic
 from glpn_deploy.runtimes import choose
 from glpn_deploy.runtimes.base import (
     PRECISIONS,
@@ -33,7 +33,7 @@ from glpn_deploy.runtimes.base import (
     Runtime,
     RuntimeOptions,
 )
-from glpn_deploy.runtimes.onnx_header import read_header
+from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.registry import load_runtime, require_backend
 
 Auto = Literal["auto"]
@@ -151,7 +151,10 @@ class DepthEstimator:
         scale = bundle.manifest.config.max_depth
         engines = 0
         if backend == "tensorrt" or (backend == "auto" and bundle_engines(bundle.folder)):
-            from glpn_deploy.runtimes.engine_set import engines_of, open_engines  # most machines need neither
+            from glpn_deploy.runtimes.engine.engine_set import (  # most machines need neither
+                engines_of,
+                open_engines,
+            )
 
             if backend == "tensorrt":
                 runtime: Runtime = open_engines(bundle.folder, options.precision, scale, options)
@@ -218,7 +221,10 @@ class DepthEstimator:
     ) -> DepthEstimator:
         name = _only("torch", backend, "a checkpoint")
         require_backend(name)
-        from glpn_deploy.checkpoint import load_processor, resolve_checkpoint  # need torch, bundles do not
+        from glpn_deploy.model.pretrained import (  # need torch, bundles do not
+            load_processor,
+            resolve_checkpoint,
+        )
 
         path = resolve_checkpoint(source, offline=offline)
         runtime = load_runtime(name, path, options)

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.engine_profile import Profile
+from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import BackendError, InputError
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]

@@ -17,11 +17,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from glpn_deploy.engine_profile import Profile
+from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import BackendError, InputError, WriteError
 from glpn_deploy.runtimes.base import Precision
 from glpn_deploy.runtimes.compiled_cache import files_digest
-from glpn_deploy.runtimes.onnx_header import OnnxHeader
+from glpn_deploy.runtimes.onnx_file.header import OnnxHeader
 
 PROVIDER = "TensorrtExecutionProvider"
 _LIBRARIES = ("libonnxruntime_providers_tensorrt.so", "onnxruntime_providers_tensorrt.dll")

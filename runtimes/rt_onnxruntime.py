@@ -14,10 +14,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from glpn_deploy.cuda_device import find_device
 from glpn_deploy.errors import BackendError, BundleError
+from glpn_deploy.gpu.cuda_device import find_device
 from glpn_deploy.runtimes.base import Precision, Runtime, RuntimeOptions
-from glpn_deploy.runtimes.onnx_header import OnnxHeader, input_spec, read_header
+from glpn_deploy.runtimes.onnx_file.header import OnnxHeader, input_spec, read_header
 from glpn_deploy.runtimes.ort_tensorrt import (
     PROVIDER,
     EngineFolder,

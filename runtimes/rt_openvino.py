@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from glpn_deploy.errors import BackendError, BundleError
 from glpn_deploy.runtimes.base import Precision, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.compiled_cache import CompiledCache, files_digest
-from glpn_deploy.runtimes.onnx_header import read_header
+from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.processor import cpu_flags, hides_avx512, saturates_int8
 from glpn_deploy.runtimes.specialise import Shape, Specialiser
 

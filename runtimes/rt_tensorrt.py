@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.bundle import Bundle
-from glpn_deploy.cuda_device import CudaDevice, find_device
-from glpn_deploy.engine_profile import Profile, Shape
-from glpn_deploy.engine_sidecar import (
+from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.bundle.engine_profile import Profile, Shape
+from glpn_deploy.bundle.engine_sidecar import (
     ENGINES,
     Sidecar,
     check_bundle,
@@ -31,15 +30,16 @@ from glpn_deploy.engine_sidecar import (
     read_sidecar,
     rebuild_command,
 )
+from glpn_deploy.bundle.manifest import MANIFEST
 from glpn_deploy.errors import BackendError, EngineError, InputError
-from glpn_deploy.manifest import MANIFEST
+from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
+from glpn_deploy.gpu.tensorrt_versions import dialect, import_tensorrt, known_problem
 from glpn_deploy.runtimes.base import PRECISIONS, Runtime, RuntimeOptions
-from glpn_deploy.runtimes.cuda_memory import Channel, Cuda, import_cudart
-from glpn_deploy.runtimes.device_array import DeviceDepth, take
-from glpn_deploy.runtimes.engine_context import EngineContext
-from glpn_deploy.runtimes.engine_plan import device_memory, open_plan
-from glpn_deploy.runtimes.engine_spec import engine_spec
-from glpn_deploy.tensorrt_versions import dialect, import_tensorrt, known_problem
+from glpn_deploy.runtimes.engine.context import EngineContext
+from glpn_deploy.runtimes.engine.cuda_memory import Channel, Cuda, import_cudart
+from glpn_deploy.runtimes.engine.device_array import DeviceDepth, take
+from glpn_deploy.runtimes.engine.plan import device_memory, open_plan
+from glpn_deploy.runtimes.engine.spec import engine_spec
 
 _STAGES = ("host_to_device", "compute", "device_to_host")
 _TOLERANCE = 1e-3  # of a graph's depth against the ordinary run's, of the largest depth

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glpn_deploy.checkpoint import load_model
 from glpn_deploy.errors import BackendError, InputError
-from glpn_deploy.modeling import GLPNForDepthEstimation
+from glpn_deploy.model.modeling import GLPNForDepthEstimation
+from glpn_deploy.model.pretrained import load_model
 from glpn_deploy.runtimes.base import InputSpec, Precision, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.specialise import Shape, Specialiser
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from glpn_deploy.cuda_device import CudaDevice
-from glpn_deploy.engine_profile import Profile
-from glpn_deploy.engine_sidecar import Sidecar, write_sidecar
+from glpn_deploy.bundle.engine_profile import Profile
+from glpn_deploy.bundle.engine_sidecar import Sidecar, write_sidecar
+from glpn_deploy.gpu.cuda_device import CudaDevice
 
 RANGE = Profile((1, 32, 32), (1, 64, 96), (4, 96, 128))
 Shape = tuple[int, int, int]

@@ -21,8 +21,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from glpn_deploy.benchmarks import worker
-from glpn_deploy.benchmarks.compare import CompareOptions, compare_reports
+from glpn_deploy.benchmarks.measuring import worker
+from glpn_deploy.benchmarks.report.compare import CompareOptions, compare_reports
 from glpn_deploy.benchmarks.sweep import BenchOptions, run_sweep
 from glpn_deploy.errors import GlpnError
 

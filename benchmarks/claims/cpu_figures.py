@@ -5,7 +5,7 @@
 The report is written after every part. Needs the test extra (transformers, scikit-image) and psutil. Random
 weights in glpn-nyu's architecture stand in for the checkpoint unless one is given; time and memory do not
 depend on them. Rows run in processes of their own, one burst of each a round
-(`glpn_deploy.benchmarks.rounds`). Optimum is taken where it is installed here or in the Python given;
+(`glpn_deploy.benchmarks.measuring.rounds`). Optimum is taken where it is installed here or in the Python given;
 otherwise HF's network exported by torch.onnx stands in.
 """
 
@@ -30,7 +30,7 @@ from glpn_deploy.atomic import atomic_path
 from glpn_deploy.benchmarks.claims.cpu_parts import Besides, accuracy, limited
 from glpn_deploy.benchmarks.claims.cpu_rows import Options, measure, prepare
 from glpn_deploy.benchmarks.claims.cpu_verdicts import Figure, judge
-from glpn_deploy.benchmarks.environment import describe_environment
+from glpn_deploy.benchmarks.machine.environment import describe_environment
 from glpn_deploy.errors import GlpnError, InputError
 from glpn_deploy.progress import Progress, Step
 from glpn_deploy.runtimes.processor import cpu_flags

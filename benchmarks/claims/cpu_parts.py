@@ -12,14 +12,14 @@ from PIL import Image
 
 from glpn_deploy.benchmarks.claims import cpu_profile, cpu_runs
 from glpn_deploy.benchmarks.claims.cpu_rows import Files, Options
-from glpn_deploy.checkpoint import load_model
 from glpn_deploy.datasets.rooms import RenderedRooms
-from glpn_deploy.error_stats import error_stats
+from glpn_deploy.depth.error_stats import error_stats
 from glpn_deploy.errors import GlpnError
-from glpn_deploy.exporters.image_sets import ImageSet
-from glpn_deploy.exporters.recipes import maker
+from glpn_deploy.exporters.calibration.image_sets import ImageSet
+from glpn_deploy.exporters.search.recipes import maker
 from glpn_deploy.exporters.to_onnx import to_onnx
-from glpn_deploy.image_processing import GLPNImageProcessor
+from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.model.pretrained import load_model
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import BACKENDS, load_runtime
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from glpn_deploy.runtimes.base import Precision
-from glpn_deploy.runtimes.onnx_header import read_header
+from glpn_deploy.runtimes.onnx_file.header import read_header
 
 _RUNS = 5
 

@@ -13,25 +13,25 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from glpn_deploy.benchmarks.cases import CALIBRATION, PEERS, Case, load_limit_s
-from glpn_deploy.benchmarks.ceilings import count_flops
 from glpn_deploy.benchmarks.claims import cpu_runs
 from glpn_deploy.benchmarks.claims.figures import export_with_transformers, hf_twin, photographs
 from glpn_deploy.benchmarks.claims.random_network import NYU, random_model
-from glpn_deploy.benchmarks.gpu import Gpu
-from glpn_deploy.benchmarks.latency_stats import Rounds, ratio_in_turns, summarise
-from glpn_deploy.benchmarks.machine_state import Watch
-from glpn_deploy.benchmarks.rounds import Live, RoundOptions, measure_rounds
-from glpn_deploy.benchmarks.worker_process import WorkerProcess
-from glpn_deploy.checkpoint import load_model
+from glpn_deploy.benchmarks.machine.gpu import Gpu
+from glpn_deploy.benchmarks.machine.machine_state import Watch
+from glpn_deploy.benchmarks.measuring.latency_stats import Rounds, ratio_in_turns, summarise
+from glpn_deploy.benchmarks.measuring.rounds import Live, RoundOptions, measure_rounds
+from glpn_deploy.benchmarks.measuring.worker_process import WorkerProcess
+from glpn_deploy.benchmarks.workload.cases import CALIBRATION, PEERS, Case, load_limit_s
+from glpn_deploy.benchmarks.workload.ceilings import count_flops
 from glpn_deploy.errors import BackendError
-from glpn_deploy.exporters.image_sets import ImageSet
-from glpn_deploy.exporters.recipes import maker
+from glpn_deploy.exporters.calibration.image_sets import ImageSet
+from glpn_deploy.exporters.search.recipes import maker
 from glpn_deploy.exporters.to_onnx import to_onnx
-from glpn_deploy.image_processing import GLPNImageProcessor
-from glpn_deploy.order_statistics import FEWEST
+from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.model.pretrained import load_model
 from glpn_deploy.progress import Progress
 from glpn_deploy.runtimes.base import Precision, Rest
+from glpn_deploy.timing.order_statistics import FEWEST
 
 EXPORT, EAGER = "export", "hf-eager fp32"
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from glpn_deploy.benchmarks.load import closed_loop
+from glpn_deploy.benchmarks.measuring.load import closed_loop
 from glpn_deploy.errors import BackendError
 from glpn_deploy.runtimes.base import Mode, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime

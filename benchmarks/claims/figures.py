@@ -30,19 +30,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glpn_deploy.benchmarks.claims.random_network import NYU, random_model
-from glpn_deploy.benchmarks.environment import describe_environment
-from glpn_deploy.config import GLPNConfig
+from glpn_deploy.benchmarks.machine.environment import describe_environment
+from glpn_deploy.depth.metrics import DepthMetrics
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.exporters.to_onnx import OnnxOptions, count_nodes, to_onnx
-from glpn_deploy.image_processing import GLPNImageProcessor
-from glpn_deploy.metrics import DepthMetrics
-from glpn_deploy.modeling import GLPNForDepthEstimation
-from glpn_deploy.parity import compare, sweep_batches
+from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.model.config import GLPNConfig
+from glpn_deploy.model.modeling import GLPNForDepthEstimation
+from glpn_deploy.proof.parity import compare, sweep_batches
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.rt_null import NullRuntime
 from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime
 from glpn_deploy.runtimes.rt_torch import TorchRuntime
-from glpn_deploy.turns import in_turns, median_ratio
+from glpn_deploy.timing.turns import in_turns, median_ratio
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "motorcycle_left")
 

@@ -14,13 +14,13 @@ import numpy as np
 from PIL import Image
 
 from glpn_deploy.atomic import staging_folder
-from glpn_deploy.bundle import Bundle
+from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.bundle.engine_profile import Profile, Shape
 from glpn_deploy.datasets.rooms import render_room
-from glpn_deploy.engine_profile import Profile, Shape
 from glpn_deploy.errors import BundleError, GlpnError
-from glpn_deploy.image_loading import load_image
-from glpn_deploy.parity import VERIFICATION_SEED, Batch
+from glpn_deploy.images.loading import load_image
 from glpn_deploy.progress import Progress, SilentProgress
+from glpn_deploy.proof.parity import VERIFICATION_SEED, Batch
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 
 DEMO, NYU = "glpn-demo", "glpn-nyu-random"
@@ -59,7 +59,7 @@ def prepare(folder: Path, networks: Sequence[str] = NETWORKS, progress: Progress
 
     from glpn_deploy.benchmarks.claims.random_network import NYU as ARCHITECTURE
     from glpn_deploy.benchmarks.claims.random_network import random_model
-    from glpn_deploy.checkpoint import load_model
+    from glpn_deploy.model.pretrained import load_model
     from glpn_deploy.runtimes.rt_torch import TorchRuntime
 
     checkpoint = checkpoint_folder(folder)

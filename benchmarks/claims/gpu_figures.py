@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from glpn_deploy.benchmarks.claims.gpu_bundles import NETWORKS, NYU, checkpoint_folder, prepare
-from glpn_deploy.benchmarks.latency_stats import ratio_in_turns
+from glpn_deploy.benchmarks.measuring.latency_stats import ratio_in_turns
+from glpn_deploy.benchmarks.measuring.rounds import RoundOptions
+from glpn_deploy.benchmarks.report.results import Report, Row, rounded
 from glpn_deploy.benchmarks.report.written import write_reports
-from glpn_deploy.benchmarks.results import Report, Row, rounded
-from glpn_deploy.benchmarks.rounds import RoundOptions
 from glpn_deploy.benchmarks.sweep import BenchOptions, run_sweep
-from glpn_deploy.cuda_device import find_device
 from glpn_deploy.errors import GlpnError, InputError
+from glpn_deploy.gpu.cuda_device import find_device
 from glpn_deploy.progress import Progress
 from glpn_deploy.runtimes.base import PRECISIONS
 

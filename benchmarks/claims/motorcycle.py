@@ -18,10 +18,10 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from glpn_deploy.benchmarks.environment import describe_environment
+from glpn_deploy.benchmarks.machine.environment import describe_environment
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE
+from glpn_deploy.depth.metrics import DepthMetrics
 from glpn_deploy.estimator import DepthEstimator
-from glpn_deploy.metrics import DepthMetrics
 
 FOCAL_PX, OFFSET_PX, BASELINE_M = 994.978, 31.086, 0.193001
 

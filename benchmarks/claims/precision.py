@@ -19,18 +19,18 @@ from typing import Any
 
 import onnx
 
-from glpn_deploy.benchmarks.environment import describe_environment
-from glpn_deploy.checkpoint import load_model
+from glpn_deploy.benchmarks.machine.environment import describe_environment
 from glpn_deploy.datasets.registry import open_dataset
 from glpn_deploy.datasets.rooms import RenderedRooms
-from glpn_deploy.exporters.image_sets import ImageSet, Pictures, choose_images
-from glpn_deploy.exporters.judges.judging import Judge
-from glpn_deploy.exporters.judges.truth import Truth
-from glpn_deploy.exporters.recipes import LEAST_OPSET, LowPrecision, maker
+from glpn_deploy.exporters.calibration.image_sets import ImageSet, Pictures, choose_images
+from glpn_deploy.exporters.search.recipes import LEAST_OPSET, LowPrecision, maker
 from glpn_deploy.exporters.to_int8 import Target
 from glpn_deploy.exporters.to_onnx import MIN_OPSET, OnnxOptions, to_onnx
-from glpn_deploy.image_processing import GLPNImageProcessor
-from glpn_deploy.modeling import GLPNForDepthEstimation
+from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.model.modeling import GLPNForDepthEstimation
+from glpn_deploy.model.pretrained import load_model
+from glpn_deploy.proof.judges.judging import Judge
+from glpn_deploy.proof.judges.truth import Truth
 from glpn_deploy.training.start import preset
 
 NYU = preset("mit-b4")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from glpn_deploy.config import GLPNConfig
-from glpn_deploy.modeling import GLPNForDepthEstimation
+from glpn_deploy.model.config import GLPNConfig
+from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.training.start import preset
 
 NYU = preset("mit-b4")

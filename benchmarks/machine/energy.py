@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from glpn_deploy.benchmarks.gpu import Gpu
+from glpn_deploy.benchmarks.machine.gpu import Gpu
 
 RAPL = Path("/sys/class/powercap")
 _TEGRA_RAILS = ("VDD_IN", "POM_5V_IN", "SYS5V", "VIN")  # the rail of the whole module, by board

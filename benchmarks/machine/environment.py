@@ -7,7 +7,7 @@ import os
 import platform
 from typing import Any
 
-from glpn_deploy.machine import examine
+from glpn_deploy.doctor.machine import examine
 
 PACKAGES = ("glpn-deploy", "torch", "onnx", "onnxruntime", "openvino", "transformers", "numpy", "pillow")
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from glpn_deploy.benchmarks.environment import describe_environment
-from glpn_deploy.benchmarks.gpu import Gpu
+from glpn_deploy.benchmarks.machine.environment import describe_environment
+from glpn_deploy.benchmarks.machine.gpu import Gpu
 from glpn_deploy.errors import MissingDependencyError
 from glpn_deploy.runtimes.registry import BACKENDS
 

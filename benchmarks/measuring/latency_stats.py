@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from glpn_deploy.errors import InputError
-from glpn_deploy.order_statistics import FEWEST, median_interval
+from glpn_deploy.timing.order_statistics import FEWEST, median_interval
 
 Rounds = Mapping[int, Sequence[float]]
 """Samples [ms] by the number of the round they were taken in."""

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from glpn_deploy.benchmarks.cases import Case, NotRun, load_limit_s
-from glpn_deploy.benchmarks.latency_stats import drift
-from glpn_deploy.benchmarks.worker_process import START_LIMIT_S, WorkerProcess
+from glpn_deploy.benchmarks.measuring.latency_stats import drift
+from glpn_deploy.benchmarks.measuring.worker_process import START_LIMIT_S, WorkerProcess
+from glpn_deploy.benchmarks.workload.cases import Case, NotRun, load_limit_s
 from glpn_deploy.errors import BackendError, InputError
-from glpn_deploy.order_statistics import FEWEST
 from glpn_deploy.progress import Progress
+from glpn_deploy.timing.order_statistics import FEWEST
 
 _SOAK_WINDOWS = 20
 _MOST_ARRIVALS = 1_000_000

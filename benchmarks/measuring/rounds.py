@@ -8,15 +8,15 @@ import random
 import time
 from typing import Any
 
-from glpn_deploy.benchmarks.cases import CALIBRATION, Case
-from glpn_deploy.benchmarks.energy import Meter
-from glpn_deploy.benchmarks.gpu import Gpu
-from glpn_deploy.benchmarks.latency_stats import summarise
-from glpn_deploy.benchmarks.machine_state import Usage, Watch
-from glpn_deploy.benchmarks.worker_process import WorkerProcess
+from glpn_deploy.benchmarks.machine.energy import Meter
+from glpn_deploy.benchmarks.machine.gpu import Gpu
+from glpn_deploy.benchmarks.machine.machine_state import Usage, Watch
+from glpn_deploy.benchmarks.measuring.latency_stats import summarise
+from glpn_deploy.benchmarks.measuring.worker_process import WorkerProcess
+from glpn_deploy.benchmarks.workload.cases import CALIBRATION, Case
 from glpn_deploy.errors import BackendError, InputError
-from glpn_deploy.order_statistics import FEWEST
 from glpn_deploy.progress import Progress
+from glpn_deploy.timing.order_statistics import FEWEST
 
 BEFORE = -1
 """The number under which the runs before the first round are kept."""

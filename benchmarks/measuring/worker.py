@@ -1,6 +1,6 @@
 """The fresh process of one case: loads it, then answers requests with raw samples.
 
-    python -m glpn_deploy.benchmarks.worker
+    python -m glpn_deploy.benchmarks.measuring.worker
 
 One JSON object a line comes in on standard input and one goes out for it: ``{"ok": ...}`` or
 ``{"error": sentence}``. What libraries print goes to standard error.
@@ -22,7 +22,7 @@ from glpn_deploy.errors import GlpnError
 
 
 class Worker:
-    """Answers the requests of `glpn_deploy.benchmarks.worker_process.WorkerProcess`."""
+    """Answers the requests of `glpn_deploy.benchmarks.measuring.worker_process.WorkerProcess`."""
 
     def __init__(self) -> None:
         self._subject: Any = None
@@ -46,8 +46,8 @@ class Worker:
         return actions[command](**request)
 
     def _load(self, case: dict[str, Any]) -> dict[str, Any]:
-        from glpn_deploy.benchmarks.cases import Case
-        from glpn_deploy.benchmarks.subjects import describe, load_subject
+        from glpn_deploy.benchmarks.workload.cases import Case
+        from glpn_deploy.benchmarks.workload.subjects import describe, load_subject
 
         self._subject = load_subject(Case.from_dict(case))
         return {**describe(self._subject), "peak_mib": peak_memory_mib()}
@@ -79,9 +79,9 @@ class Worker:
         np.save(path, self._subject.outputs())
 
     def _evaluate(self, dataset: str, path: str | None, count: int | None) -> dict[str, Any]:
+        from glpn_deploy.accuracy.evaluation import evaluate
         from glpn_deploy.datasets.registry import open_dataset
         from glpn_deploy.estimator import DepthEstimator
-        from glpn_deploy.evaluation import evaluate
 
         network = self._subject
         estimator = DepthEstimator(network.runtime, network.processor, network.case.max_depth)
@@ -89,12 +89,12 @@ class Worker:
         return {**report.metrics, "images": report.result["images"], "dataset": report.dataset["name"]}
 
     def _callers(self, callers: int, seconds: float) -> dict[str, Any]:
-        from glpn_deploy.benchmarks.load import closed_loop
+        from glpn_deploy.benchmarks.measuring.load import closed_loop
 
         return closed_loop(self._subject.call, callers, seconds)
 
     def _arrivals(self, rate: float, callers: int, seconds: float, seed: int) -> dict[str, Any]:
-        from glpn_deploy.benchmarks.load import open_loop
+        from glpn_deploy.benchmarks.measuring.load import open_loop
 
         return open_loop(self._subject.call, rate, callers, seconds, seed)
 

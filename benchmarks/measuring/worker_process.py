@@ -39,7 +39,7 @@ class WorkerProcess:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         try:
             self._process = subprocess.Popen(
-                [python, "-m", "glpn_deploy.benchmarks.worker"],
+                [python, "-m", "glpn_deploy.benchmarks.measuring.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
@@ -63,7 +63,7 @@ class WorkerProcess:
         """Sends a request and waits for its answer.
 
         Args:
-            do: The command's name, see `glpn_deploy.benchmarks.worker.Worker`.
+            do: The command's name, see `glpn_deploy.benchmarks.measuring.worker.Worker`.
             limit_s: Longest wait [s].
             values: The command's arguments.
 

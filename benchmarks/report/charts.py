@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from glpn_deploy.benchmarks.report.report_cells import STAGE_NAMES, STAGES, milliseconds
-from glpn_deploy.benchmarks.results import Row
+from glpn_deploy.benchmarks.report.results import Row
 
 WIDTH = 360
 """Width of every chart in its own units; a phone shows one unit as about one pixel."""

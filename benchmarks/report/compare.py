@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from glpn_deploy.benchmarks.cases import NotRun
-from glpn_deploy.benchmarks.latency_stats import Ratio, ratio_of_medians, round_medians
-from glpn_deploy.benchmarks.results import Report, Row, Samples
+from glpn_deploy.benchmarks.measuring.latency_stats import Ratio, ratio_of_medians, round_medians
+from glpn_deploy.benchmarks.report.results import Report, Row, Samples
+from glpn_deploy.benchmarks.workload.cases import NotRun
 from glpn_deploy.errors import InputError
 
 Verdict = Literal["faster", "slower", "no difference", "not judged", "gone"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from glpn_deploy.benchmarks.latency_stats import Ratio
-from glpn_deploy.benchmarks.results import Report, Row
+from glpn_deploy.benchmarks.measuring.latency_stats import Ratio
+from glpn_deploy.benchmarks.report.results import Report, Row
 
 COLUMNS = (
     "median, ms",

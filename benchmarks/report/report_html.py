@@ -13,7 +13,7 @@ from glpn_deploy.benchmarks.report.report_markdown import (
     load_table,
     stage_table,
 )
-from glpn_deploy.benchmarks.results import Report, Row
+from glpn_deploy.benchmarks.report.results import Report, Row
 
 _STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1b1b1f;--soft:#5c5c66;--line:#dcdce2;--card:#f5f5f8;

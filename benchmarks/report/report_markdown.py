@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from glpn_deploy.benchmarks.load_runs import memory_words
+from glpn_deploy.benchmarks.measuring.load_runs import memory_words
 from glpn_deploy.benchmarks.report.report_cells import (
     STAGE_NAMES,
     STAGES,
@@ -13,7 +13,7 @@ from glpn_deploy.benchmarks.report.report_cells import (
     milliseconds,
     used_columns,
 )
-from glpn_deploy.benchmarks.results import Report
+from glpn_deploy.benchmarks.report.results import Report
 
 
 def markdown(report: Report) -> str:

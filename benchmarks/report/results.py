@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from glpn_deploy.atomic import atomic_path
-from glpn_deploy.benchmarks.cases import NotRun
-from glpn_deploy.benchmarks.latency_stats import Drift, Latency, Ratio
+from glpn_deploy.benchmarks.measuring.latency_stats import Drift, Latency, Ratio
+from glpn_deploy.benchmarks.workload.cases import NotRun
 from glpn_deploy.errors import InputError
 
 FORMAT, FORMAT_VERSION = "glpn-deploy-bench", 1
@@ -36,7 +36,7 @@ class Row:
         latency: Of a run, a batch being one run.
         images_per_s: Images a second at the median.
         stable: Whether the figures can be believed.
-        reasons: Why not, in words by kind, see `glpn_deploy.benchmarks.stability`.
+        reasons: Why not, in words by kind, see `glpn_deploy.benchmarks.report.stability`.
         samples: Every run that counts [ms].
         warm_up: Every run that does not [ms]; round -1 is what was run before the first.
         cold_start: ``process_s``, ``load_s``, ``first_call_s``: from nothing to the first depth [s].
@@ -44,7 +44,7 @@ class Row:
         device_memory_mib: Its GPU memory after the last round [MiB], or None.
         energy_j: Energy an image [J], or None where the machine does not tell.
         stages: Median of each stage of a run [ms], from file to depth at the image's size; empty if left out.
-        error: Errors against the reference's depth, see `glpn_deploy.error_stats.ErrorStats`, or None.
+        error: Errors against the reference's depth, see `glpn_deploy.depth.error_stats.ErrorStats`, or None.
         accuracy: Metrics on a data set, or None.
         disk_bytes: Size of the artefact or checkpoint, or None.
         speedup: Times as fast as the baseline at the same shape, round by round; None without a baseline.

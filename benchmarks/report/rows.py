@@ -6,13 +6,13 @@ import contextlib
 import dataclasses
 from typing import Any
 
-from glpn_deploy.benchmarks.ceilings import count_flops
-from glpn_deploy.benchmarks.latency_stats import drift, ratio_in_turns, round_medians, summarise
-from glpn_deploy.benchmarks.results import Row
-from glpn_deploy.benchmarks.rounds import Live
-from glpn_deploy.benchmarks.stability import StabilityLimits, judge_stability
-from glpn_deploy.config import GLPNConfig
-from glpn_deploy.exporters.judges.budget import DEFAULT_ABS_REL
+from glpn_deploy.benchmarks.measuring.latency_stats import drift, ratio_in_turns, round_medians, summarise
+from glpn_deploy.benchmarks.measuring.rounds import Live
+from glpn_deploy.benchmarks.report.results import Row
+from glpn_deploy.benchmarks.report.stability import StabilityLimits, judge_stability
+from glpn_deploy.benchmarks.workload.ceilings import count_flops
+from glpn_deploy.model.config import GLPNConfig
+from glpn_deploy.proof.judges.budget import DEFAULT_ABS_REL
 
 _REFERENCE_ABS_REL = 1e-4
 """An FP32 row whose depth is farther from the reference's is not the same network; bundles promise less."""

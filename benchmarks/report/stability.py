@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from glpn_deploy.benchmarks.latency_stats import Drift, Latency
-from glpn_deploy.benchmarks.machine_state import Usage
+from glpn_deploy.benchmarks.machine.machine_state import Usage
+from glpn_deploy.benchmarks.measuring.latency_stats import Drift, Latency
 from glpn_deploy.errors import InputError
-from glpn_deploy.order_statistics import FEWEST
+from glpn_deploy.timing.order_statistics import FEWEST
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.benchmarks.report.report_html import html_page
 from glpn_deploy.benchmarks.report.report_markdown import markdown
-from glpn_deploy.benchmarks.results import Report
+from glpn_deploy.benchmarks.report.results import Report
 from glpn_deploy.errors import WriteError
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from glpn_deploy.bundle import Bundle
+from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.errors import InputError
-from glpn_deploy.image_loading import load_image
+from glpn_deploy.images.loading import load_image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 MOST_IMAGES = 8

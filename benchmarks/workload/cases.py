@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from glpn_deploy.engine_profile import Profile, Shape, choose_profile
+from glpn_deploy.bundle.engine_profile import Profile, Shape, choose_profile
 from glpn_deploy.runtimes.base import Compile, Device, Precision, Rest
 
 PEERS = {"hf-eager": "transformers", "hf-compile": "transformers", "optimum": "optimum.exporters.onnx"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from glpn_deploy.config import GLPNConfig
+from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.runtimes.base import Device
 
 _SIDE = 1024
@@ -139,7 +139,7 @@ def count_flops(config: GLPNConfig, height: int, width: int) -> int | None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from glpn_deploy.modeling import GLPNForDepthEstimation
+    from glpn_deploy.model.modeling import GLPNForDepthEstimation
 
     with torch.device("meta"):
         model = GLPNForDepthEstimation(config).eval()

@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from glpn_deploy.benchmarks.cases import PEERS, VARIANTS, NotRun, Runner
-from glpn_deploy.bundle import Bundle
-from glpn_deploy.cuda_device import CudaDevice
-from glpn_deploy.engine_sidecar import Sidecar, bundle_engines, check_machine, read_sidecar
+from glpn_deploy.benchmarks.workload.cases import PEERS, VARIANTS, NotRun, Runner
+from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.bundle.engine_sidecar import Sidecar, bundle_engines, check_machine, read_sidecar
 from glpn_deploy.errors import GlpnError, InputError
+from glpn_deploy.gpu.cuda_device import CudaDevice
 from glpn_deploy.runtimes.base import PRECISIONS, Precision
 from glpn_deploy.runtimes.registry import BACKENDS, Backend
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from glpn_deploy.benchmarks.cases import PEERS, NotRun, Runner
-from glpn_deploy.bundle import Bundle, file_digest
-from glpn_deploy.config import GLPNConfig
+from glpn_deploy.benchmarks.workload.cases import PEERS, NotRun, Runner
+from glpn_deploy.bundle.bundle import Bundle, file_digest
 from glpn_deploy.datasets.registry import open_dataset
 from glpn_deploy.errors import GlpnError, InputError
+from glpn_deploy.model.config import GLPNConfig
 
 
 def find_checkpoint(bundle: Bundle, reference: str | None, *, offline: bool) -> tuple[Path | None, str]:
@@ -23,8 +23,8 @@ def find_checkpoint(bundle: Bundle, reference: str | None, *, offline: bool) -> 
     about = bundle.manifest.source
     named = reference or str(about.get("source"))
     try:
-        from glpn_deploy.checkpoint_files import checkpoint_digest  # needs safetensors
-        from glpn_deploy.checkpoint_hub import resolve_checkpoint
+        from glpn_deploy.checkpoints.files import checkpoint_digest  # needs safetensors
+        from glpn_deploy.checkpoints.hub import resolve_checkpoint
 
         path = resolve_checkpoint(named, offline=offline or reference is None)
         if checkpoint_digest(path) != about.get("digest"):

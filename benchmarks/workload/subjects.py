@@ -10,13 +10,13 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.benchmarks.cases import CALIBRATION, PEERS, VARIANTS, Case, Variant
-from glpn_deploy.benchmarks.ceilings import Product
-from glpn_deploy.depth_map import DepthMap
+from glpn_deploy.benchmarks.workload.cases import CALIBRATION, PEERS, VARIANTS, Case, Variant
+from glpn_deploy.benchmarks.workload.ceilings import Product
+from glpn_deploy.depth.depth_map import DepthMap
 from glpn_deploy.errors import BackendError
-from glpn_deploy.image_loading import load_image
-from glpn_deploy.image_processing import GLPNImageProcessor
-from glpn_deploy.resample import resize_bicubic
+from glpn_deploy.images.loading import load_image
+from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.images.resample import resize_bicubic
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 
@@ -131,7 +131,7 @@ def _load(case: Case) -> Runtime:
     path = None if case.path is None else Path(case.path)
     if case.backend in PEERS:
         assert path is not None  # plan_runners lets no peer through without a checkpoint
-        from glpn_deploy.benchmarks.peers import load_peer
+        from glpn_deploy.benchmarks.workload.peers import load_peer
 
         return load_peer(case.backend, path, options)
     if case.backend == "null":

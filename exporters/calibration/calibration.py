@@ -15,13 +15,13 @@ import onnx
 from numpy.typing import NDArray
 
 from glpn_deploy.errors import ExportError, ImageError, InputError, MissingDependencyError
+from glpn_deploy.exporters.calibration.histogram import MagnitudeHistogram
 from glpn_deploy.exporters.graph.graph_edit import load_graph
 from glpn_deploy.exporters.graph.tensor_sizes import available_memory, tensor_elements
-from glpn_deploy.exporters.histogram import MagnitudeHistogram
 from glpn_deploy.exporters.to_half import require_fp32
-from glpn_deploy.image_files import find_images
-from glpn_deploy.image_loading import ImageSource, load_image
-from glpn_deploy.image_processing import GLPNImageProcessor
+from glpn_deploy.images.files import find_images
+from glpn_deploy.images.loading import ImageSource, load_image
+from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.progress import Progress, SilentProgress
 
 Method = Literal["minmax", "percentile", "entropy"]

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, RenderedRooms
 from glpn_deploy.errors import InputError
-from glpn_deploy.exporters.calibration import (
+from glpn_deploy.exporters.calibration.calibration import (
     ENOUGH_IMAGES,
     FEWEST_IMAGES,
     calibration_images,
     find_calibration_images,
     random_images,
 )
-from glpn_deploy.image_loading import load_image, shrink
-from glpn_deploy.image_processing import GLPNImageProcessor
+from glpn_deploy.images.loading import load_image, shrink
+from glpn_deploy.images.processing import GLPNImageProcessor
 
 Pictures = tuple[NDArray[np.uint8], ...]
 

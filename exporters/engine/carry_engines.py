@@ -8,9 +8,15 @@ import os
 import shutil
 from pathlib import Path
 
-from glpn_deploy.engine_sidecar import ENGINES, artefact_digest, bundle_engines, read_sidecar, sidecar_path
+from glpn_deploy.bundle.engine_sidecar import (
+    ENGINES,
+    artefact_digest,
+    bundle_engines,
+    read_sidecar,
+    sidecar_path,
+)
+from glpn_deploy.bundle.manifest import Manifest
 from glpn_deploy.errors import EngineError
-from glpn_deploy.manifest import Manifest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from glpn_deploy.cuda_device import CudaDevice
-from glpn_deploy.engine_fields import DEFAULT_LEVEL, Compatibility
-from glpn_deploy.engine_profile import Profile, Shape
+from glpn_deploy.bundle.engine_fields import DEFAULT_LEVEL, Compatibility
+from glpn_deploy.bundle.engine_profile import Profile, Shape
 from glpn_deploy.errors import ExportError, InputError
-from glpn_deploy.tensorrt_versions import Dialect, Precision, unsupported
+from glpn_deploy.gpu.cuda_device import CudaDevice
+from glpn_deploy.gpu.tensorrt_versions import Dialect, Precision, unsupported
 
 _MIB = 1 << 20
 _CHANNELS = 3

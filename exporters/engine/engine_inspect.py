@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from glpn_deploy.engine_profile import Shape
+from glpn_deploy.bundle.engine_profile import Shape
 from glpn_deploy.errors import ExportError
 
 UNKNOWN = "unknown"

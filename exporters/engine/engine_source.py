@@ -7,8 +7,8 @@ import mmap
 from pathlib import Path
 
 from glpn_deploy.errors import BundleError
-from glpn_deploy.runtimes.onnx_header import check_file
-from glpn_deploy.runtimes.protobuf import DamagedError, fields, integers
+from glpn_deploy.runtimes.onnx_file.header import check_file
+from glpn_deploy.runtimes.onnx_file.protobuf import DamagedError, fields, integers
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ Why not ``torch.onnx.export``: on two cores, tracing the 61 M parameter network 
 leaves 1,428 nodes and stack traces with file names; writing it down takes 2-4 s, gives nodes the
 names of their modules, the same bytes every time, and any opset from 17 on without a converter.
 What keeps the two descriptions of the network the same is the parity check that ends every export,
-and the tests, which compare random configurations with `glpn_deploy.modeling`.
+and the tests, which compare random configurations with `glpn_deploy.model.modeling`.
 
 What is folded, exactly up to rounding (products are formed in float64):
 
@@ -55,7 +55,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from glpn_deploy.config import GLPNConfig
+from glpn_deploy.model.config import GLPNConfig
 
 Array = NDArray[Any]
 

@@ -27,22 +27,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.atomic import staging_folder
-from glpn_deploy.error_stats import ErrorStats
+from glpn_deploy.depth.error_stats import ErrorStats
 from glpn_deploy.errors import InputError
 from glpn_deploy.exporters.graph.graph_edit import groups as groups_of
 from glpn_deploy.exporters.graph.graph_edit import load_graph
-from glpn_deploy.exporters.judges.budget import DEFAULT_ABS_REL, Budget
-from glpn_deploy.exporters.judges.judging import Judge, describe_errors
-from glpn_deploy.exporters.judges.overflow import find_peaks, overflowing_nodes
-from glpn_deploy.exporters.judges.sensitivity import SearchOptions, search
-from glpn_deploy.exporters.judges.shape_sweep import ShapeSweep
-from glpn_deploy.exporters.judges.truth import Accuracy, Truth
-from glpn_deploy.exporters.recipes import LowPrecision, Make, computes_in_fp16
+from glpn_deploy.exporters.search.recipes import LowPrecision, Make, computes_in_fp16
 from glpn_deploy.exporters.to_half import HalfPrecision, unrepresentable
 from glpn_deploy.exporters.to_int8 import Target
-from glpn_deploy.image_processing import GLPNImageProcessor
-from glpn_deploy.parity_report import ParityReport
+from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.progress import Progress, SilentProgress
+from glpn_deploy.proof.judges.budget import DEFAULT_ABS_REL, Budget
+from glpn_deploy.proof.judges.judging import Judge, describe_errors
+from glpn_deploy.proof.judges.overflow import find_peaks, overflowing_nodes
+from glpn_deploy.proof.judges.sensitivity import SearchOptions, search
+from glpn_deploy.proof.judges.shape_sweep import ShapeSweep
+from glpn_deploy.proof.judges.truth import Accuracy, Truth
+from glpn_deploy.proof.parity_report import ParityReport
 
 SHARES = (1 / 8, 1 / 4, 1 / 2)
 """Of the groups, by falling sensitivity: with more than half in FP32, FP32 is the better graph."""

@@ -6,16 +6,16 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from glpn_deploy.exporters.calibration import CalibrationOptions, Ranges, calibrate
-from glpn_deploy.exporters.graph.typed_qdq import TYPED_OPSET
-from glpn_deploy.exporters.image_sets import ImageSet
+from glpn_deploy.exporters.calibration.calibration import CalibrationOptions, Ranges, calibrate
+from glpn_deploy.exporters.calibration.image_sets import ImageSet
 from glpn_deploy.exporters.to_fp8 import Fp8Options, fp8_tensors, to_fp8
 from glpn_deploy.exporters.to_fp8 import describe as describe_fp8
 from glpn_deploy.exporters.to_half import BF16_OPSET, HalfOptions, Io, to_half
 from glpn_deploy.exporters.to_int8 import Int8Options, Target, quantised_tensors, to_int8
 from glpn_deploy.exporters.to_int8 import describe as describe_int8
 from glpn_deploy.exporters.to_onnx import MAX_OPSET, MIN_OPSET
-from glpn_deploy.image_processing import GLPNImageProcessor
+from glpn_deploy.exporters.typed_qdq import TYPED_OPSET
+from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.progress import Progress, SilentProgress
 
 LowPrecision = Literal["fp16", "bf16", "int8", "fp8"]

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.datasets.base import DepthDataset
+from glpn_deploy.depth.metrics import MIN_DEPTH, crop_window
 from glpn_deploy.errors import InputError
-from glpn_deploy.metrics import MIN_DEPTH, crop_window
 from glpn_deploy.progress import Progress, SilentProgress
 
 FIT_ROOMS = 200

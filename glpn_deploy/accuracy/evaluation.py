@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.baselines import Baseline
+from glpn_deploy.accuracy.baselines import Baseline
 from glpn_deploy.datasets.base import DepthDataset, DepthSample
+from glpn_deploy.depth.metrics import Crop, DepthMetrics, crop_window
 from glpn_deploy.errors import DatasetError, GlpnError, ImageError, InputError
 from glpn_deploy.estimator import DepthEstimator
-from glpn_deploy.image_loading import load_image
-from glpn_deploy.metrics import Crop, DepthMetrics, crop_window
+from glpn_deploy.images.loading import load_image
 from glpn_deploy.progress import Progress, SilentProgress
 
 
@@ -73,7 +73,7 @@ class EvaluationReport:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The metrics, averaged over images; names as in `glpn_deploy.metrics.depth_metrics`."""
+        """The metrics, averaged over images; names as in `glpn_deploy.depth.metrics.depth_metrics`."""
         metrics: dict[str, float] = self.result["metrics"]
         return metrics
 

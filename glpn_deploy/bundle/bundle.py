@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from glpn_deploy.bundle.manifest import MANIFEST, RE_EXPORT, Artefact, Golden, Manifest
 from glpn_deploy.errors import BundleError
-from glpn_deploy.image_processing import GLPNImageProcessor
-from glpn_deploy.manifest import MANIFEST, RE_EXPORT, Artefact, Golden, Manifest
+from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.progress import Progress, SilentProgress
 
 

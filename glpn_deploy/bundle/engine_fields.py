@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any, Literal, get_args
 
-from glpn_deploy.engine_profile import MAX_PROFILES
+from glpn_deploy.bundle.engine_profile import MAX_PROFILES
 
 Compatibility = Literal["none", "ampere_plus", "same_compute_capability"]
 FORMAT = 1

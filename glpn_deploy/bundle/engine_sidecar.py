@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glpn_deploy.atomic import atomic_path
-from glpn_deploy.bundle import file_digest
-from glpn_deploy.engine_fields import ADDED, CHECKS, DEFAULT_LEVEL, FORMAT, Compatibility
-from glpn_deploy.engine_profile import Profile, profile_options, profiles_name
+from glpn_deploy.bundle.bundle import file_digest
+from glpn_deploy.bundle.engine_fields import ADDED, CHECKS, DEFAULT_LEVEL, FORMAT, Compatibility
+from glpn_deploy.bundle.engine_profile import Profile, profile_options, profiles_name
+from glpn_deploy.bundle.manifest import RE_EXPORT, Artefact, Manifest
 from glpn_deploy.errors import BundleError, EngineError, InputError
-from glpn_deploy.manifest import RE_EXPORT, Artefact, Manifest
 
 if TYPE_CHECKING:
-    from glpn_deploy.cuda_device import CudaDevice
+    from glpn_deploy.gpu.cuda_device import CudaDevice
 
 KIND = "glpn-deploy-engine"
 ENGINES = "engines"

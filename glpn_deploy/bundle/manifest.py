@@ -6,8 +6,8 @@ import dataclasses
 import json
 from typing import Any
 
-from glpn_deploy.config import GLPNConfig
 from glpn_deploy.errors import BundleError, ConfigError
+from glpn_deploy.model.config import GLPNConfig
 
 FORMAT, FORMAT_VERSION = "glpn-deploy-bundle", 1
 MANIFEST = "manifest.json"
@@ -27,7 +27,7 @@ class Artefact:
         nodes: Nodes in the graph.
         data: Files that hold its weights where they did not fit.
         kept: Nodes kept in a higher precision.
-        parity: `glpn_deploy.parity.ParityReport` as a dictionary, or None where it was not verified.
+        parity: `glpn_deploy.proof.parity.ParityReport` as a dictionary, or None where it was not verified.
         budget: Largest errors it was allowed, ``max_abs_rel`` and ``max_abs_m``; None for FP32.
         ladder: Every graph that was tried for it, with its errors; None for FP32.
         calibration: Method, number, origin and digest of the images that its ranges were found on.

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glpn_deploy.checkpoint_hub import cached_as, local_path, resolve_checkpoint
-from glpn_deploy.checkpoint_original import is_original, to_hf_names
+from glpn_deploy.checkpoints.hub import cached_as, local_path, resolve_checkpoint
+from glpn_deploy.checkpoints.original import is_original, to_hf_names
 from glpn_deploy.errors import CheckpointError, MissingDependencyError
 
 CONFIG_NAME = "config.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glpn_deploy.checkpoint_original import ENCODER_ONLY
+from glpn_deploy.checkpoints.original import ENCODER_ONLY
 from glpn_deploy.errors import CheckpointError
 
 

@@ -14,7 +14,7 @@ from glpn_deploy.errors import CheckpointError, MissingDependencyError
 DEMO = "demo"
 """The name of the small checkpoint that the package carries. As text it always means that one; a folder of
 the user's own by that name is ``./demo`` (or a `Path`, which always means a place on disk)."""
-DEMO_FOLDER = Path(__file__).parent / "demo_checkpoint"
+DEMO_FOLDER = Path(__file__).parent.parent / "demo_checkpoint"
 """Where the package carries it."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from glpn_deploy.config import GLPNConfig, NormEps
 from glpn_deploy.errors import CheckpointError, ConfigError
+from glpn_deploy.model.config import GLPNConfig, NormEps
 
 _BLOCK_PARTS = {
     "norm1": "layer_norm_1",

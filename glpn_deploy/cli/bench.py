@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from glpn_deploy.benchmarks.results import Report
+    from glpn_deploy.benchmarks.report.results import Report
     from glpn_deploy.runtimes.base import Precision
 
 
@@ -108,10 +108,10 @@ def bench(
 
     Example: glpn-bench glpn-nyu --shapes 480x640 --batches 1,4
     """
-    from glpn_deploy.benchmarks.load_runs import LoadOptions
+    from glpn_deploy.benchmarks.measuring.load_runs import LoadOptions
+    from glpn_deploy.benchmarks.measuring.rounds import RoundOptions
+    from glpn_deploy.benchmarks.report.results import rounded
     from glpn_deploy.benchmarks.report.written import write_reports
-    from glpn_deploy.benchmarks.results import rounded
-    from glpn_deploy.benchmarks.rounds import RoundOptions
     from glpn_deploy.benchmarks.sweep import BenchOptions, EvalChoice, run_sweep
     from glpn_deploy.errors import InputError
 

@@ -14,8 +14,8 @@ from glpn_deploy.cli.options import JsonOption
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from glpn_deploy.engine_fields import Compatibility
-    from glpn_deploy.engine_sidecar import Sidecar
+    from glpn_deploy.bundle.engine_fields import Compatibility
+    from glpn_deploy.bundle.engine_sidecar import Sidecar
     from glpn_deploy.exporters.engines import EnginePlan
     from glpn_deploy.runtimes.base import Precision
 
@@ -193,7 +193,7 @@ def build(
 
     Example: glpn-build glpn-nyu --precision fp16 --shapes 480x640 --batch 1:4
     """
-    from glpn_deploy.engine_profile import parse_profiles
+    from glpn_deploy.bundle.engine_profile import parse_profiles
     from glpn_deploy.exporters.engine.engine_config import EngineOptions
     from glpn_deploy.exporters.engines import build_engine, plan_engine, require_tensorrt
 
@@ -256,7 +256,7 @@ def say_engine(console: Console, engine: Path) -> dict[str, Any]:
     """Prints what was built, and returns it for JSON."""
     import json
 
-    from glpn_deploy.engine_sidecar import read_sidecar
+    from glpn_deploy.bundle.engine_sidecar import read_sidecar
 
     sidecar = read_sidecar(engine)
     layers = ", ".join(f"{count} {name}" for name, count in sidecar.layers.items()) or "not told"

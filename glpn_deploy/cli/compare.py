@@ -13,7 +13,7 @@ from glpn_deploy.cli.options import JsonOption
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from glpn_deploy.benchmarks.compare import Comparison, Verdict
+    from glpn_deploy.benchmarks.report.compare import Comparison, Verdict
 
 
 def compare(
@@ -39,8 +39,8 @@ def compare(
 
     Example: glpn-compare before/report.json after/report.json --margin 0.03
     """
-    from glpn_deploy.benchmarks.compare import CompareOptions, compare_reports
-    from glpn_deploy.benchmarks.results import Report, rounded
+    from glpn_deploy.benchmarks.report.compare import CompareOptions, compare_reports
+    from glpn_deploy.benchmarks.report.results import Report, rounded
 
     found = compare_reports(Report.read(first), Report.read(second), CompareOptions(margin, anyway))
     if as_json:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glpn_deploy.checkpoint_hub import DEMO
+from glpn_deploy.checkpoints.hub import DEMO
 from glpn_deploy.cli.app import ConsoleProgress, command, output
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from glpn_deploy.depth_map import DepthMap
+    from glpn_deploy.depth.depth_map import DepthMap
     from glpn_deploy.estimator import DepthEstimator
 
 ERROR_SCALE_M = 1.0
@@ -47,7 +47,7 @@ def demo(
     """
     from glpn_deploy.datasets.rooms import SPLIT_SIZE
     from glpn_deploy.errors import InputError, MissingDependencyError
-    from glpn_deploy.image_loading import load_image
+    from glpn_deploy.images.loading import load_image
     from glpn_deploy.runtimes.registry import require_backend
 
     for backend in ("torch", "onnxruntime"):
@@ -92,9 +92,9 @@ def _show_room(estimator: DepthEstimator, room: int, out: Path) -> tuple[list[Pa
     import numpy as np
 
     from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, RenderedRooms
+    from glpn_deploy.depth.metrics import DepthMetrics
+    from glpn_deploy.depth.pictures import compose_row, depth_panel, error_panel, image_panel
     from glpn_deploy.errors import InputError
-    from glpn_deploy.metrics import DepthMetrics
-    from glpn_deploy.pictures import compose_row, depth_panel, error_panel, image_panel
 
     height, width = (side * SHOWN for side in DEFAULT_EVAL_SIZE)
     rooms = RenderedRooms("test", 1, height=height, width=width, start=room)
@@ -129,7 +129,7 @@ def _show_photo(
     estimator: DepthEstimator, photo: NDArray[np.uint8], image: Path, out: Path, advice: str
 ) -> tuple[list[Path], list[str]]:
     """Predicts a photograph and writes its pictures."""
-    from glpn_deploy.pictures import compose_row, depth_panel, image_panel
+    from glpn_deploy.depth.pictures import compose_row, depth_panel, image_panel
 
     depth_map, seen = _predict(estimator, photo)
     picture = compose_row(
@@ -146,8 +146,8 @@ def _show_photo(
 
 def _predict(estimator: DepthEstimator, image: NDArray[np.uint8]) -> tuple[DepthMap, str]:
     """Depth at the image's own size, and the size at which the network saw it: about its training's."""
-    from glpn_deploy.depth_map import DepthMap
-    from glpn_deploy.resample import resize_bicubic
+    from glpn_deploy.depth.depth_map import DepthMap
+    from glpn_deploy.images.resample import resize_bicubic
 
     small = _reduced(image, 1, estimator.processor.size_divisor)
     depth = resize_bicubic(estimator(small).depth, image.shape[:2])
@@ -165,7 +165,7 @@ def _reduced(image: NDArray[np.uint8], times: int, multiple: int = 1) -> NDArray
     from PIL import Image
 
     from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE
-    from glpn_deploy.image_loading import MIN_SIDE
+    from glpn_deploy.images.loading import MIN_SIDE
 
     height, width = image.shape[:2]
     scale = times * math.sqrt(math.prod(DEFAULT_EVAL_SIZE) / (height * width))

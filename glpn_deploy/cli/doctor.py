@@ -19,7 +19,7 @@ def doctor(as_json: JsonOption = False) -> None:
     """
     from rich.markup import escape
 
-    from glpn_deploy.machine import examine, to_dict
+    from glpn_deploy.doctor.machine import examine, to_dict
 
     findings = examine()
     report = to_dict(findings)

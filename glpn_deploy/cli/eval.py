@@ -27,8 +27,8 @@ from glpn_deploy.cli.options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from glpn_deploy.baselines import Baseline
-    from glpn_deploy.evaluation import EvaluationReport
+    from glpn_deploy.accuracy.baselines import Baseline
+    from glpn_deploy.accuracy.evaluation import EvaluationReport
 
 
 def evaluate(
@@ -114,11 +114,11 @@ def evaluate(
 
     Example: glpn-eval glpn-nyu ~/nyu --dataset nyu
     """
-    from glpn_deploy.baselines import FIT_ROOMS, fit_baselines
+    from glpn_deploy.accuracy.baselines import FIT_ROOMS, fit_baselines
+    from glpn_deploy.accuracy.evaluation import EvalOptions
+    from glpn_deploy.accuracy.evaluation import evaluate as run
     from glpn_deploy.datasets.registry import open_dataset
     from glpn_deploy.errors import InputError
-    from glpn_deploy.evaluation import EvalOptions
-    from glpn_deploy.evaluation import evaluate as run
 
     if baselines and dataset != "rooms":
         raise InputError(

@@ -11,14 +11,14 @@ import typer
 from glpn_deploy.cli.app import ConsoleProgress, command, output, print_json
 from glpn_deploy.cli.export_checks import LOWER_PANEL, refuse_idle_options, require_engines
 from glpn_deploy.cli.options import JsonOption, OfflineOption
-from glpn_deploy.config import NormEps
+from glpn_deploy.model.config import NormEps
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from glpn_deploy.bundle import Bundle
+    from glpn_deploy.bundle.bundle import Bundle
     from glpn_deploy.errors import BudgetError
-    from glpn_deploy.exporters.recipes import LowPrecision
+    from glpn_deploy.exporters.search.recipes import LowPrecision
     from glpn_deploy.runtimes.base import Precision
 
 _NOT_FOLDERS: dict[str, Literal["rooms", "random"]] = {"rooms": "rooms", "random": "random"}
@@ -202,21 +202,21 @@ def export(
     require_backend("torch")
     try:
         from glpn_deploy.exporters.build import BuildOptions, build_bundle
-        from glpn_deploy.exporters.recipes import tensorrt_for
+        from glpn_deploy.exporters.search.recipes import tensorrt_for
         from glpn_deploy.exporters.to_onnx import DEFAULT_OPSET, OnnxOptions
     except ImportError as error:
         raise MissingDependencyError(
             f"exporting needs {error.name}, which is not installed",
             fix='pip install "glpn-deploy[cpu,export]"',
         ) from error
-    from glpn_deploy.checkpoint_hub import is_demo
+    from glpn_deploy.checkpoints.hub import is_demo
     from glpn_deploy.datasets.registry import open_dataset
 
     console = output(as_json=as_json)
     lower = None
     if asked:
         require_backend("onnxruntime")
-        from glpn_deploy.exporters.calibration import CalibrationOptions
+        from glpn_deploy.exporters.calibration.calibration import CalibrationOptions
         from glpn_deploy.exporters.lower import LowerOptions
 
         lower = LowerOptions(
@@ -305,7 +305,7 @@ def _say(console: Console, bundle: Bundle, opset: int) -> None:
     """What was tried for every lower precision, what it cost, and whether it pays here."""
     from rich.markup import escape
 
-    from glpn_deploy.exporters.recipes import tensorrt_for
+    from glpn_deploy.exporters.search.recipes import tensorrt_for
 
     artefacts = [artefact for artefact in bundle.manifest.artefacts if artefact.ladder is not None]
     for ladder in [*(artefact.ladder or {} for artefact in artefacts), *bundle.manifest.refused]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from glpn_deploy.exporters.recipes import LowPrecision
+    from glpn_deploy.exporters.search.recipes import LowPrecision
     from glpn_deploy.exporters.to_int8 import Target
     from glpn_deploy.runtimes.base import Precision
 
@@ -79,8 +79,8 @@ def require_engines(asked: Sequence[LowPrecision], opset: int, target: Target, *
     """
     from glpn_deploy.errors import ExportError, InputError
     from glpn_deploy.exporters.engines import require_tensorrt
-    from glpn_deploy.exporters.recipes import LEAST_OPSET, tensorrt_for
-    from glpn_deploy.tensorrt_versions import known_problem, unsupported
+    from glpn_deploy.exporters.search.recipes import LEAST_OPSET, tensorrt_for
+    from glpn_deploy.gpu.tensorrt_versions import known_problem, unsupported
 
     if target == "cpu" and "int8" in asked:
         raise InputError(

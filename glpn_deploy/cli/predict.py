@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
-    from glpn_deploy.depth_map import DepthMap
-    from glpn_deploy.point_cloud import Intrinsics
+    from glpn_deploy.depth.depth_map import DepthMap
+    from glpn_deploy.depth.point_cloud import Intrinsics
 
     Camera = Callable[[int, int], Intrinsics]  # width, height [px] to intrinsics
 
@@ -92,7 +92,7 @@ def predict(
     from rich.markup import escape
 
     from glpn_deploy.errors import ImageError, InputError
-    from glpn_deploy.image_files import find_images, unique_stems
+    from glpn_deploy.images.files import find_images, unique_stems
 
     formats = list(dict.fromkeys(name.strip() for name in save.split(",")))
     for name in formats:
@@ -164,8 +164,8 @@ def _say(console: Console, why: str) -> None:
 
 def _camera(fov: float | None, intrinsics: str) -> Camera:
     """What gives an image its intrinsics, from a field of view or from four numbers."""
+    from glpn_deploy.depth.point_cloud import Intrinsics
     from glpn_deploy.errors import InputError
-    from glpn_deploy.point_cloud import Intrinsics
 
     if fov is not None:
         return lambda width, height: Intrinsics.from_fov(fov, width, height)

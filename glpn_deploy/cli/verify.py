@@ -13,9 +13,9 @@ from glpn_deploy.cli.app import ConsoleProgress, command, output, print_json
 from glpn_deploy.cli.options import DeviceOption, JsonOption, OfflineOption, ThreadsOption
 
 if TYPE_CHECKING:
-    from glpn_deploy.parity_report import ParityReport
-    from glpn_deploy.polygraphy_check import PolygraphyReport
-    from glpn_deploy.verification import Verification
+    from glpn_deploy.proof.parity_report import ParityReport
+    from glpn_deploy.proof.polygraphy_check import PolygraphyReport
+    from glpn_deploy.proof.verification import Verification
 
 
 def verify(
@@ -70,8 +70,8 @@ def verify(
 
     Example: glpn-verify glpn-nyu --reference vinvino02/glpn-nyu
     """
+    from glpn_deploy.proof.verification import VerifyOptions, verify
     from glpn_deploy.runtimes.base import RuntimeOptions
-    from glpn_deploy.verification import VerifyOptions, verify
 
     console = output(as_json=as_json)
     options = VerifyOptions(
@@ -115,7 +115,7 @@ def verify(
 
 def _print_report(console: Console, report: ParityReport) -> None:
     """What was compared, then a line a case, and for lower precisions the errors by depth range."""
-    from glpn_deploy.parity_report import describe_flags, describe_limit
+    from glpn_deploy.proof.parity_report import describe_flags, describe_limit
 
     ran = f"{report.candidate['backend']} on {report.candidate['device']}"
     if "file" in report.candidate:
@@ -160,9 +160,9 @@ def _draw(bundle: Path, found: Verification, path: Path, console: Console) -> No
     from PIL import Image
 
     from glpn_deploy.atomic import atomic_path
-    from glpn_deploy.bundle import Bundle
+    from glpn_deploy.bundle.bundle import Bundle
     from glpn_deploy.errors import InputError
-    from glpn_deploy.parity_picture import draw_worst_image
+    from glpn_deploy.proof.parity_picture import draw_worst_image
 
     if found.worst_image is None:
         raise InputError("nothing was run, so there is no worst image to draw", fix="leave out --error-map")

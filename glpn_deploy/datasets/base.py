@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from glpn_deploy.datasets.files import read_depth, read_image
+from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError
-from glpn_deploy.metrics import Crop
 
 
 @dataclasses.dataclass(frozen=True)

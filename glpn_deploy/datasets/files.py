@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from glpn_deploy.errors import DatasetError
-from glpn_deploy.image_loading import readable_formats
+from glpn_deploy.images.loading import readable_formats
 
 # what Pillow and numpy raise for files that are cut short or damaged (SyntaxError: a broken PNG chunk)
 _DAMAGED = (

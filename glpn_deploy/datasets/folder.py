@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 
 from glpn_deploy.datasets.base import Pair, PairDataset
+from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError
-from glpn_deploy.metrics import Crop
 
 _IMAGES = {".jpg", ".jpeg", ".png"}
 _DEPTHS = {".png", ".npy"}

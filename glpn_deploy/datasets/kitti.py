@@ -7,8 +7,8 @@ from pathlib import Path
 from glpn_deploy.datasets.base import DepthSample, Pair, PairDataset
 from glpn_deploy.datasets.lists import find_list, read_pairs
 from glpn_deploy.datasets.nyu import Split
+from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError
-from glpn_deploy.metrics import Crop
 
 KB_CROP = (352, 1216)
 """Height and width [px] of the KITTI benchmark's crop."""

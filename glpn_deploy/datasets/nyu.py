@@ -7,7 +7,7 @@ from typing import Literal
 
 from glpn_deploy.datasets.base import PairDataset
 from glpn_deploy.datasets.lists import find_list, read_pairs
-from glpn_deploy.metrics import Crop
+from glpn_deploy.depth.metrics import Crop
 
 Split = Literal["train", "test"]
 

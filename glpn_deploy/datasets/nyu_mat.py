@@ -12,8 +12,8 @@ import numpy as np
 
 from glpn_deploy.datasets.base import DepthSample
 from glpn_deploy.datasets.files import read_lines
+from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError
-from glpn_deploy.metrics import Crop
 
 _INDEX_FORM = "one index a line, from 1 as in splits.mat"
 

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from glpn_deploy.datasets.base import DepthSample
-from glpn_deploy.datasets.room_layout import MAX_DEPTH, random_scene
-from glpn_deploy.datasets.room_scene import Scene
-from glpn_deploy.datasets.room_shading import shade
-from glpn_deploy.datasets.room_tracing import SolidTable, View, trace
+from glpn_deploy.datasets.rendering.layout import MAX_DEPTH, random_scene
+from glpn_deploy.datasets.rendering.scene import Scene
+from glpn_deploy.datasets.rendering.shading import shade
+from glpn_deploy.datasets.rendering.tracing import SolidTable, View, trace
+from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError, InputError
-from glpn_deploy.metrics import Crop
 
 MIN_DEPTH = 0.3
 """Nearest depth a sample carries [m]; anything nearer is 0, invalid."""

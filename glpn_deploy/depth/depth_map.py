@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from glpn_deploy.atomic import atomic_path
-from glpn_deploy.colormap import colorize_depth, draw_legend
+from glpn_deploy.depth.colormap import colorize_depth, draw_legend
+from glpn_deploy.depth.point_cloud import Intrinsics as Intrinsics
+from glpn_deploy.depth.point_cloud import back_project, write_ply
 from glpn_deploy.errors import InputError, MissingDependencyError
-from glpn_deploy.point_cloud import Intrinsics as Intrinsics
-from glpn_deploy.point_cloud import back_project, write_ply
 
 _DEPTH_SUFFIXES = {
     ".png": "16-bit millimetres",

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from glpn_deploy.depth.metrics import DEPTH_RANGES, MIN_DEPTH
 from glpn_deploy.errors import InputError
-from glpn_deploy.metrics import DEPTH_RANGES, MIN_DEPTH
 
 Array = npt.NDArray[Any]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from glpn_deploy.colormap import colorize_depth, label_font, round_ticks
+from glpn_deploy.depth.colormap import colorize_depth, label_font, round_ticks
 from glpn_deploy.errors import InputError
 
 _PANEL_SIDE = 440  # px; smaller pictures are enlarged in whole steps to about this as geometric mean

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from pathlib import Path
 
-from glpn_deploy.finding import Finding, Run
+from glpn_deploy.doctor.finding import Finding, Run
 
 _RELEASE = "etc/nv_tegra_release"
 _MODEL = "proc/device-tree/model"

@@ -12,9 +12,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from glpn_deploy.cuda_device import find_device_or_none
-from glpn_deploy.finding import Finding, Run, run_command
-from glpn_deploy.machine_gpu import cuda_finding, engines_finding, gpu_findings, tensorrt_finding
+from glpn_deploy.doctor.finding import Finding, Run, run_command
+from glpn_deploy.doctor.machine_gpu import cuda_finding, engines_finding, gpu_findings, tensorrt_finding
+from glpn_deploy.gpu.cuda_device import find_device_or_none
 from glpn_deploy.runtimes.registry import BACKENDS
 
 _JETPACK_TENSORRT = (

@@ -7,12 +7,11 @@ import importlib
 import importlib.metadata
 from pathlib import Path
 
-from glpn_deploy.cuda_device import CudaDevice, find_device
+from glpn_deploy.doctor.finding import Finding, Run
+from glpn_deploy.doctor.jetson import jetson_findings, read_jetson
 from glpn_deploy.errors import BackendError
-from glpn_deploy.finding import Finding, Run
-from glpn_deploy.jetson import jetson_findings, read_jetson
-from glpn_deploy.runtimes.base import PRECISIONS
-from glpn_deploy.tensorrt_versions import (
+from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
+from glpn_deploy.gpu.tensorrt_versions import (
     Dialect,
     dialect,
     import_tensorrt,
@@ -20,6 +19,7 @@ from glpn_deploy.tensorrt_versions import (
     least_cuda,
     unsupported,
 )
+from glpn_deploy.runtimes.base import PRECISIONS
 
 _NO_GPU = "no NVIDIA GPU or driver found; the CPU backends work without"
 # Between them, the files of a driver that is installed, working or not.
@@ -77,7 +77,7 @@ def engines_finding() -> Finding:
     """Whether `glpn-build` and the tensorrt backend can run here, and in which precisions."""
     try:
         device, about = _tensorrt()
-        bindings = importlib.import_module("glpn_deploy.runtimes.cuda_memory").import_cudart(device)
+        bindings = importlib.import_module("glpn_deploy.runtimes.engine.cuda_memory").import_cudart(device)
     except BackendError as error:
         return Finding("engines", "missing", f"glpn-build cannot run: {error.got}", error.fix)
     able = [precision for precision in PRECISIONS if unsupported(about, precision, device) is None]

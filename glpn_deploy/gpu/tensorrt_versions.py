@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from glpn_deploy.cuda_device import CudaDevice, find_device
 from glpn_deploy.errors import BackendError, MissingDependencyError
+from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
 
 Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 Version = tuple[int, int, int]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glpn_deploy.errors import InputError, MissingDependencyError
-from glpn_deploy.image_loading import ImageSource, load_image
+from glpn_deploy.images.loading import ImageSource, load_image
 
 
 class ImageBatch(dict[str, Any]):

@@ -17,10 +17,10 @@ from PIL import Image
 
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.errors import ConfigError, ImageError, InputError, WriteError
-from glpn_deploy.image_batch import ImageBatch, collate, load_images
-from glpn_deploy.image_loading import ImageSource
-from glpn_deploy.image_loading import load_image as load_image
-from glpn_deploy.resample import resize_bicubic as resize_bicubic
+from glpn_deploy.images.batch import ImageBatch, collate, load_images
+from glpn_deploy.images.loading import ImageSource
+from glpn_deploy.images.loading import load_image as load_image
+from glpn_deploy.images.resample import resize_bicubic as resize_bicubic
 
 CONFIG_NAME = "preprocessor_config.json"
 

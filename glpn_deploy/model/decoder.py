@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from glpn_deploy.config import GLPNConfig
+from glpn_deploy.model.config import GLPNConfig
 
 
 class SelectiveFeatureFusion(nn.Module):

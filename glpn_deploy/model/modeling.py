@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from glpn_deploy.config import GLPNConfig, NormEps
 from glpn_deploy.errors import InputError
-from glpn_deploy.modeling_decoder import Decoder, DepthHead
-from glpn_deploy.modeling_encoder import Encoder
+from glpn_deploy.model.config import GLPNConfig, NormEps
+from glpn_deploy.model.decoder import Decoder, DepthHead
+from glpn_deploy.model.encoder import Encoder
 
 _Model = TypeVar("_Model", bound="PreTrained")
 
@@ -154,7 +154,7 @@ class PreTrained(nn.Module):
         """
         # Reading files is checkpoint.py's business, one rank up; HF's API has the method here, so this
         # import and the one below look upward, on use only.
-        from glpn_deploy.checkpoint import load_pretrained
+        from glpn_deploy.model.pretrained import load_pretrained
 
         return load_pretrained(
             cls,
@@ -172,7 +172,7 @@ class PreTrained(nn.Module):
         Raises:
             WriteError: The folder or a file cannot be written.
         """
-        from glpn_deploy.checkpoint import save_pretrained
+        from glpn_deploy.model.pretrained import save_pretrained
 
         save_pretrained(self, folder)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from glpn_deploy.atomic import atomic_path
-from glpn_deploy.checkpoint_files import (
+from glpn_deploy.checkpoints.files import (
     CONFIG_NAME,
     WEIGHTS_NAME,
     CheckpointInfo,
@@ -25,15 +25,15 @@ from glpn_deploy.checkpoint_files import (
     describe_checkpoint,
     load_state_dict,
 )
-from glpn_deploy.checkpoint_fit import fit
-from glpn_deploy.checkpoint_hub import cached_as, local_path, resolve_checkpoint
-from glpn_deploy.checkpoint_original import infer_config
-from glpn_deploy.config import GLPNConfig, NormEps
+from glpn_deploy.checkpoints.fit import fit
+from glpn_deploy.checkpoints.hub import cached_as, local_path, resolve_checkpoint
+from glpn_deploy.checkpoints.original import infer_config
 from glpn_deploy.errors import CheckpointError, MissingDependencyError
-from glpn_deploy.modeling import GLPNForDepthEstimation, GLPNModel, PreTrained
+from glpn_deploy.model.config import GLPNConfig, NormEps
+from glpn_deploy.model.modeling import GLPNForDepthEstimation, GLPNModel, PreTrained
 
 if TYPE_CHECKING:
-    from glpn_deploy.image_processing import GLPNImageProcessor
+    from glpn_deploy.images.processing import GLPNImageProcessor
 
 __all__ = [
     "CheckpointInfo",
@@ -151,7 +151,7 @@ def load_processor(source: str | Path) -> GLPNImageProcessor:
     Raises:
         ConfigError: Its ``preprocessor_config.json`` is unusable.
     """
-    from glpn_deploy.image_processing import GLPNImageProcessor
+    from glpn_deploy.images.processing import GLPNImageProcessor
 
     path = Path(source)
     folder = path if path.is_dir() else path.parent
@@ -173,7 +173,7 @@ def save_pretrained(
         WriteError: The folder or a file cannot be written.
         MissingDependencyError: safetensors is not installed.
     """
-    from glpn_deploy.image_processing import GLPNImageProcessor
+    from glpn_deploy.images.processing import GLPNImageProcessor
 
     try:
         from safetensors.torch import save

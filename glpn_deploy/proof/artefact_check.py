@@ -7,15 +7,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from glpn_deploy.artefact_runs import ArtefactRun, NotRun, open_artefact
-from glpn_deploy.bundle import Bundle
+from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.bundle.manifest import RE_EXPORT, Artefact
 from glpn_deploy.errors import BundleError
-from glpn_deploy.exporters.judges.budget import artefact_budget
-from glpn_deploy.manifest import RE_EXPORT, Artefact
-from glpn_deploy.parity import Batch, golden_batches, judge_in_step, verify_goldens
-from glpn_deploy.parity_report import ParityReport
-from glpn_deploy.polygraphy_check import PolygraphyReport, polygraphy_check
 from glpn_deploy.progress import Progress
+from glpn_deploy.proof.artefact_runs import ArtefactRun, NotRun, open_artefact
+from glpn_deploy.proof.judges.budget import artefact_budget
+from glpn_deploy.proof.parity import Batch, golden_batches, judge_in_step, verify_goldens
+from glpn_deploy.proof.parity_report import ParityReport
+from glpn_deploy.proof.polygraphy_check import PolygraphyReport, polygraphy_check
 from glpn_deploy.runtimes.base import PRECISIONS, Precision, RuntimeOptions
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glpn_deploy.errors import BackendError, BundleError
 from glpn_deploy.runtimes.base import Precision, Runtime, RuntimeOptions
-from glpn_deploy.runtimes.external_data import check_external_data
+from glpn_deploy.runtimes.onnx_file.external_data import check_external_data
 from glpn_deploy.runtimes.registry import load_runtime
 
 _INSTALL_ONNX = "pip install onnx"
@@ -112,7 +112,7 @@ def _native(path: Path, precision: Precision, options: RuntimeOptions) -> Artefa
 
 
 def _judged(path: Path, precision: Precision, options: RuntimeOptions, work: Path) -> ArtefactRun:
-    from glpn_deploy.exporters.judges.judging import open_typed
+    from glpn_deploy.proof.judges.judging import open_typed
 
     check_external_data(path)
     opened = open_typed(path, work, options.threads)

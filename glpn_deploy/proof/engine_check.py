@@ -5,12 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from glpn_deploy.artefact_check import known_precision
-from glpn_deploy.artefact_runs import NotRun
-from glpn_deploy.bundle import Bundle
-from glpn_deploy.cuda_device import find_device
-from glpn_deploy.engine_proof import prove_engine
-from glpn_deploy.engine_sidecar import (
+from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.bundle.engine_sidecar import (
     ENGINES,
     Sidecar,
     bundle_engines,
@@ -20,11 +16,15 @@ from glpn_deploy.engine_sidecar import (
     read_sidecar,
 )
 from glpn_deploy.errors import BackendError, EngineError
-from glpn_deploy.parity_report import ParityReport
+from glpn_deploy.gpu.cuda_device import find_device
+from glpn_deploy.gpu.tensorrt_versions import dialect, import_tensorrt
 from glpn_deploy.progress import Progress
+from glpn_deploy.proof.artefact_check import known_precision
+from glpn_deploy.proof.artefact_runs import NotRun
+from glpn_deploy.proof.engine_proof import prove_engine
+from glpn_deploy.proof.parity_report import ParityReport
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
-from glpn_deploy.tensorrt_versions import dialect, import_tensorrt
 
 
 @dataclasses.dataclass(frozen=True)

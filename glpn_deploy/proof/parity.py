@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.bundle import Bundle
+from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.datasets.rooms import SPLIT_SIZE, render_room
-from glpn_deploy.error_stats import depth_flags, error_stats, error_stats_by_range
+from glpn_deploy.depth.error_stats import depth_flags, error_stats, error_stats_by_range
 from glpn_deploy.errors import BundleError, ParityError
-from glpn_deploy.image_loading import load_image
-from glpn_deploy.image_processing import GLPNImageProcessor
-from glpn_deploy.parity_report import (
+from glpn_deploy.images.loading import load_image
+from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.progress import Progress, SilentProgress
+from glpn_deploy.proof.parity_report import (
     Limit,
     ParityCase,
     ParityReport,
@@ -25,7 +26,6 @@ from glpn_deploy.parity_report import (
     severity,
     summary,
 )
-from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.runtimes.base import Runtime
 
 __all__ = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.parity_report import ParityReport, WorstImage, describe_flags, describe_limit
-from glpn_deploy.pictures import compose_row, depth_panel, error_panel, image_panel
+from glpn_deploy.depth.pictures import compose_row, depth_panel, error_panel, image_panel
+from glpn_deploy.proof.parity_report import ParityReport, WorstImage, describe_flags, describe_limit
 
 ERROR_SCALES_M = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Where the error's colours may end [m]: a few fixed scales, so that pictures can be compared."""

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.error_stats import FLAGS, ErrorStats, Flag, RangeStats, pool_ranges
+from glpn_deploy.depth.error_stats import FLAGS, ErrorStats, Flag, RangeStats, pool_ranges
 from glpn_deploy.errors import ParityError
-from glpn_deploy.exporters.judges.budget import Budget
+from glpn_deploy.proof.judges.budget import Budget
 
 Limit = float | Budget
 """Largest |difference| allowed [m], or the budget of a lower precision."""
@@ -27,7 +27,7 @@ class ParityCase:
         shape: (batch, height, width).
         stats: The error against the reference.
         passed: Whether it is within the limit and nothing is flagged.
-        flags: What is broken at sight; see `glpn_deploy.error_stats.depth_flags`.
+        flags: What is broken at sight; see `glpn_deploy.depth.error_stats.depth_flags`.
         by_range: The error by depth range.
     """
 

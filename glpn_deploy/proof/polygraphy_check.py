@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from glpn_deploy.errors import BackendError, MissingDependencyError, ParityError
-from glpn_deploy.parity import Batch
-from glpn_deploy.parity_report import ParityReport, allows
 from glpn_deploy.progress import Progress, SilentProgress
+from glpn_deploy.proof.parity import Batch
+from glpn_deploy.proof.parity_report import ParityReport, allows
 
 INSTALL = 'pip install "glpn-deploy[polygraphy]"'
 
@@ -145,7 +145,7 @@ def polygraphy_check(
         batches: The inputs that ``report`` was made with, in its order.
         report: Our own verdict.
         device: ``cpu`` or ``cuda:0``.
-        plain_qdq: Open the candidate as `glpn_deploy.artefact_runs.ArtefactRun` says.
+        plain_qdq: Open the candidate as `glpn_deploy.proof.artefact_runs.ArtefactRun` says.
         progress: Told of every case.
         title: The step's title.
 
@@ -210,7 +210,7 @@ def _session(path: Path, device: str, plain_qdq: bool = False) -> Any:
     """A session for Polygraphy's runner, with the settings of `rt_onnxruntime` or, plain, of `judging`."""
     import onnxruntime as ort
 
-    from glpn_deploy.runtimes.onnx_header import read_header
+    from glpn_deploy.runtimes.onnx_file.header import read_header
     from glpn_deploy.runtimes.rt_onnxruntime import CUDA, session_settings
 
     providers: list[Any] = ["CPUExecutionProvider"]

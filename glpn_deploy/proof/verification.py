@@ -6,24 +6,24 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from glpn_deploy.artefact_check import (
+from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.bundle.engine_sidecar import bundle_engines
+from glpn_deploy.bundle.manifest import Artefact
+from glpn_deploy.errors import BundleError, InputError, MissingDependencyError, ParityError
+from glpn_deploy.progress import Progress, SilentProgress
+from glpn_deploy.proof.artefact_check import (
     ArtefactFindings,
     Reference,
     check_artefact,
     known_precision,
     second_opinion_on_goldens,
 )
-from glpn_deploy.artefact_runs import ArtefactRun, NotRun
-from glpn_deploy.bundle import Bundle
-from glpn_deploy.engine_check import BrokenEngine, EngineFindings, check_engines
-from glpn_deploy.engine_sidecar import bundle_engines
-from glpn_deploy.errors import BundleError, InputError, MissingDependencyError, ParityError
-from glpn_deploy.exporters.judges.budget import artefact_budget
-from glpn_deploy.manifest import Artefact
-from glpn_deploy.parity import compare_over_sweep, sweep_depths, tolerance_m, verify_goldens
-from glpn_deploy.parity_report import ParityReport, WorstImage, severity
-from glpn_deploy.polygraphy_check import PolygraphyReport, require_polygraphy
-from glpn_deploy.progress import Progress, SilentProgress
+from glpn_deploy.proof.artefact_runs import ArtefactRun, NotRun
+from glpn_deploy.proof.engine_check import BrokenEngine, EngineFindings, check_engines
+from glpn_deploy.proof.judges.budget import artefact_budget
+from glpn_deploy.proof.parity import compare_over_sweep, sweep_depths, tolerance_m, verify_goldens
+from glpn_deploy.proof.parity_report import ParityReport, WorstImage, severity
+from glpn_deploy.proof.polygraphy_check import PolygraphyReport, require_polygraphy
 from glpn_deploy.runtimes.base import PRECISIONS, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.registry import BACKENDS, load_runtime, require_backend
 
@@ -176,7 +176,7 @@ def verify(
     The FP32 artefact is held against the goldens, and against the checkpoint where one is given. Every
     other artefact is held against the goldens and, over the shape sweep, against the FP32 artefact as it
     runs here; every batch has to keep the budget it was exported with, or its precision's default.
-    TensorRT engines in the bundle are checked as `glpn_deploy.engine_check.check_engines` says. Where ONNX
+    TensorRT engines in the bundle are checked as `glpn_deploy.proof.engine_check.check_engines` says. Where ONNX
     Runtime is missing but an engine fits this machine, as on a Jetson, the engines alone are checked, and the
     ONNX artefacts are among what was not run.
 
@@ -274,7 +274,7 @@ def _against_checkpoint(
     bundle: Bundle, candidate: Runtime, options: VerifyOptions, limit: float, progress: Progress
 ) -> ParityReport:
     """Holds the FP32 artefact against the checkpoint it came from, over the shape sweep."""
-    from glpn_deploy.checkpoint import load_model, resolve_checkpoint  # need torch, the goldens do not
+    from glpn_deploy.model.pretrained import load_model, resolve_checkpoint  # need torch, the goldens do not
     from glpn_deploy.runtimes.rt_torch import TorchRuntime
 
     source, config = str(options.reference), bundle.manifest.config

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from glpn_deploy.errors import GlpnError
-from glpn_deploy.modeling import GLPNForDepthEstimation, silog_loss
-from glpn_deploy.training.augment import random_colour
+from glpn_deploy.model.modeling import GLPNForDepthEstimation, silog_loss
+from glpn_deploy.training.data.augment import random_colour
 from glpn_deploy.training.device import choose_numerics
 from glpn_deploy.training.options import TrainOptions
 from glpn_deploy.training.schedule import learning_rate

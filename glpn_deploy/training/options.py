@@ -65,7 +65,7 @@ class TrainOptions:
         ema: Decay of a moving average of the weights, which is then validated and written; none by default.
         drop_path: Stochastic depth, instead of the start's own rate.
         cutdepth: Share of the samples that Vertical CutDepth changes.
-        cutdepth_scaling: How depth is pasted; see `glpn_deploy.training.augment.vertical_cutdepth`.
+        cutdepth_scaling: How depth is pasted; see `glpn_deploy.training.data.augment.vertical_cutdepth`.
         flip: Share of the samples that are mirrored.
         colour: Share of the samples that each of brightness/contrast, gamma and hue changes.
         precision: ``auto`` is bf16 or fp16 where a GPU has it, else fp32.

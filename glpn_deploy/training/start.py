@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glpn_deploy.checkpoint import load_model, resolve_checkpoint
-from glpn_deploy.checkpoint_files import CONFIG_NAME, load_state_dict
-from glpn_deploy.checkpoint_fit import fit
-from glpn_deploy.config import GLPNConfig
+from glpn_deploy.checkpoints.files import CONFIG_NAME, load_state_dict
+from glpn_deploy.checkpoints.fit import fit
 from glpn_deploy.errors import CheckpointError, ConfigError, InputError
-from glpn_deploy.modeling import GLPNForDepthEstimation
+from glpn_deploy.model.config import GLPNConfig
+from glpn_deploy.model.modeling import GLPNForDepthEstimation
+from glpn_deploy.model.pretrained import load_model, resolve_checkpoint
 
 _MIT_DEPTHS = {
     "mit-b0": (2, 2, 2, 2),

@@ -12,18 +12,12 @@ from typing import NoReturn, TypeAlias
 import torch
 from torch import Tensor
 
-from glpn_deploy.checkpoint import save_pretrained
 from glpn_deploy.datasets.base import DepthDataset
 from glpn_deploy.errors import GlpnError, WriteError
+from glpn_deploy.model.pretrained import save_pretrained
 from glpn_deploy.progress import Progress, SilentProgress, Step
 from glpn_deploy.training.checkpointing import TrainState, load_state, save_state, state_path
-from glpn_deploy.training.data import crop_size, open_data
-from glpn_deploy.training.device import choose_device
-from glpn_deploy.training.history import History
-from glpn_deploy.training.interruption import stop_requested
-from glpn_deploy.training.learner import Learner, TrainingError
-from glpn_deploy.training.options import TrainOptions
-from glpn_deploy.training.samples import (
+from glpn_deploy.training.data.samples import (
     Augmentation,
     StepBatches,
     TrainSamples,
@@ -32,6 +26,12 @@ from glpn_deploy.training.samples import (
     make_loader,
     reader_errors,
 )
+from glpn_deploy.training.data.sources import crop_size, open_data
+from glpn_deploy.training.device import choose_device
+from glpn_deploy.training.history import History
+from glpn_deploy.training.interruption import stop_requested
+from glpn_deploy.training.learner import Learner, TrainingError
+from glpn_deploy.training.options import TrainOptions
 from glpn_deploy.training.start import check_crop, starting_model
 from glpn_deploy.training.validation import validate
 

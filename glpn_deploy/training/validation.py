@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from glpn_deploy.datasets.base import DepthDataset
-from glpn_deploy.image_processing import GLPNImageProcessor
-from glpn_deploy.metrics import DepthMetrics
-from glpn_deploy.modeling import GLPNForDepthEstimation
+from glpn_deploy.depth.metrics import DepthMetrics
+from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.progress import Progress
 
 
@@ -30,7 +30,7 @@ def validate(
         stop: Asked before each image whether to give up.
 
     Returns:
-        The averages, see `glpn_deploy.metrics.depth_metrics`; None where ``stop`` said so.
+        The averages, see `glpn_deploy.depth.metrics.depth_metrics`; None where ``stop`` said so.
 
     Raises:
         DatasetError: A sample cannot be read.

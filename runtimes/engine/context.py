@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from glpn_deploy.engine_profile import Shape, spell
+from glpn_deploy.bundle.engine_profile import Shape, spell
 from glpn_deploy.errors import BackendError, GlpnError
-from glpn_deploy.runtimes.cuda_memory import CapturedGraph, Channel, Cuda
-from glpn_deploy.runtimes.engine_plan import Plan, reason
+from glpn_deploy.runtimes.engine.cuda_memory import CapturedGraph, Channel, Cuda
+from glpn_deploy.runtimes.engine.plan import Plan, reason
 
 
 class EngineContext:

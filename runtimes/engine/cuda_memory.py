@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from glpn_deploy.cuda_device import CudaDevice
 from glpn_deploy.errors import BackendError, MissingDependencyError
+from glpn_deploy.gpu.cuda_device import CudaDevice
 
 _FLAG_NON_BLOCKING, _FLAG_PORTABLE, _FLAG_MAPPED = 1, 1, 2  # cudaStreamNonBlocking, cudaHostAlloc...
 _INSUFFICIENT_DRIVER, _OUT_OF_MEMORY = 35, 2
@@ -34,7 +34,7 @@ def import_cudart(device: CudaDevice) -> Any:
     """The bindings of the CUDA runtime, once they have been found to work with this machine's driver.
 
     Args:
-        device: The GPU that shall be used, as `glpn_deploy.cuda_device.find_device` found it.
+        device: The GPU that shall be used, as `glpn_deploy.gpu.cuda_device.find_device` found it.
 
     Raises:
         MissingDependencyError: cuda-bindings is not installed.

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.errors import BackendError, InputError
-from glpn_deploy.runtimes import dlpack
-from glpn_deploy.runtimes.cuda_memory import Cuda, CudaError
+from glpn_deploy.runtimes.engine import dlpack
+from glpn_deploy.runtimes.engine.cuda_memory import Cuda, CudaError
 
 _LEGACY_STREAM = 1  # of CUDA, and what libraries use that know of no other
 _KINDS = "__cuda_array_interface__ (CuPy, Numba, PyTorch) or __dlpack__"

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.engine_profile import Profile, Shape, choose_profile, spell
-from glpn_deploy.engine_sidecar import ENGINES, bundle_engines, read_sidecar, rebuild_command
+from glpn_deploy.bundle.engine_profile import Profile, Shape, choose_profile, spell
+from glpn_deploy.bundle.engine_sidecar import ENGINES, bundle_engines, read_sidecar, rebuild_command
 from glpn_deploy.errors import BackendError, EngineError, GlpnError
 from glpn_deploy.runtimes.base import InputSpec, Precision, Runtime, RuntimeOptions
-from glpn_deploy.runtimes.device_array import DeviceDepth, shape_of
-from glpn_deploy.runtimes.engine_spec import engine_spec, filled_shape
+from glpn_deploy.runtimes.engine.device_array import DeviceDepth, shape_of
+from glpn_deploy.runtimes.engine.spec import engine_spec, filled_shape
 from glpn_deploy.runtimes.rt_tensorrt import Checked, TensorRTRuntime, check
 
 

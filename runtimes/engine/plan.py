@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from glpn_deploy.engine_profile import Profile
-from glpn_deploy.engine_sidecar import Sidecar, rebuild_command
+from glpn_deploy.bundle.engine_profile import Profile
+from glpn_deploy.bundle.engine_sidecar import Sidecar, rebuild_command
 from glpn_deploy.errors import BackendError, EngineError, InputError
-from glpn_deploy.tensorrt_versions import collecting_logger
+from glpn_deploy.gpu.tensorrt_versions import collecting_logger
 
 _TYPES: dict[str, np.dtype[Any]] = {"FLOAT": np.dtype(np.float32), "HALF": np.dtype(np.float16)}
 

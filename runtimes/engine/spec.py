@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.engine_profile import Profile, Shape, choose_profile, spell
+from glpn_deploy.bundle.engine_profile import Profile, Shape, choose_profile, spell
 from glpn_deploy.errors import InputError
 from glpn_deploy.runtimes.base import InputSpec
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from glpn_deploy.errors import BundleError
-from glpn_deploy.runtimes.protobuf import DamagedError, fields
+from glpn_deploy.runtimes.onnx_file.protobuf import DamagedError, fields
 
 # Field numbers of onnx.proto: how each message leads to tensors, and what messages those fields hold.
 _LEADS_TO_TENSORS = {

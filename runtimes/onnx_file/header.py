@@ -11,8 +11,8 @@ from pathlib import Path
 
 from glpn_deploy.errors import BundleError
 from glpn_deploy.runtimes.base import PRECISIONS, InputSpec, Precision
-from glpn_deploy.runtimes.external_data import check_external_data
-from glpn_deploy.runtimes.protobuf import DamagedError, fields, integers
+from glpn_deploy.runtimes.onnx_file.external_data import check_external_data
+from glpn_deploy.runtimes.onnx_file.protobuf import DamagedError, fields, integers
 
 _TYPES = {1: "float32", 10: "float16"}  # TensorProto.DataType, and numpy's names
 Side = int | str | None

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from glpn_deploy.benchmarks.cases import Case, NotRun
-from glpn_deploy.benchmarks.latency_stats import drift, ratio_in_turns, round_medians, summarise
-from glpn_deploy.benchmarks.machine_state import Usage
-from glpn_deploy.benchmarks.results import Report, Row, Samples
-from glpn_deploy.benchmarks.rounds import Live, RoundOptions
-from glpn_deploy.benchmarks.stability import StabilityLimits, judge_stability
+from glpn_deploy.benchmarks.machine.machine_state import Usage
+from glpn_deploy.benchmarks.measuring.latency_stats import drift, ratio_in_turns, round_medians, summarise
+from glpn_deploy.benchmarks.measuring.rounds import Live, RoundOptions
+from glpn_deploy.benchmarks.report.results import Report, Row, Samples
+from glpn_deploy.benchmarks.report.stability import StabilityLimits, judge_stability
+from glpn_deploy.benchmarks.workload.cases import Case, NotRun
 
 MACHINE = {
     "processor": "2 cores",

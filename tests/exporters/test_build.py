@@ -22,8 +22,8 @@ import skimage.data
 import torch
 from PIL import Image
 
-from glpn_deploy import GLPNConfig, GLPNImageProcessor, __version__, parity
-from glpn_deploy.bundle import Bundle
+from glpn_deploy import GLPNConfig, GLPNImageProcessor, __version__
+from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.errors import (
     BundleError,
     CheckpointError,
@@ -36,6 +36,7 @@ from glpn_deploy.errors import (
 from glpn_deploy.exporters import build
 from glpn_deploy.exporters.build import BuildOptions, build_bundle
 from glpn_deploy.exporters.to_onnx import OnnxOptions
+from glpn_deploy.proof import parity
 
 UNVERIFIED = BuildOptions(verify=False)
 

@@ -15,10 +15,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from glpn_deploy.bundle import Bundle, write_manifest
-from glpn_deploy.cuda_device import CudaDevice
-from glpn_deploy.engine_profile import parse_profiles
-from glpn_deploy.engine_sidecar import (
+from glpn_deploy.bundle.bundle import Bundle, write_manifest
+from glpn_deploy.bundle.engine_profile import parse_profiles
+from glpn_deploy.bundle.engine_sidecar import (
     ENGINES,
     bundle_engines,
     check_bundle,
@@ -34,6 +33,7 @@ from glpn_deploy.exporters.engine.engine_config import EngineOptions
 from glpn_deploy.exporters.engines import build_engine, default_precision, plan_engine, require_tensorrt
 from glpn_deploy.exporters.to_engine import EngineReport
 from glpn_deploy.exporters.to_onnx import OnnxOptions
+from glpn_deploy.gpu.cuda_device import CudaDevice
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 from glpn_deploy.runtimes.rt_null import NullRuntime

@@ -13,18 +13,19 @@ import pytest
 from onnx import TensorProto
 from PIL import Image
 
-from glpn_deploy import DepthEstimator, parity
-from glpn_deploy.bundle import Bundle
+from glpn_deploy import DepthEstimator
+from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.datasets.rooms import RenderedRooms, render_room
 from glpn_deploy.errors import ExportError, InputError, WriteError
 from glpn_deploy.exporters import build
 from glpn_deploy.exporters.build import BuildOptions, build_bundle
-from glpn_deploy.exporters.calibration import CalibrationOptions
-from glpn_deploy.exporters.judges.judging import Judge
+from glpn_deploy.exporters.calibration.calibration import CalibrationOptions
 from glpn_deploy.exporters.lower import LowerOptions
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+from glpn_deploy.proof import parity
+from glpn_deploy.proof.judges.judging import Judge
+from glpn_deploy.proof.verification import VerifyOptions, verify
 from glpn_deploy.runtimes.base import RuntimeOptions
-from glpn_deploy.verification import VerifyOptions, verify
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,7 @@ def test_ground_truth_can_refuse_what_the_budget_allows(
     tiny_checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "glpn_deploy.exporters.judges.truth.LARGEST_DROP", {"fp16": -1.0}
+        "glpn_deploy.proof.judges.truth.LARGEST_DROP", {"fp16": -1.0}
     )  # nothing can gain so much
     rooms = RenderedRooms("test", 2, height=64, width=96)
     lower = LowerOptions(("fp16",), photos, max_abs_rel=0.5, truth=rooms, verdict=False)
@@ -168,7 +169,7 @@ def test_a_calibration_folder_of_no_use_is_refused_before_the_checkpoint_is_read
 def test_too_little_memory_for_ranges_is_said_before_the_other_precisions(
     tiny_checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glpn_deploy.exporters.calibration.available_memory", lambda: 1000)
+    monkeypatch.setattr("glpn_deploy.exporters.calibration.calibration.available_memory", lambda: 1000)
     monkeypatch.setattr(build, "_write_goldens", lambda *a: pytest.fail("the work had begun"))
     with pytest.raises(ExportError, match=r"calibrating at 96x64 px takes about .* GB of memory"):
         build_bundle(
@@ -183,7 +184,7 @@ def test_a_precision_that_cannot_be_made_does_not_take_the_others_along(
     def fail(source: Path, target: Path, *args: object) -> None:
         raise ExportError(f"{target} has weights beyond FP16")
 
-    monkeypatch.setattr("glpn_deploy.exporters.recipes.to_int8", fail)
+    monkeypatch.setattr("glpn_deploy.exporters.search.recipes.to_int8", fail)
     lower = LowerOptions(("int8", "fp16"), photos, max_abs_rel=0.3, sweep=False, verdict=False)
     bundle = build_bundle(tiny_checkpoint, tmp_path / "b", options(lower))
     assert [artefact.precision for artefact in bundle.manifest.artefacts] == ["fp32", "fp16"]
@@ -200,7 +201,7 @@ def test_a_failure_on_the_way_leaves_the_old_bundle(
         raise WriteError("the disk is on fire")
 
     before = (bundle_copy / "manifest.json").read_bytes()
-    monkeypatch.setattr("glpn_deploy.exporters.recipes.to_half", fail)
+    monkeypatch.setattr("glpn_deploy.exporters.search.recipes.to_half", fail)
     with pytest.raises(WriteError, match="on fire"):
         build_bundle(tiny_checkpoint, bundle_copy, options(LowerOptions(("fp16",), photos)))
     assert (bundle_copy / "manifest.json").read_bytes() == before

@@ -13,12 +13,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from glpn_deploy.cuda_device import CudaDevice
-from glpn_deploy.engine_profile import Profile
+from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import BackendError, BundleError, ExportError, InputError
 from glpn_deploy.exporters import to_engine as module
 from glpn_deploy.exporters.engine.engine_source import read_source
 from glpn_deploy.exporters.to_engine import EngineOptions, to_engine
+from glpn_deploy.gpu.cuda_device import CudaDevice
 
 VERSIONS = ("8.6.0", "10.3.0", "10.13.3", "11.4.0")
 H100 = CudaDevice(0, "NVIDIA H100", (9, 0), 80 * 2**30, integrated=False, driver=(12, 6))

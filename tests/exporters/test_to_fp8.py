@@ -15,7 +15,7 @@ from onnx import TensorProto, numpy_helper
 
 from glpn_deploy import GLPNConfig, GLPNImageProcessor
 from glpn_deploy.errors import ExportError, InputError
-from glpn_deploy.exporters.calibration import Ranges, calibrate, random_images
+from glpn_deploy.exporters.calibration.calibration import Ranges, calibrate, random_images
 from glpn_deploy.exporters.graph.graph_edit import precision_of, tensor_types
 from glpn_deploy.exporters.to_fp8 import Fp8Options, describe, fp8_tensors, to_fp8
 from glpn_deploy.exporters.to_half import to_half

@@ -16,7 +16,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 
 from glpn_deploy import GLPNConfig, GLPNImageProcessor
 from glpn_deploy.errors import ExportError, InputError
-from glpn_deploy.exporters.calibration import CalibrationOptions, Ranges, calibrate, random_images
+from glpn_deploy.exporters.calibration.calibration import CalibrationOptions, Ranges, calibrate, random_images
 from glpn_deploy.exporters.graph.emulate import emulate
 from glpn_deploy.exporters.graph.graph_edit import precision_of, tensor_types
 from glpn_deploy.exporters.graph.qdq import node_kinds

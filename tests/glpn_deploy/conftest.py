@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from glpn_deploy.bundle import Bundle, write_manifest
+from glpn_deploy.bundle.bundle import Bundle, write_manifest
 
 Plant = Callable[..., Path]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from glpn_deploy import DepthEstimator
-from glpn_deploy.checkpoint_hub import DEMO_FOLDER
+from glpn_deploy.accuracy.evaluation import EvalOptions, evaluate
+from glpn_deploy.checkpoints.hub import DEMO_FOLDER
 from glpn_deploy.datasets.registry import open_dataset
-from glpn_deploy.evaluation import EvalOptions, evaluate
 
 ROOT = Path(__file__).parents[2]
 _NAMES = {"δ1": "delta1", "δ2": "delta2", "δ3": "delta3", "AbsRel": "abs_rel", "RMSE [m]": "rmse"}
@@ -44,14 +44,14 @@ def test_the_committed_report_says_what_the_card_says(card: dict[str, float]) ->
 
 
 def test_the_preset_is_its_network() -> None:
-    from glpn_deploy.config import GLPNConfig
+    from glpn_deploy.model.config import GLPNConfig
     from glpn_deploy.training.start import preset
 
     assert preset("demo") == GLPNConfig.from_json_file(DEMO_FOLDER / "config.json")
 
 
 def test_the_checkpoint_is_small_and_its_card_counts_its_parameters_right() -> None:
-    from glpn_deploy.checkpoint import load_model
+    from glpn_deploy.model.pretrained import load_model
 
     assert sum(path.stat().st_size for path in DEMO_FOLDER.glob("*.safetensors")) <= 4_000_000
     count = sum(parameter.numel() for parameter in load_model("demo").parameters())

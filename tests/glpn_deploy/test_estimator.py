@@ -20,8 +20,8 @@ from PIL import Image
 
 from glpn_deploy import DepthEstimator, GLPNImageProcessor
 from glpn_deploy import estimator as estimator_module
-from glpn_deploy.bundle import file_digest
-from glpn_deploy.engine_profile import Profile
+from glpn_deploy.bundle.bundle import file_digest
+from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import (
     BackendError,
     BundleError,
@@ -33,7 +33,7 @@ from glpn_deploy.errors import (
     InputError,
     MissingDependencyError,
 )
-from glpn_deploy.image_loading import load_image
+from glpn_deploy.images.loading import load_image
 from glpn_deploy.runtimes import choose, rt_onnxruntime, rt_openvino
 from glpn_deploy.runtimes.base import InputSpec
 from glpn_deploy.runtimes.rt_null import NullRuntime

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from glpn_deploy.bundle import Bundle
+from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.exporters.build import BuildOptions, build_bundle
 from glpn_deploy.progress import SilentProgress
 

@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 
 from glpn_deploy.benchmarks.claims.gpu_bundles import DEMO, NYU, PRECISIONS, PROFILE, golden
-from glpn_deploy.cuda_device import CudaDevice, find_device, find_device_or_none
 from glpn_deploy.errors import BackendError
-from glpn_deploy.parity import Batch
+from glpn_deploy.gpu.cuda_device import CudaDevice, find_device, find_device_or_none
+from glpn_deploy.proof.parity import Batch
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -146,7 +146,7 @@ def device() -> CudaDevice:
 
 @pytest.fixture(scope="session")
 def trt() -> Any:
-    from glpn_deploy.tensorrt_versions import import_tensorrt
+    from glpn_deploy.gpu.tensorrt_versions import import_tensorrt
 
     return import_tensorrt()
 
@@ -154,7 +154,7 @@ def trt() -> Any:
 @pytest.fixture(scope="session")
 def cuda(device: CudaDevice) -> Any:
     """CUDA's runtime, checked."""
-    from glpn_deploy.runtimes.cuda_memory import Cuda, import_cudart
+    from glpn_deploy.runtimes.engine.cuda_memory import Cuda, import_cudart
 
     return Cuda(import_cudart(device), device.index)
 
@@ -213,7 +213,7 @@ def engine(
     """The engine of a network and precision over `PROFILE`, built when it is first asked for."""
     from glpn_deploy.exporters.engines import build_engine, plan_engine
     from glpn_deploy.exporters.to_engine import EngineOptions
-    from glpn_deploy.tensorrt_versions import dialect, known_problem
+    from glpn_deploy.gpu.tensorrt_versions import dialect, known_problem
 
     spoken = dialect(trt)
     built: dict[tuple[str, str], Path | BaseException] = {}
@@ -281,7 +281,7 @@ def goldens(prepared: Path) -> Callable[..., Batch]:
 def picture() -> np.ndarray:
     """``(480, 640, 3)`` uint8, a rendered room."""
     from glpn_deploy.datasets.rooms import render_room
-    from glpn_deploy.parity import VERIFICATION_SEED
+    from glpn_deploy.proof.parity import VERIFICATION_SEED
 
     return render_room(VERIFICATION_SEED, 480, 640).image
 

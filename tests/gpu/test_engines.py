@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from glpn_deploy.benchmarks.claims.gpu_bundles import BATCHES, DEMO, PROFILE, SIZES
-from glpn_deploy.bundle import Bundle
-from glpn_deploy.engine_sidecar import check_engine, read_sidecar
+from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.bundle.engine_sidecar import check_engine, read_sidecar
 from glpn_deploy.errors import InputError
 
 HALF = {"fp16", "int8"}
@@ -25,8 +25,8 @@ def test_it_builds_with_layers_of_its_precision(network, precision, engine, devi
 
 def test_its_depth_is_the_references_over_the_profile(network, precision, load, goldens, bundle, record):
     """Minimum, optimum and maximum, batches of 1 to 8, landscape and portrait."""
-    from glpn_deploy.engine_proof import engine_limit
-    from glpn_deploy.parity import judge
+    from glpn_deploy.proof.engine_proof import engine_limit
+    from glpn_deploy.proof.parity import judge
 
     opened = Bundle.open(bundle(network))
     limit = engine_limit(opened, opened.artefact(precision))
@@ -46,7 +46,7 @@ def test_its_depth_is_the_references_over_the_profile(network, precision, load, 
 
 def test_what_glpn_build_keeps_has_been_proved(bundle, sources, record):
     """The whole way of the command, with its own comparison, at one small shape."""
-    from glpn_deploy.engine_profile import Profile
+    from glpn_deploy.bundle.engine_profile import Profile
     from glpn_deploy.exporters.engines import build_engine
     from glpn_deploy.exporters.to_engine import EngineOptions
 

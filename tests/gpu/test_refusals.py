@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from glpn_deploy.benchmarks.claims.gpu_bundles import DEMO
-from glpn_deploy.engine_sidecar import read_sidecar, sidecar_path, write_sidecar
+from glpn_deploy.bundle.engine_sidecar import read_sidecar, sidecar_path, write_sidecar
 from glpn_deploy.errors import EngineError
 
 SHAPE = (1, 480, 640)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from glpn_deploy.benchmarks.claims.gpu_bundles import DEMO
-from glpn_deploy.bundle import Bundle
+from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.errors import BackendError
 from glpn_deploy.estimator import DepthEstimator
-from glpn_deploy.turns import in_turns, median_ratio
+from glpn_deploy.timing.turns import in_turns, median_ratio
 
 SHAPE = (1, 480, 640)
 RUNS = 1000

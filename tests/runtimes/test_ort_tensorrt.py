@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from glpn_deploy.engine_profile import Profile
+from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import BackendError, InputError, WriteError
-from glpn_deploy.runtimes.onnx_header import read_header
+from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.ort_tensorrt import EngineFolder, linked_tensorrt, provider_options, start_hint
 
 FLAGS = ("trt_fp16_enable", "trt_int8_enable")

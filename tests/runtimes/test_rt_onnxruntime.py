@@ -13,15 +13,15 @@ import pytest
 from onnx import TensorProto, helper
 
 from glpn_deploy import GLPNImageProcessor
-from glpn_deploy.cuda_device import CudaDevice
+from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.datasets.rooms import render_room
-from glpn_deploy.engine_profile import Profile
 from glpn_deploy.errors import BackendError, BundleError, InputError
-from glpn_deploy.exporters.calibration import calibrate
+from glpn_deploy.exporters.calibration.calibration import calibrate
 from glpn_deploy.exporters.to_fp8 import fp8_tensors, to_fp8
 from glpn_deploy.exporters.to_int8 import quantised_tensors, to_int8
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
-from glpn_deploy.parity import SWEEP
+from glpn_deploy.gpu.cuda_device import CudaDevice
+from glpn_deploy.proof.parity import SWEEP
 from glpn_deploy.runtimes import rt_onnxruntime
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime, input_spec, load, missing_provider_reason

@@ -17,16 +17,16 @@ import pytest
 from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from glpn_deploy.checkpoint import load_model
 from glpn_deploy.datasets.rooms import RenderedRooms
-from glpn_deploy.error_stats import error_stats
+from glpn_deploy.depth.error_stats import error_stats
 from glpn_deploy.errors import BackendError, BundleError
 from glpn_deploy.estimator import DepthEstimator
-from glpn_deploy.exporters.image_sets import ImageSet
-from glpn_deploy.exporters.recipes import maker
+from glpn_deploy.exporters.calibration.image_sets import ImageSet
+from glpn_deploy.exporters.search.recipes import maker
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
-from glpn_deploy.image_processing import GLPNImageProcessor
-from glpn_deploy.parity import SWEEP, room_batch, sweep_batches
+from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.model.pretrained import load_model
+from glpn_deploy.proof.parity import SWEEP, room_batch, sweep_batches
 from glpn_deploy.runtimes import rt_openvino
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.processor import cpu_flags

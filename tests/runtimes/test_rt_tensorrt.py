@@ -12,12 +12,13 @@ import threading
 import numpy as np
 import pytest
 
-from glpn_deploy.benchmarks.subjects import TimedRuntime
-from glpn_deploy.cuda_device import CudaDevice
-from glpn_deploy.engine_profile import Profile
+from glpn_deploy.benchmarks.workload.subjects import TimedRuntime
+from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import BackendError, EngineError, InputError, MissingDependencyError
-from glpn_deploy.runtimes import dlpack, rt_tensorrt
+from glpn_deploy.gpu.cuda_device import CudaDevice
+from glpn_deploy.runtimes import rt_tensorrt
 from glpn_deploy.runtimes.base import RuntimeOptions
+from glpn_deploy.runtimes.engine import dlpack
 from glpn_deploy.runtimes.rt_tensorrt import TensorRTRuntime, check, load
 
 RANGE = Profile((1, 32, 32), (1, 64, 96), (4, 96, 128))

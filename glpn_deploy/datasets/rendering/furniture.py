@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from glpn_deploy.datasets import room_palette as palette
-from glpn_deploy.datasets.room_scene import Material, Solid, box, cylinder, sphere
+from glpn_deploy.datasets.rendering import palette
+from glpn_deploy.datasets.rendering.scene import Material, Solid, box, cylinder, sphere
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from glpn_deploy.datasets import room_palette as palette
-from glpn_deploy.datasets.room_furniture import place
-from glpn_deploy.datasets.room_scene import Material, Pattern, Room, Solid, box
+from glpn_deploy.datasets.rendering import palette
+from glpn_deploy.datasets.rendering.furniture import place
+from glpn_deploy.datasets.rendering.scene import Material, Pattern, Room, Solid, box
 
 
 def on_wall(room: Room, side: int, along: float) -> tuple[float, float, float]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from glpn_deploy.datasets import room_furniture as furniture
-from glpn_deploy.datasets import room_palette as palette
-from glpn_deploy.datasets.room_hangings import hangings, on_wall
-from glpn_deploy.datasets.room_scene import (
+from glpn_deploy.datasets.rendering import furniture, palette
+from glpn_deploy.datasets.rendering.hangings import hangings, on_wall
+from glpn_deploy.datasets.rendering.scene import (
     Camera,
     Finish,
     Light,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from glpn_deploy.datasets.room_scene import Material, Pattern, Rgb
+from glpn_deploy.datasets.rendering.scene import Material, Pattern, Rgb
 
 WHITE = Material((0.75, 0.75, 0.73), gloss=0.1)
 BLACK = Material((0.03, 0.03, 0.035), gloss=0.5)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from glpn_deploy.datasets.room_scene import Finish, Floats, Ints, Kind, Light, Room, Scene
-from glpn_deploy.datasets.room_textures import MaterialTable, reflectance
-from glpn_deploy.datasets.room_tracing import SolidTable, View, trace
+from glpn_deploy.datasets.rendering.scene import Finish, Floats, Ints, Kind, Light, Room, Scene
+from glpn_deploy.datasets.rendering.textures import MaterialTable, reflectance
+from glpn_deploy.datasets.rendering.tracing import SolidTable, View, trace
 
 _SHADOW_SIDE = 160  # rays along each side of a shadow map
 _LUMA = (0.30, 0.59, 0.11)

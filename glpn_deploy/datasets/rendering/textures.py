@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from glpn_deploy.datasets.room_scene import Floats, Ints, Material, Pattern
+from glpn_deploy.datasets.rendering.scene import Floats, Ints, Material, Pattern
 
 _SIDE = 64  # cells of the random lattice before it repeats
 _MASK = _SIDE - 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from glpn_deploy.datasets.room_scene import Camera, Floats, Kind, Material, Room, Solid
+from glpn_deploy.datasets.rendering.scene import Camera, Floats, Kind, Material, Room, Solid
 from glpn_deploy.errors import InputError
 
 _NEAR = 0.02  # [m] nothing nearer to the eye is seen

@@ -6,9 +6,9 @@ import dataclasses
 import math
 from typing import Any
 
-from glpn_deploy.error_stats import ErrorStats
+from glpn_deploy.bundle.manifest import RE_EXPORT, Artefact
+from glpn_deploy.depth.error_stats import ErrorStats
 from glpn_deploy.errors import BundleError, InputError
-from glpn_deploy.manifest import RE_EXPORT, Artefact
 
 DEFAULT_ABS_REL = {"fp16": 0.001, "bf16": 0.01, "int8": 0.02, "fp8": 0.05}
 """Largest mean |a - b| / b against the FP32 graph's depth that a precision is allowed by default."""

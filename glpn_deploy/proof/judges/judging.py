@@ -13,11 +13,11 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from glpn_deploy.error_stats import ErrorStats, error_stats
+from glpn_deploy.depth.error_stats import ErrorStats, error_stats
 from glpn_deploy.errors import BackendError, ExportError, InputError
 from glpn_deploy.exporters.graph.emulate import emulate
 from glpn_deploy.exporters.graph.half_numbers import HALF_TYPES
-from glpn_deploy.image_processing import GLPNImageProcessor
+from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.progress import Progress, SilentProgress
 
 _FP8 = {

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper
 
 from glpn_deploy.errors import BackendError
 from glpn_deploy.exporters.graph.graph_edit import load_graph, save_graph, tensor_types
-from glpn_deploy.exporters.judges.judging import open_session
-from glpn_deploy.image_processing import GLPNImageProcessor
+from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.progress import Progress, SilentProgress
+from glpn_deploy.proof.judges.judging import open_session
 
 FP16_MAX = 65504.0
 HEADROOM = 4

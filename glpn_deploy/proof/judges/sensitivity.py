@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.error_stats import ErrorStats
+from glpn_deploy.depth.error_stats import ErrorStats
 from glpn_deploy.exporters.graph.emulate import emulated_model
 from glpn_deploy.exporters.graph.graph_edit import load_graph
 from glpn_deploy.exporters.graph.splice import Splicer
-from glpn_deploy.exporters.judges.judging import Judge, describe_errors, is_half, open_session
-from glpn_deploy.image_loading import shrink
-from glpn_deploy.image_processing import GLPNImageProcessor
+from glpn_deploy.images.loading import shrink
+from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.progress import Progress, SilentProgress
+from glpn_deploy.proof.judges.judging import Judge, describe_errors, is_half, open_session
 
 Make = Callable[[frozenset[str], Path], Path]
 """Writes the graph with the nodes of these names kept in the higher precision; returns its path."""

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.artefact_runs import open_artefact
 from glpn_deploy.errors import BackendError
-from glpn_deploy.exporters.judges.budget import Budget
-from glpn_deploy.image_processing import GLPNImageProcessor
-from glpn_deploy.parity import Batch, judge_in_step, sweep_depths
-from glpn_deploy.parity_report import ParityReport
+from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.progress import Progress, SilentProgress
+from glpn_deploy.proof.artefact_runs import open_artefact
+from glpn_deploy.proof.judges.budget import Budget
+from glpn_deploy.proof.parity import Batch, judge_in_step, sweep_depths
+from glpn_deploy.proof.parity_report import ParityReport
 from glpn_deploy.runtimes.base import Precision, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from glpn_deploy.errors import BackendError, BundleError, InputError
-from glpn_deploy.order_statistics import FEWEST, median_interval
 from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.runtimes.base import Precision, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.choose import choices, load
 from glpn_deploy.runtimes.registry import load_runtime
-from glpn_deploy.turns import in_turns
+from glpn_deploy.timing.order_statistics import FEWEST, median_interval
+from glpn_deploy.timing.turns import in_turns
 
 WORTH = 1.05
 """A gain below this is not worth a depth that moved, however sure it is."""

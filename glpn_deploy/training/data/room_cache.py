@@ -20,8 +20,8 @@ import numpy.typing as npt
 from glpn_deploy.atomic import replace_folder, staging_folder
 from glpn_deploy.datasets.base import DepthSample
 from glpn_deploy.datasets.rooms import RenderedRooms
+from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError, WriteError
-from glpn_deploy.metrics import Crop
 from glpn_deploy.progress import Progress
 
 _IMAGES, _DEPTH = "images.npy", "depth.npy"

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from glpn_deploy.datasets.base import DepthDataset, DepthSample
 from glpn_deploy.errors import BackendError, GlpnError, InputError
-from glpn_deploy.training.augment import random_crop, random_flip, vertical_cutdepth
+from glpn_deploy.training.data.augment import random_crop, random_flip, vertical_cutdepth
 from glpn_deploy.training.options import CutDepthScaling
 
 Request: TypeAlias = tuple[int, int]
@@ -35,7 +35,7 @@ class Augmentation:
         crop: Height and width [px] of the random crop.
         flip: Share of mirrored samples.
         cutdepth: Share of samples with Vertical CutDepth.
-        scaling: See `glpn_deploy.training.augment.vertical_cutdepth`.
+        scaling: See `glpn_deploy.training.data.augment.vertical_cutdepth`.
     """
 
     crop: tuple[int, int]

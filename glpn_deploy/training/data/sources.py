@@ -11,11 +11,11 @@ import numpy as np
 from glpn_deploy.datasets.base import DepthDataset, DepthSample
 from glpn_deploy.datasets.registry import open_dataset
 from glpn_deploy.datasets.rooms import RenderedRooms
+from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError
-from glpn_deploy.metrics import Crop
 from glpn_deploy.progress import Progress
+from glpn_deploy.training.data.room_cache import cached_rooms
 from glpn_deploy.training.options import TrainOptions
-from glpn_deploy.training.room_cache import cached_rooms
 
 HELD_OUT = 20
 """Of a folder without validation pairs of its own, every such pair is held out."""

@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-from glpn_deploy.benchmarks.cases import Case
 from glpn_deploy.benchmarks.claims import cpu_figures, cpu_parts, cpu_profile, cpu_runs
 from glpn_deploy.benchmarks.claims.cpu_rows import EAGER, EXPORT, Files, Options, cases, row
 from glpn_deploy.benchmarks.claims.cpu_verdicts import judge, lacking
-from glpn_deploy.benchmarks.rounds import Live
+from glpn_deploy.benchmarks.measuring.rounds import Live
+from glpn_deploy.benchmarks.workload.cases import Case
 from glpn_deploy.errors import BackendError
 
 AMX = frozenset({"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8"})

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from glpn_deploy.benchmarks.energy import RaplMeter, TegraMeter, tegra_watts
-from glpn_deploy.benchmarks.gpu import Gpu
-from glpn_deploy.benchmarks.machine_state import Usage, Watch, identity, state, versions
+from glpn_deploy.benchmarks.machine.energy import RaplMeter, TegraMeter, tegra_watts
+from glpn_deploy.benchmarks.machine.gpu import Gpu
+from glpn_deploy.benchmarks.machine.machine_state import Usage, Watch, identity, state, versions
 
 
 def zone(root, name: str, energy: int):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glpn_deploy.benchmarks.environment import describe_environment
+from glpn_deploy.benchmarks.machine.environment import describe_environment
 
 
 def test_the_environment_names_machine_and_versions() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from glpn_deploy.benchmarks.latency_stats import (
+from glpn_deploy.benchmarks.measuring.latency_stats import (
     drift,
     ratio_in_turns,
     ratio_of_medians,

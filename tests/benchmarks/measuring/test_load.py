@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from glpn_deploy.benchmarks.load import closed_loop, open_loop
-from glpn_deploy.benchmarks.load_runs import LoadOptions, memory_growth, memory_words, percentiles
+from glpn_deploy.benchmarks.measuring.load import closed_loop, open_loop
+from glpn_deploy.benchmarks.measuring.load_runs import LoadOptions, memory_growth, memory_words, percentiles
 from glpn_deploy.errors import InputError
 
 

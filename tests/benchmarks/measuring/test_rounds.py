@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from glpn_deploy.benchmarks.cases import CALIBRATION, Case
-from glpn_deploy.benchmarks.gpu import Gpu
-from glpn_deploy.benchmarks.machine_state import Watch
-from glpn_deploy.benchmarks.rounds import BEFORE, Live, RoundOptions, measure_rounds
+from glpn_deploy.benchmarks.machine.gpu import Gpu
+from glpn_deploy.benchmarks.machine.machine_state import Watch
+from glpn_deploy.benchmarks.measuring.rounds import BEFORE, Live, RoundOptions, measure_rounds
+from glpn_deploy.benchmarks.workload.cases import CALIBRATION, Case
 from glpn_deploy.errors import BackendError
 from glpn_deploy.progress import SilentProgress
 

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from glpn_deploy.benchmarks.cases import Case
-from glpn_deploy.benchmarks.worker import memory_mib, peak_memory_mib, time_calls
-from glpn_deploy.benchmarks.worker_process import WorkerProcess
+from glpn_deploy.benchmarks.measuring.worker import memory_mib, peak_memory_mib, time_calls
+from glpn_deploy.benchmarks.measuring.worker_process import WorkerProcess
+from glpn_deploy.benchmarks.workload.cases import Case
 from glpn_deploy.errors import BackendError
 
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from glpn_deploy.benchmarks.compare import CompareOptions, compare_reports
+from glpn_deploy.benchmarks.report.compare import CompareOptions, compare_reports
 from glpn_deploy.errors import InputError
 
 PAIRS = 200

@@ -11,8 +11,8 @@ import pytest
 from glpn_deploy.benchmarks.report.report_cells import cells, conditions, milliseconds
 from glpn_deploy.benchmarks.report.report_html import html_page
 from glpn_deploy.benchmarks.report.report_markdown import markdown
+from glpn_deploy.benchmarks.report.results import Report
 from glpn_deploy.benchmarks.report.written import write_reports
-from glpn_deploy.benchmarks.results import Report
 
 
 @pytest.fixture

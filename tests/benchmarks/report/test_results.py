@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from glpn_deploy.benchmarks.results import Report, rounded
+from glpn_deploy.benchmarks.report.results import Report, rounded
 from glpn_deploy.errors import InputError
 
 

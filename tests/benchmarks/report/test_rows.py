@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glpn_deploy.benchmarks.rows import best_ceilings, headline, with_ceilings, within_budget
+from glpn_deploy.benchmarks.report.rows import best_ceilings, headline, with_ceilings, within_budget
 
 
 @pytest.fixture

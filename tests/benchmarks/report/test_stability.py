@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from glpn_deploy.benchmarks.latency_stats import drift, round_medians, summarise
-from glpn_deploy.benchmarks.machine_state import Usage
-from glpn_deploy.benchmarks.stability import StabilityLimits, judge_stability
+from glpn_deploy.benchmarks.machine.machine_state import Usage
+from glpn_deploy.benchmarks.measuring.latency_stats import drift, round_medians, summarise
+from glpn_deploy.benchmarks.report.stability import StabilityLimits, judge_stability
 from glpn_deploy.errors import InputError
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from glpn_deploy.benchmarks.cases import Case, Runner
-from glpn_deploy.engine_profile import Profile
+from glpn_deploy.benchmarks.workload.cases import Case, Runner
+from glpn_deploy.bundle.engine_profile import Profile
 
 
 def test_a_case_goes_through_the_pipe() -> None:

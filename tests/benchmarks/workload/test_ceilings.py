@@ -8,8 +8,8 @@ import onnx
 import pytest
 from onnx import shape_inference
 
-from glpn_deploy.benchmarks.ceilings import Product, count_flops
-from glpn_deploy.benchmarks.worker import time_calls
+from glpn_deploy.benchmarks.measuring.worker import time_calls
+from glpn_deploy.benchmarks.workload.ceilings import Product, count_flops
 
 
 def flops_of_graph(path, height: int, width: int) -> int:

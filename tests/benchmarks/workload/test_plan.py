@@ -6,13 +6,13 @@ import hashlib
 
 import pytest
 
-from glpn_deploy.benchmarks.cases import PEERS
-from glpn_deploy.benchmarks.plan import disk_bytes, plan_runners
-from glpn_deploy.bundle import Bundle
-from glpn_deploy.cuda_device import CudaDevice
-from glpn_deploy.engine_profile import parse_profiles
-from glpn_deploy.engine_sidecar import Sidecar, engine_name, write_sidecar
+from glpn_deploy.benchmarks.workload.cases import PEERS
+from glpn_deploy.benchmarks.workload.plan import disk_bytes, plan_runners
+from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.bundle.engine_profile import parse_profiles
+from glpn_deploy.bundle.engine_sidecar import Sidecar, engine_name, write_sidecar
 from glpn_deploy.errors import InputError
+from glpn_deploy.gpu.cuda_device import CudaDevice
 from glpn_deploy.runtimes.registry import BACKENDS, Backend
 
 GPU = CudaDevice(0, "NVIDIA RTX A6000", (8, 6), 48 << 30, False, (12, 6))

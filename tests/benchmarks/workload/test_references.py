@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 from PIL import Image
 
-from glpn_deploy.benchmarks.cases import NotRun, Runner
-from glpn_deploy.benchmarks.references import check_dataset, choose_baseline, describe_source
-from glpn_deploy.bundle import Bundle, write_manifest
+from glpn_deploy.benchmarks.workload.cases import NotRun, Runner
+from glpn_deploy.benchmarks.workload.references import check_dataset, choose_baseline, describe_source
+from glpn_deploy.bundle.bundle import Bundle, write_manifest
 from glpn_deploy.errors import DatasetError, InputError
 
 RUNNERS = [

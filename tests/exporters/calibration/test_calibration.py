@@ -14,8 +14,8 @@ from PIL import Image
 
 from glpn_deploy import GLPNImageProcessor
 from glpn_deploy.errors import ExportError, ImageError, InputError
-from glpn_deploy.exporters import calibration as module
-from glpn_deploy.exporters.calibration import (
+from glpn_deploy.exporters.calibration import calibration as module
+from glpn_deploy.exporters.calibration.calibration import (
     CalibrationOptions,
     calibrate,
     calibration_images,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from glpn_deploy.exporters.histogram import BINS, LEVELS, MagnitudeHistogram
+from glpn_deploy.exporters.calibration.histogram import BINS, LEVELS, MagnitudeHistogram
 
 FLOATS = hnp.arrays(
     np.float32, st.integers(0, 40), elements=st.floats(-(2.0**99), 2.0**99, width=32, allow_subnormal=False)

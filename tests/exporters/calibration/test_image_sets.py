@@ -11,7 +11,7 @@ from PIL import Image
 from glpn_deploy import GLPNImageProcessor
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE
 from glpn_deploy.errors import InputError
-from glpn_deploy.exporters.image_sets import JUDGES, ImageSet, check_images, choose_images
+from glpn_deploy.exporters.calibration.image_sets import JUDGES, ImageSet, check_images, choose_images
 
 PROCESSOR = GLPNImageProcessor()
 

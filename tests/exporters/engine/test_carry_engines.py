@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from glpn_deploy.bundle import Bundle
-from glpn_deploy.engine_profile import parse_profiles
-from glpn_deploy.engine_sidecar import (
+from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.bundle.engine_profile import parse_profiles
+from glpn_deploy.bundle.engine_sidecar import (
     ENGINES,
     Sidecar,
     artefact_digest,

@@ -7,8 +7,7 @@ import types
 
 import pytest
 
-from glpn_deploy.cuda_device import CudaDevice
-from glpn_deploy.engine_profile import Profile
+from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.engine.engine_config import (
     EngineOptions,
@@ -18,7 +17,8 @@ from glpn_deploy.exporters.engine.engine_config import (
     memory_limits,
     weak_typing_flags,
 )
-from glpn_deploy.tensorrt_versions import dialect
+from glpn_deploy.gpu.cuda_device import CudaDevice
+from glpn_deploy.gpu.tensorrt_versions import dialect
 
 VERSIONS = ("8.6.0", "10.3.0", "10.13.3", "11.4.0")
 GIB = 2**30

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from glpn_deploy.exporters.recipes import LEAST_OPSET, computes_in_fp16, tensorrt_for
-from glpn_deploy.tensorrt_versions import dialect
+from glpn_deploy.exporters.search.recipes import LEAST_OPSET, computes_in_fp16, tensorrt_for
+from glpn_deploy.gpu.tensorrt_versions import dialect
 
 
 @pytest.mark.parametrize("version", ["8.6.0", "10.3.0", "10.13.3", "11.4.0"])

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from glpn_deploy import DepthEstimator, GLPNImageProcessor
-from glpn_deploy.baselines import fit_baselines
+from glpn_deploy.accuracy.baselines import fit_baselines
+from glpn_deploy.accuracy.evaluation import EvalOptions, RangeWarning, evaluate
 from glpn_deploy.datasets import DepthSample
+from glpn_deploy.depth.metrics import depth_metrics
 from glpn_deploy.errors import DatasetError, InputError
-from glpn_deploy.evaluation import EvalOptions, RangeWarning, evaluate
-from glpn_deploy.metrics import depth_metrics
 from glpn_deploy.runtimes.base import InputSpec, Runtime
 from glpn_deploy.runtimes.rt_null import NullRuntime
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glpn_deploy.bundle import Bundle, file_digest, write_manifest
+from glpn_deploy.bundle.bundle import Bundle, file_digest, write_manifest
+from glpn_deploy.bundle.manifest import Manifest
 from glpn_deploy.errors import BundleError, GlpnError
-from glpn_deploy.manifest import Manifest
 
 
 def edit(folder: Path, change) -> None:

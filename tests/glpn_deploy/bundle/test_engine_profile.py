@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glpn_deploy.engine_profile import (
+from glpn_deploy.bundle.engine_profile import (
     MAX_BATCH,
     MAX_PROFILES,
     MAX_SIDE,

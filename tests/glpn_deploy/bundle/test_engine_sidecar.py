@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glpn_deploy import engine_sidecar
-from glpn_deploy.cuda_device import CudaDevice
-from glpn_deploy.engine_profile import Profile, parse_profiles
-from glpn_deploy.engine_sidecar import (
+from glpn_deploy.bundle import engine_sidecar
+from glpn_deploy.bundle.engine_profile import Profile, parse_profiles
+from glpn_deploy.bundle.engine_sidecar import (
     Sidecar,
     artefact_digest,
     bundle_engines,
@@ -28,6 +27,7 @@ from glpn_deploy.engine_sidecar import (
     write_sidecar,
 )
 from glpn_deploy.errors import BundleError, EngineError
+from glpn_deploy.gpu.cuda_device import CudaDevice
 
 PLAN = bytes(range(256)) * 8
 ORIN = CudaDevice(0, "Orin", (8, 7), 32 << 30, True, (12, 6))
@@ -402,7 +402,7 @@ def test_the_engines_of_a_bundle(engine):
 
 
 def test_weights_in_files_of_their_own_are_part_of_the_digest(tiny_bundle):
-    from glpn_deploy.bundle import Bundle
+    from glpn_deploy.bundle.bundle import Bundle
 
     manifest = Bundle.open(tiny_bundle).manifest
     (artefact,) = manifest.artefacts

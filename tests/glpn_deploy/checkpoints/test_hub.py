@@ -10,8 +10,8 @@ import transformers
 from huggingface_hub import errors
 
 from glpn_deploy import GLPNConfig, GLPNForDepthEstimation
-from glpn_deploy.checkpoint import ScaleWarning, describe_checkpoint, load_model, resolve_checkpoint
 from glpn_deploy.errors import CheckpointError, MissingDependencyError
+from glpn_deploy.model.pretrained import ScaleWarning, describe_checkpoint, load_model, resolve_checkpoint
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SMALL = GLPNConfig(depths=(1, 1, 1, 1), hidden_sizes=(4, 8, 10, 16), decoder_hidden_size=6)

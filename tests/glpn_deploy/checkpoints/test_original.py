@@ -7,8 +7,8 @@ import torch
 import transformers
 
 from glpn_deploy import GLPNConfig, GLPNModel
-from glpn_deploy.checkpoint import load_model
 from glpn_deploy.errors import CheckpointError
+from glpn_deploy.model.pretrained import load_model
 
 PIXELS = torch.rand(1, 3, 32, 64, generator=torch.Generator().manual_seed(0))
 

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from glpn_deploy.benchmarks import sweep
-from glpn_deploy.benchmarks.cases import PEERS
+from glpn_deploy.benchmarks.workload.cases import PEERS
 
 
 @pytest.mark.slow

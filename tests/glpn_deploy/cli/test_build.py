@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from glpn_deploy.cuda_device import CudaDevice, find_device_or_none
-from glpn_deploy.engine_profile import parse_profiles
-from glpn_deploy.engine_sidecar import ENGINES, Sidecar, write_sidecar
+from glpn_deploy.bundle.engine_profile import parse_profiles
+from glpn_deploy.bundle.engine_sidecar import ENGINES, Sidecar, write_sidecar
 from glpn_deploy.exporters import engines
-from glpn_deploy.tensorrt_versions import dialect
+from glpn_deploy.gpu.cuda_device import CudaDevice, find_device_or_none
+from glpn_deploy.gpu.tensorrt_versions import dialect
 
 no_gpu = pytest.mark.skipif(find_device_or_none() is not None, reason="this machine has a GPU")
 

@@ -14,17 +14,17 @@ from PIL import Image
 from glpn_deploy import DepthEstimator
 from glpn_deploy.cli.demo import ERROR_SCALE_M, SHOWN
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, RenderedRooms
-from glpn_deploy.metrics import depth_metrics
-from glpn_deploy.pictures import depth_panel, error_map
-from glpn_deploy.resample import resize_bicubic
+from glpn_deploy.depth.metrics import depth_metrics
+from glpn_deploy.depth.pictures import depth_panel, error_map
+from glpn_deploy.images.resample import resize_bicubic
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path) -> None:
     """Two shapes of the parity sweep suffice here, and the tiny network stands for the trained one."""
-    monkeypatch.setattr("glpn_deploy.parity.SWEEP", ((1, 32, 32), (2, 64, 96)))
+    monkeypatch.setattr("glpn_deploy.proof.parity.SWEEP", ((1, 32, 32), (2, 64, 96)))
     monkeypatch.setattr("glpn_deploy.exporters.build.SWEEP", ((1, 32, 32), (2, 64, 96)), raising=False)
-    monkeypatch.setattr("glpn_deploy.checkpoint_hub.DEMO_FOLDER", tiny_checkpoint)
+    monkeypatch.setattr("glpn_deploy.checkpoints.hub.DEMO_FOLDER", tiny_checkpoint)
 
 
 def test_a_room_with_ground_truth_and_error(run: Callable, tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from glpn_deploy import DepthEstimator
-from glpn_deploy.checkpoint import load_model, resolve_checkpoint
+from glpn_deploy.accuracy.evaluation import evaluate
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, RenderedRooms
-from glpn_deploy.evaluation import evaluate
+from glpn_deploy.model.pretrained import load_model, resolve_checkpoint
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_bad_samples_end_it_or_are_left_out(run: Callable, pairs: Path) -> None:
 
 
 def test_baselines_stand_beside_the_network(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glpn_deploy.baselines.FIT_ROOMS", 5)
+    monkeypatch.setattr("glpn_deploy.accuracy.baselines.FIT_ROOMS", 5)
     arguments = ("eval", "any", "--backend", "null", "--count", 2, "--size", "32x48", "--baselines")
     values = json.loads(run(*arguments, "--json").out)
     assert list(values["baselines"]) == ["constant_delta1", "constant_abs_rel", "row_mean"]
@@ -168,7 +168,7 @@ def test_help_comes_at_once() -> None:
 @pytest.fixture
 def demo(monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path, tmp_path: Path) -> Path:
     """The tiny network in the packaged checkpoint's place; the working folder is empty."""
-    monkeypatch.setattr("glpn_deploy.checkpoint_hub.DEMO_FOLDER", tiny_checkpoint)
+    monkeypatch.setattr("glpn_deploy.checkpoints.hub.DEMO_FOLDER", tiny_checkpoint)
     monkeypatch.chdir(tmp_path)
     return tiny_checkpoint
 
@@ -192,14 +192,14 @@ def test_a_folder_called_demo_is_written_with_its_dot(demo: Path, tmp_path: Path
 def test_without_a_packaged_checkpoint_demo_says_so(
     run: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("glpn_deploy.checkpoint_hub.DEMO_FOLDER", tmp_path / "nothing")
+    monkeypatch.setattr("glpn_deploy.checkpoints.hub.DEMO_FOLDER", tmp_path / "nothing")
     result = run("eval", "demo", "--count", 1)
     assert result.status == 2
     assert "error: this installation carries no demo checkpoint" in result.err
 
 
 def test_demo_loads_by_name_everywhere(demo: Path, tmp_path: Path) -> None:
-    from glpn_deploy.checkpoint import describe_checkpoint
+    from glpn_deploy.model.pretrained import describe_checkpoint
 
     (tmp_path / "demo").mkdir()
     assert describe_checkpoint("demo").source == "demo"

@@ -20,11 +20,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from glpn_deploy import DepthEstimator
-from glpn_deploy.bundle import Bundle
+from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import ExportError
 from glpn_deploy.exporters import build
-from glpn_deploy.exporters.judges import budget
+from glpn_deploy.proof.judges import budget
 
 
 @pytest.fixture
@@ -322,7 +322,7 @@ def test_what_the_bundle_lacks_and_what_it_has_instead(
     fp16: str,
     have: str,
 ) -> None:
-    monkeypatch.setattr("glpn_deploy.exporters.recipes.to_int8", make_no_int8)
+    monkeypatch.setattr("glpn_deploy.exporters.search.recipes.to_int8", make_no_int8)
     asked = ("--fp16", "--int8", "--calibration", photos, "--max-abs-rel", fp16, "--no-verdict")
     result = run("export", tiny_checkpoint, tmp_path / "b", "--no-verify", *asked)
     assert result.status == 1

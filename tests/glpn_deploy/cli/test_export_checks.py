@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from glpn_deploy.cuda_device import CudaDevice
 from glpn_deploy.exporters import build, engines
+from glpn_deploy.gpu.cuda_device import CudaDevice
 
 ORIN, A100, TURING = (
     CudaDevice(0, name, sm, 32 << 30, sm == (8, 7), (12, 6))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from glpn_deploy.cli import train as cli
-from glpn_deploy.config import GLPNConfig
+from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.training.options import TrainOptions
 
 

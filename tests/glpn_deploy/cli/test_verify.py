@@ -16,9 +16,9 @@ import onnx
 import pytest
 from PIL import Image
 
-from glpn_deploy import engine_check, parity
-from glpn_deploy.bundle import Bundle, file_digest, write_manifest
-from glpn_deploy.engine_profile import Profile
+from glpn_deploy.bundle.bundle import Bundle, file_digest, write_manifest
+from glpn_deploy.bundle.engine_profile import Profile
+from glpn_deploy.proof import engine_check, parity
 
 
 def test_a_good_bundle(run: Callable, tiny_bundle: Path) -> None:
@@ -301,7 +301,7 @@ def test_without_onnxruntime_nothing_imports_it(tiny_bundle: Path) -> None:
     code = (
         "import sys\n"
         "for name in ('onnxruntime', 'torch', 'onnx'): sys.modules[name] = None\n"
-        "import glpn_deploy.engine_proof, glpn_deploy.engine_check\n"
+        "import glpn_deploy.proof.engine_proof, glpn_deploy.proof.engine_check\n"
         f"sys.argv = ['glpn-verify', {str(tiny_bundle)!r}]\n"
         "from glpn_deploy.cli.verify import main; main()\n"
     )

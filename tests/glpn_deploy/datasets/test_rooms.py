@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from glpn_deploy.datasets.base import DepthSample
-from glpn_deploy.datasets.room_layout import random_scene
-from glpn_deploy.datasets.room_scene import (
+from glpn_deploy.datasets.rendering.layout import random_scene
+from glpn_deploy.datasets.rendering.scene import (
     Camera,
     Kind,
     Light,

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from glpn_deploy.depth_map import DepthMap, Intrinsics
+from glpn_deploy.depth.depth_map import DepthMap, Intrinsics
 from glpn_deploy.errors import InputError, MissingDependencyError, WriteError
 
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from glpn_deploy.error_stats import (
+from glpn_deploy.depth.error_stats import (
     FLAGS,
     depth_flags,
     error_stats,

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from glpn_deploy.depth.metrics import DepthMetrics, crop_window, depth_metrics, valid_mask
 from glpn_deploy.errors import InputError
-from glpn_deploy.metrics import DepthMetrics, crop_window, depth_metrics, valid_mask
 
 
 def naive(pred, gt):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from glpn_deploy.errors import InputError
-from glpn_deploy.pictures import (
+from glpn_deploy.depth.pictures import (
     color_error,
     compose_row,
     depth_panel,
@@ -14,6 +13,7 @@ from glpn_deploy.pictures import (
     error_panel,
     image_panel,
 )
+from glpn_deploy.errors import InputError
 
 WHITE = (247, 247, 247)
 

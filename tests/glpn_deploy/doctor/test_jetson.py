@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glpn_deploy.jetson import jetpack_of, jetson_findings, parse_power, parse_release, read_jetson
+from glpn_deploy.doctor.jetson import jetpack_of, jetson_findings, parse_power, parse_release, read_jetson
 
 # First lines of /etc/nv_tegra_release as users of each release posted them.
 RELEASES = {

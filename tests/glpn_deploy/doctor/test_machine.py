@@ -13,12 +13,12 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from glpn_deploy import machine, machine_gpu
-from glpn_deploy.cuda_device import CudaDevice
+from glpn_deploy.doctor import machine, machine_gpu
+from glpn_deploy.doctor.finding import run_command
+from glpn_deploy.doctor.machine import examine, to_dict
 from glpn_deploy.errors import BackendError, MissingDependencyError
-from glpn_deploy.finding import run_command
-from glpn_deploy.machine import examine, to_dict
-from glpn_deploy.runtimes import cuda_memory
+from glpn_deploy.gpu.cuda_device import CudaDevice
+from glpn_deploy.runtimes.engine import cuda_memory
 
 
 def found(name: str) -> machine.Finding:

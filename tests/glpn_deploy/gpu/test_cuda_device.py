@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from glpn_deploy import cuda_device
-from glpn_deploy.cuda_device import CudaDevice, find_device, find_device_or_none
 from glpn_deploy.errors import BackendError
+from glpn_deploy.gpu import cuda_device
+from glpn_deploy.gpu.cuda_device import CudaDevice, find_device, find_device_or_none
 
 INT, UINT, SIZE = ctypes.c_int, ctypes.c_uint, ctypes.c_size_t
 OUT, OUT_SIZE = ctypes.POINTER(INT), ctypes.POINTER(SIZE)
@@ -155,7 +155,7 @@ def test_this_machine_answers_and_imports_no_package():
     """Whatever stands here: a device or a sentence, and never TensorRT."""
     program = """
 import sys
-from glpn_deploy.cuda_device import find_device
+from glpn_deploy.gpu.cuda_device import find_device
 from glpn_deploy.errors import BackendError
 try:
     print(find_device().name)

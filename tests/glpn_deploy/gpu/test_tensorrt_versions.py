@@ -9,10 +9,10 @@ import types
 
 import pytest
 
-from glpn_deploy import tensorrt_versions
-from glpn_deploy.cuda_device import CudaDevice
 from glpn_deploy.errors import BackendError, MissingDependencyError
-from glpn_deploy.tensorrt_versions import (
+from glpn_deploy.gpu import tensorrt_versions
+from glpn_deploy.gpu.cuda_device import CudaDevice
+from glpn_deploy.gpu.tensorrt_versions import (
     collecting_logger,
     dialect,
     import_tensorrt,

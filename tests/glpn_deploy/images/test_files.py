@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from glpn_deploy.errors import ImageError
-from glpn_deploy.image_files import find_images, unique_stems
+from glpn_deploy.images.files import find_images, unique_stems
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from glpn_deploy.errors import ImageError
-from glpn_deploy.image_loading import shrink
-from glpn_deploy.image_processing import load_image
+from glpn_deploy.images.loading import shrink
+from glpn_deploy.images.processing import load_image
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glpn_deploy.errors import ConfigError, ImageError, InputError
-from glpn_deploy.image_processing import GLPNFeatureExtractor, GLPNImageProcessor, resize_bicubic
+from glpn_deploy.images.processing import GLPNFeatureExtractor, GLPNImageProcessor, resize_bicubic
 
 try:
     from transformers.models.glpn.image_processing_pil_glpn import GLPNImageProcessorPil as HFProcessor
@@ -298,7 +298,7 @@ def test_post_processing_refuses_what_does_not_fit() -> None:
 
 def test_the_module_needs_numpy_and_pillow_only() -> None:
     code = (
-        "import sys, glpn_deploy.image_processing, glpn_deploy.depth_map;"
+        "import sys, glpn_deploy.images.processing, glpn_deploy.depth.depth_map;"
         "assert not {'torch', 'transformers', 'OpenEXR'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

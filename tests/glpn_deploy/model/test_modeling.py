@@ -9,7 +9,7 @@ from torch import nn
 
 from glpn_deploy import GLPNConfig, GLPNForDepthEstimation, GLPNModel
 from glpn_deploy.errors import InputError
-from glpn_deploy.modeling import silog_loss
+from glpn_deploy.model.modeling import silog_loss
 
 SEEDS = range(24)
 

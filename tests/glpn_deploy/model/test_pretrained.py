@@ -10,7 +10,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from glpn_deploy import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor, GLPNModel
-from glpn_deploy.checkpoint import (
+from glpn_deploy.errors import CheckpointError, ConfigError, GlpnError
+from glpn_deploy.model.pretrained import (
     ScaleWarning,
     checkpoint_digest,
     checkpoint_licence,
@@ -18,7 +19,6 @@ from glpn_deploy.checkpoint import (
     load_model,
     save_pretrained,
 )
-from glpn_deploy.errors import CheckpointError, ConfigError, GlpnError
 
 SMALL = GLPNConfig(
     depths=(1, 2, 1, 1),

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from glpn_deploy import GLPNConfig, GLPNForDepthEstimation
-from glpn_deploy.checkpoint import load_model, load_state_dict
 from glpn_deploy.errors import CheckpointError, ConfigError
+from glpn_deploy.model.pretrained import load_model, load_state_dict
 
 SMALL = GLPNConfig(depths=(1, 2, 1, 1), hidden_sizes=(4, 8, 10, 16), decoder_hidden_size=6)
 

@@ -11,12 +11,9 @@ from typing import Any
 
 import pytest
 
-from glpn_deploy import engine_check, parity
-from glpn_deploy.bundle import Bundle, file_digest, write_manifest
-from glpn_deploy.cli.verify import main
-from glpn_deploy.cuda_device import CudaDevice
-from glpn_deploy.engine_profile import Profile
-from glpn_deploy.engine_sidecar import (
+from glpn_deploy.bundle.bundle import Bundle, file_digest, write_manifest
+from glpn_deploy.bundle.engine_profile import Profile
+from glpn_deploy.bundle.engine_sidecar import (
     ENGINES,
     Sidecar,
     artefact_digest,
@@ -24,10 +21,13 @@ from glpn_deploy.engine_sidecar import (
     sidecar_path,
     write_sidecar,
 )
+from glpn_deploy.cli.verify import main
 from glpn_deploy.errors import BackendError, EngineError, ParityError
+from glpn_deploy.gpu.cuda_device import CudaDevice
+from glpn_deploy.proof import engine_check, parity
+from glpn_deploy.proof.verification import Verification, VerifyOptions, verify, verify_bundle
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
-from glpn_deploy.verification import Verification, VerifyOptions, verify, verify_bundle
 
 CPU, GPU = RuntimeOptions(device="cpu", threads=1), RuntimeOptions(threads=1)
 A6000 = CudaDevice(0, "NVIDIA RTX A6000", (8, 6), 48 << 30, False, (12, 6))

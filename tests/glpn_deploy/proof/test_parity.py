@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from glpn_deploy import GLPNImageProcessor
-from glpn_deploy.bundle import Bundle, write_manifest
+from glpn_deploy.bundle.bundle import Bundle, write_manifest
 from glpn_deploy.errors import BundleError, ParityError
-from glpn_deploy.exporters.judges.budget import Budget
-from glpn_deploy.parity import (
+from glpn_deploy.proof.judges.budget import Budget
+from glpn_deploy.proof.parity import (
     SWEEP,
     ParityReport,
     compare,
@@ -126,7 +126,7 @@ def test_the_sweep_covers_what_is_promised():
 
 
 def test_sweep_batches_are_real_pictures_of_those_shapes(monkeypatch):
-    monkeypatch.setattr("glpn_deploy.parity.SWEEP", ((2, 32, 32), (1, 64, 96)))
+    monkeypatch.setattr("glpn_deploy.proof.parity.SWEEP", ((2, 32, 32), (1, 64, 96)))
     batches = dict(sweep_batches(GLPNImageProcessor(), 32))
     assert {name: batch.shape for name, batch in batches.items()} == {
         "2x32x32": (2, 3, 32, 32),
@@ -139,7 +139,7 @@ def test_sweep_batches_are_real_pictures_of_those_shapes(monkeypatch):
 
 
 def test_sweep_sides_are_rounded_up_to_what_network_and_processor_take(monkeypatch):
-    monkeypatch.setattr("glpn_deploy.parity.SWEEP", ((1, 32, 160),))
+    monkeypatch.setattr("glpn_deploy.proof.parity.SWEEP", ((1, 32, 160),))
     for multiple, divisor, shape in ((64, 32, (64, 192)), (32, 128, (128, 256)), (96, 64, (192, 192))):
         ((_, batch),) = sweep_batches(GLPNImageProcessor(size_divisor=divisor), multiple)
         assert batch.shape == (1, 3, *shape)

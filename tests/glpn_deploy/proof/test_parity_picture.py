@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from glpn_deploy.exporters.judges.budget import Budget
-from glpn_deploy.parity import compare
-from glpn_deploy.parity_picture import draw_worst_image, error_scale_m
-from glpn_deploy.parity_report import ParityReport, WorstImage
+from glpn_deploy.proof.judges.budget import Budget
+from glpn_deploy.proof.parity import compare
+from glpn_deploy.proof.parity_picture import draw_worst_image, error_scale_m
+from glpn_deploy.proof.parity_report import ParityReport, WorstImage
 from glpn_deploy.runtimes.rt_null import NullRuntime
 
 PIXELS = np.random.default_rng(0).random((1, 3, 64, 96), np.float32)

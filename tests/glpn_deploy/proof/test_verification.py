@@ -13,13 +13,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from glpn_deploy import parity
-from glpn_deploy.artefact_runs import open_artefact
-from glpn_deploy.bundle import Bundle, write_manifest
+from glpn_deploy.bundle.bundle import Bundle, write_manifest
 from glpn_deploy.errors import BundleError, CheckpointError, InputError, MissingDependencyError, ParityError
 from glpn_deploy.exporters.build import BuildOptions, build_bundle
+from glpn_deploy.proof import parity
+from glpn_deploy.proof.artefact_runs import open_artefact
+from glpn_deploy.proof.verification import VerifyOptions, verify, verify_bundle
 from glpn_deploy.runtimes.base import RuntimeOptions
-from glpn_deploy.verification import VerifyOptions, verify, verify_bundle
 
 CPU = RuntimeOptions(device="cpu", threads=1)
 
@@ -107,7 +107,7 @@ def test_goldens_need_neither_torch_nor_onnx(tiny_bundle):
         "import sys\n"
         "for name in ('torch', 'onnx', 'safetensors', 'transformers', 'huggingface_hub'):\n"
         "    sys.modules[name] = None\n"
-        "from glpn_deploy.verification import verify_bundle\n"
+        "from glpn_deploy.proof.verification import verify_bundle\n"
         f"assert verify_bundle({str(tiny_bundle)!r})[0].passed"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from glpn_deploy.errors import InputError
-from glpn_deploy.order_statistics import median_interval
+from glpn_deploy.timing.order_statistics import median_interval
 
 
 @pytest.mark.parametrize("n", [6, 7, 15, 40, 333])

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from glpn_deploy.turns import in_turns, median_ratio
+from glpn_deploy.timing.turns import in_turns, median_ratio
 
 
 def test_calls_take_turns_and_the_warm_up_does_not_count() -> None:

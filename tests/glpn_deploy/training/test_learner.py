@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from glpn_deploy.errors import BackendError, InputError
-from glpn_deploy.modeling import silog_loss
+from glpn_deploy.model.modeling import silog_loss
 from glpn_deploy.training.device import choose_device, choose_numerics
 from glpn_deploy.training.learner import Learner, log_l1_loss
 from glpn_deploy.training.start import starting_model

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import SegformerConfig, SegformerForImageClassification, SegformerModel
 
-from glpn_deploy.config import GLPNConfig
 from glpn_deploy.errors import CheckpointError, ConfigError, InputError
-from glpn_deploy.modeling import GLPNForDepthEstimation
+from glpn_deploy.model.config import GLPNConfig
+from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.training.start import check_crop, preset, starting_model
 
 TINY = {

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from glpn_deploy.errors import BackendError, DatasetError, InputError
-from glpn_deploy.modeling import GLPNForDepthEstimation
+from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.training import learner
 from glpn_deploy.training.checkpointing import load_state, state_path
 from glpn_deploy.training.history import COLUMNS
@@ -230,7 +230,7 @@ def test_bf16_trains_on_a_cpu(options):
 
 def test_shrunk_rooms_average_the_image_and_keep_the_depth_of_the_corner(options):
     from glpn_deploy.progress import SilentProgress
-    from glpn_deploy.training.data import open_data
+    from glpn_deploy.training.data.sources import open_data
 
     whole, _ = open_data(options(size=(64, 64)), SilentProgress())
     half, _ = open_data(options(size=(64, 64), shrink=2), SilentProgress())

@@ -9,9 +9,9 @@ import types
 import numpy as np
 import pytest
 
-from glpn_deploy.cuda_device import CudaDevice
 from glpn_deploy.errors import BackendError, MissingDependencyError
-from glpn_deploy.runtimes.cuda_memory import CapturedGraph, Channel, Cuda, CudaError, import_cudart
+from glpn_deploy.gpu.cuda_device import CudaDevice
+from glpn_deploy.runtimes.engine.cuda_memory import CapturedGraph, Channel, Cuda, CudaError, import_cudart
 
 DEVICE = CudaDevice(0, "NVIDIA Test", (8, 7), 8 << 30, True, (12, 6))
 

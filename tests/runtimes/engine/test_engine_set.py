@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from glpn_deploy import DepthEstimator
-from glpn_deploy.engine_profile import Profile
+from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import BackendError, EngineError, InputError
 from glpn_deploy.runtimes import rt_tensorrt
 from glpn_deploy.runtimes.base import RuntimeOptions
-from glpn_deploy.runtimes.engine_set import EngineSet, Part, engines_of, open_engines
+from glpn_deploy.runtimes.engine.engine_set import EngineSet, Part, engines_of, open_engines
 from glpn_deploy.runtimes.rt_null import NullRuntime
 
 SMALL, LARGE = (

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from glpn_deploy.errors import BundleError
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
 from glpn_deploy.runtimes.base import RuntimeOptions
-from glpn_deploy.runtimes.external_data import check_external_data
+from glpn_deploy.runtimes.onnx_file.external_data import check_external_data
 from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime
 
 VALUES = np.arange(4, dtype=np.float32)
@@ -190,7 +190,7 @@ def test_the_base_install_can_check(tmp_path):
     program = (
         "import sys; sys.modules['onnx'] = None\n"
         "from pathlib import Path\n"
-        "from glpn_deploy.runtimes.external_data import check_external_data\n"
+        "from glpn_deploy.runtimes.onnx_file.external_data import check_external_data\n"
         f"check_external_data(Path({str(path)!r}))"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -199,7 +199,7 @@ def test_the_base_install_can_check(tmp_path):
 
 def test_the_field_numbers_are_onnx_s():
     """Every message field that leads to a tensor, by onnx's own description of the format."""
-    from glpn_deploy.runtimes.external_data import _LEADS_TO_TENSORS
+    from glpn_deploy.runtimes.onnx_file.external_data import _LEADS_TO_TENSORS
 
     names = {
         "model": onnx.ModelProto,

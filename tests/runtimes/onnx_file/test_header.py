@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from glpn_deploy.errors import BundleError
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
-from glpn_deploy.runtimes.onnx_header import read_header
+from glpn_deploy.runtimes.onnx_file.header import read_header
 
 
 def test_our_own_export(tiny_onnx):

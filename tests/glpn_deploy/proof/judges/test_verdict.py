@@ -9,13 +9,13 @@ import onnx
 import pytest
 
 from glpn_deploy.errors import BundleError, InputError
-from glpn_deploy.exporters.judges.verdict import (
+from glpn_deploy.proof.judges.verdict import (
     VerdictOptions,
     judge_times,
     measure_verdict,
 )
-from glpn_deploy.order_statistics import FEWEST
 from glpn_deploy.runtimes import choose, rt_openvino
+from glpn_deploy.timing.order_statistics import FEWEST
 
 SHAPE = (1, 64, 96)
 QUICK = VerdictOptions(shape=SHAPE, backend="onnxruntime", rounds=6, warm_up=1, threads=1)

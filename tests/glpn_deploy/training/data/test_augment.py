@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from glpn_deploy.errors import DatasetError
-from glpn_deploy.training.augment import random_colour, random_crop, random_flip, vertical_cutdepth
+from glpn_deploy.training.data.augment import random_colour, random_crop, random_flip, vertical_cutdepth
 
 IMAGE = np.full((4, 10, 3), 7, np.uint8)
 DEPTH = np.full((4, 10), 2.0, np.float32)

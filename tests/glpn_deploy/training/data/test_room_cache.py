@@ -12,8 +12,8 @@ from glpn_deploy.datasets import rooms as rooms_module
 from glpn_deploy.datasets.rooms import RenderedRooms
 from glpn_deploy.errors import DatasetError, WriteError
 from glpn_deploy.progress import SilentProgress
-from glpn_deploy.training import room_cache
-from glpn_deploy.training.room_cache import CachedRooms, cached_rooms
+from glpn_deploy.training.data import room_cache
+from glpn_deploy.training.data.room_cache import CachedRooms, cached_rooms
 
 ROOMS = RenderedRooms("val", 5, height=32, width=48, start=3)
 

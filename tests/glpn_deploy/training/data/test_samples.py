@@ -7,7 +7,7 @@ import pytest
 
 from glpn_deploy.datasets.base import DepthSample
 from glpn_deploy.errors import InputError
-from glpn_deploy.training.samples import Augmentation, StepBatches, TrainSamples
+from glpn_deploy.training.data.samples import Augmentation, StepBatches, TrainSamples
 
 
 class Constant:
