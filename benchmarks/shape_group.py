@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from glpn_deploy.benchmarks.machine.gpu import Gpu
 from glpn_deploy.benchmarks.machine.machine_state import Watch, require_psutil, throttle_count
 from glpn_deploy.benchmarks.measuring.rounds import Live, measure_rounds
 from glpn_deploy.benchmarks.measuring.worker_process import WorkerProcess
+from glpn_deploy.benchmarks.options import BenchOptions
 from glpn_deploy.benchmarks.report.results import Row, Samples
 from glpn_deploy.benchmarks.report.rows import make_row, with_speedup
 from glpn_deploy.benchmarks.workload.cases import CALIBRATION, VARIANTS, Case, NotRun, Runner, load_limit_s
@@ -25,9 +26,6 @@ from glpn_deploy.depth.error_stats import error_stats
 from glpn_deploy.errors import BackendError, GlpnError
 from glpn_deploy.progress import Progress
 from glpn_deploy.runtimes.registry import BACKENDS
-
-if TYPE_CHECKING:
-    from glpn_deploy.benchmarks.sweep import BenchOptions
 
 _STAGE_S = 1.5
 _STAGE_RUNS = 20

@@ -7,17 +7,16 @@ import datetime
 import itertools
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from glpn_deploy.benchmarks.machine.gpu import Gpu
 from glpn_deploy.benchmarks.machine.machine_state import identity, require_psutil, state, versions
-from glpn_deploy.benchmarks.measuring.load_runs import LoadOptions, measure_load
-from glpn_deploy.benchmarks.measuring.rounds import RoundOptions
+from glpn_deploy.benchmarks.measuring.load_runs import measure_load
+from glpn_deploy.benchmarks.options import BenchOptions
 from glpn_deploy.benchmarks.report.results import Report, Row, Samples
 from glpn_deploy.benchmarks.report.rows import best_ceilings, headline, share_of_ceilings
-from glpn_deploy.benchmarks.report.stability import StabilityLimits
 from glpn_deploy.benchmarks.shape_group import Bench, measure_shape
 from glpn_deploy.benchmarks.workload.bench_images import cut_images, find_images
 from glpn_deploy.benchmarks.workload.cases import PEERS, NotRun
@@ -32,89 +31,6 @@ from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.errors import BackendError, InputError
 from glpn_deploy.gpu.cuda_device import find_device_or_none
 from glpn_deploy.progress import Progress, SilentProgress
-from glpn_deploy.runtimes.base import Device, Precision, RuntimeOptions
-from glpn_deploy.runtimes.registry import BACKENDS
-
-
-@dataclasses.dataclass(frozen=True)
-class EvalChoice:
-    """A data set to judge every backend and precision on.
-
-    Attributes:
-        dataset: Its kind, see `glpn_deploy.datasets.registry.open_dataset`.
-        path: Where it lies; rooms lie nowhere.
-        count: Rooms to render.
-    """
-
-    dataset: Literal["nyu", "kitti", "folder", "rooms"]
-    path: str | None = None
-    count: int | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class BenchOptions:
-    """What is measured, and how.
-
-    Attributes:
-        backends: Names; None takes all that are installed.
-        precisions: Names; None takes all.
-        shapes: Sizes of the images (height, width) [px].
-        batches: Images a run.
-        baseline: Backend or peer, alone or as ``backend:precision``; None takes torch FP32 or the first row.
-        peers: Other projects' rows.
-        reference: Checkpoint that the bundle was made from; None takes the manifest's where it is at hand.
-        images: Folder of photographs; None takes the bundle's goldens.
-        device: Where to run.
-        threads: Threads within one operator; None leaves the backends' defaults.
-        rounds: When rounds stop.
-        limits: From where on a row is not stable; its ``half_width`` is that of ``rounds``.
-        live: Most workers that are alive at a time.
-        stages: Also measure the stages.
-        evaluate: A data set to judge on, or None.
-        load: What to measure under load.
-        offline: Use the hub's cache only.
-        null_delay_ms: The null backend's planted delay [ms], for tests.
-        pythons: By backend or peer, another Python that has its packages, where they are not this one's.
-
-    Raises:
-        InputError: A value is out of range.
-    """
-
-    backends: tuple[str, ...] | None = None
-    precisions: tuple[Precision, ...] | None = None
-    shapes: tuple[tuple[int, int], ...] = ((480, 640),)
-    batches: tuple[int, ...] = (1,)
-    baseline: str | None = None
-    peers: tuple[str, ...] = ()
-    reference: str | None = None
-    images: Path | None = None
-    device: Device = "auto"
-    threads: int | None = None
-    rounds: RoundOptions = RoundOptions()  # noqa: RUF009 - frozen
-    limits: StabilityLimits = StabilityLimits()  # noqa: RUF009 - frozen
-    live: int = 8
-    stages: bool = True
-    evaluate: EvalChoice | None = None
-    load: LoadOptions = LoadOptions()  # noqa: RUF009 - frozen
-    offline: bool = False
-    null_delay_ms: float = 0.0
-    pythons: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        RuntimeOptions(self.device, threads=self.threads)
-        if not self.shapes or not self.batches or min(itertools.chain(*self.shapes, self.batches)) < 1:
-            raise InputError(f"shapes {self.shapes}, batches {self.batches}", expected="positive numbers")
-        for name in self.pythons:
-            if name not in BACKENDS and name not in PEERS:
-                known = ", ".join((*BACKENDS, *PEERS))
-                raise InputError(f"a Python for backend {name!r}", expected=f"one of {known}")
-        if self.live < 3:
-            raise InputError(f"{self.live} workers at a time", expected="at least 3")
-
-    def settings(self) -> dict[str, Any]:
-        """For the report."""
-        values = dataclasses.asdict(self)
-        return {**values, "images": None if self.images is None else str(self.images)}
 
 
 @dataclasses.dataclass
@@ -133,7 +49,7 @@ class _Found:
 
 def run_sweep(
     folder: str | Path,
-    options: BenchOptions = BenchOptions(),
+    options: BenchOptions = BenchOptions(),  # noqa: B008 - frozen
     progress: Progress = SilentProgress(),  # noqa: B008 - stateless
 ) -> Report:
     """Measures every backend and artefact of a bundle that this machine can run.

@@ -16,16 +16,16 @@ import glpn_deploy
 from glpn_deploy.atomic import replace_folder, staging_folder
 from glpn_deploy.bundle.bundle import Bundle, write_manifest
 from glpn_deploy.bundle.manifest import FORMAT, MANIFEST, Artefact, Golden, Manifest
-from glpn_deploy.checkpoints.hub import is_demo
+from glpn_deploy.checkpoints.files import describe_checkpoint
+from glpn_deploy.checkpoints.hub import is_demo, resolve_checkpoint
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import BundleError, ConfigError, WriteError
 from glpn_deploy.exporters.engine.carry_engines import CarriedEngines, carry_engines
 from glpn_deploy.exporters.to_onnx import OnnxOptions, count_nodes, tensor_shapes, to_onnx
 from glpn_deploy.images.loading import load_image, shrink
-from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
 from glpn_deploy.model.config import GLPNConfig, NormEps
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
-from glpn_deploy.model.pretrained import describe_checkpoint, load_model, load_processor, resolve_checkpoint
 from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.proof.parity import (
     VERIFICATION_SEED,
@@ -114,7 +114,7 @@ def build_bundle(
         for path in map(Path, options.golden_images)
     ]
     with progress.step("load checkpoint") as step:
-        model = load_model(
+        model = GLPNForDepthEstimation.from_pretrained(
             source,
             max_depth=options.max_depth,
             norm_eps=options.norm_eps,

@@ -12,13 +12,11 @@ import onnx
 import glpn_deploy
 from glpn_deploy.atomic import staging_folder
 from glpn_deploy.errors import ExportError, InputError
+from glpn_deploy.exporters.graph.graph_edit import SINGLE_FILE_LIMIT
 from glpn_deploy.exporters.graph.onnx_graph import build_model
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
 
 MIN_OPSET, MAX_OPSET, DEFAULT_OPSET = 17, 25, 17
-
-# Protobuf cannot hold 2 GiB; what is left is for the graph beside the weights.
-SINGLE_FILE_LIMIT = 2**31 - 2**24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +47,7 @@ def to_onnx(model: GLPNForDepthEstimation, path: Path, options: OnnxOptions = On
     """Writes a network as an ONNX file, dynamic in batch, height and width.
 
     Args:
-        model: The network, as `glpn_deploy.model.pretrained.load_model` gives it.
+        model: The network, as `GLPNForDepthEstimation.from_pretrained` gives it.
         path: Where the file shall stand; replaced whole or not at all. Weights beside it are a second
             file, put in place just before: only a bundle (`build_bundle`) changes both at once.
         options: Opset and file size.

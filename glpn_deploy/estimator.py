@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_sidecar import ENGINES, bundle_engines, read_sidecar
 from glpn_deploy.bundle.manifest import MANIFEST
-from glpn_deploy.checkpoints.hub import is_demo
+from glpn_deploy.checkpoints.hub import is_demo, resolve_checkpoint
 from glpn_deploy.depth.depth_map import DepthMap
 from glpn_deploy.errors import BundleError, ConfigError, ImageError, InputError
 from glpn_deploy.images.loading import ImageSource, load_image
-from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
 from glpn_deploy.images.resample import resize_bicubic
 from glpn_deploy.pipeline import pipelined
 from glpn_deploy.runtimes import choose
@@ -221,11 +221,6 @@ class DepthEstimator:
     ) -> DepthEstimator:
         name = _only("torch", backend, "a checkpoint")
         require_backend(name)
-        from glpn_deploy.model.pretrained import (  # need torch, bundles do not
-            load_processor,
-            resolve_checkpoint,
-        )
-
         path = resolve_checkpoint(source, offline=offline)
         runtime = load_runtime(name, path, options)
         assert runtime.max_depth is not None  # a checkpoint's config always says

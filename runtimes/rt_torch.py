@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from glpn_deploy.errors import BackendError, InputError
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
-from glpn_deploy.model.pretrained import load_model
 from glpn_deploy.runtimes.base import InputSpec, Precision, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.specialise import Shape, Specialiser
 
@@ -149,4 +148,4 @@ def load(path: Path | None, options: RuntimeOptions) -> Runtime:
         raise InputError(
             "the torch backend was given no checkpoint", fix="pass a checkpoint folder or hub id"
         )
-    return TorchRuntime(load_model(path), options)
+    return TorchRuntime(GLPNForDepthEstimation.from_pretrained(path), options)

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from glpn_deploy.benchmarks.measuring import worker
+from glpn_deploy.benchmarks.options import BenchOptions
 from glpn_deploy.benchmarks.report.compare import CompareOptions, compare_reports
-from glpn_deploy.benchmarks.sweep import BenchOptions, run_sweep
+from glpn_deploy.benchmarks.sweep import run_sweep
 from glpn_deploy.errors import GlpnError
 
 _SLOW = "--slow-worker"

@@ -5,8 +5,8 @@
 The report is written after every part. Needs the test extra (transformers, scikit-image) and psutil. Random
 weights in glpn-nyu's architecture stand in for the checkpoint unless one is given; time and memory do not
 depend on them. Rows run in processes of their own, one burst of each a round
-(`glpn_deploy.benchmarks.measuring.rounds`). Optimum is taken where it is installed here or in the Python given;
-otherwise HF's network exported by torch.onnx stands in.
+(`glpn_deploy.benchmarks.measuring.rounds`). Optimum is taken where it is installed here or in the Python
+given; otherwise HF's network exported by torch.onnx stands in.
 """
 
 from __future__ import annotations

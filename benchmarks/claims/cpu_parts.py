@@ -19,7 +19,7 @@ from glpn_deploy.exporters.calibration.image_sets import ImageSet
 from glpn_deploy.exporters.search.recipes import maker
 from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.model.pretrained import load_model
+from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import BACKENDS, load_runtime
 
@@ -34,7 +34,7 @@ def accuracy(folder: Path, quick: bool) -> dict[str, float]:
     """AbsRel of the demo network in bf16 and INT8 against FP32, on rendered rooms, by row; what runs here."""
     height, width = (96, 128) if quick else (240, 320)
     processor = GLPNImageProcessor()
-    fp32 = to_onnx(load_model("demo"), folder / "demo.onnx")
+    fp32 = to_onnx(GLPNForDepthEstimation.from_pretrained("demo"), folder / "demo.onnx")
     count = 4 if quick else 32
     pictures = [sample.image for sample in RenderedRooms("val", 2 * count, height=height, width=width)]
     images = ImageSet(tuple(pictures[:count]), (), "rendered rooms")
@@ -63,7 +63,7 @@ def limited(folder: Path) -> dict[str, str]:
     By a setting, which limits torch and makes ``auto`` leave OpenVINO out; and on an emulated processor,
     where there is an emulator: 100 times slower, hence the demo network on a small room.
     """
-    bundle = to_onnx(load_model("demo"), folder / "limited.onnx")
+    bundle = to_onnx(GLPNForDepthEstimation.from_pretrained("demo"), folder / "limited.onnx")
     (room,) = RenderedRooms("test", 1, height=96, width=128)
     Image.fromarray(room.image).save(folder / "room.png")
     found = {}

@@ -28,7 +28,7 @@ from glpn_deploy.exporters.calibration.image_sets import ImageSet
 from glpn_deploy.exporters.search.recipes import maker
 from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.model.pretrained import load_model
+from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.progress import Progress
 from glpn_deploy.runtimes.base import Precision, Rest
 from glpn_deploy.timing.order_statistics import FEWEST
@@ -77,7 +77,11 @@ def prepare(options: Options, folder: Path, progress: Progress) -> Files:
     """Writes the checkpoint, the graphs and the photographs."""
     height, width = options.size
     with progress.step("checkpoint, graphs, photographs") as step:
-        model = random_model(NYU, 0) if options.checkpoint is None else load_model(options.checkpoint)
+        model = (
+            random_model(NYU, 0)
+            if options.checkpoint is None
+            else GLPNForDepthEstimation.from_pretrained(options.checkpoint)
+        )
         model.save_pretrained(folder / "checkpoint")
         fp32 = to_onnx(model, folder / "model.onnx")
         pictures = [
@@ -187,7 +191,7 @@ def measure(options: Options, files: Files, progress: Progress) -> tuple[dict[st
         raise BackendError("the matrix product that every round is measured against did not run")
     fastest = statistics.median(min(burst) for burst in calibration.samples.values())
     ceilings["fp32"] = calibration.loaded["flops"] / fastest / 1e6
-    flops = count_flops(load_model(files.checkpoint).config, height, width)
+    flops = count_flops(GLPNForDepthEstimation.from_pretrained(files.checkpoint).config, height, width)
     for name, live in lives.items():
         if name != CALIBRATION:
             rows[name] = row(live, {key: other.samples for key, other in lives.items()}, flops, ceilings)

@@ -59,7 +59,7 @@ def prepare(folder: Path, networks: Sequence[str] = NETWORKS, progress: Progress
 
     from glpn_deploy.benchmarks.claims.random_network import NYU as ARCHITECTURE
     from glpn_deploy.benchmarks.claims.random_network import random_model
-    from glpn_deploy.model.pretrained import load_model
+    from glpn_deploy.model.modeling import GLPNForDepthEstimation
     from glpn_deploy.runtimes.rt_torch import TorchRuntime
 
     checkpoint = checkpoint_folder(folder)
@@ -73,7 +73,9 @@ def prepare(folder: Path, networks: Sequence[str] = NETWORKS, progress: Progress
                 _export(source, folder / name)
         if not (folder / _GOLDENS / name).is_dir():
             with progress.step(f"goldens of {name}", len(SIZES) * IMAGES) as step:
-                with TorchRuntime(load_model(source), RuntimeOptions(device="cpu")) as reference:
+                with TorchRuntime(
+                    GLPNForDepthEstimation.from_pretrained(source), RuntimeOptions(device="cpu")
+                ) as reference:
                     for file in _write_goldens(folder, name, reference):
                         step.advance(file)
                 step.finish(f"{IMAGES} images of {len(SIZES)} sizes")

@@ -23,9 +23,10 @@ from typing import Any
 from glpn_deploy.benchmarks.claims.gpu_bundles import NETWORKS, NYU, checkpoint_folder, prepare
 from glpn_deploy.benchmarks.measuring.latency_stats import ratio_in_turns
 from glpn_deploy.benchmarks.measuring.rounds import RoundOptions
+from glpn_deploy.benchmarks.options import BenchOptions
 from glpn_deploy.benchmarks.report.results import Report, Row, rounded
 from glpn_deploy.benchmarks.report.written import write_reports
-from glpn_deploy.benchmarks.sweep import BenchOptions, run_sweep
+from glpn_deploy.benchmarks.sweep import run_sweep
 from glpn_deploy.errors import GlpnError, InputError
 from glpn_deploy.gpu.cuda_device import find_device
 from glpn_deploy.progress import Progress

@@ -28,7 +28,6 @@ from glpn_deploy.exporters.to_int8 import Target
 from glpn_deploy.exporters.to_onnx import MIN_OPSET, OnnxOptions, to_onnx
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
-from glpn_deploy.model.pretrained import load_model
 from glpn_deploy.proof.judges.judging import Judge
 from glpn_deploy.proof.judges.truth import Truth
 from glpn_deploy.training.start import preset
@@ -56,7 +55,11 @@ def make(name: str, source: Path, target: Path, images: Pictures) -> Path:
 
 def accuracy(folder: Path) -> dict[str, Any]:
     """The demo network on 500 test rooms: against its own FP32 depth, and against the truth."""
-    model, processor, rooms = load_model("demo"), GLPNImageProcessor(), open_dataset("rooms")
+    model, processor, rooms = (
+        GLPNForDepthEstimation.from_pretrained("demo"),
+        GLPNImageProcessor(),
+        open_dataset("rooms"),
+    )
     images = [rooms[index].image for index in range(len(rooms))]
     graphs = {
         opset: to_onnx(model, folder / f"demo.{opset}.onnx", OnnxOptions(opset))

@@ -13,7 +13,9 @@ from onnx import TensorProto, helper
 from glpn_deploy.atomic import staging_folder
 from glpn_deploy.errors import ExportError
 from glpn_deploy.exporters.graph.half_numbers import HALF_TYPES
-from glpn_deploy.exporters.to_onnx import SINGLE_FILE_LIMIT
+
+SINGLE_FILE_LIMIT = 2**31 - 2**24
+"""Bytes of weights in one file: protobuf cannot hold 2 GiB; what is left is for the graph beside them."""
 
 QUANTISED_OPS = frozenset(
     {

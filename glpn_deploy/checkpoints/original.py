@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
-from glpn_deploy.errors import CheckpointError, ConfigError
-from glpn_deploy.model.config import GLPNConfig, NormEps
+from glpn_deploy.errors import CheckpointError
 
 _BLOCK_PARTS = {
     "norm1": "layer_norm_1",
@@ -80,15 +80,13 @@ def _rename(name: str) -> str | None:
     return None
 
 
-def infer_config(
-    tensors: Mapping[str, Tensor], *, max_depth: float, norm_eps: NormEps | None = None
-) -> GLPNConfig:
-    """Reads the hyper-parameters off the shapes of tensors with HF's names.
+def infer_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Reads the hyper-parameters off the shapes of tensors with HF's names, as `GLPNConfig` takes them.
 
     The number of heads and the strides leave no trace in shapes; GLPN's usual ones are taken.
 
     Raises:
-        CheckpointError: A tensor that tells a shape is missing, or the shapes make no GLPN.
+        CheckpointError: A tensor that tells a shape is missing.
     """
 
     def shape(name: str, axes: int) -> tuple[int, ...]:
@@ -109,27 +107,18 @@ def infer_config(
     hidden = [shape(f"{block}0.mlp.dense1.weight", 2)[0] for block in blocks]
     reductions = [f"{block}0.attention.self.sr.weight" for block in blocks]
     head = "head.head.0.weight"
-    try:
-        return GLPNConfig(
-            num_channels=embeds[0][1] if embeds else 3,
-            num_encoder_blocks=stages,
-            depths=tuple(_count(tensors, block) for block in blocks),
-            sr_ratios=tuple(shape(name, 4)[2] if name in tensors else 1 for name in reductions),
-            hidden_sizes=tuple(sizes),
-            patch_sizes=tuple(embed[2] for embed in embeds),
-            strides=(4, 2, 2, 2)[:stages],
-            num_attention_heads=(1, 2, 5, 8)[:stages],
-            mlp_ratios=tuple(_ratio(a, b) for a, b in zip(hidden, sizes, strict=True)),
-            decoder_hidden_size=shape(head, 4)[0] if head in tensors else 64,
-            max_depth=max_depth,
-            norm_eps=norm_eps or "hf",
-        )
-    except ConfigError as error:
-        raise CheckpointError(
-            f"the checkpoint's shapes give a network that GLPN is not ({error.got})",
-            expected=error.expected,
-            fix="pass the configuration it was trained with",
-        ) from None
+    return {
+        "num_channels": embeds[0][1] if embeds else 3,
+        "num_encoder_blocks": stages,
+        "depths": tuple(_count(tensors, block) for block in blocks),
+        "sr_ratios": tuple(shape(name, 4)[2] if name in tensors else 1 for name in reductions),
+        "hidden_sizes": tuple(sizes),
+        "patch_sizes": tuple(embed[2] for embed in embeds),
+        "strides": (4, 2, 2, 2)[:stages],
+        "num_attention_heads": (1, 2, 5, 8)[:stages],
+        "mlp_ratios": tuple(_ratio(a, b) for a, b in zip(hidden, sizes, strict=True)),
+        "decoder_hidden_size": shape(head, 4)[0] if head in tensors else 64,
+    }
 
 
 def _ratio(hidden: int, size: int) -> float:

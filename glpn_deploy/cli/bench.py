@@ -110,9 +110,10 @@ def bench(
     """
     from glpn_deploy.benchmarks.measuring.load_runs import LoadOptions
     from glpn_deploy.benchmarks.measuring.rounds import RoundOptions
+    from glpn_deploy.benchmarks.options import BenchOptions, EvalChoice
     from glpn_deploy.benchmarks.report.results import rounded
     from glpn_deploy.benchmarks.report.written import write_reports
-    from glpn_deploy.benchmarks.sweep import BenchOptions, EvalChoice, run_sweep
+    from glpn_deploy.benchmarks.sweep import run_sweep
     from glpn_deploy.errors import InputError
 
     if dataset is None and (eval_path is not None or eval_count is not None):

@@ -260,6 +260,18 @@ class GLPNFeatureExtractor(GLPNImageProcessor):
         )
 
 
+def load_processor(checkpoint: str | Path) -> GLPNImageProcessor:
+    """The image processor of a local checkpoint; the default one where it has no settings of its own.
+
+    Raises:
+        ConfigError: Its ``preprocessor_config.json`` is unusable.
+    """
+    path = Path(checkpoint)
+    folder = path if path.is_dir() else path.parent
+    has_settings = (folder / CONFIG_NAME).is_file()
+    return GLPNImageProcessor.from_pretrained(folder) if has_settings else GLPNImageProcessor()
+
+
 @functools.lru_cache(maxsize=8)
 def _rescaled_bytes(factor: float) -> NDArray[np.float32]:
     """The 256 values a byte can take, rescaled in float64 and then rounded, which is how HF does it."""

@@ -1,25 +1,23 @@
 """The GLPN network in PyTorch: HF's tensor names and results, written so that its ONNX graph stays small.
 
 Architecture after Kim et al., "Global-Local Path Networks for Monocular Depth Estimation with
-Vertical CutDepth" (arXiv:2201.07436); the parts are in `modeling_encoder` and `modeling_decoder`.
+Vertical CutDepth" (arXiv:2201.07436); the parts are in `encoder` and `decoder`, files in `pretrained`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from glpn_deploy.errors import InputError
-from glpn_deploy.model.config import GLPNConfig, NormEps
+from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.model.decoder import Decoder, DepthHead
 from glpn_deploy.model.encoder import Encoder
-
-_Model = TypeVar("_Model", bound="PreTrained")
+from glpn_deploy.model.pretrained import PreTrained
 
 
 class _Output:
@@ -94,91 +92,11 @@ def silog_loss(predicted: Tensor, target: Tensor, weight: float = 0.5) -> Tensor
     return torch.sqrt((d.square().mean() - weight * d.mean().square()).clamp_min(1e-12))
 
 
-class PreTrained(nn.Module):
-    """Loading, saving and initialisation shared by both models."""
-
-    def __init__(self, config: GLPNConfig) -> None:
-        super().__init__()
-        self.config = config
-
-    def _initialise(self) -> None:
-        """HF's initialisation: normal weights, zero biases, unit norms."""
-        for module in self.modules():
-            # On "meta", where a checkpoint is loaded, drawing numbers does nothing but takes a second.
-            if isinstance(module, (nn.Linear, nn.Conv2d)) and not module.weight.is_meta:
-                nn.init.normal_(module.weight, std=self.config.initializer_range)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-
-    def _check_size(self, pixel_values: Tensor) -> None:
-        config, multiple = self.config, self.config.size_multiple
-        if pixel_values.ndim != 4 or pixel_values.shape[1] != config.num_channels:
-            raise InputError(
-                f"pixel_values of shape {tuple(pixel_values.shape)}",
-                expected=f"(batch, {config.num_channels}, height, width)",
-            )
-        for name, size in zip(("height", "width"), pixel_values.shape[2:], strict=True):
-            side = -(-int(size) // 4)
-            if side == 0 or side % (multiple // 4):
-                lower = max(multiple, int(size) // multiple * multiple)
-                raise InputError(
-                    f"an input {name} of {int(size)} px",
-                    expected=f"a multiple of {multiple} px",
-                    fix=f"resize it to {lower} px, as GLPNImageProcessor does",
-                )
-
-    @classmethod
-    def from_pretrained(
-        cls: type[_Model],
-        source: str | Path,
-        *,
-        max_depth: float | None = None,
-        norm_eps: NormEps | None = None,
-        revision: str | None = None,
-        offline: bool = False,
-        cache_dir: str | Path | None = None,
-    ) -> _Model:
-        """Loads a checkpoint strictly, in eval mode, float32, on the CPU.
-
-        Args:
-            source: Checkpoint folder or file, or a hub id (``owner/name``).
-            max_depth: Depth in metres at the sigmoid's 1, instead of the config's.
-            norm_eps: ``hf`` or ``original``, instead of the config's.
-            revision: Branch, tag or commit of a hub id.
-            offline: Take a hub id from the cache only.
-            cache_dir: Where hub files are cached, instead of the hub's own place.
-
-        Raises:
-            CheckpointError: The checkpoint is missing, damaged or not this network's.
-            ConfigError: Its configuration is unusable.
-        """
-        # Reading files is checkpoint.py's business, one rank up; HF's API has the method here, so this
-        # import and the one below look upward, on use only.
-        from glpn_deploy.model.pretrained import load_pretrained
-
-        return load_pretrained(
-            cls,
-            source,
-            max_depth=max_depth,
-            norm_eps=norm_eps,
-            revision=revision,
-            offline=offline,
-            cache_dir=cache_dir,
-        )
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Writes ``config.json``, ``model.safetensors`` and ``preprocessor_config.json`` in HF's format.
-
-        Raises:
-            WriteError: The folder or a file cannot be written.
-        """
-        from glpn_deploy.model.pretrained import save_pretrained
-
-        save_pretrained(self, folder)
-
-
 class GLPNModel(PreTrained):
     """The encoder alone."""
+
+    architecture = "GLPNModel"
+    encoder_only = True
 
     def __init__(self, config: GLPNConfig) -> None:
         super().__init__(config)
@@ -215,6 +133,8 @@ class GLPNModel(PreTrained):
 
 class GLPNForDepthEstimation(PreTrained):
     """Encoder, decoder and head: image in, metres out."""
+
+    architecture = "GLPNForDepthEstimation"
 
     def __init__(self, config: GLPNConfig) -> None:
         super().__init__(config)

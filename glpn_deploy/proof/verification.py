@@ -176,9 +176,9 @@ def verify(
     The FP32 artefact is held against the goldens, and against the checkpoint where one is given. Every
     other artefact is held against the goldens and, over the shape sweep, against the FP32 artefact as it
     runs here; every batch has to keep the budget it was exported with, or its precision's default.
-    TensorRT engines in the bundle are checked as `glpn_deploy.proof.engine_check.check_engines` says. Where ONNX
-    Runtime is missing but an engine fits this machine, as on a Jetson, the engines alone are checked, and the
-    ONNX artefacts are among what was not run.
+    TensorRT engines in the bundle are checked as `glpn_deploy.proof.engine_check.check_engines` says. Where
+    ONNX Runtime is missing but an engine fits this machine, as on a Jetson, the engines alone are checked,
+    and the ONNX artefacts are among what was not run.
 
     Args:
         folder: The bundle.
@@ -274,12 +274,13 @@ def _against_checkpoint(
     bundle: Bundle, candidate: Runtime, options: VerifyOptions, limit: float, progress: Progress
 ) -> ParityReport:
     """Holds the FP32 artefact against the checkpoint it came from, over the shape sweep."""
-    from glpn_deploy.model.pretrained import load_model, resolve_checkpoint  # need torch, the goldens do not
+    from glpn_deploy.checkpoints.hub import resolve_checkpoint  # needs torch, the goldens do not
+    from glpn_deploy.model.modeling import GLPNForDepthEstimation
     from glpn_deploy.runtimes.rt_torch import TorchRuntime
 
     source, config = str(options.reference), bundle.manifest.config
     path = resolve_checkpoint(source, offline=options.offline)
-    model = load_model(path, max_depth=config.max_depth, norm_eps=config.norm_eps)
+    model = GLPNForDepthEstimation.from_pretrained(path, max_depth=config.max_depth, norm_eps=config.norm_eps)
     if model.config.replace(**_TRAINING_ONLY) != config.replace(**_TRAINING_ONLY):
         raise BundleError(
             f"{source} is not the network that {bundle.folder} was exported from: their configs differ",

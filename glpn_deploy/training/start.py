@@ -13,10 +13,10 @@ from torch import Tensor
 
 from glpn_deploy.checkpoints.files import CONFIG_NAME, load_state_dict
 from glpn_deploy.checkpoints.fit import fit
+from glpn_deploy.checkpoints.hub import resolve_checkpoint
 from glpn_deploy.errors import CheckpointError, ConfigError, InputError
 from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
-from glpn_deploy.model.pretrained import load_model, resolve_checkpoint
 
 _MIT_DEPTHS = {
     "mit-b0": (2, 2, 2, 2),
@@ -100,7 +100,7 @@ def starting_model(
     values = _config_values(path)
     if values.get("model_type") == "segformer":
         return _from_encoder(path, values, changes).train()
-    model = load_model(path, max_depth=max_depth)
+    model = GLPNForDepthEstimation.from_pretrained(path, max_depth=max_depth)
     if drop_path is not None:
         rebuilt = GLPNForDepthEstimation(model.config.replace(**changes))
         rebuilt.load_state_dict(model.state_dict())
@@ -115,7 +115,7 @@ def _config_values(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return {}  # load_model says what is wrong with it
+        return {}  # from_pretrained says what is wrong with it
     return values if isinstance(values, dict) else {}
 
 

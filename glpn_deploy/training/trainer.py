@@ -14,7 +14,6 @@ from torch import Tensor
 
 from glpn_deploy.datasets.base import DepthDataset
 from glpn_deploy.errors import GlpnError, WriteError
-from glpn_deploy.model.pretrained import save_pretrained
 from glpn_deploy.progress import Progress, SilentProgress, Step
 from glpn_deploy.training.checkpointing import TrainState, load_state, save_state, state_path
 from glpn_deploy.training.data.samples import (
@@ -135,7 +134,7 @@ class _Run:
                     break
                 self._epoch(batches, history, done, stop)
         network = self.learner.network
-        save_pretrained(network, out / "final")
+        network.save_pretrained(out / "final")
         if metrics is None:  # the run had been finished before
             metrics = validate(network, self.val_data, self.progress, stop) or self._stop()
         parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -175,7 +174,7 @@ class _Run:
             self._stop()
         if metrics["abs_rel"] < self.best:
             self.best = metrics["abs_rel"]
-            save_pretrained(self.learner.network, self.options.out / "best")
+            self.learner.network.save_pretrained(self.options.out / "best")
         history.add_validation(self.step, epoch, metrics)
         self.validated = epoch
         self._keep(history)

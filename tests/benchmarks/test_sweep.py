@@ -11,10 +11,11 @@ import pytest
 from glpn_deploy.benchmarks import sweep
 from glpn_deploy.benchmarks.measuring.load_runs import LoadOptions
 from glpn_deploy.benchmarks.measuring.rounds import RoundOptions
+from glpn_deploy.benchmarks.options import BenchOptions, EvalChoice
 from glpn_deploy.benchmarks.report.compare import CompareOptions, compare_reports
 from glpn_deploy.benchmarks.report.report_markdown import markdown
 from glpn_deploy.benchmarks.report.results import Report
-from glpn_deploy.benchmarks.sweep import BenchOptions, EvalChoice, run_sweep
+from glpn_deploy.benchmarks.sweep import run_sweep
 from glpn_deploy.benchmarks.workload.cases import NotRun
 from glpn_deploy.bundle.bundle import Bundle, write_manifest
 from glpn_deploy.errors import BackendError, GlpnError, InputError

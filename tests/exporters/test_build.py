@@ -22,7 +22,7 @@ import skimage.data
 import torch
 from PIL import Image
 
-from glpn_deploy import GLPNConfig, GLPNImageProcessor, __version__
+from glpn_deploy import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor, __version__
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.errors import (
     BundleError,
@@ -149,7 +149,9 @@ def test_goldens_from_photographs(tiny_checkpoint, tiny_model, tmp_path):
 
 
 def test_a_golden_that_is_no_image_is_refused_before_the_work(tiny_checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(build, "load_model", lambda *a, **k: pytest.fail("work was done"))
+    monkeypatch.setattr(
+        GLPNForDepthEstimation, "from_pretrained", lambda *a, **k: pytest.fail("work was done")
+    )
     (tmp_path / "note.png").write_text("not a picture")
     with pytest.raises(ImageError, match=r"note\.png"):
         build_bundle(tiny_checkpoint, tmp_path / "out", BuildOptions(golden_images=(tmp_path / "note.png",)))
@@ -215,7 +217,9 @@ def test_a_graph_that_gives_nan_is_found(tiny_checkpoint, tmp_path, monkeypatch)
 
 @pytest.fixture
 def no_work(monkeypatch):
-    monkeypatch.setattr(build, "load_model", lambda *a, **k: pytest.fail("work was done"))
+    monkeypatch.setattr(
+        GLPNForDepthEstimation, "from_pretrained", lambda *a, **k: pytest.fail("work was done")
+    )
 
 
 @pytest.mark.usefixtures("no_work")

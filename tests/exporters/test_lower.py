@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto
 from PIL import Image
 
-from glpn_deploy import DepthEstimator
+from glpn_deploy import DepthEstimator, GLPNForDepthEstimation
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.datasets.rooms import RenderedRooms, render_room
 from glpn_deploy.errors import ExportError, InputError, WriteError
@@ -152,7 +152,9 @@ def test_int8_without_images_is_refused_before_anything_is_written(
 def test_a_calibration_folder_of_no_use_is_refused_before_the_checkpoint_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "load_model", lambda *a, **k: pytest.fail("the checkpoint was read"))
+    monkeypatch.setattr(
+        GLPNForDepthEstimation, "from_pretrained", lambda *a, **k: pytest.fail("the checkpoint was read")
+    )
     (tmp_path / "deep" / "photos").mkdir(parents=True)
     Image.new("RGB", (64, 64)).save(tmp_path / "deep" / "photos" / "a.png")
     for folder, message in (

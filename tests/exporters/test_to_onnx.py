@@ -180,9 +180,9 @@ def test_same_weights_same_bytes(tiny_model, tiny_onnx, make_model, tmp_path):
 def test_same_bytes_in_another_process(tiny_checkpoint, tiny_onnx, tmp_path):
     program = f"""
         from pathlib import Path
-        from glpn_deploy.model.pretrained import load_model
+        from glpn_deploy.model.modeling import GLPNForDepthEstimation
         from glpn_deploy.exporters.to_onnx import to_onnx
-        to_onnx(load_model({str(tiny_checkpoint)!r}), Path("model.onnx"))
+        to_onnx(GLPNForDepthEstimation.from_pretrained({str(tiny_checkpoint)!r}), Path("model.onnx"))
     """
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     subprocess.run(
@@ -283,13 +283,13 @@ def test_killed_while_saving_leaves_nothing_the_next_run_keeps(tiny_model, tiny_
         import os, signal
         from pathlib import Path
         import onnx
-        from glpn_deploy.model.pretrained import load_model
+        from glpn_deploy.model.modeling import GLPNForDepthEstimation
         from glpn_deploy.exporters.to_onnx import to_onnx
         def killed(proto, target, **options):
             Path(target).write_bytes(b"half")
             os.kill(os.getpid(), signal.SIGKILL)
         onnx.save_model = killed
-        to_onnx(load_model({str(tiny_checkpoint)!r}), Path("model.onnx"))
+        to_onnx(GLPNForDepthEstimation.from_pretrained({str(tiny_checkpoint)!r}), Path("model.onnx"))
     """
     run = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], cwd=tmp_path, check=False)
     assert run.returncode == -signal.SIGKILL

@@ -51,8 +51,10 @@ def test_the_preset_is_its_network() -> None:
 
 
 def test_the_checkpoint_is_small_and_its_card_counts_its_parameters_right() -> None:
-    from glpn_deploy.model.pretrained import load_model
+    from glpn_deploy.model.modeling import GLPNForDepthEstimation
 
     assert sum(path.stat().st_size for path in DEMO_FOLDER.glob("*.safetensors")) <= 4_000_000
-    count = sum(parameter.numel() for parameter in load_model("demo").parameters())
+    count = sum(
+        parameter.numel() for parameter in GLPNForDepthEstimation.from_pretrained("demo").parameters()
+    )
     assert f"{count:,} parameters" in (DEMO_FOLDER / "README.md").read_text(encoding="utf-8")

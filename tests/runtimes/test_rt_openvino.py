@@ -25,7 +25,7 @@ from glpn_deploy.exporters.calibration.image_sets import ImageSet
 from glpn_deploy.exporters.search.recipes import maker
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.model.pretrained import load_model
+from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.proof.parity import SWEEP, room_batch, sweep_batches
 from glpn_deploy.runtimes import rt_openvino
 from glpn_deploy.runtimes.base import RuntimeOptions
@@ -60,7 +60,7 @@ def test_equals_onnxruntime(shape, runtime, oracle, pixels):
 
 @pytest.mark.slow
 def test_the_demo_network_equals_onnxruntime(tmp_path):
-    path = to_onnx(load_model(BUNDLED), tmp_path / "demo.onnx")
+    path = to_onnx(GLPNForDepthEstimation.from_pretrained(BUNDLED), tmp_path / "demo.onnx")
     with OpenVINORuntime(path, CPU) as runtime, OnnxRuntime(path, CPU) as oracle:
         for name, batch in sweep_batches(GLPNImageProcessor(), 32):
             error = np.abs(runtime.run(batch) - oracle.run(batch)).max()
@@ -285,7 +285,7 @@ def test_our_int8_graph_is_multiplied_in_int8(tiny_onnx, tmp_path):
 @pytest.mark.parametrize("target", ["cpu", "tensorrt"])
 def test_both_forms_of_int8_are_right(target, tmp_path):
     """OpenVINO's integer kernels moved the demo's depth by 0.053 with the form for TensorRT."""
-    source = to_onnx(load_model(BUNDLED), tmp_path / "demo.onnx")
+    source = to_onnx(GLPNForDepthEstimation.from_pretrained(BUNDLED), tmp_path / "demo.onnx")
     rooms = tuple(room.image for room in RenderedRooms("train", 16, height=96, width=128))
     images = ImageSet(rooms, (), "rooms")
     make, _ = maker("int8", source, images, GLPNImageProcessor(), target=target)

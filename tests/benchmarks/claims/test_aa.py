@@ -8,8 +8,8 @@ import pytest
 
 from glpn_deploy.benchmarks.claims.aa import SlowWorker, count_verdicts, main
 from glpn_deploy.benchmarks.measuring.rounds import RoundOptions
+from glpn_deploy.benchmarks.options import BenchOptions
 from glpn_deploy.benchmarks.report.compare import CompareOptions
-from glpn_deploy.benchmarks.sweep import BenchOptions
 from glpn_deploy.benchmarks.workload.cases import Case
 
 QUICK = BenchOptions(

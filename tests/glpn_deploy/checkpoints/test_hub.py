@@ -10,8 +10,10 @@ import transformers
 from huggingface_hub import errors
 
 from glpn_deploy import GLPNConfig, GLPNForDepthEstimation
+from glpn_deploy.checkpoints.files import describe_checkpoint
+from glpn_deploy.checkpoints.hub import resolve_checkpoint
 from glpn_deploy.errors import CheckpointError, MissingDependencyError
-from glpn_deploy.model.pretrained import ScaleWarning, describe_checkpoint, load_model, resolve_checkpoint
+from glpn_deploy.model.pretrained import ScaleWarning
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SMALL = GLPNConfig(depths=(1, 1, 1, 1), hidden_sizes=(4, 8, 10, 16), decoder_hidden_size=6)
@@ -39,7 +41,9 @@ def cache(tmp_path):
 def test_offline_reads_the_hubs_cache(cache, revision):
     path = resolve_checkpoint("someone/glpn-kitti-small", revision=revision, offline=True, cache_dir=cache)
     assert path == cache / "models--someone--glpn-kitti-small" / "snapshots" / COMMIT
-    model = load_model("someone/glpn-kitti-small", max_depth=80, offline=True, cache_dir=cache)
+    model = GLPNForDepthEstimation.from_pretrained(
+        "someone/glpn-kitti-small", max_depth=80, offline=True, cache_dir=cache
+    )
     assert model.config == SMALL.replace(max_depth=80)
     again = GLPNForDepthEstimation.from_pretrained(
         "someone/glpn-kitti-small", max_depth=80, revision=revision, offline=True, cache_dir=cache
@@ -56,9 +60,11 @@ def test_the_hubs_own_offline_switch_is_respected(cache, monkeypatch):
 
 def test_a_kitti_hub_id_warns(cache):
     with pytest.warns(ScaleWarning, match=r"someone/glpn-kitti-small seems to be trained on KITTI"):
-        load_model("someone/glpn-kitti-small", offline=True, cache_dir=cache)
+        GLPNForDepthEstimation.from_pretrained("someone/glpn-kitti-small", offline=True, cache_dir=cache)
     with pytest.warns(ScaleWarning):  # and the same folder by its path
-        load_model(cache / "models--someone--glpn-kitti-small" / "snapshots" / COMMIT)
+        GLPNForDepthEstimation.from_pretrained(
+            cache / "models--someone--glpn-kitti-small" / "snapshots" / COMMIT
+        )
 
 
 def test_description_of_a_hub_checkpoint(cache):
@@ -74,7 +80,7 @@ def test_an_offline_miss_says_so(cache):
         with pytest.raises(
             CheckpointError, match=r"offline mode forbids .* run once without offline mode"
         ) as caught:
-            load_model(hub_id, revision=revision, offline=True, cache_dir=cache)
+            GLPNForDepthEstimation.from_pretrained(hub_id, revision=revision, offline=True, cache_dir=cache)
         assert hub_id in str(caught.value)
 
 
@@ -180,7 +186,7 @@ def test_every_answer_of_the_hub_has_its_sentence(monkeypatch, error, text):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     with pytest.raises(CheckpointError) as caught:
-        load_model("a/b", revision="v9")
+        GLPNForDepthEstimation.from_pretrained("a/b", revision="v9")
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -191,7 +197,7 @@ def test_ctrl_c_passes(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     with pytest.raises(KeyboardInterrupt):
-        load_model("a/b")
+        GLPNForDepthEstimation.from_pretrained("a/b")
 
 
 @pytest.mark.parametrize(
@@ -236,4 +242,4 @@ def test_without_safetensors_the_pip_line_is_named(cache, monkeypatch):
     folder = resolve_checkpoint("someone/glpn-kitti-small", offline=True, cache_dir=cache)
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(MissingDependencyError, match=r'pip install "glpn-deploy\[export\]"'):
-        load_model(folder, max_depth=80)
+        GLPNForDepthEstimation.from_pretrained(folder, max_depth=80)

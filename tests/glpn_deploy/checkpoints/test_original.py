@@ -8,7 +8,7 @@ import transformers
 
 from glpn_deploy import GLPNConfig, GLPNModel
 from glpn_deploy.errors import CheckpointError
-from glpn_deploy.model.pretrained import load_model
+from glpn_deploy.model.modeling import GLPNForDepthEstimation
 
 PIXELS = torch.rand(1, 3, 32, 64, generator=torch.Generator().manual_seed(0))
 
@@ -21,7 +21,7 @@ def assert_same_depth(model, theirs) -> None:
 
 def refusal(path, **options) -> str:
     with pytest.raises(CheckpointError) as caught:
-        load_model(path, **options)
+        GLPNForDepthEstimation.from_pretrained(path, **options)
     return str(caught.value)
 
 
@@ -81,7 +81,7 @@ def test_loads_the_authors_checkpoint(original, tmp_path, wrap):
     assert "module.encoder.block2.1.attn.kv.weight" in content
     assert "module.decoder.fusion1.conv1.0.weight" in content
     torch.save(wrap(content), tmp_path / "best_model_nyu.ckpt")
-    model = load_model(tmp_path / "best_model_nyu.ckpt", max_depth=10)
+    model = GLPNForDepthEstimation.from_pretrained(tmp_path / "best_model_nyu.ckpt", max_depth=10)
     assert model.config == config
     assert_same_depth(model, theirs)
     for name, tensor in theirs.state_dict().items():
@@ -91,7 +91,7 @@ def test_loads_the_authors_checkpoint(original, tmp_path, wrap):
 def test_the_authors_checkpoint_saved_in_hf_format(original, tmp_path):
     _, theirs, content = original
     torch.save(content, tmp_path / "x.ckpt")
-    load_model(tmp_path / "x.ckpt", max_depth=10).save_pretrained(tmp_path / "hf")
+    GLPNForDepthEstimation.from_pretrained(tmp_path / "x.ckpt", max_depth=10).save_pretrained(tmp_path / "hf")
     assert_same_depth(transformers.GLPNForDepthEstimation.from_pretrained(tmp_path / "hf"), theirs)
 
 
@@ -101,7 +101,10 @@ def test_the_authors_checkpoint_needs_its_depth_range(original, tmp_path):
     assert "10 for NYU or 80 for KITTI (--max-depth 10)" in text
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert load_model(tmp_path / "kitti.ckpt", max_depth=80).config.max_depth == 80
+        assert (
+            GLPNForDepthEstimation.from_pretrained(tmp_path / "kitti.ckpt", max_depth=80).config.max_depth
+            == 80
+        )
 
 
 def test_a_bare_mix_transformer_loads_as_an_encoder(original, tmp_path):

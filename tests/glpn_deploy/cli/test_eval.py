@@ -15,8 +15,9 @@ from PIL import Image
 
 from glpn_deploy import DepthEstimator
 from glpn_deploy.accuracy.evaluation import evaluate
+from glpn_deploy.checkpoints.hub import resolve_checkpoint
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, RenderedRooms
-from glpn_deploy.model.pretrained import load_model, resolve_checkpoint
+from glpn_deploy.model.modeling import GLPNForDepthEstimation
 
 
 @pytest.fixture
@@ -199,11 +200,11 @@ def test_without_a_packaged_checkpoint_demo_says_so(
 
 
 def test_demo_loads_by_name_everywhere(demo: Path, tmp_path: Path) -> None:
-    from glpn_deploy.model.pretrained import describe_checkpoint
+    from glpn_deploy.checkpoints.files import describe_checkpoint
 
     (tmp_path / "demo").mkdir()
     assert describe_checkpoint("demo").source == "demo"
     with DepthEstimator.load("demo") as by_name, DepthEstimator.load(demo) as by_path:
         image = np.zeros((32, 64, 3), np.uint8)
         np.testing.assert_array_equal(by_name(image).depth, by_path(image).depth)
-    assert load_model("demo").config.max_depth == 10
+    assert GLPNForDepthEstimation.from_pretrained("demo").config.max_depth == 10

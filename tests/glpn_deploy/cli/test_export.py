@@ -19,11 +19,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from glpn_deploy import DepthEstimator
+from glpn_deploy import DepthEstimator, GLPNForDepthEstimation
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import ExportError
-from glpn_deploy.exporters import build
 from glpn_deploy.proof.judges import budget
 
 
@@ -398,7 +397,9 @@ def test_wrong_use_of_lower_precisions_is_one_sentence_and_writes_nothing(
     arguments: list[str],
     says: str,
 ) -> None:
-    monkeypatch.setattr(build, "load_model", lambda *a, **k: pytest.fail("the work had begun"))
+    monkeypatch.setattr(
+        GLPNForDepthEstimation, "from_pretrained", lambda *a, **k: pytest.fail("the work had begun")
+    )
     result = run("export", tiny_checkpoint, tmp_path / "b", "--no-verify", *arguments)
     assert result.status == 2
     assert says in result.err

@@ -10,15 +10,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from glpn_deploy import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor, GLPNModel
+from glpn_deploy.checkpoints.files import checkpoint_digest, checkpoint_licence, describe_checkpoint
 from glpn_deploy.errors import CheckpointError, ConfigError, GlpnError
-from glpn_deploy.model.pretrained import (
-    ScaleWarning,
-    checkpoint_digest,
-    checkpoint_licence,
-    describe_checkpoint,
-    load_model,
-    save_pretrained,
-)
+from glpn_deploy.model.pretrained import ScaleWarning
 
 SMALL = GLPNConfig(
     depths=(1, 2, 1, 1),
@@ -82,7 +76,7 @@ def refusal(call, *args, kind=CheckpointError, **options) -> str:
 
 
 def test_loads_what_hf_saves(folder, theirs):
-    model = load_model(folder)
+    model = GLPNForDepthEstimation.from_pretrained(folder)
     assert not model.training
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert all(p.requires_grad and p.device.type == "cpu" for p in model.parameters())
@@ -94,15 +88,17 @@ def test_loads_what_hf_saves(folder, theirs):
 def test_loads_what_hf_saves_in_shards(theirs, tmp_path, size):
     theirs.save_pretrained(tmp_path, max_shard_size=size)
     assert (tmp_path / "model.safetensors.index.json").is_file()
-    assert_same_model(load_model(tmp_path), theirs)
-    assert_same_model(load_model(tmp_path / "model.safetensors.index.json"), theirs)
+    assert_same_model(GLPNForDepthEstimation.from_pretrained(tmp_path), theirs)
+    assert_same_model(
+        GLPNForDepthEstimation.from_pretrained(tmp_path / "model.safetensors.index.json"), theirs
+    )
 
 
 @pytest.mark.parametrize("new_format", [True, False])
 def test_loads_pytorch_model_bin(folder, theirs, state, new_format):
     (folder / "model.safetensors").unlink()
     torch.save(state, folder / "pytorch_model.bin", _use_new_zipfile_serialization=new_format)
-    assert_same_model(load_model(folder), theirs)
+    assert_same_model(GLPNForDepthEstimation.from_pretrained(folder), theirs)
 
 
 def test_loads_pytorch_model_bin_in_shards(folder, theirs, state):
@@ -113,28 +109,28 @@ def test_loads_pytorch_model_bin_in_shards(folder, theirs, state):
         torch.save({name: state[name] for name in part}, folder / file)
     where = {name: file for file, part in halves.items() for name in part}
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": where}))
-    assert_same_model(load_model(folder), theirs)
+    assert_same_model(GLPNForDepthEstimation.from_pretrained(folder), theirs)
 
 
 def test_safetensors_win_over_a_pickle(folder, theirs):
     (folder / "pytorch_model.bin").write_bytes(b"never read")
-    assert_same_model(load_model(folder), theirs)
+    assert_same_model(GLPNForDepthEstimation.from_pretrained(folder), theirs)
 
 
 def test_loads_a_lone_file_with_its_config_beside_it(folder, theirs):
-    assert_same_model(load_model(folder / "model.safetensors"), theirs)
+    assert_same_model(GLPNForDepthEstimation.from_pretrained(folder / "model.safetensors"), theirs)
 
 
 @pytest.mark.parametrize("wrap", [lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}])
 def test_wrapped_and_data_parallel_state_dicts(folder, theirs, state, wrap):
     torch.save(wrap({f"module.{name}": t for name, t in state.items()}), folder / "best.pth")
-    assert_same_model(load_model(folder / "best.pth"), theirs)
+    assert_same_model(GLPNForDepthEstimation.from_pretrained(folder / "best.pth"), theirs)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_float_types_become_float32(folder, theirs, dtype):
     rewrite(folder, lambda t: t.update({k: v.to(dtype) for k, v in t.items() if v.is_floating_point()}))
-    model = load_model(folder)
+    model = GLPNForDepthEstimation.from_pretrained(folder)
     expected = theirs.head.head[0].weight.detach().to(dtype).float()
     assert torch.equal(model.head.head[0].weight, expected)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
@@ -146,17 +142,24 @@ def test_batch_counters_may_be_missing(folder, theirs):
             del tensors[name]
 
     rewrite(folder, drop)
-    assert_same_model(load_model(folder), theirs)
+    assert_same_model(GLPNForDepthEstimation.from_pretrained(folder), theirs)
 
 
 def test_overrides(folder, theirs):
-    model = load_model(folder, max_depth=80, norm_eps="original")
+    model = GLPNForDepthEstimation.from_pretrained(folder, max_depth=80, norm_eps="original")
     assert (model.config.max_depth, model.config.norm_eps) == (80, "original")
     with torch.no_grad():
         expected = 8 * theirs(PIXELS).predicted_depth
-        torch.testing.assert_close(load_model(folder, max_depth=80)(PIXELS).predicted_depth, expected)
-    assert load_model(folder, config=SMALL.replace(max_depth=20)).config.max_depth == 20
-    assert "max_depth = -1" in refusal(load_model, folder, max_depth=-1, kind=ConfigError)
+        torch.testing.assert_close(
+            GLPNForDepthEstimation.from_pretrained(folder, max_depth=80)(PIXELS).predicted_depth, expected
+        )
+    assert (
+        GLPNForDepthEstimation.from_pretrained(folder, config=SMALL.replace(max_depth=20)).config.max_depth
+        == 20
+    )
+    assert "max_depth = -1" in refusal(
+        GLPNForDepthEstimation.from_pretrained, folder, max_depth=-1, kind=ConfigError
+    )
 
 
 # The encoder alone
@@ -173,7 +176,7 @@ def test_encoder_of_a_depth_checkpoint_and_of_an_encoder_checkpoint(folder, thei
 
 def test_an_encoder_only_checkpoint_is_named_as_such(theirs, tmp_path):
     theirs.glpn.save_pretrained(tmp_path)
-    assert "encoder only" in refusal(load_model, tmp_path)
+    assert "encoder only" in refusal(GLPNForDepthEstimation.from_pretrained, tmp_path)
 
 
 # Writing
@@ -181,7 +184,7 @@ def test_an_encoder_only_checkpoint_is_named_as_such(theirs, tmp_path):
 
 def test_hf_reads_what_we_save(folder, theirs, tmp_path):
     out = tmp_path / "new" / "folder"
-    load_model(folder).save_pretrained(out)
+    GLPNForDepthEstimation.from_pretrained(folder).save_pretrained(out)
     back, report = transformers.GLPNForDepthEstimation.from_pretrained(out, output_loading_info=True)
     assert not any(report.values()), report
     assert all(
@@ -190,7 +193,7 @@ def test_hf_reads_what_we_save(folder, theirs, tmp_path):
     )
     assert {p.name for p in out.iterdir()} == {"config.json", "model.safetensors", "preprocessor_config.json"}
     assert transformers.AutoConfig.from_pretrained(out).architectures == ["GLPNForDepthEstimation"]
-    assert_same_model(load_model(out), theirs)
+    assert_same_model(GLPNForDepthEstimation.from_pretrained(out), theirs)
 
 
 def test_hf_reads_the_encoder_we_save(folder, theirs, tmp_path):
@@ -203,26 +206,27 @@ def test_hf_reads_the_encoder_we_save(folder, theirs, tmp_path):
 
 
 def test_saving_twice_gives_the_same_bytes_and_over_itself_works(folder, tmp_path):
-    model = load_model(folder)
+    model = GLPNForDepthEstimation.from_pretrained(folder)
     model.save_pretrained(tmp_path / "a")
-    load_model(tmp_path / "a").save_pretrained(tmp_path / "b")
+    GLPNForDepthEstimation.from_pretrained(tmp_path / "a").save_pretrained(tmp_path / "b")
     first = {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()}
     assert first == {p.name: p.read_bytes() for p in (tmp_path / "b").iterdir()}
-    load_model(tmp_path / "a").save_pretrained(tmp_path / "a")
+    GLPNForDepthEstimation.from_pretrained(tmp_path / "a").save_pretrained(tmp_path / "a")
     assert first == {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()}
     modes = {oct(p.stat().st_mode & 0o777) for p in (tmp_path / "a").iterdir()}
     assert len(modes) == 1, "every file is as readable as the others"
 
 
 def test_saves_the_processor_given(folder, tmp_path):
-    save_pretrained(load_model(folder), tmp_path, GLPNImageProcessor(size_divisor=64))
+    model = GLPNForDepthEstimation.from_pretrained(folder)
+    model.save_pretrained(tmp_path, GLPNImageProcessor(size_divisor=64))
     assert GLPNImageProcessor.from_pretrained(tmp_path).size_divisor == 64
 
 
 def test_saving_where_a_file_stands_is_refused(folder, tmp_path):
     (tmp_path / "taken").write_text("")
     with pytest.raises(GlpnError, match="taken"):
-        load_model(folder).save_pretrained(tmp_path / "taken")
+        GLPNForDepthEstimation.from_pretrained(folder).save_pretrained(tmp_path / "taken")
     assert (tmp_path / "taken").read_text() == ""
 
 
@@ -241,22 +245,22 @@ def test_a_kitti_checkpoint_at_ten_metres_warns(theirs, tmp_path, where):
         values = json.loads((folder / "config.json").read_text()) | {"_name_or_path": "vinvino02/glpn-kitti"}
         (folder / "config.json").write_text(json.dumps(values))
     with pytest.warns(ScaleWarning, match="8x too small; .* pass max_depth=80 .*--max-depth 80") as caught:
-        load_model(source)
+        GLPNForDepthEstimation.from_pretrained(source)
     assert len(caught) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load_model(source, max_depth=80)
-        load_model(source, max_depth=10)
+        GLPNForDepthEstimation.from_pretrained(source, max_depth=80)
+        GLPNForDepthEstimation.from_pretrained(source, max_depth=10)
         GLPNModel.from_pretrained(source)
 
 
 def test_no_warning_without_reason(folder, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load_model(folder)
+        GLPNForDepthEstimation.from_pretrained(folder)
         (tmp_path / "kitti").mkdir()
         folder.rename(tmp_path / "kitti" / "glpn-nyu")
-        load_model(tmp_path / "kitti" / "glpn-nyu")
+        GLPNForDepthEstimation.from_pretrained(tmp_path / "kitti" / "glpn-nyu")
 
 
 # What a manifest says of a checkpoint

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from glpn_deploy import GLPNConfig, GLPNForDepthEstimation
+from glpn_deploy.checkpoints.files import load_state_dict
 from glpn_deploy.errors import CheckpointError, ConfigError
-from glpn_deploy.model.pretrained import load_model, load_state_dict
 
 SMALL = GLPNConfig(depths=(1, 2, 1, 1), hidden_sizes=(4, 8, 10, 16), decoder_hidden_size=6)
 
@@ -43,7 +43,7 @@ def sharded(folder, state):
     for shard in set(where.values()):
         save_file({name: state[name] for name in state if where[name] == shard}, folder / shard)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
-    load_model(folder)
+    GLPNForDepthEstimation.from_pretrained(folder)
     return folder
 
 
@@ -74,7 +74,7 @@ def test_missing_unknown_and_misshapen_tensors_are_reported_together(folder, sta
         tensors["head.head.2.weight"] = torch.zeros(1, 5, 3, 3)
 
     rewrite(folder, spoil)
-    text = refusal(load_model, folder)
+    text = refusal(GLPNForDepthEstimation.from_pretrained, folder)
     assert "15 missing (decoder.stages.1.fusion.convolutional_layer1.0.bias, " in text
     assert ", ...), 1 unknown (something.else), 1 of another shape " in text
     assert "(head.head.2.weight is 1x5x3x3, not 1x6x3x3)" in text
@@ -84,18 +84,20 @@ def test_missing_unknown_and_misshapen_tensors_are_reported_together(folder, sta
 
 def test_another_models_weights_are_named_as_such(folder):
     save_file({"bert.embeddings.weight": torch.zeros(2, 2)}, folder / "model.safetensors")
-    assert "not a GLPN checkpoint" in refusal(load_model, folder)
+    assert "not a GLPN checkpoint" in refusal(GLPNForDepthEstimation.from_pretrained, folder)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(folder, value):
     rewrite(folder, lambda t: t["head.head.0.weight"].fill_(value))
-    assert "NaN or infinity in 1 tensors (head.head.0.weight)" in refusal(load_model, folder)
+    assert "NaN or infinity in 1 tensors (head.head.0.weight)" in refusal(
+        GLPNForDepthEstimation.from_pretrained, folder
+    )
 
 
 def test_integer_weights_are_refused(folder):
     rewrite(folder, lambda t: t.update({"head.head.0.bias": torch.zeros(6, dtype=torch.int8)}))
-    assert "head.head.0.bias holds torch.int8" in refusal(load_model, folder)
+    assert "head.head.0.bias holds torch.int8" in refusal(GLPNForDepthEstimation.from_pretrained, folder)
 
 
 # Damage
@@ -120,7 +122,7 @@ def test_truncated_safetensors_are_refused_wherever_they_end(folder):
         len(whole) - 1,
     ]:
         path.write_bytes(whole[:end])
-        text = refusal(load_model, folder)
+        text = refusal(GLPNForDepthEstimation.from_pretrained, folder)
         assert "model.safetensors is damaged or no safetensors" in text, end
 
 
@@ -135,7 +137,7 @@ def test_flipped_bytes_in_the_header_never_end_in_a_traceback(tmp_path_factory, 
     whole[8 + far % header] = value
     path.write_bytes(whole)
     with contextlib.suppress(CheckpointError):
-        load_model(path, config=SMALL)
+        GLPNForDepthEstimation.from_pretrained(path, config=SMALL)
 
 
 @pytest.mark.parametrize("new_format", [True, False])
@@ -146,7 +148,9 @@ def test_truncated_pickles_are_refused(folder, state, new_format):
     whole = path.read_bytes()
     for share in (0, 0.001, 0.1, 0.5, 0.9, 0.999):
         path.write_bytes(whole[: int(len(whole) * share)])
-        assert "pytorch_model.bin is damaged or no PyTorch checkpoint" in refusal(load_model, folder), share
+        assert "pytorch_model.bin is damaged or no PyTorch checkpoint" in refusal(
+            GLPNForDepthEstimation.from_pretrained, folder
+        ), share
 
 
 class Mischief:
@@ -170,7 +174,9 @@ def test_a_pickle_with_code_is_refused_and_nothing_runs(folder, tmp_path, state,
         path.write_bytes(pickle.dumps(content, protocol=2 if how == "plain" else 5))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=how != "torch-old")
-    text = refusal(load_model, folder if name.endswith("bin") else path, max_depth=10)
+    text = refusal(
+        GLPNForDepthEstimation.from_pretrained, folder if name.endswith("bin") else path, max_depth=10
+    )
     assert not trap.exists()
     assert "weights_only" not in text, "torch's message advises to run it"
     if how == "protocol-5":  # torch reads no further than its first opcode
@@ -195,7 +201,7 @@ def test_a_pickle_with_code_is_refused_and_nothing_runs(folder, tmp_path, state,
 )
 def test_pickles_of_other_things_are_refused(folder, content, text):
     torch.save(content, folder / "x.ckpt")
-    assert text in refusal(load_model, folder / "x.ckpt", max_depth=10)
+    assert text in refusal(GLPNForDepthEstimation.from_pretrained, folder / "x.ckpt", max_depth=10)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.ckpt", "photo.jpg"])
@@ -204,16 +210,20 @@ def test_pickles_of_other_things_are_refused(folder, content, text):
 )
 def test_files_that_are_no_checkpoint_are_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    assert f"{name} is damaged or no" in refusal(load_model, tmp_path / name, max_depth=10)
+    assert f"{name} is damaged or no" in refusal(
+        GLPNForDepthEstimation.from_pretrained, tmp_path / name, max_depth=10
+    )
 
 
 def test_a_git_lfs_pointer_is_named_as_such(folder):
     (folder / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
-    assert "is a Git LFS pointer, not the weights; run `git lfs pull`" in refusal(load_model, folder)
+    assert "is a Git LFS pointer, not the weights; run `git lfs pull`" in refusal(
+        GLPNForDepthEstimation.from_pretrained, folder
+    )
 
 
 def test_an_onnx_file_is_named_as_such(tiny_onnx):
-    text = refusal(load_model, tiny_onnx)
+    text = refusal(GLPNForDepthEstimation.from_pretrained, tiny_onnx)
     assert f"{tiny_onnx} is an ONNX file already; expected the checkpoint that it was made from" in text
     assert f"glpn-predict {tiny_onnx} photo.jpg" in text
 
@@ -221,28 +231,30 @@ def test_an_onnx_file_is_named_as_such(tiny_onnx):
 def test_folders_without_weights_or_config(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     assert "holds no weights" in refusal(load_state_dict, tmp_path / "empty")
-    assert "has no config.json" in refusal(load_model, tmp_path / "empty")
+    assert "has no config.json" in refusal(GLPNForDepthEstimation.from_pretrained, tmp_path / "empty")
     (folder / "model.safetensors").rename(folder / "other.ckpt")
-    assert f"give the file itself: {folder / 'other.ckpt'}" in refusal(load_model, folder)
+    assert f"give the file itself: {folder / 'other.ckpt'}" in refusal(
+        GLPNForDepthEstimation.from_pretrained, folder
+    )
     assert "there is no checkpoint" in refusal(load_state_dict, tmp_path / "missing")
 
 
 def test_a_nonsense_config_is_refused_by_name(folder):
     (folder / "config.json").write_text('{"model_type": "glpn", "depths": 7}')
-    text = refusal(load_model, folder, kind=ConfigError)
+    text = refusal(GLPNForDepthEstimation.from_pretrained, folder, kind=ConfigError)
     assert "config.json: config value depths = 7" in text
 
 
 def test_tensors_that_share_memory_are_parted(folder, state, tmp_path):
     state["head.head.0.bias"] = state["decoder.stages.0.convolution.bias"]
     torch.save(state, folder / "x.pt")
-    load_model(folder / "x.pt").save_pretrained(tmp_path / "again")
-    load_model(tmp_path / "again")
+    GLPNForDepthEstimation.from_pretrained(folder / "x.pt").save_pretrained(tmp_path / "again")
+    GLPNForDepthEstimation.from_pretrained(tmp_path / "again")
 
 
 def test_a_config_that_was_given_leaves_the_one_beside_unread(folder):
     (folder / "config.json").write_text("nonsense")
-    assert load_model(folder, config=SMALL).config == SMALL
+    assert GLPNForDepthEstimation.from_pretrained(folder, config=SMALL).config == SMALL
 
 
 # Shards
@@ -251,7 +263,7 @@ def test_a_config_that_was_given_leaves_the_one_beside_unread(folder):
 def test_a_missing_shard_is_named(sharded):
     shard = sorted(sharded.glob("model-*.safetensors"))[1]
     shard.unlink()
-    text = refusal(load_model, sharded)
+    text = refusal(GLPNForDepthEstimation.from_pretrained, sharded)
     assert f"the shard {shard.name} named in" in text
     assert "is missing" in text
 
@@ -259,7 +271,7 @@ def test_a_missing_shard_is_named(sharded):
 def test_a_damaged_shard_is_named(sharded):
     shard = sorted(sharded.glob("model-*.safetensors"))[1]
     shard.write_bytes(shard.read_bytes()[:-10])
-    assert f"{shard.name} is damaged" in refusal(load_model, sharded)
+    assert f"{shard.name} is damaged" in refusal(GLPNForDepthEstimation.from_pretrained, sharded)
 
 
 @pytest.mark.parametrize(
@@ -269,7 +281,7 @@ def test_an_index_that_points_outside_its_folder_is_refused(sharded, state, name
     save_file(state, sharded.parent / "outside.safetensors")
     index = sharded / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": name}}))
-    assert "points outside its folder" in refusal(load_model, sharded)
+    assert "points outside its folder" in refusal(GLPNForDepthEstimation.from_pretrained, sharded)
 
 
 @pytest.mark.parametrize(
@@ -277,4 +289,4 @@ def test_an_index_that_points_outside_its_folder_is_refused(sharded, state, name
 )
 def test_an_index_that_is_none_is_refused(sharded, content):
     (sharded / "model.safetensors.index.json").write_text(content)
-    assert "is no index of shards" in refusal(load_model, sharded)
+    assert "is no index of shards" in refusal(GLPNForDepthEstimation.from_pretrained, sharded)
