@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,87 +14,44 @@ import pytest
 import glpn_deploy
 
 ROOT = Path(__file__).parent.parent
-LINKED = ("exporters", "runtimes", "benchmarks")  # folders at the top that are sub-packages when installed
+LINKED = ("exporters", "runtimes", "benchmarks")  # at the top; sub-packages when installed
 
-# A module imports lower ranks only, or its own rank and below within its folder. A new module needs a
-# line here, or in its folder's.
-FOLDER_RANKS = {
-    "cli": 6,
-    "benchmarks": 5,
-    "training": 3,
-    "exporters": 3,
-    "runtimes": 3,
-    "datasets": 2,
-}
-RANKS = {
-    "glpn_deploy": 7,
-    "glpn_deploy.accuracy.evaluation": 5,
-    "glpn_deploy.proof.artefact_check": 5,
-    "glpn_deploy.proof.engine_check": 5,
-    "glpn_deploy.proof.parity_picture": 5,
-    "glpn_deploy.proof.polygraphy_check": 5,
-    "glpn_deploy.proof.verification": 5,
-    "glpn_deploy.exporters.build": 5,
-    "glpn_deploy.exporters.engines": 5,
-    "glpn_deploy.exporters.search.ladder": 5,
-    "glpn_deploy.exporters.lower": 5,
-    "glpn_deploy.proof.judges.shape_sweep": 5,
-    "glpn_deploy.proof.judges.verdict": 5,
-    "glpn_deploy.proof.artefact_runs": 4,
-    "glpn_deploy.exporters.engine.engine_source": 4,
-    "glpn_deploy.exporters.to_engine": 4,
-    "glpn_deploy.accuracy.baselines": 4,
-    "glpn_deploy.proof.engine_proof": 4,
-    "glpn_deploy.estimator": 4,
-    "glpn_deploy.doctor.machine": 4,
-    "glpn_deploy.doctor.machine_gpu": 4,
-    "glpn_deploy.proof.parity": 4,
-    "glpn_deploy.proof.parity_report": 4,
-    "glpn_deploy.bundle.bundle": 2,
-    "glpn_deploy.model.pretrained": 2,
-    "glpn_deploy.checkpoints.files": 2,
-    "glpn_deploy.checkpoints.fit": 2,
-    "glpn_deploy.checkpoints.hub": 2,
-    "glpn_deploy.checkpoints.original": 2,
-    "glpn_deploy.bundle.engine_sidecar": 2,
-    "glpn_deploy.bundle.manifest": 2,
-    "glpn_deploy.depth.pictures": 2,
-    "glpn_deploy.atomic": 1,
-    "glpn_deploy.depth.colormap": 1,
-    "glpn_deploy.gpu.cuda_device": 1,
-    "glpn_deploy.depth.depth_map": 1,
-    "glpn_deploy.bundle.engine_fields": 1,
-    "glpn_deploy.bundle.engine_profile": 1,
-    "glpn_deploy.images.batch": 1,
-    "glpn_deploy.images.files": 1,
-    "glpn_deploy.images.loading": 1,
-    "glpn_deploy.images.processing": 1,
-    "glpn_deploy.depth.error_stats": 1,
-    "glpn_deploy.doctor.jetson": 1,
-    "glpn_deploy.depth.metrics": 1,
-    "glpn_deploy.model.modeling": 1,
-    "glpn_deploy.model.decoder": 1,
-    "glpn_deploy.model.encoder": 1,
-    "glpn_deploy.timing.order_statistics": 1,
-    "glpn_deploy.depth.point_cloud": 1,
-    "glpn_deploy.images.resample": 1,
-    "glpn_deploy.gpu.tensorrt_versions": 1,
-    "glpn_deploy.timing.turns": 1,
-    "glpn_deploy.model.config": 0,
-    "glpn_deploy.errors": 0,
-    "glpn_deploy.doctor.finding": 0,
-    "glpn_deploy.pipeline": 0,
-    "glpn_deploy.progress": 0,
-}
-UPWARD = {
-    (
-        "glpn_deploy.model.modeling",
-        "glpn_deploy.model.pretrained",
-    ),  # from_pretrained, on use: modeling.py says why
-    (
-        "glpn_deploy.benchmarks.measuring.worker",
-        "glpn_deploy.accuracy.evaluation",
-    ),  # one rank: accuracy beside latency, on use
+# The house, from the ground up. A module imports from lower floors, or within its room; rooms of one floor
+# do not know each other. A file in a room needs no line here. `glpn_deploy` without a room is its own files.
+FLOORS: tuple[dict[str, str], ...] = (
+    {"errors": "one exception family"},
+    {"atomic": "files whole or not at all", "progress": "long work told of", "pipeline": "work in step"},
+    {
+        "checkpoints": "checkpoint files, found and read into tensors",
+        "gpu": "what the CUDA driver and TensorRT's versions say",
+        "timing": "measuring in turns, order statistics",
+    },
+    {"images": "files and arrays -> the network's input"},
+    {
+        "model": "the network in torch, loading and saving itself",
+        "depth": "the result: metres, files, errors",
+    },
+    {
+        "bundle": "the deployable folder",
+        "datasets": "images with ground truth",
+        "exporters/graph": "ONNX graphs written, read, cut and typed",
+    },
+    {"runtimes": "one file a backend", "training": "the paper's recipe"},
+    {
+        "estimator": "DepthEstimator: processor + runtime + post-processing",
+        "proof": "did the depth change?",
+        "doctor": "what this machine can run",
+    },
+    {"accuracy": "data set + estimator -> figures"},
+    {"exporters": "build time: one arrow a file"},
+    {"benchmarks": "latency: measured, compared, reported"},
+    {"cli": "one file a command"},
+)
+MOST_FILES = 10  # at a room's root; more have a reason
+MORE_FILES = {
+    "benchmarks/claims": "a file a report, and what they share",
+    "cli": "a file a command, nine of them",
+    "runtimes": "a file a backend, five of them",
 }
 
 
@@ -111,17 +69,19 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+PUBLIC = {"glpn_deploy"}  # the public names, imported on use: above all that it names
 
 
-def rank(module: str) -> int | None:
-    folder = module.split(".")[1:2]
-    return RANKS.get(module, FOLDER_RANKS.get(*folder) if folder else None)
-
-
-def folder_of(module: str) -> str:
-    """The folder that a module's rank belongs to; folders within it are rooms of the same floor."""
-    folders = MODULES[module].parent.relative_to(ROOT).parts
-    return "/".join(folders[: 1 if folders[0] in LINKED else 2])
+def room_of(module: str) -> str:
+    """The room in the table that a module belongs to: the innermost one."""
+    path = module.split(".")[1:]
+    for length in range(len(path), 0, -1):
+        if (name := "/".join(path[:length])) in FLOOR:
+            return name
+    raise AssertionError(
+        f"{module} is in no room of FLOORS in {Path(__file__).name}: move it, or add its room"
+    )
 
 
 def imports(module: str) -> Iterator[tuple[str, int]]:
@@ -132,51 +92,45 @@ def imports(module: str) -> Iterator[tuple[str, int]]:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 name = inner if inner in MODULES else str(node.module)
-                if name != "glpn_deploy" or alias.name != "__version__":
+                if name.split(".")[0] == "glpn_deploy" and name not in PUBLIC:
+                    assert name in MODULES, f"{module}:{node.lineno} imports {name}, which is no module"
                     yield name, node.lineno
         elif isinstance(node, ast.Import):
             for alias in node.names:
-                if alias.name != "glpn_deploy":  # for __version__; it is imported before any module of it
+                if alias.name.split(".")[0] == "glpn_deploy" and alias.name not in PUBLIC:
                     yield alias.name, node.lineno
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_point_to_lower_ranks_or_stay_within_a_folder(module):
-    own = rank(module)
-    assert own is not None, f"{module} has no rank: give it one in this file"
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - PUBLIC))
+def test_imports_point_to_lower_floors_or_stay_within_a_room(module):
+    room = room_of(module)
     for other, line in imports(module):
-        if other.split(".")[0] != "glpn_deploy" or (module, other) in UPWARD:
-            continue
-        assert other in MODULES, f"{module}:{line} imports {other}, which is no module"
-        theirs = rank(other)
-        assert theirs is not None, f"{other} has no rank: give it one in this file"
-        within = folder_of(module) == folder_of(other) and theirs <= own
-        assert theirs < own or within, f"{module} ({own}), line {line}, imports {other} ({theirs})"
-
-
-def test_ranks_name_modules_that_exist():
-    assert not RANKS.keys() - MODULES.keys()
-    assert not {folder for folder in FOLDER_RANKS if f"glpn_deploy.{folder}" not in MODULES}
+        theirs = room_of(other)
+        assert theirs == room or FLOOR[theirs] < FLOOR[room], (
+            f"{module}, line {line}, imports {other}: {room} is on floor {FLOOR[room]}, "
+            f"{theirs} on floor {FLOOR[theirs]}"
+        )
 
 
 def test_no_circles():
-    """Ranks leave room for circles among equals; there are none when modules are imported."""
-    above = {}
-    for module in MODULES:
-        tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
-        names = set()
-        for node in tree.body:  # at the top only: imports on use cannot be part of a circle
-            if isinstance(node, ast.ImportFrom) and node.module in MODULES:
-                names |= {
-                    f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in MODULES else node.module
-                    for a in node.names
-                }
-        above[module] = names - {"glpn_deploy"}
+    """Among files, imports on use and for types included."""
+    below = {module: {name for name, _ in imports(module)} for module in MODULES.keys() - PUBLIC}
     done: set[str] = set()
-    while len(done) < len(above):
-        ready = {module for module in above if module not in done and above[module] <= done}
-        assert ready, f"a circle among {sorted(above.keys() - done)}"
+    while len(done) < len(below):
+        ready = {module for module in below if module not in done and below[module] <= done | {module}}
+        assert ready, f"a circle among {sorted(below.keys() - done)}"
         done |= ready
+
+
+def test_the_table_names_rooms_that_exist():
+    assert not [room for room in FLOOR if f"glpn_deploy.{room.replace('/', '.')}" not in MODULES]
+
+
+def test_a_folder_holds_no_more_files_than_one_can_look_through():
+    counts = Counter(path.parent for path in MODULES.values() if path.name != "__init__.py")
+    for folder, count in counts.items():
+        name = folder.relative_to(ROOT).as_posix().removeprefix("glpn_deploy/")
+        assert count <= MOST_FILES or name in MORE_FILES, f"{folder} holds {count} files: make rooms in it"
 
 
 def project() -> dict:
