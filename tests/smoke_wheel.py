@@ -51,16 +51,13 @@ def main() -> None:
         top = {entry.split("/")[0] for entry in names if ".dist-info/" not in entry}
         if top != {"glpn_deploy"}:
             sys.exit(f"the wheel puts {sorted(top)} into site-packages; expected glpn_deploy alone")
-        rooms = (
-            "exporters/graph",
-            "exporters/judges",
-            "exporters/engine",
-            "benchmarks/claims",
-            "benchmarks/report",
-        )
-        for package in ("exporters", "runtimes", "benchmarks", "cli", "datasets", "training", *rooms):
-            if f"glpn_deploy/{package}/__init__.py" not in names:
-                sys.exit(f"the wheel lacks glpn_deploy/{package}")
+        for room in ("glpn_deploy", "exporters", "runtimes", "benchmarks"):
+            for init in (ROOT / room).glob("**/__init__.py"):
+                installed = Path("glpn_deploy") / init.relative_to(
+                    ROOT / "glpn_deploy" if room == "glpn_deploy" else ROOT
+                )
+                if installed.as_posix() not in names:
+                    sys.exit(f"the wheel lacks {installed.parent}")
         venv.create(folder / "venv", with_pip=True)
         python = folder / "venv" / "bin" / "python"
         run(python, "-m", "pip", "install", "--quiet", f"glpn-deploy[cpu] @ {wheel.as_uri()}", cwd=folder)
