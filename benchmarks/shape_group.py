@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glpn_deploy import progress
 from glpn_deploy.benchmarks.machine.energy import open_meter
 from glpn_deploy.benchmarks.machine.gpu import Gpu
 from glpn_deploy.benchmarks.machine.machine_state import Watch, require_psutil, throttle_count
@@ -24,7 +25,6 @@ from glpn_deploy.benchmarks.workload.cases import CALIBRATION, VARIANTS, Case, N
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.depth.error_stats import error_stats
 from glpn_deploy.errors import BackendError, GlpnError
-from glpn_deploy.progress import Progress
 from glpn_deploy.runtimes.registry import BACKENDS
 
 _STAGE_S = 1.5
@@ -44,7 +44,6 @@ class Bench:
         runners: What to try, the baseline first.
         work: A folder for images and outputs.
         gpu: The GPU.
-        progress: Told of every step.
         not_run: What failed, added to here.
         accuracy: By backend and precision, once judged.
         rounds: Rounds made so far.
@@ -56,7 +55,6 @@ class Bench:
     runners: list[Runner]
     work: Path
     gpu: Gpu
-    progress: Progress
     not_run: list[NotRun]
     accuracy: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     rounds: int = 0
@@ -179,7 +177,7 @@ def _fill(
 
 def _start(case: Case, bench: Bench, stack: contextlib.ExitStack) -> Live | None:
     """A warm worker, or None; the reason is noted."""
-    with bench.progress.step(case.key if case.backend != CALIBRATION else "matrix product") as step:
+    with progress.step(case.key if case.backend != CALIBRATION else "matrix product") as step:
         try:
             worker = stack.enter_context(bench.start(case))
             loaded = worker.ask("load", load_limit_s(case), case=case.to_dict())
@@ -214,7 +212,6 @@ def _measure_group(
             Watch(),
             meter,
             bench.gpu,
-            bench.progress,
             f"rounds {'x'.join(map(str, group[0].case.shape))}",
         )
     finally:
@@ -271,7 +268,7 @@ def _besides(bench: Bench, live: Live, outputs: dict[str, NDArray[np.float32]]) 
         outputs[case.key] = np.load(path)
         choice = bench.options.evaluate
         if choice is not None and case.runner not in bench.accuracy:
-            with bench.progress.step(f"evaluate {case.runner}") as step:
+            with progress.step(f"evaluate {case.runner}") as step:
                 found = live.worker.ask("evaluate", _EVALUATION_LIMIT_S, **dataclasses.asdict(choice))
                 bench.accuracy[case.runner] = found
                 step.finish(f"δ1 {found['delta1']:.3f}, AbsRel {found['abs_rel']:.3f}")

@@ -30,7 +30,6 @@ from glpn_deploy.benchmarks.workload.references import (
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.errors import BackendError, InputError
 from glpn_deploy.gpu.cuda_device import find_device_or_none
-from glpn_deploy.progress import Progress, SilentProgress
 
 
 @dataclasses.dataclass
@@ -50,7 +49,6 @@ class _Found:
 def run_sweep(
     folder: str | Path,
     options: BenchOptions = BenchOptions(),  # noqa: B008 - frozen
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
 ) -> Report:
     """Measures every backend and artefact of a bundle that this machine can run.
 
@@ -60,7 +58,6 @@ def run_sweep(
     Args:
         folder: The bundle.
         options: What to measure, and how.
-        progress: Told of every step.
 
     Raises:
         GlpnError: The bundle or the data set cannot be used, or an option is none.
@@ -100,7 +97,7 @@ def run_sweep(
     before = state(gpu)
     found = _Found()
     with tempfile.TemporaryDirectory(prefix="glpn-bench-") as name:
-        bench = Bench(options, bundle, checkpoint, runners, Path(name), gpu, progress, not_run)
+        bench = Bench(options, bundle, checkpoint, runners, Path(name), gpu, not_run)
         try:
             _measure(bench, images, baseline.name, found)
         except KeyboardInterrupt:
@@ -159,7 +156,7 @@ def _measure(bench: Bench, images: Sequence[Path], baseline: str, found: _Found)
             cases = [bench.case(r, options.batches[0], *first, files) for r in bench.runners]
             ran = {row.key for row in found.rows}
             wanted = [case for case in cases if case.key in ran]
-            for loaded in measure_load(wanted, options.load, bench.progress, bench.not_run, bench.start):
+            for loaded in measure_load(wanted, options.load, bench.not_run, bench.start):
                 found.load.append(loaded)
             loading = False
     finally:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import glpn_deploy
+from glpn_deploy import progress
 from glpn_deploy.atomic import replace_folder, staging_folder
 from glpn_deploy.bundle.bundle import Bundle, write_manifest
 from glpn_deploy.bundle.manifest import FORMAT, MANIFEST, Artefact, Golden, Manifest
@@ -26,7 +27,6 @@ from glpn_deploy.images.loading import load_image, shrink
 from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
 from glpn_deploy.model.config import GLPNConfig, NormEps
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
-from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.proof.parity import (
     VERIFICATION_SEED,
     ParityReport,
@@ -78,7 +78,6 @@ def build_bundle(
     source: str | Path,
     out: str | Path,
     options: BuildOptions = BuildOptions(),
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
 ) -> Bundle:
     """Exports a checkpoint into a verified bundle.
 
@@ -87,7 +86,6 @@ def build_bundle(
         out: The bundle's folder: new, empty, or a bundle that is replaced. A link is followed. Engines of
             the old bundle stay where their ONNX file comes out the same; the others go with it.
         options: What to make and how to check it.
-        progress: Told of every step.
 
     Returns:
         The finished bundle. Of the lower precisions it holds those within their budget; its manifest's
@@ -145,8 +143,8 @@ def build_bundle(
             from glpn_deploy.exporters.calibration.calibration import require_memory
 
             require_memory(onnx_path, images.calibration, processor)
-        goldens = _write_goldens(staged, model, processor, photographs, progress)
-        parity = _prove(model, onnx_path, processor, options, progress) if options.verify else None
+        goldens = _write_goldens(staged, model, processor, photographs)
+        parity = _prove(model, onnx_path, processor, options) if options.verify else None
         artefact = Artefact(
             file="model.onnx",
             kind="onnx",
@@ -168,9 +166,7 @@ def build_bundle(
                 return to_onnx(model, path, dataclasses.replace(options.onnx, opset=opset))
 
             shown = {golden.image: load_image(staged / golden.image) for golden in goldens}
-            lowering = Lowering(
-                onnx_path, options.onnx.opset, write, images, shown, processor, lower, work, progress
-            )
+            lowering = Lowering(onnx_path, options.onnx.opset, write, images, shown, processor, lower, work)
             lowered = [lowering.lower(p, staged / f"model.{p}.onnx") for p in lower.precisions]
         manifest = Manifest(
             name=out.name,
@@ -237,7 +233,6 @@ def _write_goldens(
     model: GLPNForDepthEstimation,
     processor: GLPNImageProcessor,
     photographs: list[tuple[NDArray[np.uint8], str]],
-    progress: Progress,
 ) -> tuple[Golden, ...]:
     """Writes inputs and the reference's outputs for them."""
     sizes = [tuple(round_up(side, processor.size_divisor) for side in size) for size in _GOLDEN_ROOMS]
@@ -264,13 +259,12 @@ def _prove(
     onnx_path: Path,
     processor: GLPNImageProcessor,
     options: BuildOptions,
-    progress: Progress,
 ) -> ParityReport:
     """Holds the ONNX file against the network it came from, over the whole shape sweep."""
     limit = tolerance_m("fp32", model.config.max_depth, options.tolerance)
     on_cpu = RuntimeOptions(device="cpu")
     with load_runtime("onnxruntime", onnx_path, on_cpu) as candidate:
-        report = compare_over_sweep(candidate, TorchRuntime(model, on_cpu), processor, limit, progress)
+        report = compare_over_sweep(candidate, TorchRuntime(model, on_cpu), processor, limit)
     report.require()
     return report
 

@@ -27,7 +27,6 @@ from glpn_deploy.exporters.engine.timing_cache import read_timings
 from glpn_deploy.exporters.to_engine import to_engine
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
 from glpn_deploy.gpu.tensorrt_versions import Dialect, dialect, import_tensorrt, known_problem
-from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.proof.engine_proof import prove_engine, require_comparisons
 from glpn_deploy.runtimes.base import Precision, RuntimeOptions
 from glpn_deploy.runtimes.onnx_file.header import read_header
@@ -111,7 +110,7 @@ def default_precision(bundle: Bundle) -> Precision:
 def plan_engine(
     folder: str | Path,
     precision: Precision | None = None,
-    options: EngineOptions = EngineOptions(),  # noqa: B008
+    options: EngineOptions = EngineOptions(),  # noqa: B008 - frozen
 ) -> EnginePlan:
     """Says what `build_engine` would build, having checked what can be checked without a GPU.
 
@@ -145,7 +144,6 @@ def build_engine(
     precision: Precision | None = None,
     options: EngineOptions = EngineOptions(),  # noqa: B008 - frozen
     verify: bool = True,
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
 ) -> Path:
     """Builds one engine of a bundle for this machine's GPU, proves it, and puts it into the bundle.
 
@@ -157,7 +155,6 @@ def build_engine(
         precision: Which of its artefacts; None takes `default_precision`.
         options: How; their ``precision`` is replaced.
         verify: Hold the engine against the goldens and the FP32 artefact before it is kept.
-        progress: Told of every step.
 
     Returns:
         The engine's path; `glpn_deploy.bundle.engine_sidecar.read_sidecar` tells what is known of it.
@@ -177,7 +174,7 @@ def build_engine(
     target = _place(bundle.folder) / plan.file_name(spoken.text, device.capability)
     with staging_folder(target) as work:
         built = _as_in_a_bundle(work, bundle, artefact) / target.name
-        report = to_engine(plan.onnx, built, options, progress)
+        report = to_engine(plan.onnx, built, options)
         sidecar = Sidecar(
             engine=target.name,
             sha256=file_digest(built),
@@ -212,7 +209,7 @@ def build_engine(
         if verify:
             runtime = load_runtime("tensorrt", built, RuntimeOptions("cuda", options.precision))
             with runtime:
-                proof = prove_engine(bundle, artefact, runtime, options.profiles, progress, tf32=report.tf32)
+                proof = prove_engine(bundle, artefact, runtime, options.profiles, tf32=report.tf32)
             proof.require()
             sidecar = dataclasses.replace(sidecar, parity=proof.to_dict())
             write_sidecar(sidecar, built)

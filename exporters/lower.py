@@ -22,7 +22,6 @@ from glpn_deploy.exporters.search.recipes import LEAST_OPSET, LowPrecision, comp
 from glpn_deploy.exporters.to_half import Io
 from glpn_deploy.exporters.to_int8 import Target
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.progress import Progress
 from glpn_deploy.proof.judges.budget import Budget
 from glpn_deploy.proof.judges.judging import Judge
 from glpn_deploy.proof.judges.shape_sweep import ShapeSweep
@@ -117,7 +116,6 @@ class Lowering:
         processor: The bundle's image processor.
         options: Which precisions, and their budgets.
         work: An existing folder for everything in between; the caller removes it.
-        progress: Told of every step.
     """
 
     def __init__(
@@ -130,12 +128,11 @@ class Lowering:
         processor: GLPNImageProcessor,
         options: LowerOptions,
         work: Path,
-        progress: Progress,
     ) -> None:
         self._graphs, self._opset, self._write = {opset: source}, opset, write
         self._judges: dict[Path, Judge] = {}
         self._images, self._goldens, self._processor = images, goldens, processor
-        self.options, self._work, self._progress = options, work, progress
+        self.options, self._work = options, work
 
     def lower(self, precision: LowPrecision, target: Path) -> Lowered:
         """Makes one precision and puts it at ``target`` where it is within its budget.
@@ -164,7 +161,7 @@ class Lowering:
         if self.options.verdict:
             height, width = self._processor.target_size(*self._images.judging[0].shape[:2])
             options = VerdictOptions(shape=(1, height, width))
-            verdict = measure_verdict(source, target, precision, options, self._progress)
+            verdict = measure_verdict(source, target, precision, options)
         graph = load_graph(target)
         artefact = Artefact(
             file=target.name,
@@ -197,7 +194,6 @@ class Lowering:
             self.options.calibration,
             self.options.target,
             self.options.io_of(precision),
-            self._progress,
         )
         ladder = climb(
             source,
@@ -208,7 +204,6 @@ class Lowering:
             self._processor,
             self.options.budget(precision),
             work,
-            self._progress,
             images_from=self._images.source,
             int8_for=self.options.target,
             judge=self._judge(source),
@@ -223,14 +218,14 @@ class Lowering:
         if self.options.truth is None:
             return None
         source = self._source(self._opset)
-        return Truth(self.options.truth, source, self._processor, progress=self._progress)
+        return Truth(self.options.truth, source, self._processor)
 
     @functools.cached_property
     def _sweep(self) -> ShapeSweep | None:
         """The shape sweep, where it is asked for; the FP32 graph runs once for all precisions."""
         if not self.options.sweep:
             return None
-        return ShapeSweep(self._source(self._opset), self._processor, self._goldens, self._progress)
+        return ShapeSweep(self._source(self._opset), self._processor, self._goldens)
 
     def _source(self, least: int) -> Path:
         """The FP32 graph at the bundle's opset, or at the least one that a precision needs."""
@@ -242,7 +237,5 @@ class Lowering:
     def _judge(self, source: Path) -> Judge:
         """Holds candidates against an FP32 graph, which runs once for all precisions made of it."""
         if source not in self._judges:
-            self._judges[source] = Judge(
-                source, self._images.judging, self._processor, progress=self._progress
-            )
+            self._judges[source] = Judge(source, self._images.judging, self._processor)
         return self._judges[source]

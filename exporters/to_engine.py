@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from glpn_deploy import progress
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.bundle.engine_fields import MAX_WARNINGS
 from glpn_deploy.errors import BackendError, ExportError
@@ -24,7 +25,6 @@ from glpn_deploy.exporters.engine.engine_source import EngineSource, read_source
 from glpn_deploy.exporters.engine.timing_cache import attach_timings, read_timings, write_timings
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
 from glpn_deploy.gpu.tensorrt_versions import Dialect, collecting_logger, dialect, import_tensorrt
-from glpn_deploy.progress import Progress, SilentProgress
 
 __all__ = ["EngineOptions", "EngineReport", "to_engine"]
 
@@ -78,7 +78,6 @@ def to_engine(
     source: Path,
     target: Path,
     options: EngineOptions = EngineOptions(),  # noqa: B008 - frozen
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
 ) -> EngineReport:
     """Builds one engine and looks whether it computes in what the graph promises.
 
@@ -90,7 +89,6 @@ def to_engine(
         target: Where the plan shall stand: TensorRT's own bytes and nothing else; replaced whole or not
             at all.
         options: How.
-        progress: Told how far it is.
 
     Returns:
         What was built.

@@ -1,9 +1,10 @@
-"""How long work tells of itself: a library function reports steps, the command line shows them."""
+"""How long work tells of itself: a library function opens steps, the command line shows them."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Protocol
 
 
@@ -24,18 +25,39 @@ class Progress(Protocol):
         """Opens a step of ``total`` units, or of unknown length."""
 
 
-class _SilentStep:
+class _Silent:
+    """Shows nothing: what library callers get unless they ask for more."""
+
     def advance(self, detail: str = "") -> None:
         """Nothing is shown."""
 
     def finish(self, summary: str) -> None:
         """Nothing is shown."""
 
-
-class SilentProgress:
-    """Shows nothing; what library callers get unless they pass their own."""
-
-    @contextlib.contextmanager
-    def step(self, title: str, total: int | None = None) -> Iterator[Step]:
+    def step(self, title: str, total: int | None = None) -> contextlib.AbstractContextManager[Step]:
         """A step that is not shown."""
-        yield _SilentStep()
+        return contextlib.nullcontext(self)
+
+
+_SILENT = _Silent()
+_receiver: ContextVar[Progress] = ContextVar("progress", default=_SILENT)
+
+
+def step(title: str, total: int | None = None) -> contextlib.AbstractContextManager[Step]:
+    """Opens a step of ``total`` units, or of unknown length, where this context shows its progress."""
+    return _receiver.get().step(title, total)
+
+
+def show(receiver: Progress) -> None:
+    """Shows all further steps of this context (`contextvars`) through ``receiver``."""
+    _receiver.set(receiver)
+
+
+@contextlib.contextmanager
+def shown(receiver: Progress) -> Iterator[None]:
+    """Shows the steps of a ``with`` block through ``receiver``."""
+    token = _receiver.set(receiver)
+    try:
+        yield
+    finally:
+        _receiver.reset(token)

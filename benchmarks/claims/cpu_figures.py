@@ -26,13 +26,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from glpn_deploy import progress
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.benchmarks.claims.cpu_parts import Besides, accuracy, limited
 from glpn_deploy.benchmarks.claims.cpu_rows import Options, measure, prepare
 from glpn_deploy.benchmarks.claims.cpu_verdicts import Figure, judge
 from glpn_deploy.benchmarks.machine.environment import describe_environment
 from glpn_deploy.errors import GlpnError, InputError
-from glpn_deploy.progress import Progress, Step
+from glpn_deploy.progress import Step
 from glpn_deploy.runtimes.processor import cpu_flags
 
 PARTS = ("rows", "start", "end-to-end", "streams", "accuracy", "limited", "profile")
@@ -94,7 +95,6 @@ def measure_parts(
     options: Options,
     only: Sequence[str],
     content: dict[str, Any],
-    progress: Progress,
     keep: Callable[[], None],
 ) -> None:
     """Measures the parts asked for into ``content``; ``keep`` is called after each.
@@ -103,11 +103,11 @@ def measure_parts(
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = prepare(options, folder, progress)
+        files = prepare(options, folder)
         besides = Besides(options, files, folder)
 
         def rows() -> dict[str, Any]:
-            found, ceilings = measure(options, files, progress)
+            found, ceilings = measure(options, files)
             content.update(ceilings_gflops_per_s=ceilings, optimum=files.export is None)
             return found
 
@@ -219,7 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 with atomic_path(path) as staged:
                     staged.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
-        measure_parts(options, only, content, Lines(), keep)
+        progress.show(Lines())
+        measure_parts(options, only, content, keep)
     except (GlpnError, OSError) as error:
         parser.exit(2, f"error: {error}\n")
     for table in tables(content):

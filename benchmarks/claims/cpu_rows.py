@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from glpn_deploy import progress
 from glpn_deploy.benchmarks.claims import cpu_runs
 from glpn_deploy.benchmarks.claims.figures import export_with_transformers, hf_twin, photographs
 from glpn_deploy.benchmarks.claims.random_network import NYU, random_model
@@ -29,7 +30,6 @@ from glpn_deploy.exporters.search.recipes import maker
 from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
-from glpn_deploy.progress import Progress
 from glpn_deploy.runtimes.base import Precision, Rest
 from glpn_deploy.timing.order_statistics import FEWEST
 
@@ -73,7 +73,7 @@ class Files:
     export: Path | None
 
 
-def prepare(options: Options, folder: Path, progress: Progress) -> Files:
+def prepare(options: Options, folder: Path) -> Files:
     """Writes the checkpoint, the graphs and the photographs."""
     height, width = options.size
     with progress.step("checkpoint, graphs, photographs") as step:
@@ -156,7 +156,7 @@ def cases(options: Options, files: Files) -> dict[str, Case]:
     return rows
 
 
-def measure(options: Options, files: Files, progress: Progress) -> tuple[dict[str, Any], dict[str, float]]:
+def measure(options: Options, files: Files) -> tuple[dict[str, Any], dict[str, float]]:
     """All rows in turns, with the FP32 matrix product in every round.
 
     Returns:
@@ -184,7 +184,7 @@ def measure(options: Options, files: Files, progress: Progress) -> tuple[dict[st
                     lives.pop(name, None)
                     rows[name] = {"not_run": str(error)}
                     step.finish("not run")
-        measure_rounds(list(lives.values()), 0, options.rounds, Watch(), None, Gpu(), progress, "rounds")
+        measure_rounds(list(lives.values()), 0, options.rounds, Watch(), None, Gpu(), "rounds")
     ceilings = {name: max(rate, before[name]) for name, rate in narrow_ceilings(options).items()}
     calibration = lives.get(CALIBRATION)
     if calibration is None or not calibration.samples:

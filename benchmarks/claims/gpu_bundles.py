@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from glpn_deploy import progress
 from glpn_deploy.atomic import staging_folder
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_profile import Profile, Shape
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import BundleError, GlpnError
 from glpn_deploy.images.loading import load_image
-from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.proof.parity import VERIFICATION_SEED, Batch
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 
@@ -43,13 +43,12 @@ def checkpoint_folder(folder: Path) -> Path:
     return folder / _CHECKPOINTS / NYU
 
 
-def prepare(folder: Path, networks: Sequence[str] = NETWORKS, progress: Progress = SilentProgress()) -> None:  # noqa: B008
+def prepare(folder: Path, networks: Sequence[str] = NETWORKS) -> None:
     """Makes bundles of `PRECISIONS`, and the reference's depth at `SIZES`; what is there stays.
 
     Args:
         folder: Where to; about 600 MB with both networks.
         networks: Which of `NETWORKS`.
-        progress: Told of every step.
 
     Raises:
         BundleError: A precision is outside its accuracy budget.

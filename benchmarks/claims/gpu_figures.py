@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from glpn_deploy import progress
 from glpn_deploy.benchmarks.claims.gpu_bundles import NETWORKS, NYU, checkpoint_folder, prepare
 from glpn_deploy.benchmarks.measuring.latency_stats import ratio_in_turns
 from glpn_deploy.benchmarks.measuring.rounds import RoundOptions
@@ -29,7 +30,6 @@ from glpn_deploy.benchmarks.report.written import write_reports
 from glpn_deploy.benchmarks.sweep import run_sweep
 from glpn_deploy.errors import GlpnError, InputError
 from glpn_deploy.gpu.cuda_device import find_device
-from glpn_deploy.progress import Progress
 from glpn_deploy.runtimes.base import PRECISIONS
 
 EAGER, EAGER_HALF = "hf-eager fp32", "hf-eager fp16"
@@ -79,7 +79,7 @@ def _times(row: Row | None, other: Row | None) -> float | None:
     return None if ratio is None else ratio.inverse().value
 
 
-def run(folder: Path, options: BenchOptions, out: Path, progress: Progress) -> Report:
+def run(folder: Path, options: BenchOptions, out: Path) -> Report:
     """Measures and writes the reports of `glpn_deploy.benchmarks.report.written` and ``gpu_figures.json``.
 
     Raises:
@@ -87,7 +87,7 @@ def run(folder: Path, options: BenchOptions, out: Path, progress: Progress) -> R
         GlpnError: Nothing could be measured.
     """
     device = find_device()
-    report = run_sweep(folder / NYU, options, progress)
+    report = run_sweep(folder / NYU, options)
     write_reports(report, out)
     shapes = dict.fromkeys(row.shape for row in report.rows)
     figures = {
@@ -127,12 +127,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measuring.add_argument("--seconds", type=float, default=4.0, help="of a case in rounds")
     measuring.add_argument("--python", action="append", default=[], metavar="BACKEND=PYTHON")
     given = parser.parse_args(arguments)
-    progress = _Lines()
+    progress.show(_Lines())
     try:
         if given.command == "prepare":
-            prepare(given.folder, given.only or NETWORKS, progress)
+            prepare(given.folder, given.only or NETWORKS)
         else:
-            report = run(given.folder, _options(given), given.out, progress)
+            report = run(given.folder, _options(given), given.out)
             for line in (*report.headlines, *(f"not run: {i.name}: {i.reason}" for i in report.not_run)):
                 print(line)
             print((given.out / "gpu_figures.json").read_text(encoding="utf-8"))

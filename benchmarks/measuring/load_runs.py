@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from glpn_deploy import progress
 from glpn_deploy.benchmarks.measuring.latency_stats import drift
 from glpn_deploy.benchmarks.measuring.worker_process import START_LIMIT_S, WorkerProcess
 from glpn_deploy.benchmarks.workload.cases import Case, NotRun, load_limit_s
 from glpn_deploy.errors import BackendError, InputError
-from glpn_deploy.progress import Progress
 from glpn_deploy.timing.order_statistics import FEWEST
 
 _SOAK_WINDOWS = 20
@@ -69,7 +69,6 @@ class LoadOptions:
 def measure_load(
     cases: Sequence[Case],
     options: LoadOptions,
-    progress: Progress,
     not_run: list[NotRun],
     start: Callable[[Case], WorkerProcess] = lambda case: WorkerProcess(),
 ) -> Iterator[dict[str, Any]]:
@@ -78,7 +77,6 @@ def measure_load(
     Args:
         cases: What is to be loaded; the threads of one process share one loaded network.
         options: What to measure.
-        progress: Told of every step.
         not_run: Gets what failed.
         start: Starts a case's process.
 

@@ -8,6 +8,7 @@ import random
 import time
 from typing import Any
 
+from glpn_deploy import progress
 from glpn_deploy.benchmarks.machine.energy import Meter
 from glpn_deploy.benchmarks.machine.gpu import Gpu
 from glpn_deploy.benchmarks.machine.machine_state import Usage, Watch
@@ -15,7 +16,6 @@ from glpn_deploy.benchmarks.measuring.latency_stats import summarise
 from glpn_deploy.benchmarks.measuring.worker_process import WorkerProcess
 from glpn_deploy.benchmarks.workload.cases import CALIBRATION, Case
 from glpn_deploy.errors import BackendError, InputError
-from glpn_deploy.progress import Progress
 from glpn_deploy.timing.order_statistics import FEWEST
 
 BEFORE = -1
@@ -153,7 +153,6 @@ def measure_rounds(
     watch: Watch,
     meter: Meter | None,
     gpu: Gpu,
-    progress: Progress,
     title: str,
 ) -> int:
     """Measures live cases in rounds.
@@ -168,7 +167,6 @@ def measure_rounds(
         watch: Of the cores.
         meter: Of energy, or None.
         gpu: The GPU, asked for throttling.
-        progress: Told of every round.
         title: The step's name.
 
     Returns:

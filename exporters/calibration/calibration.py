@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from glpn_deploy import progress
 from glpn_deploy.errors import ExportError, ImageError, InputError, MissingDependencyError
 from glpn_deploy.exporters.calibration.histogram import MagnitudeHistogram
 from glpn_deploy.exporters.graph.graph_edit import load_graph
@@ -22,7 +23,6 @@ from glpn_deploy.exporters.to_half import require_fp32
 from glpn_deploy.images.files import find_images
 from glpn_deploy.images.loading import ImageSource, load_image
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.progress import Progress, SilentProgress
 
 Method = Literal["minmax", "percentile", "entropy"]
 
@@ -152,7 +152,6 @@ def calibrate(
     processor: GLPNImageProcessor,
     tensors: Collection[str],
     options: CalibrationOptions = CalibrationOptions(),
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
 ) -> Ranges:
     """Runs an FP32 graph over images and finds the range of each of the tensors named.
 
@@ -169,7 +168,6 @@ def calibrate(
         processor: Turns an image into the network's input.
         tensors: Names of float tensors of the graph (`quantised_tensors` of the arrows).
         options: The method.
-        progress: Told of every image.
 
     Raises:
         ExportError: The graph is quantised or not FP32, has no such tensor or gives NaN, or there is too

@@ -35,7 +35,6 @@ from glpn_deploy.exporters.search.recipes import LowPrecision, Make, computes_in
 from glpn_deploy.exporters.to_half import HalfPrecision, unrepresentable
 from glpn_deploy.exporters.to_int8 import Target
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.proof.judges.budget import DEFAULT_ABS_REL, Budget
 from glpn_deploy.proof.judges.judging import Judge, describe_errors
 from glpn_deploy.proof.judges.overflow import find_peaks, overflowing_nodes
@@ -164,7 +163,6 @@ def climb(
     processor: GLPNImageProcessor,
     budget: Budget,
     work: Path,
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
     *,
     images_from: str = "",
     always: frozenset[str] = frozenset(),
@@ -185,7 +183,6 @@ def climb(
         processor: The bundle's image processor.
         budget: What the graph is held to.
         work: An existing folder for everything else; the caller removes it.
-        progress: Told of every rung.
         images_from: Where the images come from, for the report.
         always: Nodes kept on every rung; those whose weights the 16-bit type cannot hold
             (`to_half.unrepresentable`) are FP32 on every rung as well.
@@ -206,8 +203,8 @@ def climb(
     if precision not in DEFAULT_ABS_REL:
         raise InputError(f"precision {precision!r}", expected=f"one of {', '.join(DEFAULT_ABS_REL)}")
     if judge is None:
-        judge = Judge(source, images, processor, threads=options.threads, progress=progress)
-    climber = _Climber(source, precision, make, images, processor, work, progress, always, int8_for, options)
+        judge = Judge(source, images, processor, threads=options.threads)
+    climber = _Climber(source, precision, make, images, processor, work, always, int8_for, options)
     rungs: list[Rung] = []
     tried: set[tuple[frozenset[str], frozenset[str]]] = set()
     for name, kept, full in climber.kept_sets():
@@ -219,13 +216,13 @@ def climb(
         start = time.perf_counter()
         candidate = make(kept, folder / target.name, full)  # weights beside it are found by this name
         megabytes = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-        errors = judge.errors(candidate, work, progress, f"{precision}: {name}")
+        errors = judge.errors(candidate, work, f"{precision}: {name}")
         passed, accuracy, parity = budget.allows(errors), None, None
         if passed and sweep is not None:  # before the truth, which takes longest
-            parity = sweep.report(candidate, precision, budget, work, progress)
+            parity = sweep.report(candidate, precision, budget, work)
             passed = parity.passed
         if passed and truth is not None:
-            accuracy = truth.accuracy(candidate, precision, work, progress, f"{precision}: ground truth")
+            accuracy = truth.accuracy(candidate, precision, work, f"{precision}: ground truth")
             passed = accuracy.passed
         raised = kept | full
         rung = Rung(
@@ -257,7 +254,6 @@ class _Climber:
     images: Sequence[NDArray[np.uint8]]
     processor: GLPNImageProcessor
     work: Path
-    progress: Progress
     always: frozenset[str]
     int8_for: Target
     options: SearchOptions
@@ -300,7 +296,6 @@ class _Climber:
             self.work,
             kept=kept | full if half else kept,  # what is FP32 may be quantised, and sensitive to that
             options=self.options,
-            progress=self.progress,
         )
         for share in SHARES:
             count = math.ceil(share * len(ranked))
@@ -320,7 +315,6 @@ class _Climber:
             self.processor,
             self.work,
             threads=self.options.threads,
-            progress=self.progress,
         )
         return overflowing_nodes(self.model, peaks)
 

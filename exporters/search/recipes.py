@@ -16,7 +16,6 @@ from glpn_deploy.exporters.to_int8 import describe as describe_int8
 from glpn_deploy.exporters.to_onnx import MAX_OPSET, MIN_OPSET
 from glpn_deploy.exporters.typed_qdq import TYPED_OPSET
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.progress import Progress, SilentProgress
 
 LowPrecision = Literal["fp16", "bf16", "int8", "fp8"]
 
@@ -71,7 +70,6 @@ def maker(
     calibration: CalibrationOptions = CalibrationOptions(),  # noqa: B008 - frozen
     target: Target = "tensorrt",
     io: Io = "fp32",
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
 ) -> tuple[Make, dict[str, Any] | None]:
     """What writes a precision's graph with some nodes kept; ranges are looked for here, once.
 
@@ -83,7 +81,6 @@ def maker(
         calibration: How ranges are found.
         target: What INT8 is for.
         io: Type of input and output.
-        progress: Told of every image.
 
     Returns:
         The writer, and what the manifest says of the ranges; None where there are none.
@@ -99,7 +96,7 @@ def maker(
         return make_half, None
 
     def find_ranges(tensors: list[str]) -> Ranges:
-        return calibrate(source, images.calibration, processor, tensors, calibration, progress)
+        return calibrate(source, images.calibration, processor, tensors, calibration)
 
     if precision == "int8":
         int8 = Int8Options(target, io=io)

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from glpn_deploy import progress
 from glpn_deploy.datasets.base import DepthDataset
 from glpn_deploy.depth.metrics import MIN_DEPTH, crop_window
 from glpn_deploy.errors import InputError
-from glpn_deploy.progress import Progress, SilentProgress
 
 FIT_ROOMS = 200
 """Training rooms that the baselines are fitted on by default."""
@@ -48,7 +48,6 @@ class Baseline:
 
 def fit_baselines(
     dataset: DepthDataset,
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
 ) -> tuple[Baseline, ...]:
     """Fits the best constants and the mean depth of every row, on a training split.
 
@@ -58,7 +57,6 @@ def fit_baselines(
 
     Args:
         dataset: Images of one size, such as training rooms.
-        progress: Told of every sample.
 
     Returns:
         ``constant_delta1``, ``constant_abs_rel`` and ``row_mean``.

@@ -11,13 +11,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from glpn_deploy import progress
 from glpn_deploy.accuracy.baselines import Baseline
 from glpn_deploy.datasets.base import DepthDataset, DepthSample
 from glpn_deploy.depth.metrics import Crop, DepthMetrics, crop_window
 from glpn_deploy.errors import DatasetError, GlpnError, ImageError, InputError
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.images.loading import load_image
-from glpn_deploy.progress import Progress, SilentProgress
 
 
 class RangeWarning(UserWarning):
@@ -105,7 +105,6 @@ def evaluate(
     estimator: DepthEstimator,
     dataset: DepthDataset,
     options: EvalOptions = EvalOptions(),
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
     *,
     split: str | None = None,
     baselines: Sequence[Baseline] = (),
@@ -116,7 +115,6 @@ def evaluate(
         estimator: Any source on any backend.
         dataset: The samples; its ``max_depth`` and ``crop`` are the protocol.
         options: How to judge.
-        progress: Told of every sample.
         split: Name of the split for the report, where the data set does not say it itself.
         baselines: Judged on the same images in the same way.
 

@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from glpn_deploy import progress
 from glpn_deploy.bundle.manifest import MANIFEST, RE_EXPORT, Artefact, Golden, Manifest
 from glpn_deploy.errors import BundleError
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.progress import Progress, SilentProgress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Bundle:
             )
         return path
 
-    def check_files(self, progress: Progress = SilentProgress()) -> int:  # noqa: B008 - stateless
+    def check_files(self) -> int:
         """Checks the digest of every file and returns their number.
 
         Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import json
 import os
@@ -19,6 +20,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
+from glpn_deploy import progress
 from glpn_deploy.errors import GlpnError
 from glpn_deploy.progress import Step
 
@@ -35,7 +37,7 @@ def command(function: Callable[..., None]) -> Callable[[], None]:
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
-            function(*args, **kwargs)
+            contextvars.copy_context().run(function, *args, **kwargs)  # what it shows ends with it
             return
         except GlpnError as error:
             status, message = error.exit_code, str(error)
@@ -82,8 +84,10 @@ def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__
 
 
 def output(*, as_json: bool) -> Console:
-    """Where people's lines go: standard output, or standard error where JSON takes that."""
-    return Console(stderr=as_json, highlight=False, soft_wrap=True)
+    """Where people's lines and long work's steps go: standard output, or standard error beside JSON."""
+    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    progress.show(ConsoleProgress(console))
+    return console
 
 
 def print_json(values: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from glpn_deploy.cli.app import FAILED, ConsoleProgress, command, output, print_json
+from glpn_deploy.cli.app import FAILED, command, output, print_json
 from glpn_deploy.cli.options import DeviceOption, JsonOption, OfflineOption, ThreadsOption, parse_size
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def bench(
     folder = out or bundle.resolve().with_name(f"{bundle.resolve().name}-bench")
     _check_writable(folder)
     try:
-        report = run_sweep(bundle, options, ConsoleProgress(console))
+        report = run_sweep(bundle, options)
     except KeyboardInterrupt:
         console.print("No shape was complete: no report is written.", style="bold red")
         raise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from glpn_deploy.cli.app import ConsoleProgress, command, output, print_json
+from glpn_deploy.cli.app import command, output, print_json
 from glpn_deploy.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -222,9 +222,9 @@ def build(
             print_json({"engines": [plan.to_dict() for plan in plans]})
         return
     require_tensorrt()
-    progress, built = ConsoleProgress(console), []
+    built = []
     for plan in plans:
-        engine = build_engine(bundle, plan.options.precision, options, verify, progress)
+        engine = build_engine(bundle, plan.options.precision, options, verify)
         built.append(say_engine(console, engine))
     if as_json:
         print_json({"engines": built})

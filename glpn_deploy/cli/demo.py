@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from glpn_deploy import progress
 from glpn_deploy.checkpoints.hub import DEMO
-from glpn_deploy.cli.app import ConsoleProgress, command, output
+from glpn_deploy.cli.app import command, output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,9 +67,8 @@ def demo(
     if room >= SPLIT_SIZE:
         raise InputError(f"--room {room}", expected=f"0 to {SPLIT_SIZE - 1}")
     console = output(as_json=False)
-    progress = ConsoleProgress(console)
     bundle = out / "bundle"
-    build_bundle(checkpoint, bundle, progress=progress)
+    build_bundle(checkpoint, bundle)
     with DepthEstimator.load(bundle) as estimator, progress.step("predict") as step:
         if photo is not None and image is not None:
             files, lines = _show_photo(estimator, photo, image, out, _ADVICE if checkpoint == DEMO else "")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from glpn_deploy.cli.app import FAILED, ConsoleProgress, command, output, print_json
+from glpn_deploy.cli.app import FAILED, command, output, print_json
 from glpn_deploy.cli.loading import load_estimator
 from glpn_deploy.cli.options import (
     BackendOption,
@@ -140,13 +140,11 @@ def evaluate(
     if not skip_bad and hasattr(data, "check"):
         data.check()  # a missing file is better known now than after an hour
     console = output(as_json=as_json)
-    progress = ConsoleProgress(console)
     estimator = load_estimator(
         source,
         backend,
         precision,
         device,
-        progress,
         threads=threads,
         measure=measure,
         cache=cache,
@@ -161,11 +159,9 @@ def evaluate(
             from glpn_deploy.datasets.rooms import RenderedRooms
 
             assert isinstance(data, RenderedRooms)
-            guesses = fit_baselines(
-                RenderedRooms("train", FIT_ROOMS, height=data.height, width=data.width), progress
-            )
+            guesses = fit_baselines(RenderedRooms("train", FIT_ROOMS, height=data.height, width=data.width))
         named = "test" if dataset in ("nyu", "kitti") and file_list is None and _has_lists(path) else None
-        report = run(estimator, data, options, progress, split=split or named, baselines=guesses)
+        report = run(estimator, data, options, split=split or named, baselines=guesses)
     values = {"source": source, "path": None if path is None else str(path), **report.to_dict()}
     if as_json:
         print_json(values)

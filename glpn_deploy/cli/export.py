@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from glpn_deploy.cli.app import ConsoleProgress, command, output, print_json
+from glpn_deploy.cli.app import command, output, print_json
 from glpn_deploy.cli.export_checks import LOWER_PANEL, refuse_idle_options, require_engines
 from glpn_deploy.cli.options import JsonOption, OfflineOption
 from glpn_deploy.model.config import NormEps
@@ -250,7 +250,7 @@ def export(
         revision=revision,
         offline=offline,
     )
-    bundle = build_bundle(checkpoint, out, options, ConsoleProgress(console))
+    bundle = build_bundle(checkpoint, out, options)
     if not verify:
         console.print("[yellow]not verified[/]: --no-verify was given, and the manifest says so")
     if as_json:
@@ -297,7 +297,7 @@ def _build_engines(
     have = {artefact.precision for artefact in bundle.manifest.artefacts}
     wanted: list[Precision] = [name for name in asked if name in have] if asked else ["fp32"]
     for precision in wanted:
-        built = build_engine(bundle.folder, precision, verify=verify, progress=ConsoleProgress(console))
+        built = build_engine(bundle.folder, precision, verify=verify)
         say_engine(console, built)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from glpn_deploy import progress
+
 if TYPE_CHECKING:
     from glpn_deploy.estimator import DepthEstimator
-    from glpn_deploy.progress import Progress
     from glpn_deploy.runtimes.base import Compile, Device, Precision, Provider, Rest
 
 
@@ -16,7 +17,6 @@ def load_estimator(
     backend: str,
     precision: Precision | Literal["auto"],
     device: Device,
-    progress: Progress,
     *,
     threads: int | None,
     measure: bool,

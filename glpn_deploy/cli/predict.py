@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from glpn_deploy.cli.app import FAILED, ConsoleProgress, command, output, print_json
+from glpn_deploy import progress
+from glpn_deploy.cli.app import FAILED, command, output, print_json
 from glpn_deploy.cli.loading import load_estimator
 from glpn_deploy.cli.options import (
     BackendOption,
@@ -102,14 +103,12 @@ def predict(
     paths = find_images(images)
     stems = unique_stems(paths)
     console = output(as_json=as_json)
-    progress = ConsoleProgress(console)
     results: list[dict[str, Any]] = []
     estimator = load_estimator(
         source,
         backend,
         precision,
         device,
-        progress,
         threads=threads,
         measure=measure,
         cache=cache,

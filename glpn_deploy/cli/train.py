@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from glpn_deploy.cli.app import ConsoleProgress, command, output, print_json
+from glpn_deploy.cli.app import command, output, print_json
 from glpn_deploy.cli.options import DeviceOption, JsonOption, OfflineOption, parse_size
 
 _DATA, _START, _OPTIMISER, _AUGMENT = "Data", "Start", "Optimisation", "Augmentation"
@@ -250,7 +250,7 @@ def train(
             fix='pip install "glpn-deploy[train]"',
         ) from error
     console = output(as_json=as_json)
-    result = run(options, ConsoleProgress(console))
+    result = run(options)
     if as_json:
         print_json(
             {

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from glpn_deploy.cli.app import ConsoleProgress, command, output, print_json
+from glpn_deploy.cli.app import command, output, print_json
 from glpn_deploy.cli.options import DeviceOption, JsonOption, OfflineOption, ThreadsOption
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def verify(
         sweep=sweep,
         polygraphy=polygraphy,
     )
-    found = verify(bundle, options, ConsoleProgress(console))
+    found = verify(bundle, options)
     for report in found.reports:
         _print_report(console, report)
     if found.polygraphy:

@@ -10,7 +10,6 @@ from typing import Any
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.manifest import RE_EXPORT, Artefact
 from glpn_deploy.errors import BundleError
-from glpn_deploy.progress import Progress
 from glpn_deploy.proof.artefact_runs import ArtefactRun, NotRun, open_artefact
 from glpn_deploy.proof.judges.budget import artefact_budget
 from glpn_deploy.proof.parity import Batch, golden_batches, judge_in_step, verify_goldens
@@ -56,7 +55,6 @@ def check_artefact(
     artefact: Artefact,
     reference: Reference,
     options: RuntimeOptions,
-    progress: Progress,
     *,
     polygraphy: bool = False,
 ) -> ArtefactFindings:
@@ -67,7 +65,6 @@ def check_artefact(
         artefact: One of its artefacts, not the FP32 one.
         reference: The FP32 artefact.
         options: Where to run.
-        progress: Told of every step.
         polygraphy: Let Polygraphy judge as well.
 
     Raises:
@@ -81,17 +78,15 @@ def check_artefact(
             return ArtefactFindings(not_run=(NotRun(artefact.file, precision, run),))
         not_run = (NotRun(artefact.file, precision, run.caution),) if run.caution else ()
         with run.runtime as candidate:
-            found = [verify_goldens(bundle, candidate, limit, progress, f"{precision} goldens")]
+            found = [verify_goldens(bundle, candidate, limit, f"{precision} goldens")]
             if reference.sweep:
                 title, shapes = f"{precision} sweep", reference.sweep
-                found.append(
-                    judge_in_step(title, len(shapes), candidate, shapes, reference.about, limit, progress)
-                )
+                found.append(judge_in_step(title, len(shapes), candidate, shapes, reference.about, limit))
         about = {"precision": precision, "file": artefact.file, "run": run.how}
         reports = [dataclasses.replace(r, candidate={**r.candidate, **about}) for r in found]
         opinions = []
         if polygraphy:
-            opinions = [second_opinion_on_goldens(bundle, run, reports[0], progress)]
+            opinions = [second_opinion_on_goldens(bundle, run, reports[0])]
             for report in reports[1:]:
                 opinion = polygraphy_check(
                     run.path,
@@ -100,16 +95,13 @@ def check_artefact(
                     report,
                     device=run.runtime.device,
                     plain_qdq=run.plain_qdq,
-                    progress=progress,
                     title=f"polygraphy {precision}",
                 )
                 opinions.append(opinion)
     return ArtefactFindings(tuple(reports), not_run, tuple(opinions))
 
 
-def second_opinion_on_goldens(
-    bundle: Bundle, run: ArtefactRun, report: ParityReport, progress: Progress
-) -> PolygraphyReport:
+def second_opinion_on_goldens(bundle: Bundle, run: ArtefactRun, report: ParityReport) -> PolygraphyReport:
     """Polygraphy's verdict on a comparison with the goldens."""
     batches = tuple(golden_batches(bundle))
     return polygraphy_check(
@@ -119,7 +111,6 @@ def second_opinion_on_goldens(
         report,
         device=run.runtime.device,
         plain_qdq=run.plain_qdq,
-        progress=progress,
         title=f"polygraphy {run.runtime.precision}",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from glpn_deploy import progress
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_sidecar import (
     ENGINES,
@@ -18,7 +19,6 @@ from glpn_deploy.bundle.engine_sidecar import (
 from glpn_deploy.errors import BackendError, EngineError
 from glpn_deploy.gpu.cuda_device import find_device
 from glpn_deploy.gpu.tensorrt_versions import dialect, import_tensorrt
-from glpn_deploy.progress import Progress
 from glpn_deploy.proof.artefact_check import known_precision
 from glpn_deploy.proof.artefact_runs import NotRun
 from glpn_deploy.proof.engine_proof import prove_engine
@@ -62,7 +62,7 @@ class EngineFindings:
 
 
 def check_engines(
-    bundle: Bundle, precisions: tuple[str, ...] | None, options: RuntimeOptions, progress: Progress
+    bundle: Bundle, precisions: tuple[str, ...] | None, options: RuntimeOptions
 ) -> list[EngineFindings]:
     """Checks every engine of a bundle as far as this machine can.
 
@@ -74,7 +74,6 @@ def check_engines(
         precisions: Those to check; None takes all. An engine whose sidecar cannot be read is looked at in
             any case.
         options: Where to run; engines are not run where that is the CPU.
-        progress: Told of every step.
 
     Raises:
         GlpnError: An engine failed while running. Damage and reports that failed are returned.
@@ -96,12 +95,10 @@ def check_engines(
                 found.append(EngineFindings(broken=(_broken(engine, error),)))
             step.advance(engine.name)
         step.finish(f"{len(sound)} whole, {len(found)} broken")
-    return found + [_run(bundle, engine, sidecar, options, progress) for engine, sidecar in sound]
+    return found + [_run(bundle, engine, sidecar, options) for engine, sidecar in sound]
 
 
-def _run(
-    bundle: Bundle, engine: Path, sidecar: Sidecar, options: RuntimeOptions, progress: Progress
-) -> EngineFindings:
+def _run(bundle: Bundle, engine: Path, sidecar: Sidecar, options: RuntimeOptions) -> EngineFindings:
     """Runs a sound engine, or says why it cannot be run here."""
     file = f"{ENGINES}/{engine.name}"
     artefact = check_bundle(engine, sidecar, bundle.manifest)
@@ -112,7 +109,7 @@ def _run(
     except BackendError as error:
         return EngineFindings(not_run=(NotRun(file, sidecar.precision, str(error).rstrip(".")),))
     with runtime:
-        proof = prove_engine(bundle, artefact, runtime, sidecar.profiles, progress, tf32=sidecar.tf32)
+        proof = prove_engine(bundle, artefact, runtime, sidecar.profiles, tf32=sidecar.tf32)
     about = {"precision": sidecar.precision, "file": file, "run": "native"}
     reports = (dataclasses.replace(r, candidate={**r.candidate, **about}) for r in proof.reports)
     left_out = (

@@ -12,7 +12,6 @@ from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_profile import Profile, Shape, choose_profile, spell
 from glpn_deploy.bundle.manifest import Artefact
 from glpn_deploy.errors import ParityError
-from glpn_deploy.progress import Progress
 from glpn_deploy.proof.judges.budget import Budget, artefact_budget
 from glpn_deploy.proof.parity import Batch, golden_batches, judge_in_step, room_batch, tolerance_m
 from glpn_deploy.proof.parity_report import Limit, ParityReport
@@ -86,7 +85,6 @@ def prove_engine(
     artefact: Artefact,
     runtime: Runtime,
     profiles: Sequence[Profile],
-    progress: Progress,
     *,
     tf32: bool = False,
 ) -> EngineProof:
@@ -101,7 +99,6 @@ def prove_engine(
         artefact: Its artefact that the engine was built from.
         runtime: Runs the engine.
         profiles: The shapes it takes.
-        progress: Told of every comparison.
         tf32: Whether it rounds FP32 products to TF32, which has the fraction bits of FP16, so that its
             budget is FP16's.
 
@@ -115,7 +112,7 @@ def prove_engine(
     goldens, rooms = planned.goldens, planned.rooms
     if goldens:
         about, batches = {"backend": "golden", "precision": "fp32"}, (_repeat(*golden) for golden in goldens)
-        reports.append(judge_in_step("goldens", len(goldens), runtime, batches, about, limit, progress))
+        reports.append(judge_in_step("goldens", len(goldens), runtime, batches, about, limit))
     if rooms:
         full = bundle.artefact("fp32")
         with load_runtime(
@@ -123,7 +120,7 @@ def prove_engine(
         ) as reference:
             batches = (_rooms(bundle, corner, reference) for corner in rooms)
             about = reference.describe()
-            reports.append(judge_in_step("shapes", len(rooms), runtime, batches, about, limit, progress))
+            reports.append(judge_in_step("shapes", len(rooms), runtime, batches, about, limit))
     return EngineProof(tuple(reports), planned.not_checked)
 
 

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from glpn_deploy import progress
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.datasets.rooms import SPLIT_SIZE, render_room
 from glpn_deploy.depth.error_stats import depth_flags, error_stats, error_stats_by_range
 from glpn_deploy.errors import BundleError, ParityError
 from glpn_deploy.images.loading import load_image
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.proof.parity_report import (
     Limit,
     ParityCase,
@@ -179,7 +179,6 @@ def judge_in_step(
     batches: Iterable[Batch],
     reference: dict[str, Any],
     limit: Limit,
-    progress: Progress,
 ) -> ParityReport:
     """`judge` as one step of the progress.
 
@@ -190,7 +189,6 @@ def judge_in_step(
         batches: The batches.
         reference: Where their depth comes from.
         limit: What every batch is held to.
-        progress: Told of every batch.
     """
     with progress.step(title, total) as step:
         report = judge(candidate, batches, reference, limit, lambda case: step.advance(describe_case(case)))
@@ -203,17 +201,15 @@ def compare_over_sweep(
     reference: Runtime,
     processor: GLPNImageProcessor,
     limit: Limit,
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
 ) -> ParityReport:
     """Runs both on every batch of `SWEEP`; the arguments are those of `compare` and `sweep_batches`."""
     batches = _with_depth(reference, sweep_batches(processor, candidate.spec.size_multiple))
-    return judge_in_step("parity", len(SWEEP), candidate, batches, reference.describe(), limit, progress)
+    return judge_in_step("parity", len(SWEEP), candidate, batches, reference.describe(), limit)
 
 
 def sweep_depths(
     reference: Runtime,
     processor: GLPNImageProcessor,
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
 ) -> tuple[Batch, ...]:
     """The reference's depth over `SWEEP`, to hold several candidates against."""
     batches = []
@@ -229,7 +225,6 @@ def verify_goldens(
     bundle: Bundle,
     candidate: Runtime,
     limit: Limit,
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
     title: str = "goldens",
 ) -> ParityReport:
     """Holds a runtime against the reference outputs that travel in the bundle.
@@ -238,7 +233,6 @@ def verify_goldens(
         bundle: The bundle.
         candidate: What is judged.
         limit: Largest |difference| allowed [m], or the budget.
-        progress: Told of every golden.
         title: The step's title.
 
     Raises:
@@ -248,7 +242,7 @@ def verify_goldens(
         raise BundleError(f"{bundle.folder} has no goldens", fix="export it again with glpn-export")
     about = {"backend": "golden", "precision": "fp32"}
     total = len(bundle.manifest.goldens)
-    return judge_in_step(title, total, candidate, golden_batches(bundle), about, limit, progress)
+    return judge_in_step(title, total, candidate, golden_batches(bundle), about, limit)
 
 
 def golden_batches(bundle: Bundle) -> Iterator[Batch]:

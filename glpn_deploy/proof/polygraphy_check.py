@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from glpn_deploy import progress
 from glpn_deploy.errors import BackendError, MissingDependencyError, ParityError
-from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.proof.parity import Batch
 from glpn_deploy.proof.parity_report import ParityReport, allows
 
@@ -128,7 +128,6 @@ def polygraphy_check(
     *,
     device: str = "cpu",
     plain_qdq: bool = False,
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
     title: str = "polygraphy",
 ) -> PolygraphyReport:
     """Lets Polygraphy judge what has been judged.
@@ -146,7 +145,6 @@ def polygraphy_check(
         report: Our own verdict.
         device: ``cpu`` or ``cuda:0``.
         plain_qdq: Open the candidate as `glpn_deploy.proof.artefact_runs.ArtefactRun` says.
-        progress: Told of every case.
         title: The step's title.
 
     Raises:

@@ -10,7 +10,6 @@ from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_sidecar import bundle_engines
 from glpn_deploy.bundle.manifest import Artefact
 from glpn_deploy.errors import BundleError, InputError, MissingDependencyError, ParityError
-from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.proof.artefact_check import (
     ArtefactFindings,
     Reference,
@@ -149,7 +148,6 @@ def verify_bundle(
     options: RuntimeOptions = RuntimeOptions(),  # noqa: B008 - frozen
     tolerance: float | None = None,
     offline: bool = False,
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
 ) -> list[ParityReport]:
     """`verify` with its most common options, for its reports alone.
 
@@ -158,7 +156,7 @@ def verify_bundle(
             what it can.
         GlpnError: As `verify`.
     """
-    found = verify(folder, VerifyOptions(reference, options, tolerance, offline), progress)
+    found = verify(folder, VerifyOptions(reference, options, tolerance, offline))
     for engine in found.broken:
         raise ParityError(f"{engine.file} cannot be used ({engine.reason})")
     for item in found.not_run:
@@ -169,7 +167,6 @@ def verify_bundle(
 def verify(
     folder: str | Path,
     options: VerifyOptions = VerifyOptions(),
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
 ) -> Verification:
     """Checks every digest, then the depth of every artefact on this machine.
 
@@ -183,7 +180,6 @@ def verify(
     Args:
         folder: The bundle.
         options: What is verified, and how.
-        progress: Told of every step.
 
     Raises:
         GlpnError: The bundle is damaged, or a backend is missing. A report that failed is returned.
@@ -201,14 +197,14 @@ def verify(
         if known_precision(artefact) != "fp32":
             artefact_budget(artefact)  # refuses a damaged one before the long work
     bundle.artefact("fp32")
-    bundle.check_files(progress)
+    bundle.check_files()
     if install is None:
-        found = _check_artefacts(bundle, chosen, options, progress)
+        found = _check_artefacts(bundle, chosen, options)
     else:
         why = f"ONNX Runtime, which runs it, is not installed: {install}"
         left_out = (NotRun(artefact.file, artefact.precision, why) for artefact in chosen)
         found = ArtefactFindings(not_run=tuple(left_out))
-    engines = check_engines(bundle, options.precisions, options.runtime, progress)
+    engines = check_engines(bundle, options.precisions, options.runtime)
     if install is not None and not any(engine.fits or engine.broken for engine in engines):
         raise _nothing_runs(bundle, engines, install)
     return Verification(
@@ -219,9 +215,7 @@ def verify(
     )
 
 
-def _check_artefacts(
-    bundle: Bundle, chosen: list[Artefact], options: VerifyOptions, progress: Progress
-) -> ArtefactFindings:
+def _check_artefacts(bundle: Bundle, chosen: list[Artefact], options: VerifyOptions) -> ArtefactFindings:
     """Checks the ONNX artefacts; their files have been checked."""
     full = bundle.artefact("fp32")
     lower = [artefact for artefact in chosen if artefact.precision != "fp32"]
@@ -232,20 +226,18 @@ def _check_artefacts(
     with load_runtime("onnxruntime", path, options.runtime) as runtime:
         if full in chosen:
             limit = tolerance_m("fp32", bundle.manifest.config.max_depth, options.tolerance)
-            reports.append(verify_goldens(bundle, runtime, limit, progress))
+            reports.append(verify_goldens(bundle, runtime, limit))
             if options.polygraphy:
                 run = ArtefactRun(runtime, path, "native")
-                opinions.append(second_opinion_on_goldens(bundle, run, reports[0], progress))
+                opinions.append(second_opinion_on_goldens(bundle, run, reports[0]))
             if options.reference is not None:
-                reports.append(_against_checkpoint(bundle, runtime, options, limit, progress))
+                reports.append(_against_checkpoint(bundle, runtime, options, limit))
         reference = Reference(path, runtime.device, runtime.describe())
         if lower and options.sweep:
-            sweep = sweep_depths(runtime, bundle.processor, progress)
+            sweep = sweep_depths(runtime, bundle.processor)
             reference = dataclasses.replace(reference, sweep=sweep)
     for artefact in lower:
-        found = check_artefact(
-            bundle, artefact, reference, options.runtime, progress, polygraphy=options.polygraphy
-        )
+        found = check_artefact(bundle, artefact, reference, options.runtime, polygraphy=options.polygraphy)
         reports += found.reports
         not_run += found.not_run
         opinions += found.polygraphy
@@ -271,7 +263,7 @@ def _chosen(bundle: Bundle, precisions: tuple[str, ...] | None) -> list[Artefact
 
 
 def _against_checkpoint(
-    bundle: Bundle, candidate: Runtime, options: VerifyOptions, limit: float, progress: Progress
+    bundle: Bundle, candidate: Runtime, options: VerifyOptions, limit: float
 ) -> ParityReport:
     """Holds the FP32 artefact against the checkpoint it came from, over the shape sweep."""
     from glpn_deploy.checkpoints.hub import resolve_checkpoint  # needs torch, the goldens do not
@@ -287,4 +279,4 @@ def _against_checkpoint(
             fix="give the checkpoint that its manifest names under source",
         )
     runtime = TorchRuntime(model, RuntimeOptions(device="cpu"))
-    return compare_over_sweep(candidate, runtime, bundle.processor, limit, progress)
+    return compare_over_sweep(candidate, runtime, bundle.processor, limit)

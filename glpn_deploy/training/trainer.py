@@ -12,9 +12,10 @@ from typing import NoReturn, TypeAlias
 import torch
 from torch import Tensor
 
+from glpn_deploy import progress
 from glpn_deploy.datasets.base import DepthDataset
 from glpn_deploy.errors import GlpnError, WriteError
-from glpn_deploy.progress import Progress, SilentProgress, Step
+from glpn_deploy.progress import Step
 from glpn_deploy.training.checkpointing import TrainState, load_state, save_state, state_path
 from glpn_deploy.training.data.samples import (
     Augmentation,
@@ -66,7 +67,7 @@ class TrainResult:
     parameters: int
 
 
-def train(options: TrainOptions, progress: Progress | None = None) -> TrainResult:
+def train(options: TrainOptions) -> TrainResult:
     """Trains a network, or goes on with the run whose state lies in ``options.out``.
 
     Raises:
@@ -74,12 +75,11 @@ def train(options: TrainOptions, progress: Progress | None = None) -> TrainResul
         TrainingError: The loss became infinite or NaN.
         GlpnError: Options, data or checkpoint are not usable, or a file cannot be written.
     """
-    progress = progress or SilentProgress()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     device = choose_device(options.device)
     state = None if options.fresh else load_state(options.out, options.identity())
-    train_data, val_data = open_data(options, progress)
+    train_data, val_data = open_data(options)
     crop = crop_size(options, train_data)
     model = starting_model(
         options.start,
@@ -93,7 +93,7 @@ def train(options: TrainOptions, progress: Progress | None = None) -> TrainResul
     check_crop(model, crop)
     augmentation = Augmentation(crop, options.flip, options.cutdepth, options.cutdepth_scaling)
     samples = TrainSamples(train_data, augmentation, options.seed)
-    run = _Run(options, Learner(model, options, device), samples, val_data, state, progress)
+    run = _Run(options, Learner(model, options, device), samples, val_data, state)
     with stop_requested() as stop, reader_errors():
         return run.complete(stop)
 
@@ -108,9 +108,8 @@ class _Run:
         samples: TrainSamples,
         val_data: DepthDataset,
         state: TrainState | None,
-        progress: Progress,
     ) -> None:
-        self.options, self.learner, self.progress = options, learner, progress
+        self.options, self.learner = options, learner
         self.samples, self.val_data = samples, val_data
         self.step, self.validated, self.best, self.seconds = 0, 0, math.inf, 0.0
         if state is not None:
@@ -136,7 +135,7 @@ class _Run:
         network = self.learner.network
         network.save_pretrained(out / "final")
         if metrics is None:  # the run had been finished before
-            metrics = validate(network, self.val_data, self.progress, stop) or self._stop()
+            metrics = validate(network, self.val_data, stop) or self._stop()
         parameters = sum(parameter.numel() for parameter in network.parameters())
         return TrainResult(out / "final", out / "best", self.step, self.seconds, metrics, parameters)
 
@@ -146,7 +145,7 @@ class _Run:
         """The steps that are left of an epoch."""
         last = (epoch + 1) * self.batches.epoch_steps
         left, losses = last - self.step, 0.0
-        with self.progress.step(f"Epoch {epoch + 1}/{self.options.epochs}", left) as shown:
+        with progress.step(f"Epoch {epoch + 1}/{self.options.epochs}", left) as shown:
             begun = before = time.perf_counter()
             while self.step < last:
                 images, depth = next(batches)
@@ -169,7 +168,7 @@ class _Run:
 
     def _validate(self, history: History, epoch: int, stop: StopAsked) -> dict[str, float]:
         self.learner.calibrate(calibration_images(self.samples, self.options.batch))
-        metrics = validate(self.learner.network, self.val_data, self.progress, stop)
+        metrics = validate(self.learner.network, self.val_data, stop)
         if metrics is None:
             self._stop()
         if metrics["abs_rel"] < self.best:

@@ -7,18 +7,17 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional as F
 
+from glpn_deploy import progress
 from glpn_deploy.datasets.base import DepthDataset
 from glpn_deploy.depth.metrics import DepthMetrics
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
-from glpn_deploy.progress import Progress
 
 
 @torch.inference_mode()
 def validate(
     model: GLPNForDepthEstimation,
     data: DepthDataset,
-    progress: Progress,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
     """Metrics of a network, each image entering at its own size as in use.
@@ -26,7 +25,6 @@ def validate(
     Args:
         model: The network, on its device; it is left in the mode it came in.
         data: The samples.
-        progress: Told of each image.
         stop: Asked before each image whether to give up.
 
     Returns:

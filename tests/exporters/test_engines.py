@@ -43,7 +43,7 @@ SMALL = EngineOptions(profiles=parse_profiles(["96x320"]))
 NAME = "glpn-tiny.fp32.96x320.b1.trt10.13.sm86.engine"
 
 
-def compile_plan(source, target, options, progress):
+def compile_plan(source, target, options):
     Path(target).write_bytes(Path(source).read_bytes())
     for data in Path(source).parent.glob("*.data"):
         (Path(target).parent / data.name).write_bytes(data.read_bytes())
@@ -122,9 +122,9 @@ def test_without_the_proof_the_sidecar_says_so(bundle_copy, monkeypatch):
     assert read_sidecar(build_engine(bundle_copy, "fp32", SMALL, verify=False)).parity is None
 
 
-def wrong(source, target, options, progress):
+def wrong(source, target, options):
     """A compiler that gets one weight wrong."""
-    report = compile_plan(source, target, options, progress)
+    report = compile_plan(source, target, options)
     graph = onnx.load(str(source))
     tensor = next(t for t in graph.graph.initializer if t.name == "head.head.2.bias")
     tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) + 1e-2, tensor.name))
@@ -172,8 +172,8 @@ def test_stopped_between_plan_and_sidecar(bundle_copy, monkeypatch):
             raise KeyboardInterrupt
         return real(path, target)
 
-    def another(source, target, options, progress):
-        report = compile_plan(source, target, options, progress)
+    def another(source, target, options):
+        report = compile_plan(source, target, options)
         graph = onnx.load(str(source))
         graph.doc_string = "another build"
         onnx.save_model(graph, str(target))
@@ -269,8 +269,8 @@ def test_elsewhere_it_is_built_and_said_not_to_be_proved(bundle_copy):
 
 @pytest.mark.usefixtures("gpu")
 def test_the_sidecar_keeps_how_it_was_built_and_what_was_told(bundle_copy, monkeypatch):
-    def told(source, target, options, progress):
-        report = compile_plan(source, target, options, progress)
+    def told(source, target, options):
+        report = compile_plan(source, target, options)
         return dataclasses.replace(report, device_memory_bytes=12345, warnings=("[MemUsage] a warning",))
 
     monkeypatch.setattr(engines, "to_engine", told)

@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from glpn_deploy import progress
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import BackendError, BundleError, ExportError, InputError
 from glpn_deploy.exporters import to_engine as module
@@ -160,7 +161,8 @@ def test_progress_and_warnings(machine, source, tmp_path):
         return PLAN
 
     host.trt.answers["Builder.build_serialized_network"] = build
-    made = to_engine(source, tmp_path / "x.engine", FP16, Recorder())
+    with progress.shown(Recorder()):
+        made = to_engine(source, tmp_path / "x.engine", FP16)
     assert steps == [
         ("TensorRT fp16", 100),
         "Building Engine",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
+from glpn_deploy import progress
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.exporters.build import BuildOptions, build_bundle
-from glpn_deploy.progress import SilentProgress
 
 
 class Listener:
@@ -32,7 +32,7 @@ class Listener:
 
 
 def test_silence(capfd):
-    with SilentProgress().step("work", 3) as step:
+    with progress.step("work", 3) as step:
         step.advance("one")
         step.finish("done")
     assert capfd.readouterr() == ("", "")
@@ -40,7 +40,8 @@ def test_silence(capfd):
 
 def test_an_export_tells_each_of_its_steps(tiny_checkpoint, tmp_path):
     listener = Listener()
-    build_bundle(tiny_checkpoint, tmp_path / "out", BuildOptions(verify=False), listener)
+    with progress.shown(listener):
+        build_bundle(tiny_checkpoint, tmp_path / "out", BuildOptions(verify=False))
     assert [step["title"] for step in listener.steps] == [
         "load checkpoint",
         "write model.onnx",
@@ -56,5 +57,6 @@ def test_an_export_tells_each_of_its_steps(tiny_checkpoint, tmp_path):
 
 def test_checking_files_advances_once_a_file(tiny_bundle):
     listener = Listener()
-    count = Bundle.open(tiny_bundle).check_files(listener)
+    with progress.shown(listener):
+        count = Bundle.open(tiny_bundle).check_files()
     assert listener.steps[0]["total"] == count == len(listener.steps[0]["advances"])

@@ -13,12 +13,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from glpn_deploy import progress
 from glpn_deploy.depth.error_stats import ErrorStats, error_stats
 from glpn_deploy.errors import BackendError, ExportError, InputError
 from glpn_deploy.exporters.graph.emulate import emulate
 from glpn_deploy.exporters.graph.half_numbers import HALF_TYPES
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.progress import Progress, SilentProgress
 
 _FP8 = {
     TensorProto.FLOAT8E4M3FN,
@@ -41,7 +41,6 @@ class Judge:
         images: ``(H, W, 3)`` uint8 images, of any sizes; they go through ``processor``.
         processor: The bundle's image processor.
         threads: Threads within one operator; None leaves ONNX Runtime's default.
-        progress: Told of every image.
 
     Raises:
         InputError: There are no images.
@@ -56,7 +55,6 @@ class Judge:
         processor: GLPNImageProcessor,
         *,
         threads: int | None = None,
-        progress: Progress = SilentProgress(),  # noqa: B008 - stateless
     ) -> None:
         if not images:
             raise InputError(
@@ -83,7 +81,6 @@ class Judge:
         self,
         candidate: Path,
         work: Path,
-        progress: Progress = SilentProgress(),  # noqa: B008 - stateless
         title: str = "judge",
     ) -> ErrorStats:
         """Errors against the FP32 graph over all pixels of all images, so that large images weigh more.
@@ -91,19 +88,17 @@ class Judge:
         Args:
             candidate: The graph to judge.
             work: A folder for the emulated graph, which is removed again.
-            progress: Told of every image.
             title: The step's title.
 
         Raises:
             BackendError: ONNX Runtime cannot run the candidate.
         """
         session = open_judged(candidate, work, self._threads)
-        return self.errors_of(session, progress, title)
+        return self.errors_of(session, title)
 
     def errors_of(
         self,
         session: ort.InferenceSession,
-        progress: Progress = SilentProgress(),  # noqa: B008 - stateless
         title: str = "judge",
     ) -> ErrorStats:
         """The same for a graph that is open already, and computes what its types say."""

@@ -10,10 +10,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from glpn_deploy import progress
 from glpn_deploy.errors import BackendError
 from glpn_deploy.exporters.graph.graph_edit import load_graph, save_graph, tensor_types
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.proof.judges.judging import open_session
 
 FP16_MAX = 65504.0
@@ -31,7 +31,6 @@ def find_peaks(
     work: Path,
     *,
     threads: int | None = None,
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
 ) -> dict[str, float]:
     """Largest magnitude of every inner tensor over the images.
 
@@ -43,7 +42,6 @@ def find_peaks(
         processor: Turns an image into the network's input.
         work: A folder for the graph with these outputs, which is removed again.
         threads: Threads within one operator; None leaves ONNX Runtime's default.
-        progress: Told of every image.
 
     Returns:
         Float tensor's name to max |x|.

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glpn_deploy import progress
 from glpn_deploy.depth.error_stats import ErrorStats
 from glpn_deploy.exporters.graph.emulate import emulated_model
 from glpn_deploy.exporters.graph.graph_edit import load_graph
 from glpn_deploy.exporters.graph.splice import Splicer
 from glpn_deploy.images.loading import shrink
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.proof.judges.judging import Judge, describe_errors, is_half, open_session
 
 Make = Callable[[frozenset[str], Path], Path]
@@ -68,7 +68,6 @@ def search(
     *,
     kept: Collection[str] = (),
     options: SearchOptions = SearchOptions(),
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
 ) -> list[Sensitivity]:
     """Runs the network once a group, with that group alone in the lower precision.
 
@@ -86,7 +85,6 @@ def search(
         work: A folder for the graphs, each of which is removed again.
         kept: Nodes that stay in the higher precision in any case; a group of such nodes only is left out.
         options: How many images, and how large.
-        progress: Told of every group.
 
     Returns:
         The most sensitive group first: those that give NaN or infinities, then by falling AbsRel; equals
@@ -100,7 +98,7 @@ def search(
         shrink(images[i * len(images) // count], options.long_side, processor.size_divisor)
         for i in range(count)
     ]
-    judge = Judge(source, chosen, processor, threads=options.threads, progress=progress)
+    judge = Judge(source, chosen, processor, threads=options.threads)
     low = {name: [node for node in nodes if node not in kept] for name, nodes in groups.items()}
     low = {name: nodes for name, nodes in low.items() if nodes}
     folder = work / "search"

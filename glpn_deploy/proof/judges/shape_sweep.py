@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from glpn_deploy.errors import BackendError
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.proof.artefact_runs import open_artefact
 from glpn_deploy.proof.judges.budget import Budget
 from glpn_deploy.proof.parity import Batch, judge_in_step, sweep_depths
@@ -29,7 +28,6 @@ class ShapeSweep:
         source: The FP32 graph.
         processor: The bundle's image processor.
         goldens: Images by name that are judged as well, since ``glpn-verify`` will.
-        progress: Told of every shape.
 
     Raises:
         GlpnError: The FP32 graph cannot be run.
@@ -40,11 +38,10 @@ class ShapeSweep:
         source: Path,
         processor: GLPNImageProcessor,
         goldens: Mapping[str, NDArray[np.uint8]],
-        progress: Progress = SilentProgress(),  # noqa: B008 - stateless
     ) -> None:
         with load_runtime("onnxruntime", source, _ON_CPU) as runtime:
             self._about = runtime.describe()
-            self._batches = sweep_depths(runtime, processor, progress)
+            self._batches = sweep_depths(runtime, processor)
             for name, image in goldens.items():
                 pixel_values = processor.prepare(image)[None]
                 self._batches += (Batch(name, pixel_values, runtime.run(pixel_values)),)
@@ -55,7 +52,6 @@ class ShapeSweep:
         precision: Precision,
         budget: Budget,
         work: Path,
-        progress: Progress = SilentProgress(),  # noqa: B008 - stateless
     ) -> ParityReport:
         """The candidate over the whole sweep.
 
@@ -64,7 +60,6 @@ class ShapeSweep:
             precision: What it is.
             budget: What it is held to at every shape.
             work: A folder for what it takes to run it; left as it was.
-            progress: Told of every shape.
 
         Raises:
             BackendError: It cannot be run here.
@@ -75,4 +70,4 @@ class ShapeSweep:
                 raise BackendError(f"the {precision} graph cannot be run here: {run}")
             with run.runtime as runtime:
                 title, shapes = f"{precision}: sweep", self._batches
-                return judge_in_step(title, len(shapes), runtime, shapes, self._about, budget, progress)
+                return judge_in_step(title, len(shapes), runtime, shapes, self._about, budget)

@@ -8,12 +8,12 @@ from typing import Any
 
 import onnxruntime as ort
 
+from glpn_deploy import progress
 from glpn_deploy.datasets.base import DepthDataset
 from glpn_deploy.depth.metrics import DepthMetrics
 from glpn_deploy.images.loading import load_image
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.images.resample import resize_bicubic
-from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.proof.judges.judging import open_judged, open_session, run_image
 
 LARGEST_DROP = {"fp16": 0.001, "bf16": 0.005, "int8": 0.01, "fp8": 0.02}
@@ -63,7 +63,6 @@ class Truth:
         source: The FP32 graph, which is judged first.
         processor: The bundle's image processor.
         threads: Threads within one operator; None leaves ONNX Runtime's default.
-        progress: Told of every image.
 
     Raises:
         DatasetError: A sample cannot be read.
@@ -77,17 +76,15 @@ class Truth:
         processor: GLPNImageProcessor,
         *,
         threads: int | None = None,
-        progress: Progress = SilentProgress(),  # noqa: B008 - stateless
     ) -> None:
         self._dataset, self._processor, self._threads = dataset, processor, threads
-        self._fp32 = self._metrics(open_session(source, threads), "fp32 on ground truth", progress)
+        self._fp32 = self._metrics(open_session(source, threads), "fp32 on ground truth")
 
     def accuracy(
         self,
         candidate: Path,
         precision: str,
         work: Path,
-        progress: Progress = SilentProgress(),  # noqa: B008 - stateless
         title: str = "ground truth",
     ) -> Accuracy:
         """Judges a graph, computed as its types say (`glpn_deploy.proof.judges.judging.open_judged`).
@@ -96,10 +93,9 @@ class Truth:
             candidate: The graph.
             precision: What it is: that decides how much of delta1 it may lose.
             work: A folder for what it takes to run it; left as it was.
-            progress: Told of every image.
             title: The step's title.
         """
-        found = self._metrics(open_judged(candidate, work, self._threads), title, progress)
+        found = self._metrics(open_judged(candidate, work, self._threads), title)
         return Accuracy(
             self._dataset.name,
             found["images"],
@@ -110,7 +106,7 @@ class Truth:
             LARGEST_DROP[precision],
         )
 
-    def _metrics(self, session: ort.InferenceSession, title: str, progress: Progress) -> dict[str, Any]:
+    def _metrics(self, session: ort.InferenceSession, title: str) -> dict[str, Any]:
         metrics = DepthMetrics(self._dataset.max_depth, crop=self._dataset.crop)
         with progress.step(title, len(self._dataset)) as step:
             for index in range(len(self._dataset)):

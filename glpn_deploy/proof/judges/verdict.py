@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from glpn_deploy import progress
 from glpn_deploy.errors import BackendError, BundleError, InputError
-from glpn_deploy.progress import Progress, SilentProgress
 from glpn_deploy.runtimes.base import Precision, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.choose import choices, load
 from glpn_deploy.runtimes.registry import load_runtime
@@ -93,7 +93,6 @@ def measure_verdict(
     candidate: Path,
     precision: Precision,
     options: VerdictOptions = VerdictOptions(),
-    progress: Progress = SilentProgress(),  # noqa: B008 - stateless
     clock: Callable[[], float] = time.perf_counter,
 ) -> Verdict:
     """Runs a candidate and its FP32 original in turns and says which is faster here.
@@ -103,7 +102,6 @@ def measure_verdict(
         candidate: The graph in the lower precision; FP8 and BF16 graphs may be none that the backend runs.
         precision: What the candidate is.
         options: Shape, time and threads.
-        progress: Told of every round.
         clock: Seconds from some start.
 
     Returns:

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from glpn_deploy import progress
 from glpn_deploy.atomic import replace_folder, staging_folder
 from glpn_deploy.datasets.base import DepthSample
 from glpn_deploy.datasets.rooms import RenderedRooms
 from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError, WriteError
-from glpn_deploy.progress import Progress
 
 _IMAGES, _DEPTH = "images.npy", "depth.npy"
 _CHUNK = 64  # rooms a worker renders before it reports
@@ -75,14 +75,13 @@ class CachedRooms:
             ) from None
 
 
-def cached_rooms(rooms: RenderedRooms, cache: Path, *, workers: int, progress: Progress) -> CachedRooms:
+def cached_rooms(rooms: RenderedRooms, cache: Path, *, workers: int) -> CachedRooms:
     """Opens the rooms from a cache, rendering them into it first where it lacks them.
 
     Args:
         rooms: The rooms.
         cache: Folder of caches, made where missing; each has its own folder by split, seeds and size.
         workers: Processes to render with; 0 or 1 renders in this one.
-        progress: Told of the rendering.
 
     Raises:
         DatasetError: The cache is damaged, or was rendered by another version of the renderer.
@@ -94,7 +93,7 @@ def cached_rooms(rooms: RenderedRooms, cache: Path, *, workers: int, progress: P
             cache.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise WriteError(f"the cache folder {cache} cannot be made ({error.strerror})") from None
-        _render_all(rooms, folder, max(workers, 1), progress)
+        _render_all(rooms, folder, max(workers, 1))
     first_seed = int(rooms[0].name.removeprefix("room-"))
     cached = CachedRooms(folder, rooms.count, first_seed, rooms.name, rooms.max_depth, rooms.crop)
     _check(cached, rooms)
@@ -112,7 +111,7 @@ def _find(rooms: RenderedRooms, cache: Path) -> Path:
     return cache / f"{before}{rooms.count}{after}"
 
 
-def _render_all(rooms: RenderedRooms, folder: Path, workers: int, progress: Progress) -> None:
+def _render_all(rooms: RenderedRooms, folder: Path, workers: int) -> None:
     size = (rooms.count, rooms.height, rooms.width)
     chunks = [range(i, min(i + _CHUNK, rooms.count)) for i in range(0, rooms.count, _CHUNK)]
     with progress.step("Rendering rooms", len(chunks)) as step, staging_folder(folder) as staging:

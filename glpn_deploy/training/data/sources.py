@@ -13,7 +13,6 @@ from glpn_deploy.datasets.registry import open_dataset
 from glpn_deploy.datasets.rooms import RenderedRooms
 from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError
-from glpn_deploy.progress import Progress
 from glpn_deploy.training.data.room_cache import cached_rooms
 from glpn_deploy.training.options import TrainOptions
 
@@ -95,7 +94,7 @@ class Shrunk:
         return DepthSample(image, sample.depth[: height * n : n, : width * n : n], sample.name)
 
 
-def open_data(options: TrainOptions, progress: Progress) -> tuple[DepthDataset, DepthDataset]:
+def open_data(options: TrainOptions) -> tuple[DepthDataset, DepthDataset]:
     """Opens the training and the validation samples.
 
     Raises:
@@ -103,7 +102,7 @@ def open_data(options: TrainOptions, progress: Progress) -> tuple[DepthDataset, 
         WriteError: The room cache cannot be written.
     """
     if options.dataset == "rooms":
-        train, val = _rooms(options, progress)
+        train, val = _rooms(options)
     elif options.dataset == "folder":
         train, val = _folder(options)
     else:
@@ -139,7 +138,7 @@ def crop_size(options: TrainOptions, train: DepthDataset) -> tuple[int, int]:
     return height, width
 
 
-def _rooms(options: TrainOptions, progress: Progress) -> tuple[DepthDataset, DepthDataset]:
+def _rooms(options: TrainOptions) -> tuple[DepthDataset, DepthDataset]:
     height, width = options.size
     train = RenderedRooms("train", options.rooms, height=height, width=width)
     val = RenderedRooms("val", options.val_rooms, height=height, width=width)
@@ -147,8 +146,8 @@ def _rooms(options: TrainOptions, progress: Progress) -> tuple[DepthDataset, Dep
         return train, val
     workers = os.cpu_count() or 1
     return (
-        cached_rooms(train, options.cache, workers=workers, progress=progress),
-        cached_rooms(val, options.cache, workers=workers, progress=progress),
+        cached_rooms(train, options.cache, workers=workers),
+        cached_rooms(val, options.cache, workers=workers),
     )
 
 

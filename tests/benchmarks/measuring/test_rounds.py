@@ -11,7 +11,6 @@ from glpn_deploy.benchmarks.machine.machine_state import Watch
 from glpn_deploy.benchmarks.measuring.rounds import BEFORE, Live, RoundOptions, measure_rounds
 from glpn_deploy.benchmarks.workload.cases import CALIBRATION, Case
 from glpn_deploy.errors import BackendError
-from glpn_deploy.progress import SilentProgress
 
 
 class Pretender:
@@ -47,7 +46,7 @@ def live():
 
 def measure(lives: list[Live], **options: object) -> int:
     chosen = RoundOptions(**{"half_width": 0.01, "seconds": 5.0, **options})
-    return measure_rounds(lives, 100, chosen, Watch(), None, Gpu(), SilentProgress(), "rounds")
+    return measure_rounds(lives, 100, chosen, Watch(), None, Gpu(), "rounds")
 
 
 def test_everyone_runs_once_a_round_in_changing_order(live) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from glpn_deploy import progress
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_profile import parse_profiles
 from glpn_deploy.bundle.engine_sidecar import (
@@ -108,7 +109,8 @@ def test_a_file_system_without_links(bundle_copy, tmp_path, monkeypatch):
 def test_export_over_a_bundle(tiny_checkpoint, bundle_copy, max_depth, stays):
     engine = add_engine(bundle_copy, "net.engine")
     told = Told()
-    bundle = build_bundle(tiny_checkpoint, bundle_copy, BuildOptions(verify=False, max_depth=max_depth), told)
+    with progress.shown(told):
+        bundle = build_bundle(tiny_checkpoint, bundle_copy, BuildOptions(verify=False, max_depth=max_depth))
     assert engine.exists() == sidecar_path(engine).exists() == stays
     said = told.said["write bundle"]
     assert ("1 kept" if stays else "dropped net.engine (model.onnx changed)") in said

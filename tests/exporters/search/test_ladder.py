@@ -259,7 +259,7 @@ def test_ground_truth_is_asked_of_graphs_within_budget_and_can_refuse_them(fakes
     softmax, asked = fakes.of_kind("Softmax"), []
 
     class Truth:
-        def accuracy(self, candidate, precision, work, progress, title):
+        def accuracy(self, candidate, precision, work, title):
             asked.append(kept_in(candidate))
             enough = softmax <= kept_in(candidate)
             return SimpleNamespace(passed=enough, to_dict=lambda: {"passed": enough})
@@ -453,7 +453,7 @@ def test_a_shape_over_budget_sends_the_climb_on(fakes, run):
     softmax = fakes.of_kind("Softmax")
 
     class Sweep:
-        def report(self, candidate, precision, budget, work, progress):
+        def report(self, candidate, precision, budget, work):
             worst = SimpleNamespace(name="1x32x32", stats=FINE)
             return SimpleNamespace(passed=softmax <= kept_in(candidate), worst=worst)
 

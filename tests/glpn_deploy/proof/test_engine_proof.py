@@ -8,7 +8,6 @@ import pytest
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_profile import Profile, parse_profiles
 from glpn_deploy.errors import ParityError
-from glpn_deploy.progress import SilentProgress
 from glpn_deploy.proof import engine_proof
 from glpn_deploy.proof.engine_proof import engine_limit, prove_engine, require_comparisons
 from glpn_deploy.proof.judges.budget import Budget
@@ -40,7 +39,7 @@ def prove(folder, profiles, spoil=lambda x, depth: depth, tf32=False):
     bundle = Bundle.open(folder)
     with Engine(folder / "model.onnx", profiles, spoil) as engine:
         artefact = bundle.artefact("fp32")
-        proof = prove_engine(bundle, artefact, engine, profiles, SilentProgress(), tf32=tf32)
+        proof = prove_engine(bundle, artefact, engine, profiles, tf32=tf32)
     return proof, engine.shapes
 
 

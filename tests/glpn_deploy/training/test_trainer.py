@@ -229,11 +229,10 @@ def test_bf16_trains_on_a_cpu(options):
 
 
 def test_shrunk_rooms_average_the_image_and_keep_the_depth_of_the_corner(options):
-    from glpn_deploy.progress import SilentProgress
     from glpn_deploy.training.data.sources import open_data
 
-    whole, _ = open_data(options(size=(64, 64)), SilentProgress())
-    half, _ = open_data(options(size=(64, 64), shrink=2), SilentProgress())
+    whole, _ = open_data(options(size=(64, 64)))
+    half, _ = open_data(options(size=(64, 64), shrink=2))
     sample, small = whole[3], half[3]
     np.testing.assert_array_equal(small.depth, sample.depth[::2, ::2])
     exact = sample.image.reshape(32, 2, 32, 2, 3).mean((1, 3))

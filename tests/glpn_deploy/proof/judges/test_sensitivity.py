@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from glpn_deploy import GLPNImageProcessor
+from glpn_deploy import GLPNImageProcessor, progress
 from glpn_deploy.errors import InputError
 from glpn_deploy.exporters.graph.graph_edit import groups, load_graph
 from glpn_deploy.exporters.to_half import HalfOptions, to_half
@@ -149,7 +149,8 @@ def test_progress_has_one_unit_a_group(tiny_onnx, tmp_path):
 
     parts = all_groups(tiny_onnx)
     make = spoiled(tiny_onnx, {"head": 1.2})
-    search(tiny_onnx, make, parts, IMAGES, PROCESSOR, tmp_path, options=OPTIONS, progress=Recorder())
+    with progress.shown(Recorder()):
+        search(tiny_onnx, make, parts, IMAGES, PROCESSOR, tmp_path, options=OPTIONS)
     step = next(step for step in steps if step.title == "layer-wise search")
     assert step.total == len(step.units) == len(parts)
     assert step.units[-1].startswith("head: AbsRel ")

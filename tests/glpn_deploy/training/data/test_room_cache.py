@@ -11,7 +11,6 @@ import pytest
 from glpn_deploy.datasets import rooms as rooms_module
 from glpn_deploy.datasets.rooms import RenderedRooms
 from glpn_deploy.errors import DatasetError, WriteError
-from glpn_deploy.progress import SilentProgress
 from glpn_deploy.training.data import room_cache
 from glpn_deploy.training.data.room_cache import CachedRooms, cached_rooms
 
@@ -19,7 +18,7 @@ ROOMS = RenderedRooms("val", 5, height=32, width=48, start=3)
 
 
 def cached(folder: Path, workers: int = 1) -> CachedRooms:
-    return cached_rooms(ROOMS, folder, workers=workers, progress=SilentProgress())
+    return cached_rooms(ROOMS, folder, workers=workers)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -44,7 +43,7 @@ def test_second_run_reads_what_the_first_one_rendered(tmp_path, monkeypatch):
 def test_other_sizes_and_seeds_have_caches_of_their_own(tmp_path):
     cached(tmp_path)
     other = RenderedRooms("val", 5, height=32, width=48)
-    again = cached_rooms(other, tmp_path, workers=1, progress=SilentProgress())
+    again = cached_rooms(other, tmp_path, workers=1)
     np.testing.assert_array_equal(again[0].image, other[0].image)
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -52,7 +51,7 @@ def test_other_sizes_and_seeds_have_caches_of_their_own(tmp_path):
 def test_fewer_rooms_are_read_from_the_cache_of_more(tmp_path):
     cached(tmp_path)
     fewer = RenderedRooms("val", 2, height=32, width=48, start=3)
-    kept = cached_rooms(fewer, tmp_path, workers=1, progress=SilentProgress())
+    kept = cached_rooms(fewer, tmp_path, workers=1)
     assert (len(kept), len(list(tmp_path.iterdir()))) == (2, 1)
     np.testing.assert_array_equal(kept[1].image, fewer[1].image)
 
