@@ -219,8 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 with atomic_path(path) as staged:
                     staged.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
-        progress.show(Lines())
-        measure_parts(options, only, content, keep)
+        with progress.shown(Lines()):
+            measure_parts(options, only, content, keep)
     except (GlpnError, OSError) as error:
         parser.exit(2, f"error: {error}\n")
     for table in tables(content):

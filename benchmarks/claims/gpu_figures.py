@@ -127,12 +127,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measuring.add_argument("--seconds", type=float, default=4.0, help="of a case in rounds")
     measuring.add_argument("--python", action="append", default=[], metavar="BACKEND=PYTHON")
     given = parser.parse_args(arguments)
-    progress.show(_Lines())
     try:
         if given.command == "prepare":
-            prepare(given.folder, given.only or NETWORKS)
+            with progress.shown(_Lines()):
+                prepare(given.folder, given.only or NETWORKS)
         else:
-            report = run(given.folder, _options(given), given.out)
+            with progress.shown(_Lines()):
+                report = run(given.folder, _options(given), given.out)
             for line in (*report.headlines, *(f"not run: {i.name}: {i.reason}" for i in report.not_run)):
                 print(line)
             print((given.out / "gpu_figures.json").read_text(encoding="utf-8"))
