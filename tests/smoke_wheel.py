@@ -1,17 +1,21 @@
-"""Builds the wheel, installs it into an environment of its own and uses it from outside the repository.
+"""Builds the wheel, installs it into environments of its own and uses it from outside the repository.
 
-Run by `make wheel-test`; not collected by pytest, as it needs the package index.
+With this Python and the newest dependencies, and, where the machine has other Pythons, with the oldest one
+and the lowest dependencies that the project claims, and with the newest one. Run by `make wheel-test`; not
+collected by pytest, as it needs the package index.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
-import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,6 +45,49 @@ def run(*command: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
+def pythons() -> Iterator[Path]:
+    """Other supported Pythons of this machine, the oldest first; of a version, the first that answers."""
+    for minor in range(10, 15):
+        if minor == sys.version_info.minor:
+            continue
+        name = f"python3.{minor}"
+        on_path = shutil.which(name)
+        found = sorted((Path.home() / ".pyenv" / "versions").glob(f"3.{minor}.*/bin/{name}"))
+        for python in ([Path(on_path)] if on_path else []) + found:
+            if subprocess.run([python, "-c", "import venv, ensurepip"], capture_output=True).returncode == 0:
+                yield python
+                break
+
+
+def lowest(wheel: Path) -> list[str]:
+    """The lowest versions that the wheel's base and its extra ``cpu`` claim, as requirements."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (entry for entry in archive.namelist() if entry.endswith(".dist-info/METADATA"))
+        metadata = archive.read(name).decode()
+    required = re.findall(r"^Requires-Dist: ([\w-]+)>=([\d.]+)(.*)$", metadata, re.MULTILINE)
+    base = [
+        (package, version)
+        for package, version, rest in required
+        if not rest or "'cpu'" in rest or '"cpu"' in rest
+    ]
+    return [f"{package}~={version}{'.0' if version.count('.') == 1 else '.0.0'}" for package, version in base]
+
+
+def trial(python: str | Path, wheel: Path, bundle: Path, folder: Path, pins: list[str]) -> None:
+    """Installs the wheel beside nothing, runs, verifies and predicts."""
+    run(python, "-m", "venv", folder / "venv", cwd=bundle.parent)
+    commands = folder / "venv" / "bin"
+    wanted = f"glpn-deploy[cpu] @ {wheel.as_uri()}"
+    run(commands / "python", "-m", "pip", "install", "--quiet", wanted, *pins, cwd=bundle.parent)
+    run(commands / "python", "-c", SCRIPT, cwd=bundle.parent)
+    report = json.loads(run(commands / "glpn-verify", bundle.name, "--json", cwd=bundle.parent))
+    if not report["passed"]:
+        sys.exit("glpn-verify did not pass")
+    run(commands / "glpn-doctor", cwd=bundle.parent)
+    picture = bundle / "golden" / "0.png"
+    run(commands / "glpn-predict", bundle, picture, "--out", folder / "depth", cwd=folder)
+
+
 def main() -> None:
     """Builds, installs, exports, predicts, verifies."""
     with tempfile.TemporaryDirectory() as name:
@@ -58,18 +105,15 @@ def main() -> None:
                 )
                 if installed.as_posix() not in names:
                     sys.exit(f"the wheel lacks {installed.parent}")
-        venv.create(folder / "venv", with_pip=True)
-        python = folder / "venv" / "bin" / "python"
-        run(python, "-m", "pip", "install", "--quiet", f"glpn-deploy[cpu] @ {wheel.as_uri()}", cwd=folder)
-        commands = folder / "venv" / "bin"
         run(Path(sys.executable).parent / "glpn-export", "demo", "bundle", cwd=folder)
-        run(python, "-c", SCRIPT, cwd=folder)
-        report = json.loads(run(commands / "glpn-verify", "bundle", "--json", cwd=folder))
-        if not report["passed"]:
-            sys.exit("glpn-verify did not pass")
-        run(commands / "glpn-doctor", cwd=folder)
-        run(commands / "glpn-predict", "bundle", "bundle/golden/0.png", "--out", "depth", cwd=folder)
-    print("the wheel works outside the repository")
+        others = list(pythons())
+        trials: list[tuple[str | Path, list[str]]] = [(sys.executable, [])]
+        trials += [(others[0], lowest(wheel))] if others else []
+        trials += [(others[-1], [])] if len(others) > 1 else []
+        for number, (python, pins) in enumerate(trials):
+            (folder / str(number)).mkdir()
+            trial(python, wheel, folder / "bundle", folder / str(number), pins)
+    print(f"the wheel works outside the repository, in {len(trials)} environments")
 
 
 if __name__ == "__main__":
