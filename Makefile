@@ -8,16 +8,17 @@ GPU_PYTHON ?=
 GPU_BUNDLES ?=
 GPU_REPORT ?= build/gpu
 GPU_OPTIONS ?=
+ONLY ?=
+OPTIMUM ?=
 
-.PHONY: demo test test-gpu check figures cpu-figures wheel-test clean help
+.PHONY: demo test test-gpu check figures wheel-test clean help
 
 help:
 	@echo "make demo [IMAGE=photo.jpg]   export the demo network, verify it, predict depth, write pictures"
 	@echo "make test                     the whole suite"
 	@echo "make test-gpu                 the tests that need an NVIDIA GPU; see tests/gpu/README.md"
 	@echo "make check                    format, lint, types"
-	@echo "make figures                  measure the figures that the README states"
-	@echo "make cpu-figures              measure what a CPU is asked to reach, 25 minutes"
+	@echo "make figures [ONLY=cpu,demo]  measure the figures that the README states, and write its tables"
 	@echo "make wheel-test               build the wheel and try it in an environment of its own"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -44,10 +45,8 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 
 figures: $(INSTALLED)
-	$(BIN)/python -m glpn_deploy.benchmarks.claims.figures --out benchmarks/results
-
-cpu-figures: $(INSTALLED)
-	$(BIN)/python -m glpn_deploy.benchmarks.claims.cpu_figures --out benchmarks/results
+	$(BIN)/python -m glpn_deploy.benchmarks.claims.figures $(if $(ONLY),--only $(ONLY)) \
+	  $(if $(OPTIMUM),--optimum $(OPTIMUM))
 
 wheel-test: $(INSTALLED)
 	$(BIN)/python tests/smoke_wheel.py

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from glpn_deploy.benchmarks.measuring.load_runs import LoadOptions
 from glpn_deploy.benchmarks.measuring.rounds import RoundOptions
 from glpn_deploy.benchmarks.report.stability import StabilityLimits
 from glpn_deploy.benchmarks.workload.cases import PEERS
@@ -32,7 +32,7 @@ class EvalChoice:
     count: int | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchOptions:
     """What is measured, and how.
 
@@ -49,10 +49,11 @@ class BenchOptions:
         threads: Threads within one operator; None leaves the backends' defaults.
         rounds: When rounds stop.
         limits: From where on a row is not stable; its ``half_width`` is that of ``rounds``.
-        live: Most workers that are alive at a time.
+        max_workers: Most workers that run at a time.
         stages: Also measure the stages.
         evaluate: A data set to judge on, or None.
-        load: What to measure under load.
+        callers: Numbers of threads that call one loaded network at a time; empty leaves that out.
+        load_seconds: For how long each number calls [s].
         offline: Use the hub's cache only.
         null_delay_ms: The null backend's planted delay [ms], for tests.
         pythons: By backend or peer, another Python that has its packages, where they are not this one's.
@@ -73,10 +74,11 @@ class BenchOptions:
     threads: int | None = None
     rounds: RoundOptions = RoundOptions()  # noqa: RUF009 - frozen
     limits: StabilityLimits = StabilityLimits()  # noqa: RUF009 - frozen
-    live: int = 8
+    max_workers: int = 8
     stages: bool = True
     evaluate: EvalChoice | None = None
-    load: LoadOptions = LoadOptions()  # noqa: RUF009 - frozen
+    callers: tuple[int, ...] = ()
+    load_seconds: float = 5.0
     offline: bool = False
     null_delay_ms: float = 0.0
     pythons: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -85,12 +87,16 @@ class BenchOptions:
         RuntimeOptions(self.device, threads=self.threads)
         if not self.shapes or not self.batches or min(itertools.chain(*self.shapes, self.batches)) < 1:
             raise InputError(f"shapes {self.shapes}, batches {self.batches}", expected="positive numbers")
+        if min(self.callers, default=1) < 1 or not 0 < self.load_seconds < math.inf:
+            raise InputError(
+                f"{self.callers} callers for {self.load_seconds} s", expected="finite numbers above 0"
+            )
         for name in self.pythons:
             if name not in BACKENDS and name not in PEERS:
                 known = ", ".join((*BACKENDS, *PEERS))
                 raise InputError(f"a Python for backend {name!r}", expected=f"one of {known}")
-        if self.live < 3:
-            raise InputError(f"{self.live} workers at a time", expected="at least 3")
+        if self.max_workers < 3:
+            raise InputError(f"{self.max_workers} workers at a time", expected="at least 3")
 
     def settings(self) -> dict[str, Any]:
         """For the report."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import itertools
 import tempfile
 import time
@@ -11,15 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from glpn_deploy.benchmarks.bench import Bench, Start, start_worker
 from glpn_deploy.benchmarks.machine.gpu import Gpu
 from glpn_deploy.benchmarks.machine.machine_state import identity, require_psutil, state, versions
-from glpn_deploy.benchmarks.measuring.load_runs import measure_load
+from glpn_deploy.benchmarks.measuring.load import measure_callers
 from glpn_deploy.benchmarks.options import BenchOptions
-from glpn_deploy.benchmarks.report.results import Report, Row, Samples
+from glpn_deploy.benchmarks.report.results import Headline, Report, Row, Samples
 from glpn_deploy.benchmarks.report.rows import best_ceilings, headline, share_of_ceilings
-from glpn_deploy.benchmarks.shape_group import Bench, measure_shape
+from glpn_deploy.benchmarks.shape_group import measure_shape
 from glpn_deploy.benchmarks.workload.bench_images import cut_images, find_images
-from glpn_deploy.benchmarks.workload.cases import PEERS, NotRun
+from glpn_deploy.benchmarks.workload.cases import PEERS, CaseId, NotRun, parse_runner
 from glpn_deploy.benchmarks.workload.plan import plan_runners
 from glpn_deploy.benchmarks.workload.references import (
     check_dataset,
@@ -32,7 +34,7 @@ from glpn_deploy.errors import BackendError, InputError
 from glpn_deploy.gpu.cuda_device import find_device_or_none
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(kw_only=True)
 class _Found:
     """What a sweep has come to, all of it of complete shapes."""
 
@@ -40,7 +42,7 @@ class _Found:
     calibration: Samples = dataclasses.field(default_factory=dict)
     overheads: list[float] = dataclasses.field(default_factory=list)
     ceilings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    headlines: list[str] = dataclasses.field(default_factory=list)
+    headlines: list[Headline] = dataclasses.field(default_factory=list)
     reference: str | None = None
     load: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     interrupted: bool = False
@@ -49,6 +51,7 @@ class _Found:
 def run_sweep(
     folder: str | Path,
     options: BenchOptions = BenchOptions(),  # noqa: B008 - frozen
+    start: Start | None = None,
 ) -> Report:
     """Measures every backend and artefact of a bundle that this machine can run.
 
@@ -58,6 +61,7 @@ def run_sweep(
     Args:
         folder: The bundle.
         options: What to measure, and how.
+        start: Starts a case's process; None takes the Python that has its backend.
 
     Raises:
         GlpnError: The bundle or the data set cannot be used, or an option is none.
@@ -76,7 +80,7 @@ def run_sweep(
     images = find_images(bundle, options.images)
     checkpoint, note = find_checkpoint(bundle, options.reference, offline=options.offline)
     peers = list(options.peers)
-    asked = (options.baseline or "").replace(":", " ").split(" ")[0]
+    asked = parse_runner(options.baseline or "").backend
     if asked in PEERS and asked not in peers:
         peers.insert(0, asked)
     runners, not_run = plan_runners(
@@ -97,9 +101,18 @@ def run_sweep(
     before = state(gpu)
     found = _Found()
     with tempfile.TemporaryDirectory(prefix="glpn-bench-") as name:
-        bench = Bench(options, bundle, checkpoint, runners, Path(name), gpu, not_run)
+        bench = Bench(
+            options=options,
+            bundle=bundle,
+            checkpoint=checkpoint,
+            runners=runners,
+            work=Path(name),
+            gpu=gpu,
+            not_run=not_run,
+            start=start or functools.partial(start_worker, pythons=options.pythons),
+        )
         try:
-            _measure(bench, images, baseline.name, found)
+            _measure(bench, images, baseline.id, found)
         except KeyboardInterrupt:
             if not found.rows:
                 raise
@@ -108,7 +121,7 @@ def run_sweep(
         raise BackendError(f"no case ran ({_reasons(not_run)})")
     rows = share_of_ceilings(found.rows, bundle.manifest.config, found.ceilings)
     if note:
-        not_run.insert(0, NotRun("reference", note))
+        not_run.insert(0, NotRun(CaseId(), note, "reference"))
     overhead = sorted(found.overheads)[len(found.overheads) // 2] if found.overheads else 0.0
     shortest = min(row.latency.median_ms for row in rows)
     return Report(
@@ -123,7 +136,7 @@ def run_sweep(
         calibration=found.calibration,
         ceilings=found.ceilings,
         harness={"overhead_ms": overhead, "share_of_shortest": overhead / shortest},
-        baseline=baseline.name,
+        baseline=str(baseline.id),
         reference=found.reference,
         headlines=tuple(found.headlines),
         load=tuple(found.load),
@@ -132,11 +145,11 @@ def run_sweep(
     )
 
 
-def _measure(bench: Bench, images: Sequence[Path], baseline: str, found: _Found) -> None:
+def _measure(bench: Bench, images: Sequence[Path], baseline: CaseId, found: _Found) -> None:
     """Every shape, then the load; what an interruption leaves out is noted in ``bench.not_run``."""
     options = bench.options
     left = [(batch, *size) for size, batch in itertools.product(options.shapes, options.batches)]
-    loading = options.load.wanted
+    loading = bool(options.callers)
     try:
         while left:
             batch, height, width = left[0]
@@ -154,15 +167,15 @@ def _measure(bench: Bench, images: Sequence[Path], baseline: str, found: _Found)
             first = options.shapes[0]
             files = cut_images(images, *first, bench.work)
             cases = [bench.case(r, options.batches[0], *first, files) for r in bench.runners]
-            ran = {row.key for row in found.rows}
-            wanted = [case for case in cases if case.key in ran]
-            for loaded in measure_load(wanted, options.load, bench.not_run, bench.start):
+            ran = {row.id for row in found.rows}
+            wanted = [case for case in cases if case.id in ran]
+            for loaded in measure_callers(wanted, options, bench.not_run, bench.start):
                 found.load.append(loaded)
             loading = False
     finally:
         words = "interrupted before it was complete"
-        names = ["x".join(map(str, shape)) for shape in left] + (["load"] if loading else [])
-        bench.not_run += [NotRun(name, words) for name in names]
+        bench.not_run += [NotRun(CaseId(shape=shape), words) for shape in left]
+        bench.not_run += [NotRun(CaseId(), words, "load")] if loading else []
 
 
 def _reasons(not_run: Sequence[NotRun]) -> str:

@@ -6,7 +6,7 @@ processors with AVX-512 and ONNX Runtime on those without, each where it is inst
 glpn-nyu's architecture at 1x480x640 in FP32: OpenVINO is 1.35 times as fast as ONNX Runtime on two cores of
 an AMX Xeon, and 0.97 times on one AVX2 core (AMD EPYC). INT8 without VNNI stays with ONNX Runtime,
 where alone it was measured; with AVX-512 and VNNI OpenVINO is the faster one in the form for CPUs (480 ms
-against 625 on two cores of a Zen 4, benchmarks/results/cpu_figures.json). `glpn_deploy.runtimes.measured`
+against 625 on two cores of a Zen 4, benchmarks/results/figures.json). `glpn_deploy.runtimes.measured`
 times both instead; it looks at nothing but time.
 """
 

@@ -5,7 +5,7 @@ EPYC) the network compiled for the shape takes 1.03 times ONNX Runtime's process
 1.14 times; on two cores of an AMX Xeon the compiled one takes 0.74 times (0.62 s against 0.84 s), and in
 bf16 0.20 s compiled and 0.47 s dynamic. Compiling for a shape costs about as much as one FP32 run.
 
-Start, on two Zen 4 cores (benchmarks/results/cpu_figures.json): the first depth map is there 5.0 s after
+Start, on two Zen 4 cores (benchmarks/results/figures.json): the first depth map is there 5.0 s after
 ``glpn-predict``'s start, and 2.4 s after it from a warm cache, of which the run itself takes 0.95 s, import
 0.75 s and reading and hashing 0.2 s. OpenVINO imports node by node; weights stay where they were read.
 

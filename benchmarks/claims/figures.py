@@ -1,305 +1,107 @@
-"""Measures what the README claims of the main job, one figure after another, into one JSON report.
+"""Measures the figures that the README states, and writes the README's tables from them.
 
-    python -m glpn_deploy.benchmarks.claims.figures --out benchmarks/results
+    python -m glpn_deploy.benchmarks.claims.figures [--only cpu,demo]
+    python -m glpn_deploy.benchmarks.claims.figures --tables
 
-Needs the test extra: transformers is the oracle, scikit-image brings the photographs. Random weights
-stand in for glpn-nyu's, which changes no time and no shape; norms and BatchNorm statistics are made
-random as well, so that what the export folds is put to the test.
+Each section that is measured replaces its part of ``benchmarks/results/figures.json``, with the day, the
+machine and the versions; the others stay. ``--tables`` measures nothing. Needs the test extra; ``cpu`` also
+Optimum, here or in the Python that ``--optimum`` names, and takes a quarter of an hour.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
+import importlib
 import json
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime as ort
-import skimage.data
-import torch
-import transformers
-from numpy.typing import NDArray
-from PIL import Image
-
-from glpn_deploy.benchmarks.claims.random_network import NYU, random_model
+from glpn_deploy import progress
+from glpn_deploy.atomic import atomic_path
+from glpn_deploy.benchmarks.claims.readme_tables import fill
+from glpn_deploy.benchmarks.claims.running import FigureOptions, StepLines
 from glpn_deploy.benchmarks.machine.environment import describe_environment
-from glpn_deploy.depth.metrics import DepthMetrics
-from glpn_deploy.estimator import DepthEstimator
-from glpn_deploy.exporters.to_onnx import OnnxOptions, count_nodes, to_onnx
-from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.model.config import GLPNConfig
-from glpn_deploy.model.modeling import GLPNForDepthEstimation
-from glpn_deploy.proof.parity import compare, sweep_batches
-from glpn_deploy.runtimes.base import RuntimeOptions
-from glpn_deploy.runtimes.rt_null import NullRuntime
-from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime
-from glpn_deploy.runtimes.rt_torch import TorchRuntime
-from glpn_deploy.timing.turns import in_turns, median_ratio
+from glpn_deploy.errors import GlpnError, InputError
 
-PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "motorcycle_left")
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS, README = ROOT / "benchmarks" / "results" / "figures.json", ROOT / "README.md"
+SECTIONS = ("main_job", "cpu", "precision", "demo")
+"""Each a module beside this one, whose function ``measure`` takes `FigureOptions` and gives figures."""
+FORMAT, FORMAT_VERSION = "glpn-deploy-figures", 2
 
 
-def random_config(rng: np.random.Generator) -> GLPNConfig:
-    """A small random architecture."""
-    heads = rng.integers(1, 4, 4)
-    hidden = tuple(int(h * rng.integers(4, 13)) for h in heads)
-    return GLPNConfig(
-        depths=tuple(int(d) for d in rng.integers(1, 4, 4)),
-        sr_ratios=tuple(int(rng.choice(choice)) for choice in ((1, 2, 4, 8), (1, 2, 4), (1, 2), (1,))),
-        hidden_sizes=hidden,
-        num_attention_heads=tuple(int(h) for h in heads),
-        mlp_ratios=tuple(int(r) for r in rng.integers(1, 5, 4)),
-        decoder_hidden_size=int(rng.choice([8, 16, 24])),
-        max_depth=float(rng.choice([1, 10, 80])),
-    )
+def measure(section: str, optimum: str | None) -> dict[str, Any]:
+    """One section, as it is kept.
+
+    Raises:
+        GlpnError: Something that it needs is missing or failed.
+    """
+    module = importlib.import_module(f"glpn_deploy.benchmarks.claims.{section}")
+    environment = describe_environment()
+    with tempfile.TemporaryDirectory(prefix="glpn-figures-") as folder, progress.step(section):
+        figures = module.measure(FigureOptions(Path(folder), optimum))
+    day = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    return {"measured": day, "environment": environment, "figures": figures}
 
 
-def hf_twin(model: GLPNForDepthEstimation) -> Any:
-    """Transformers' network with the same weights."""
-    config = {k: v for k, v in model.config.to_dict().items() if k not in ("architectures", "model_type")}
-    twin = transformers.GLPNForDepthEstimation(transformers.GLPNConfig(**config))
-    twin.load_state_dict(model.state_dict(), strict=True)
-    return twin.eval()
+def read(path: Path) -> dict[str, Any]:
+    """The sections of a file of figures, by name; none where there is no file.
+
+    Raises:
+        InputError: The file is something else.
+    """
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if (content["format"], content["format_version"]) == (FORMAT, FORMAT_VERSION):
+            return dict(content["sections"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read ({error!r})", fix="remove it, and measure anew") from None
+    raise InputError(f"{path} is of another format", expected=f"{FORMAT}, version {FORMAT_VERSION}")
 
 
-def against_transformers() -> dict[str, Any]:
-    """Largest difference from transformers over random configurations and sizes, as a share of max_depth."""
-    rng = np.random.default_rng(0)
-    worst = dict.fromkeys(("depth", "hidden_states", "attentions", "loss"), 0.0)
-    for seed in range(24):
-        model = random_model(random_config(rng), seed)
-        size = [int(s) * 32 for s in rng.integers(1, 6, 2)]
-        x = torch.rand(int(rng.integers(1, 3)), 3, *size)
-        labels = torch.rand(x.shape[0], *size) * model.config.max_depth
-        options = {"labels": labels, "output_hidden_states": True, "output_attentions": True}
-        with torch.inference_mode():
-            ours, theirs = model(x, **options), hf_twin(model)(x, **options)
-        pairs = {
-            "depth": [
-                (
-                    ours.predicted_depth / model.config.max_depth,
-                    theirs.predicted_depth / model.config.max_depth,
-                )
-            ],
-            "hidden_states": zip(ours.hidden_states, theirs.hidden_states, strict=True),
-            "attentions": zip(ours.attentions, theirs.attentions, strict=True),
-            "loss": [(ours.loss, theirs.loss)],
-        }
-        for name, values in pairs.items():
-            worst[name] = max(worst[name], *(float((a - b).abs().max()) for a, b in values))
-    return {"configurations": 24, "max_difference": worst, "asked_depth": 1e-5}
+def write(path: Path, sections: dict[str, Any]) -> None:
+    """Writes the sections, in their order."""
+    ordered = {name: sections[name] for name in SECTIONS if name in sections}
+    content = {"format": FORMAT, "format_version": FORMAT_VERSION, "sections": ordered}
+    with atomic_path(path) as staged:
+        staged.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def photographs() -> list[NDArray[np.uint8]]:
-    """Real photographs that scikit-image ships."""
-    left, _, _ = skimage.data.stereo_motorcycle()
-    return [left if name == "motorcycle_left" else getattr(skimage.data, name)() for name in PHOTOGRAPHS]
-
-
-def against_pipeline(folder: Path) -> dict[str, Any]:
-    """Largest difference from ``pipeline("depth-estimation")`` at the photographs' own sizes."""
-    model = random_model(GLPNConfig(), 0)
-    model.save_pretrained(folder / "small")
-    pipe = transformers.pipeline(
-        "depth-estimation",
-        model=hf_twin(model),
-        image_processor=transformers.models.glpn.image_processing_pil_glpn.GLPNImageProcessorPil(),
-    )
-    worst = 0.0
-    with DepthEstimator.load(folder / "small") as estimator:
-        for image in photographs():
-            theirs = pipe(Image.fromarray(image))["predicted_depth"].numpy()
-            worst = max(worst, float(np.abs(estimator(image).depth - theirs).max()))
-    return {"photographs": len(PHOTOGRAPHS), "max_difference": worst / model.config.max_depth, "asked": 1e-4}
-
-
-def export_with_transformers(twin: Any, path: Path) -> float:
-    """Exports HF's network with torch.onnx.export; returns the seconds it took."""
-
-    class DepthOnly(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = twin
-
-        def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-            depth: torch.Tensor = self.model(pixel_values).predicted_depth
-            return depth
-
-    sides = {0: torch.export.Dim("batch"), 2: 32 * torch.export.Dim("h32"), 3: 32 * torch.export.Dim("w32")}
-    start = time.perf_counter()
-    program = torch.onnx.export(
-        DepthOnly().eval(), (torch.rand(2, 3, 96, 128),), dynamo=True, dynamic_shapes=(sides,), verbose=False
-    )
-    assert program is not None
-    program.save(str(path), external_data=False)
-    return time.perf_counter() - start
-
-
-def export_and_latency(folder: Path, rounds: int) -> dict[str, Any]:
-    """glpn-nyu's architecture: export time and nodes, and ONNX Runtime's latency beside HF's export."""
-    model = random_model(NYU, 0)
-    model.save_pretrained(folder / "nyu")
-    command = [
-        sys.executable,
-        "-m",
-        "glpn_deploy.cli.export",
-        str(folder / "nyu"),
-        str(folder / "bundle"),
-        "--no-verify",
-    ]
-    start = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    seconds = time.perf_counter() - start
-    hf_seconds = export_with_transformers(hf_twin(model), folder / "hf.onnx")
-    files = {"hf": folder / "hf.onnx"}
-    for opset in (17, 20, 23):
-        files[f"opset{opset}"] = to_onnx(model, folder / f"opset{opset}.onnx", OnnxOptions(opset=opset))
-    x = GLPNImageProcessor().prepare(np.ascontiguousarray(skimage.data.astronaut()[:480]))[None]
-    x = np.ascontiguousarray(np.concatenate([x, x[..., :128]], axis=3))  # 480x640
-    sessions = {
-        name: ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        for name, path in files.items()
-    }
-
-    def runner(session: ort.InferenceSession) -> Callable[[], object]:
-        return lambda: session.run(None, {session.get_inputs()[0].name: x})
-
-    samples = in_turns({name: runner(session) for name, session in sessions.items()}, rounds)
-    outputs = {name: runner(session)()[0] for name, session in sessions.items()}  # type: ignore[index]
-    return {
-        "glpn_export_s": seconds,
-        "hf_export_s": hf_seconds,
-        "asked_export_s": 30,
-        "nodes": {name: count_nodes(path) for name, path in files.items()},
-        "asked_nodes": 1100,
-        "median_ms": {name: statistics.median(values) for name, values in samples.items()},
-        "times_as_fast_as_hf": {
-            name: median_ratio(samples["hf"], values) for name, values in samples.items()
-        },
-        "max_difference_from_hf": {
-            name: float(np.abs(value - outputs["hf"]).max()) / NYU.max_depth
-            for name, value in outputs.items()
-        },
-        "samples_ms": samples,
-    }
-
-
-def sweep(folder: Path) -> dict[str, Any]:
-    """ONNX Runtime against the reference over the shape sweep, glpn-nyu's architecture."""
-    model = random_model(NYU, 1)
-    path = to_onnx(model, folder / "sweep.onnx")
-    with OnnxRuntime(path, RuntimeOptions(device="cpu")) as candidate:
-        report = compare(
-            candidate, TorchRuntime(model), sweep_batches(GLPNImageProcessor(), 32), 1e-5 * NYU.max_depth
-        )
-    worst = report.worst.stats.max_abs_m / NYU.max_depth
-    return {"cases": len(report.cases), "max_difference": worst, "asked": 1e-5}
-
-
-def start_up() -> dict[str, Any]:
-    """Cost of ``import glpn_deploy`` over numpy, and of ``glpn-export --help``."""
-
-    def process(*arguments: str) -> Callable[[], object]:
-        return lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
-
-    samples = in_turns(
-        {
-            "numpy": process("-c", "import numpy"),
-            "glpn_deploy": process("-c", "import numpy, glpn_deploy"),
-            "help": process("-m", "glpn_deploy.cli.export", "--help"),
-        },
-        rounds=15,
-    )
-    added = statistics.median(b - a for a, b in zip(samples["numpy"], samples["glpn_deploy"], strict=True))
-    return {
-        "import_over_numpy_ms": added,
-        "asked_import_ms": 50,
-        "help_s": statistics.median(samples["help"]) / 1e3,
-        "asked_help_s": 0.5,
-    }
-
-
-def estimator_cost(folder: Path) -> dict[str, Any]:
-    """What surrounds the session: the estimator over a runtime that does nothing, beside the bare session."""
-    rng = np.random.default_rng(0)
-    session = OnnxRuntime(to_onnx(random_model(NYU, 0), folder / "cost.onnx"), RuntimeOptions(device="cpu"))
-    processor = GLPNImageProcessor()
-    result: dict[str, Any] = {"asked_ms": 15, "asked_share": 0.01}
-    for height, width in ((480, 640), (481, 650)):
-        image = rng.integers(0, 256, (height, width, 3), np.uint8)
-        batch = processor.prepare(image)[None]
-        nothing = DepthEstimator(NullRuntime(), processor, 10.0)
-        fill = NullRuntime()
-        samples = in_turns(
-            {"around": lambda: nothing(image), "fill": lambda: fill.run(batch)},  # noqa: B023 - run at once
-            rounds=50,
-            warm_up=5,
-        )
-        bare = statistics.median(in_turns({"bare": lambda: session.run(batch)}, rounds=3)["bare"])  # noqa: B023
-        around = statistics.median(samples["around"]) - statistics.median(samples["fill"])
-        result[f"{height}x{width}"] = {"around_ms": around, "bare_ms": bare, "share": around / bare}
-    return result
-
-
-def metrics_rate() -> dict[str, Any]:
-    """Images a second through `DepthMetrics.update` at 480x640, on however many threads numpy takes."""
-    rng = np.random.default_rng(0)
-    truth = rng.uniform(0.5, 9.5, (480, 640)).astype(np.float32)
-    predicted = truth * rng.uniform(0.9, 1.1, truth.shape).astype(np.float32)
-    metrics = DepthMetrics(10.0)
-    samples = in_turns({"update": lambda: metrics.update(predicted, truth)}, rounds=60, warm_up=5)["update"]
-    return {"images_per_second": 1e3 / statistics.median(samples), "asked": 100}
-
-
-def main() -> None:
-    """Measures all sections, or those named, and writes the report."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures the sections asked for, and writes the tables."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default="", help="sections, separated by commas")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of the latency comparison (default 7)")
-    parser.add_argument("--out", type=Path, help="folder for figures.json; printed where left out")
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    transformers.logging.set_verbosity_error()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        sections: dict[str, Callable[[], dict[str, Any]]] = {
-            "against_transformers": against_transformers,
-            "against_pipeline": lambda: against_pipeline(folder),
-            "sweep": lambda: sweep(folder),
-            "export_and_latency": lambda: export_and_latency(folder, options.rounds),
-            "start_up": start_up,
-            "estimator_cost": lambda: estimator_cost(folder),
-            "metrics_rate": metrics_rate,
-        }
-        chosen = options.only.split(",") if options.only else list(sections)
-        unknown = set(chosen) - set(sections)
-        if unknown:
-            parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(sections)}")
-        report: dict[str, Any] = {"format": "glpn-deploy-figures", "format_version": 1}
-        report["environment"] = describe_environment()
-        for section in chosen:
-            start = time.perf_counter()
-            report[section] = sections[section]()
-            print(f"✓ {section} ({time.perf_counter() - start:.0f} s)", file=sys.stderr, flush=True)
-    text = json.dumps(report, indent=2) + "\n"
-    if options.out is None:
-        print(text, end="")
-    else:
-        options.out.mkdir(parents=True, exist_ok=True)
-        path = options.out / "figures.json"
-        path.write_text(text, encoding="utf-8")
-        print(path)
+    parser.add_argument("--only", default=",".join(SECTIONS), help=f"some of {', '.join(SECTIONS)}")
+    parser.add_argument("--tables", action="store_true", help="only write the README's tables anew")
+    parser.add_argument("--optimum", metavar="PYTHON", help="a Python that has Optimum and this package")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the file of figures")
+    parser.add_argument("--readme", type=Path, default=README, help="the file with the tables")
+    given = parser.parse_args(arguments)
+    only = [] if given.tables else [name.strip() for name in given.only.split(",")]
+    try:
+        if not set(only) <= set(SECTIONS):
+            raise InputError(f"--only {given.only}", expected=f"some of {', '.join(SECTIONS)}")
+        sections = read(given.results)
+        with progress.shown(StepLines()):
+            for name in only:
+                sections[name] = measure(name, given.optimum)
+                write(given.results, sections)
+        text = fill(given.readme.read_text(encoding="utf-8"), sections)
+        with atomic_path(given.readme) as staged:
+            staged.write_text(text, encoding="utf-8")
+    except GlpnError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"{given.results}\n{given.readme}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,29 +12,29 @@ package in the present folder.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from glpn_deploy import progress
 from glpn_deploy.benchmarks.claims.gpu_bundles import NETWORKS, NYU, checkpoint_folder, prepare
+from glpn_deploy.benchmarks.claims.running import StepLines
 from glpn_deploy.benchmarks.measuring.latency_stats import ratio_in_turns
 from glpn_deploy.benchmarks.measuring.rounds import RoundOptions
 from glpn_deploy.benchmarks.options import BenchOptions
 from glpn_deploy.benchmarks.report.results import Report, Row, rounded
 from glpn_deploy.benchmarks.report.written import write_reports
 from glpn_deploy.benchmarks.sweep import run_sweep
+from glpn_deploy.benchmarks.workload.cases import CaseId
 from glpn_deploy.errors import GlpnError, InputError
 from glpn_deploy.gpu.cuda_device import find_device
 from glpn_deploy.runtimes.base import PRECISIONS
 
-EAGER, EAGER_HALF = "hf-eager fp32", "hf-eager fp16"
-COMPILED = ("torch-compile fp16", "hf-compile fp16")
-HALF, INT8, UNGRAPHED = "tensorrt fp16", "tensorrt int8", "tensorrt-nograph fp16"
+EAGER, EAGER_HALF = CaseId("hf-eager", "fp32"), CaseId("hf-eager", "fp16")
+COMPILED = (CaseId("torch-compile", "fp16"), CaseId("hf-compile", "fp16"))
+HALF, UNGRAPHED = CaseId("tensorrt", "fp16"), CaseId("tensorrt-nograph", "fp16")
 BACKENDS = ("torch-compile", "onnxruntime", "tensorrt", "tensorrt-nograph")
 PEERS = ("hf-eager", "hf-compile")
 FP16_BUDGET, PRODUCT_SHARE, LARGE_BATCH = 0.001, 0.35, 16
@@ -46,18 +46,18 @@ def judge(rows: Sequence[Row]) -> dict[str, Any]:
     Returns:
         By figure ``value`` and ``asked``, and ``reached``, which is None where a row is missing.
     """
-    by_name = {f"{row.backend} {row.precision}": row for row in rows}
+    by_id = {row.id.runner: row for row in rows}
     compiled = min(
-        (by_name[name] for name in COMPILED if name in by_name),
+        (by_id[runner] for runner in COMPILED if runner in by_id),
         key=lambda row: row.latency.median_ms,
         default=None,
     )
-    half = by_name.get(HALF)
+    half = by_id.get(HALF)
     found = {
-        "times_hf_eager_fp32": (_times(half, by_name.get(EAGER)), 4.0),
-        "times_hf_eager_fp16": (_times(half, by_name.get(EAGER_HALF)), 2.0),
+        "times_hf_eager_fp32": (_times(half, by_id.get(EAGER)), 4.0),
+        "times_hf_eager_fp16": (_times(half, by_id.get(EAGER_HALF)), 2.0),
         "times_torch_compile_fp16": (_times(half, compiled), 1.0),
-        "times_without_cuda_graph": (_times(half, by_name.get(UNGRAPHED)), 1.0),
+        "times_without_cuda_graph": (_times(half, by_id.get(UNGRAPHED)), 1.0),
     }
     if rows and rows[0].batch >= LARGE_BATCH:
         found["share_of_fp16_product"] = (half.product_share if half else None, PRODUCT_SHARE)
@@ -129,13 +129,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         if given.command == "prepare":
-            with progress.shown(_Lines()):
+            with progress.shown(StepLines()):
                 prepare(given.folder, given.only or NETWORKS)
         else:
-            with progress.shown(_Lines()):
+            with progress.shown(StepLines()):
                 report = run(given.folder, _options(given), given.out)
-            for line in (*report.headlines, *(f"not run: {i.name}: {i.reason}" for i in report.not_run)):
-                print(line)
+            print(*report.headlines, *(f"not run: {i.name}: {i.reason}" for i in report.not_run), sep="\n")
             print((given.out / "gpu_figures.json").read_text(encoding="utf-8"))
     except GlpnError as error:
         print(error, file=sys.stderr)
@@ -165,29 +164,9 @@ def _options(given: argparse.Namespace) -> BenchOptions:
         reference=str(checkpoint_folder(given.folder)),
         device="cuda",
         rounds=RoundOptions(seconds=given.seconds),
-        live=24,
+        max_workers=24,
         pythons=pythons,
     )
-
-
-class _Lines:
-    """A line for every step that is done, on standard error."""
-
-    @contextlib.contextmanager
-    def step(self, title: str, total: int | None = None) -> Iterator[_Line]:
-        line, start = _Line(), time.perf_counter()
-        yield line
-        print(f"{title}: {line.summary} ({time.perf_counter() - start:.1f} s)", file=sys.stderr, flush=True)
-
-
-class _Line:
-    summary = "done"
-
-    def advance(self, detail: str = "") -> None:
-        """Only what is done is shown."""
-
-    def finish(self, summary: str) -> None:
-        self.summary = summary
 
 
 if __name__ == "__main__":

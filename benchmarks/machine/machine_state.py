@@ -10,7 +10,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -115,6 +115,9 @@ def _text(path: Path) -> str:
         return ""
 
 
+_PAUSE_S = 0.02
+
+
 @dataclasses.dataclass
 class Usage:
     """Who used the processor cores during the bursts of a case; sums over them.
@@ -140,30 +143,52 @@ class Usage:
         return self.stolen_s / self.seconds if self.seconds else 0.0
 
 
-class Watch:
-    """Watches the cores that this process may run on."""
+Cores = Callable[[], tuple[float, float]]
+"""Gives the busy and the stolen seconds of processor cores since the system started."""
 
-    def __init__(self) -> None:
-        self._psutil = require_psutil()
-        self._cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+class Watch:
+    """Watches processor cores.
+
+    Args:
+        cores: What to ask; None takes the cores that this process may run on.
+    """
+
+    def __init__(self, cores: Cores | None = None) -> None:
+        self._cores = cores or own_cores()
 
     @contextlib.contextmanager
     def burst(self, usage: Usage) -> Iterator[list[float]]:
-        """Adds what happens in the block to ``usage``; the worker's own seconds go into the list."""
+        """Adds what happens in the block to ``usage``; the worker's own seconds go into the list.
+
+        Waits first, for the last burst's spinning threads to fall asleep.
+        """
+        time.sleep(_PAUSE_S)
         own: list[float] = []
-        begin, before, parent = time.perf_counter(), self._read(), time.process_time()
+        begin, before, parent = time.perf_counter(), self._cores(), time.process_time()
         yield own
-        busy, stolen = (b - a for a, b in zip(before, self._read(), strict=True))
+        busy, stolen = (b - a for a, b in zip(before, self._cores(), strict=True))
         usage.seconds += time.perf_counter() - begin
         usage.others_s += busy - sum(own) - (time.process_time() - parent)  # a tick too much evens out
         usage.stolen_s += stolen
 
-    def _read(self) -> tuple[float, float]:
-        """Busy and stolen seconds of the cores, since the system started."""
-        times = self._psutil.cpu_times(percpu=True)
-        chosen = times if self._cores is None else [times[core] for core in self._cores if core < len(times)]
+
+def own_cores() -> Cores:
+    """The cores that this process may run on.
+
+    Raises:
+        MissingDependencyError: psutil is not installed.
+    """
+    psutil = require_psutil()
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+    def read() -> tuple[float, float]:
+        times = psutil.cpu_times(percpu=True)
+        chosen = times if usable is None else [times[core] for core in usable if core < len(times)]
         stolen = sum(getattr(t, "steal", 0.0) for t in chosen)
         idle = sum(t.idle + getattr(t, "iowait", 0.0) for t in chosen)
         # guest time is counted within user and nice already
         everything = sum(sum(t) - getattr(t, "guest", 0.0) - getattr(t, "guest_nice", 0.0) for t in chosen)
         return everything - idle - stolen, stolen
+
+    return read

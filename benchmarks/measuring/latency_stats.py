@@ -24,7 +24,7 @@ _MOST_LIKE = 0.75
 """Of 15 rounds more cannot be told from chance; with 0.9, changes of 10 % were missed in simulations."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Latency:
     """What was measured of one case.
 
@@ -115,17 +115,17 @@ def summarise(rounds: Rounds) -> Latency:
         return float(np.percentile(samples, q)) if samples.size * (100 - q) >= 100 else None
 
     return Latency(
-        median,
-        low,
-        high,
-        float(np.median(np.abs(samples - median))),
-        float(samples.min()),
-        float(samples.mean()),
-        percentile(90),
-        percentile(95),
-        percentile(99),
-        int(samples.size),
-        len(rounds),
+        median_ms=median,
+        low_ms=low,
+        high_ms=high,
+        mad_ms=float(np.median(np.abs(samples - median))),
+        min_ms=float(samples.min()),
+        mean_ms=float(samples.mean()),
+        p90_ms=percentile(90),
+        p95_ms=percentile(95),
+        p99_ms=percentile(99),
+        runs=int(samples.size),
+        rounds=len(rounds),
     )
 
 

@@ -1,138 +1,103 @@
-"""One loaded network under load: callers that wait for each other's results, and arrivals that do not."""
+"""Several threads that call one loaded network, each again as soon as it has its answer."""
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from glpn_deploy import progress
+from glpn_deploy.benchmarks.measuring.worker_process import START_LIMIT_S, WorkerProcess
+from glpn_deploy.benchmarks.options import BenchOptions
+from glpn_deploy.benchmarks.workload.cases import Case, NotRun, load_limit_s
+from glpn_deploy.errors import BackendError
+
 
 def closed_loop(call: Callable[[int], object], callers: int, seconds: float) -> dict[str, Any]:
-    """Threads that each call again as soon as they have an answer, all on one loaded network.
+    """Calls from several threads for a while.
 
     Args:
         call: One run; the argument is its turn.
         callers: Threads.
-        seconds: For how long new runs start [s].
+        seconds: For how long new runs start [s]; each thread makes at least one.
 
     Returns:
         ``callers``, ``runs``, ``elapsed_s`` until the last answer, ``runs_per_s`` and ``samples_ms``.
 
     Raises:
-        Exception: What a call raised; the first of them.
+        Exception: What a call raised.
     """
-    samples: list[list[float]] = [[] for _ in range(callers)]
-    failed: list[Exception] = []
-    ready = threading.Barrier(callers + 1)
-    end = [0.0]
+    begin: list[float] = []
+    ready = threading.Barrier(callers, action=lambda: begin.append(time.perf_counter()))
 
-    def work(number: int) -> None:
+    def work(number: int) -> list[float]:
         ready.wait()
-        own, turn = samples[number], number
-        while (start := time.perf_counter()) < end[0] or not own:
+        own: list[float] = []
+        for turn in itertools.count(number, callers):
+            start = time.perf_counter()
+            if own and start >= begin[0] + seconds:
+                break
             call(turn)
             own.append((time.perf_counter() - start) * 1e3)
-            turn += callers
+        return own
 
-    with _threads(work, callers, failed):
-        begin = time.perf_counter()
-        end[0] = begin + seconds
-        ready.wait()
-    elapsed = time.perf_counter() - begin
-    merged = [value for own in samples for value in own]
+    with ThreadPoolExecutor(callers) as pool:
+        samples = [value for own in pool.map(work, range(callers)) for value in own]
+    elapsed = time.perf_counter() - begin[0]
     return {
         "callers": callers,
-        "runs": len(merged),
+        "runs": len(samples),
         "elapsed_s": elapsed,
-        "runs_per_s": len(merged) / elapsed,
-        "samples_ms": merged,
+        "runs_per_s": len(samples) / elapsed,
+        "samples_ms": samples,
     }
 
 
-def open_loop(
-    call: Callable[[int], object], rate: float, callers: int, seconds: float, seed: int
-) -> dict[str, Any]:
-    """Requests that arrive by chance (Poisson) at a rate, whether or not earlier ones are done.
-
-    Latency counts from a request's arrival, its wait included, so that a stall is charged to every request
-    that arrives during it (no coordinated omission). After twice the time in which requests arrive, those
-    that no thread has taken yet are left: an overload would else be served for ever.
-
-    Args:
-        call: One run; the argument is its turn.
-        rate: Requests a second.
-        callers: Threads that serve them.
-        seconds: For how long requests arrive [s].
-        seed: Of the arrivals.
-
-    Returns:
-        ``rate``, ``callers``, ``requests``, ``unserved``, ``served_per_s``; ``samples_ms`` and ``waits_ms``
-        (the part before a thread took it) of those served; and ``backlog_s``: how long after the last arrival
-        the last answer came.
-
-    Raises:
-        Exception: What a call raised; the first of them.
-    """
-    gaps = np.random.default_rng(seed).exponential(1 / rate, max(1, round(rate * seconds)))
-    arrivals = np.cumsum(gaps)
-    lock, taken = threading.Lock(), [0]
-    samples: list[tuple[float, float]] = []
-    failed: list[Exception] = []
-    begin = time.perf_counter()
-
-    def work(_: int) -> None:
-        while not failed:
-            with lock:
-                number = taken[0]
-                if number >= len(arrivals) or time.perf_counter() - begin > 2 * seconds:
-                    return
-                taken[0] += 1
-            arrival = begin + arrivals[number]
-            time.sleep(max(0.0, arrival - time.perf_counter()))
-            start = time.perf_counter()
-            call(number)
-            samples.append(((time.perf_counter() - arrival) * 1e3, (start - arrival) * 1e3))
-
-    with _threads(work, callers, failed):
-        pass
-    elapsed = time.perf_counter() - begin
-    return {
-        "rate": rate,
-        "callers": callers,
-        "requests": len(arrivals),
-        "unserved": len(arrivals) - len(samples),
-        "served_per_s": len(samples) / elapsed,
-        "samples_ms": [total for total, _ in samples],
-        "waits_ms": [wait for _, wait in samples],
-        "backlog_s": elapsed - float(arrivals[-1]),
-    }
-
-
-@contextlib.contextmanager
-def _threads(work: Callable[[int], None], count: int, failed: list[Exception]) -> Iterator[None]:
-    """Threads that start here and are waited for at the end, where the first of their exceptions is raised.
+def measure_callers(
+    cases: Sequence[Case],
+    options: BenchOptions,
+    not_run: list[NotRun],
+    start: Callable[[Case], WorkerProcess],
+) -> Iterator[dict[str, Any]]:
+    """Lets several threads call each case, one case after the other in a fresh process.
 
     Args:
-        work: What each does, by its number.
-        count: How many.
-        failed: Takes their exceptions; ``work`` may look whether there is one.
+        cases: What is called.
+        options: ``callers`` and ``load_seconds``.
+        not_run: Gets what failed.
+        start: Starts a case's process.
+
+    Yields:
+        For each case, as it is done, ``key`` and ``callers``: `closed_loop`'s figures by number of callers,
+        with ``images_per_s`` and `percentiles`.
     """
+    for case in cases:
+        found: list[dict[str, Any]] = []
+        with progress.step(f"load {case.id.runner}") as step:
+            try:
+                with start(case) as process:
+                    process.ask("load", load_limit_s(case), case=case.to_dict())
+                    process.ask("run", runs=3, warm_up=0, turn=0)
+                    for callers in options.callers:
+                        limit = START_LIMIT_S + options.load_seconds
+                        reply = process.ask("callers", limit, callers=callers, seconds=options.load_seconds)
+                        rate = {"images_per_s": reply.pop("runs_per_s") * case.batch}
+                        found.append({**reply, **rate, **percentiles(reply["samples_ms"])})
+            except BackendError as error:
+                not_run.append(NotRun(case.id, str(error), "load"))
+            step.finish(", ".join(f"{one['callers']} callers {one['images_per_s']:.1f}/s" for one in found))
+        yield {"key": str(case.id), "callers": found}
 
-    def guarded(number: int) -> None:
-        try:
-            work(number)
-        except Exception as error:  # raised below, in the caller's thread
-            failed.append(error)
 
-    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    yield
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[0]
+def percentiles(samples_ms: Sequence[float]) -> dict[str, float]:
+    """``median_ms`` and ``p90_ms``, ``p95_ms``, ``p99_ms`` where there are enough samples to tell them."""
+    found = {"median_ms": float(np.median(samples_ms))}
+    for q in (90, 95, 99):
+        if len(samples_ms) * (100 - q) >= 100:
+            found[f"p{q}_ms"] = float(np.percentile(samples_ms, q))
+    return found

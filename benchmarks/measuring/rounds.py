@@ -1,11 +1,10 @@
-"""Rounds over live workers: each case once a round, in an order that changes, until the medians are known."""
+"""Rounds: each case once a round, in an order that changes, until the medians are known."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import random
-import time
 from typing import Any
 
 from glpn_deploy import progress
@@ -26,10 +25,9 @@ _CALIBRATION_S = 0.1
 _WARM_UP_S = 0.5
 _SLOW_MS = 1000.0  # a run that takes longer fills its caches anew anyway: bursts have no warm-up run
 _PATIENCE = 3
-_PAUSE_S = 0.02  # lets the last worker's spinning threads fall asleep
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RoundOptions:
     """When rounds stop.
 
@@ -59,14 +57,14 @@ class RoundOptions:
             raise InputError(f"at least {self.fewest} rounds", expected=f"{FEWEST} or more")
 
 
-@dataclasses.dataclass(eq=False)
-class Live:
-    """A case whose worker is up, and what it has measured so far.
+@dataclasses.dataclass(eq=False, kw_only=True)
+class CaseWorker:
+    """The worker of a case, and what it has measured so far.
 
     Attributes:
         case: The case.
-        worker: Its process.
-        loaded: The worker's answer to ``load``.
+        process: Its process.
+        loaded: Its answer to ``load``.
         samples: Runs that count, by round [ms].
         warm_up: Runs that do not [ms].
         usage: Who used the cores during its bursts.
@@ -78,7 +76,7 @@ class Live:
     """
 
     case: Case
-    worker: WorkerProcess
+    process: WorkerProcess
     loaded: dict[str, Any]
     samples: dict[int, list[float]] = dataclasses.field(default_factory=dict)
     warm_up: dict[int, list[float]] = dataclasses.field(default_factory=dict)
@@ -99,10 +97,10 @@ class Live:
         Raises:
             BackendError: The worker failed.
         """
-        taken = self.worker.ask("run", runs=1, warm_up=0, turn=0)["samples_ms"]
+        taken = self.process.ask("run", runs=1, warm_up=0, turn=0)["samples_ms"]
         fewest = 1 if taken[0] > _SLOW_MS else 2
         more = max(fewest, min(200, round(_WARM_UP_S * 1e3 / max(taken[0], 1e-3))))
-        taken += self.worker.ask("run", runs=more, warm_up=0, turn=1)["samples_ms"]
+        taken += self.process.ask("run", runs=more, warm_up=0, turn=1)["samples_ms"]
         self.warm_up[BEFORE] = taken
         typical = sorted(taken[1:])[len(taken[1:]) // 2]
         length = _CALIBRATION_S if self.case.backend == CALIBRATION else _BURST_S
@@ -111,15 +109,15 @@ class Live:
 
     def burst(self, number: int, watch: Watch, meter: Meter | None, gpu: Gpu) -> None:
         """One burst; an error is kept in ``failed``."""
-        start_j = meter.joules() if meter else None
+        start_j = meter() if meter else None
         try:
             with watch.burst(self.usage) as own:
-                reply = self.worker.ask("run", runs=self._runs, warm_up=self._warm, turn=self._turn)
+                reply = self.process.ask("run", runs=self._runs, warm_up=self._warm, turn=self._turn)
                 own.append(reply["cpu_s"])
         except BackendError as error:
             self.failed = str(error)
             return
-        end_j = meter.joules() if meter else None
+        end_j = meter() if meter else None
         if start_j is not None and end_j is not None:
             self.energy_j = (self.energy_j or 0.0) + end_j - start_j
             self.images += (self._runs + self._warm) * self.case.batch
@@ -147,7 +145,7 @@ class Live:
 
 
 def measure_rounds(
-    lives: list[Live],
+    workers: list[CaseWorker],
     first: int,
     options: RoundOptions,
     watch: Watch,
@@ -155,13 +153,13 @@ def measure_rounds(
     gpu: Gpu,
     title: str,
 ) -> int:
-    """Measures live cases in rounds.
+    """Measures cases in rounds.
 
     A case that is settled, or whose time is over, waits. The calibration runs in every round; the first case,
     which others are compared with, goes on with them, but for no longer than `_PATIENCE` times its time.
 
     Args:
-        lives: Warm cases; the calibration among them is no case of its own.
+        workers: Warm ones; the calibration's among them is no case of its own.
         first: Number of the first round.
         options: When to stop.
         watch: Of the cores.
@@ -173,8 +171,8 @@ def measure_rounds(
         The number that the next round would have.
     """
     order = random.Random(options.seed)
-    cases = [live for live in lives if live.case.backend != CALIBRATION]
-    calibration = [live for live in lives if live.case.backend == CALIBRATION]
+    cases = [worker for worker in workers if worker.case.backend != CALIBRATION]
+    calibration = [worker for worker in workers if worker.case.backend == CALIBRATION]
     unit, number = cases[0], first
     with progress.step(title) as step:
         while True:
@@ -182,15 +180,14 @@ def measure_rounds(
             open_cases = [case for case in cases if case not in waiting]
             if not open_cases:
                 break
-            turn = [live for live in calibration if live.failed is None] + open_cases
+            turn = [worker for worker in calibration if worker.failed is None] + open_cases
             if unit in waiting and unit.failed is None and unit.usage.seconds < _PATIENCE * options.seconds:
                 turn.append(unit)
             order.shuffle(turn)
-            for live in turn:
-                time.sleep(_PAUSE_S)
-                live.burst(number, watch, meter, gpu)
+            for worker in turn:
+                worker.burst(number, watch, meter, gpu)
             number += 1
             step.advance(f"round {number - first}, {len(open_cases)} of {len(cases)} not settled")
-        runs = sum(len(values) for live in cases for values in live.samples.values())
+        runs = sum(len(values) for worker in cases for values in worker.samples.values())
         step.finish(f"{len(cases)} cases, {number - first} rounds, {runs} runs")
     return number

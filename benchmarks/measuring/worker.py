@@ -8,6 +8,7 @@ One JSON object a line comes in on standard input and one goes out for it: ``{"o
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -25,7 +26,7 @@ class Worker:
     """Answers the requests of `glpn_deploy.benchmarks.measuring.worker_process.WorkerProcess`."""
 
     def __init__(self) -> None:
-        self._subject: Any = None
+        self._workload: Any = None
 
     def answer(self, request: dict[str, Any]) -> Any:
         """Does what is asked; raises what goes wrong."""
@@ -36,33 +37,31 @@ class Worker:
             "overhead": self._overhead,
             "stages": self._stages,
             "outputs": self._outputs,
-            "about": lambda: self._subject.runtime.describe(),
-            "bandwidth": lambda: self._subject.bandwidth(),
-            "half_product": lambda: self._subject.half_rate(),
+            "about": lambda: self._workload.runtime.describe(),
+            "bandwidth": lambda: self._workload.bandwidth(),
+            "half_product": lambda: self._workload.half_rate(),
             "evaluate": self._evaluate,
             "callers": self._callers,
-            "arrivals": self._arrivals,
         }
         return actions[command](**request)
 
     def _load(self, case: dict[str, Any]) -> dict[str, Any]:
         from glpn_deploy.benchmarks.workload.cases import Case
-        from glpn_deploy.benchmarks.workload.subjects import describe, load_subject
+        from glpn_deploy.benchmarks.workload.workloads import describe, load_workload
 
-        self._subject = load_subject(Case.from_dict(case))
-        return {**describe(self._subject), "peak_mib": peak_memory_mib()}
+        self._workload = load_workload(Case.from_dict(case))
+        return {**describe(self._workload), "peak_mib": peak_memory_mib()}
 
     def _run(self, runs: int, warm_up: int, turn: int) -> dict[str, Any]:
         cpu, begin = time.process_time(), time.perf_counter()
-        warm = time_calls(self._subject.call, warm_up, turn)
-        samples = time_calls(self._subject.call, runs, turn)
+        warm = time_calls(self._workload.call, warm_up, turn)
+        samples = time_calls(self._workload.call, runs, turn)
         return {
             "warm_up_ms": warm,
             "samples_ms": samples,
             "wall_s": time.perf_counter() - begin,
             "cpu_s": time.process_time() - cpu,
             "peak_mib": peak_memory_mib(),
-            "now_mib": memory_mib(),
         }
 
     def _overhead(self, runs: int) -> list[float]:
@@ -70,20 +69,20 @@ class Worker:
         return time_calls(lambda turn: None, runs, 0)
 
     def _stages(self, runs: int, warm_up: int) -> list[dict[str, float]]:
-        taken = [self._subject.stages(turn) for turn in range(warm_up + runs)]
+        taken = [self._workload.stages(turn) for turn in range(warm_up + runs)]
         return taken[warm_up:]
 
     def _outputs(self, path: str) -> None:
         import numpy as np
 
-        np.save(path, self._subject.outputs())
+        np.save(path, self._workload.outputs())
 
     def _evaluate(self, dataset: str, path: str | None, count: int | None) -> dict[str, Any]:
         from glpn_deploy.accuracy.evaluation import evaluate
         from glpn_deploy.datasets.registry import open_dataset
         from glpn_deploy.estimator import DepthEstimator
 
-        network = self._subject
+        network = self._workload
         estimator = DepthEstimator(network.runtime, network.processor, network.case.max_depth)
         report = evaluate(estimator, open_dataset(dataset, path, count=count))
         return {**report.metrics, "images": report.result["images"], "dataset": report.dataset["name"]}
@@ -91,12 +90,7 @@ class Worker:
     def _callers(self, callers: int, seconds: float) -> dict[str, Any]:
         from glpn_deploy.benchmarks.measuring.load import closed_loop
 
-        return closed_loop(self._subject.call, callers, seconds)
-
-    def _arrivals(self, rate: float, callers: int, seconds: float, seed: int) -> dict[str, Any]:
-        from glpn_deploy.benchmarks.measuring.load import open_loop
-
-        return open_loop(self._subject.call, rate, callers, seconds, seed)
+        return closed_loop(self._workload.call, callers, seconds)
 
 
 def time_calls(call: Callable[[int], object], runs: int, turn: int) -> list[float]:
@@ -124,29 +118,17 @@ def peak_memory_mib() -> float | None:
 
     From /proc where there is one: ``getrusage`` starts from what the parent had, and is the fallback.
     """
-    found = _status("VmHWM")
-    if found is not None:
-        return found
+    with contextlib.suppress(OSError):
+        text = Path("/proc/self/status").read_text(encoding="utf-8")
+        match = re.search(r"^VmHWM:\s+(\d+) kB", text, re.MULTILINE)
+        if match is not None:
+            return int(match[1]) / 1024
     try:
         import resource
     except ImportError:
         return None
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def memory_mib() -> float | None:
-    """Resident memory of this process now [MiB], or None where the system does not tell."""
-    return _status("VmRSS")
-
-
-def _status(name: str) -> float | None:
-    try:
-        text = Path("/proc/self/status").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    match = re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)
-    return int(match[1]) / 1024 if match else None
 
 
 def serve(requests: TextIO, replies: TextIO, worker: Worker) -> None:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +26,7 @@ class WorkerProcess:
 
     Args:
         python: The interpreter, which must be able to import this package from the present folder.
+        program: The module that answers, and its arguments.
 
     Attributes:
         pid: Its process id.
@@ -34,12 +36,16 @@ class WorkerProcess:
         BackendError: It did not start.
     """
 
-    def __init__(self, python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        python: str = sys.executable,
+        program: Sequence[str] = ("glpn_deploy.benchmarks.measuring.worker",),
+    ) -> None:
         begin = time.perf_counter()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         try:
             self._process = subprocess.Popen(
-                [python, "-m", "glpn_deploy.benchmarks.measuring.worker"],
+                [python, "-m", *program],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,

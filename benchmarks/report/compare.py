@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from glpn_deploy.benchmarks.measuring.latency_stats import Ratio, ratio_of_medians, round_medians
 from glpn_deploy.benchmarks.report.results import Report, Row, Samples
-from glpn_deploy.benchmarks.workload.cases import NotRun
+from glpn_deploy.benchmarks.workload.cases import CaseId, NotRun
 from glpn_deploy.errors import InputError
 
 Verdict = Literal["faster", "slower", "no difference", "not judged", "gone"]
@@ -22,7 +22,7 @@ class CompareOptions:
 
     Attributes:
         margin: A change of time below this share does not count, however sure it is.
-        anyway: Also compare unlike machines, checkpoints and images, and judge by their times alone the cases
+        force: Also compare unlike machines, checkpoints and images, and judge by their times alone the cases
             that were disturbed or that the machine's own change of speed leaves open.
 
     Raises:
@@ -30,14 +30,14 @@ class CompareOptions:
     """
 
     margin: float = 0.03
-    anyway: bool = False
+    force: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.margin < 1:
             raise InputError(f"a margin of {self.margin}", expected="a share from 0 to 1, such as 0.03")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CaseComparison:
     """One case of both reports.
 
@@ -52,13 +52,13 @@ class CaseComparison:
 
     key: str
     verdict: Verdict
-    ratio: Ratio | None
-    relative: Ratio | None
-    proven: bool
+    ratio: Ratio | None = None
+    relative: Ratio | None = None
+    proven: bool = False
     note: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Two reports beside each other.
 
@@ -68,7 +68,7 @@ class Comparison:
         machine: Time of the matrix product in the second report in units of the first's, or None.
         machine_changed: Whether the machine itself ran at another speed.
         versions: Packages whose version differs: from, to.
-        unlike: How machines, checkpoints or images differ, where they were compared anyway.
+        unlike: How machines, checkpoints or images differ, where they were compared all the same.
         bundles: The two bundles, where they are not the same one.
         margin: As asked.
     """
@@ -114,37 +114,38 @@ def compare_reports(first: Report, second: Report, options: CompareOptions = Com
         InputError: Machine, checkpoint or images are unlike, or the reports share no case.
     """
     unlike = _differences(first.machine, second.machine) | _unlike_sources(first.source, second.source)
-    if unlike and not options.anyway:
+    if unlike and not options.force:
         words = "; ".join(f"{name}: {a!r} and {b!r}" for name, (a, b) in unlike.items())
         raise InputError(
             f"the reports are not of the same thing ({words})",
             expected="the same machine and settings, checkpoint and images",
-            fix="measure both alike, or pass --anyway",
+            fix="measure both alike, or pass --force",
         )
-    rows = {row.key: row for row in second.rows}
-    if not any(row.key in rows for row in first.rows):
+    rows = {row.id: row for row in second.rows}
+    if not any(row.id in rows for row in first.rows):
+        names = [", ".join(row.key for row in report.rows) for report in (first, second)]
         raise InputError(
-            f"the reports share no case ({', '.join(row.key for row in first.rows)} and {', '.join(rows)})",
+            f"the reports share no case ({' and '.join(names)})",
             fix="measure the same backends, precisions, shapes and batches",
         )
     machine, changed = _machine(first.calibration, second.calibration, options.margin)
     units = first.calibration, second.calibration
     cases = tuple(
-        _judge(row, rows[row.key], *units, changed, options)
-        if row.key in rows
-        else CaseComparison(row.key, "gone", None, None, False, _why_gone(row.key, second.not_run))
+        _judge(row, rows[row.id], *units, changed, options)
+        if row.id in rows
+        else CaseComparison(key=row.key, verdict="gone", note=_why_gone(row.id, second.not_run))
         for row in first.rows
     )
-    before = {row.key for row in first.rows}
+    before = {row.id for row in first.rows}
     return Comparison(
-        cases,
-        tuple(key for key in rows if key not in before),
-        machine,
-        changed,
-        _differences(first.versions, second.versions),
-        unlike,
-        _bundles(first.source, second.source),
-        options.margin,
+        cases=cases,
+        only_second=tuple(row.key for row in second.rows if row.id not in before),
+        machine=machine,
+        machine_changed=changed,
+        versions=_differences(first.versions, second.versions),
+        unlike=unlike,
+        bundles=_bundles(first.source, second.source),
+        margin=options.margin,
     )
 
 
@@ -172,8 +173,8 @@ def _bundles(a: dict[str, Any], b: dict[str, Any]) -> tuple[str, str] | None:
     return None if first == second else (first, second)
 
 
-def _why_gone(key: str, not_run: Sequence[NotRun]) -> str:
-    reasons = [o.reason for o in not_run if f"{key} ".startswith(f"{o.name} ") or key.endswith(f" {o.name}")]
+def _why_gone(case: CaseId, not_run: Sequence[NotRun]) -> str:
+    reasons = [item.reason for item in not_run if item.part == "latency" and item.case.covers(case)]
     return f"not run: {'; '.join(reasons)}" if reasons else "the second report does not have it"
 
 
@@ -202,9 +203,8 @@ def _judge(
     a: Row, b: Row, unit_a: Samples, unit_b: Samples, machine_changed: bool, options: CompareOptions
 ) -> CaseComparison:
     if a.device != b.device:
-        return CaseComparison(
-            a.key, "not judged", None, None, False, f"it ran on {a.device} and on {b.device}"
-        )
+        note = f"it ran on {a.device} and on {b.device}"
+        return CaseComparison(key=a.key, verdict="not judged", note=note)
     disturbed = [
         f"{which} report: {words}"
         for which, row in (("first", a), ("second", b))
@@ -216,24 +216,27 @@ def _judge(
     shared_a, shared_b = a.samples.keys() & unit_a.keys(), b.samples.keys() & unit_b.keys()
     if shared_a and shared_b:
         relative = ratio_of_medians(_in_units(b.samples, unit_b), _in_units(a.samples, unit_a))
-    if disturbed and not options.anyway:
-        return CaseComparison(a.key, "not judged", ratio, relative, False, "; ".join(disturbed))
-    verdict, note = _beyond(ratio, options.margin), "; ".join(disturbed)
+    found = CaseComparison(
+        key=a.key, verdict="not judged", ratio=ratio, relative=relative, note="; ".join(disturbed)
+    )
+    if disturbed and not options.force:
+        return found
+    verdict, note = _beyond(ratio, options.margin), found.note
     if machine_changed and relative is not None:
         shown, leaning = _beyond(relative, options.margin), _leans(relative, options.margin)
         if verdict is not None and leaning is None:
             note, verdict = f"{verdict}, but so is the machine itself", None
         elif shown != verdict:
-            found = leaning if shown else f"perhaps {leaning}"
-            note = f"{verdict or 'no difference'} in time, {found} in units of the matrix product: "
+            how = leaning if shown else f"perhaps {leaning}"
+            note = f"{verdict or 'no difference'} in time, {how} in units of the matrix product: "
             note += "the machine changed its speed"
-            if not options.anyway:
-                return CaseComparison(a.key, "not judged", ratio, relative, False, note)
+            if not options.force:
+                return dataclasses.replace(found, note=note)
     if verdict is not None:
-        return CaseComparison(a.key, verdict, ratio, relative, False, note)
+        return dataclasses.replace(found, verdict=verdict, note=note)
     low, high = ratio.low or 0.0, ratio.high or math.inf
     proven = low >= 1 / (1 + options.margin) and high <= 1 + options.margin
-    return CaseComparison(a.key, "no difference", ratio, relative, proven, note)
+    return dataclasses.replace(found, verdict="no difference", proven=proven, note=note)
 
 
 def _in_units(samples: Samples, unit: Samples) -> list[float]:

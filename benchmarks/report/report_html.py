@@ -68,7 +68,7 @@ def html_page(report: Report) -> str:
         f'<p class="soft">{escape(conditions(report)[0])} {escape(report.created)}, '
         f"{report.seconds:.0f} s.</p>",
         *(
-            f'<p class="headline{" none" if "no headline" in line else ""}">{escape(line)}</p>'
+            f'<p class="headline{"" if line.fastest else " none"}">{escape(str(line))}</p>'
             for line in report.headlines
         ),
     ]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from glpn_deploy.benchmarks.measuring.load_runs import memory_words
 from glpn_deploy.benchmarks.report.report_cells import (
     STAGE_NAMES,
     STAGES,
@@ -64,7 +61,7 @@ def accuracy_title(report: Report) -> str:
 
 def accuracy_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Head and body of the accuracy on a data set, by backend and precision."""
-    judged = {row.key.rpartition(" ")[0]: row.accuracy for row in report.rows if row.accuracy}
+    judged = {str(row.id.runner): row.accuracy for row in report.rows if row.accuracy}
     body = [
         [name, *(f"{accuracy[metric]:.4f}" for metric in ("delta1", "abs_rel", "rmse"))]
         for name, accuracy in judged.items()
@@ -73,45 +70,19 @@ def accuracy_table(report: Report) -> tuple[list[str], list[list[str]]]:
 
 
 def load_table(report: Report) -> tuple[list[str], list[list[str]]]:
-    """Head and body of the load tests."""
-    body = []
-    for one in report.load:
-        for entry in one["callers"]:
-            tail = " / ".join(milliseconds(entry[p]) for p in ("p90_ms", "p95_ms", "p99_ms") if p in entry)
-            body.append(
-                [
-                    one["key"],
-                    f"{entry['callers']} callers",
-                    f"{entry['images_per_s']:.3g} images/s",
-                    milliseconds(entry["median_ms"]),
-                    tail,
-                ]
-            )
-        for entry in one["arrivals"]:
-            tail = " / ".join(milliseconds(entry[p]) for p in ("p90_ms", "p95_ms", "p99_ms") if p in entry)
-            body.append(
-                [
-                    one["key"],
-                    f"{entry['rate']:g} arrivals/s",
-                    _kept_up(entry),
-                    milliseconds(entry["median_ms"]),
-                    tail,
-                ]
-            )
-        if one["soak"]:
-            soak = one["soak"]
-            drifted = f", latency drifts {soak['drift']['share']:+.0%}" if soak["drifted"] else ""
-            body.append([one["key"], f"soak, {soak['runs']} runs", f"{memory_words(soak)}{drifted}", "", ""])
-    return ["case", "load", "result", "median, ms", "p90 / p95 / p99, ms"], body
-
-
-def _kept_up(entry: dict[str, Any]) -> str:
-    if entry["kept_up"]:
-        return "kept up"
-    if entry.get("unserved"):
-        left = f"{entry['unserved']} of {entry['requests']} left"
-        return f"fell behind: {entry['served_per_s']:.3g}/s served, {left}"
-    return f"fell behind by {entry['backlog_s']:.1f} s"
+    """Head and body of the concurrent callers."""
+    body = [
+        [
+            one["key"],
+            str(entry["callers"]),
+            f"{entry['images_per_s']:.3g}",
+            milliseconds(entry["median_ms"]),
+            " / ".join(milliseconds(entry[p]) for p in ("p90_ms", "p95_ms", "p99_ms") if p in entry),
+        ]
+        for one in report.load
+        for entry in one["callers"]
+    ]
+    return ["case", "callers", "images/s", "median, ms", "p90 / p95 / p99, ms"], body
 
 
 def _table(head: list[str], body: list[list[str]]) -> str:

@@ -10,23 +10,22 @@ from typing import Any
 
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.benchmarks.measuring.latency_stats import Drift, Latency, Ratio
-from glpn_deploy.benchmarks.workload.cases import NotRun
+from glpn_deploy.benchmarks.workload.cases import CaseId, NotRun
 from glpn_deploy.errors import InputError
 
-FORMAT, FORMAT_VERSION = "glpn-deploy-bench", 1
+FORMAT, FORMAT_VERSION = "glpn-deploy-bench", 2
 _MAPPINGS = ("source", "machine", "state", "versions", "settings", "ceilings", "harness")
 
 Samples = dict[int, list[float]]
 """Milliseconds by round; the number of a round is the same for all cases of a report."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
     """One case as measured.
 
     Attributes:
-        key: Backend, precision and shape.
-        backend: Backend.
+        backend: Backend, or what tells an engine or a variant of it from others.
         precision: Precision.
         batch: Images a run.
         height: Height of the image [px].
@@ -58,7 +57,6 @@ class Row:
         runtime: What the runtime said of itself after its runs, or None.
     """
 
-    key: str
     backend: str
     precision: str
     batch: int
@@ -94,8 +92,36 @@ class Row:
         """``1x480x640``: batch, height, width."""
         return f"{self.batch}x{self.height}x{self.width}"
 
+    @property
+    def id(self) -> CaseId:
+        """Backend, precision and shape."""
+        return CaseId(self.backend, self.precision, (self.batch, self.height, self.width))
+
+    @property
+    def key(self) -> str:
+        """The same as text: ``onnxruntime fp32 1x480x640``."""
+        return str(self.id)
+
 
 @dataclasses.dataclass(frozen=True)
+class Headline:
+    """What one shape comes to.
+
+    Attributes:
+        shape: As `Row.shape`.
+        words: A sentence.
+        fastest: Backend and precision that are surely faster than the baseline, or None.
+    """
+
+    shape: str
+    words: str
+    fastest: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.shape}: {self.words}"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
     """A whole benchmark.
 
@@ -115,8 +141,9 @@ class Report:
         harness: ``overhead_ms`` of the timing loop and its ``share_of_shortest`` case.
         baseline: Backend and precision that ratios refer to, or None.
         reference: What errors refer to, or None.
-        headlines: One sentence a shape; says why where there is none.
-        load: What was measured under load.
+        headlines: One a shape; says why where nothing is surely faster.
+        load: For each case ``key`` and ``callers``: what several threads got of it, see
+            `glpn_deploy.benchmarks.measuring.load`.
         interrupted: Whether Ctrl-C ended it; what was not complete is in ``not_run``.
         seconds: How long it took [s].
     """
@@ -134,14 +161,20 @@ class Report:
     harness: dict[str, Any]
     baseline: str | None = None
     reference: str | None = None
-    headlines: tuple[str, ...] = ()
+    headlines: tuple[Headline, ...] = ()
     load: tuple[dict[str, Any], ...] = ()
     interrupted: bool = False
     seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"format": FORMAT, "format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            **dataclasses.asdict(self),
+            "rows": [{"key": row.key, **dataclasses.asdict(row)} for row in self.rows],
+            "not_run": [{"name": item.name, **dataclasses.asdict(item)} for item in self.not_run],
+        }
 
     def write(self, path: Path) -> Path:
         """Writes the JSON.
@@ -179,9 +212,9 @@ class Report:
                     **kept,
                     **{name: _mapping(name, values[name]) for name in _MAPPINGS},
                     "rows": tuple(_row(row) for row in values["rows"]),
-                    "not_run": tuple(NotRun(str(o["name"]), str(o["reason"])) for o in values["not_run"]),
+                    "not_run": tuple(_not_run(item) for item in values["not_run"]),
                     "calibration": _samples(values["calibration"]),
-                    "headlines": tuple(values["headlines"]),
+                    "headlines": tuple(_headline(line) for line in values["headlines"]),
                     "load": tuple(values["load"]),
                 }
             )
@@ -226,7 +259,7 @@ def _row(values: dict[str, Any]) -> Row:
     row = Row(
         **{
             **kept,
-            **{name: str(values[name]) for name in ("key", "backend", "precision", "device")},
+            **{name: str(values[name]) for name in ("backend", "precision", "device")},
             "latency": Latency(**values["latency"]),
             "network_size": tuple(values["network_size"]),
             "reasons": _mapping("reasons", values["reasons"]),
@@ -239,6 +272,21 @@ def _row(values: dict[str, Any]) -> Row:
     if not row.samples:
         raise ValueError(f"row {row.key} without samples")
     return row
+
+
+def _not_run(values: dict[str, Any]) -> NotRun:
+    if "case" not in values:  # format version 1 knew names only
+        return NotRun(CaseId(str(values["name"])), str(values["reason"]))
+    shape = values["case"]["shape"]
+    case = CaseId(**{**values["case"], "shape": None if shape is None else tuple(shape)})
+    return NotRun(case, str(values["reason"]), values["part"])
+
+
+def _headline(line: Any) -> Headline:
+    if isinstance(line, str):  # format version 1
+        shape, _, words = line.partition(": ")
+        return Headline(shape, words)
+    return Headline(**line)
 
 
 def _mapping(name: str, value: Any) -> dict[str, Any]:

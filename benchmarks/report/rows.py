@@ -7,9 +7,10 @@ import dataclasses
 from typing import Any
 
 from glpn_deploy.benchmarks.measuring.latency_stats import drift, ratio_in_turns, round_medians, summarise
-from glpn_deploy.benchmarks.measuring.rounds import Live
-from glpn_deploy.benchmarks.report.results import Row
+from glpn_deploy.benchmarks.measuring.rounds import CaseWorker
+from glpn_deploy.benchmarks.report.results import Headline, Row
 from glpn_deploy.benchmarks.report.stability import StabilityLimits, judge_stability
+from glpn_deploy.benchmarks.workload.cases import CaseId
 from glpn_deploy.benchmarks.workload.ceilings import count_flops
 from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.proof.judges.budget import DEFAULT_ABS_REL
@@ -18,24 +19,23 @@ _REFERENCE_ABS_REL = 1e-4
 """An FP32 row whose depth is farther from the reference's is not the same network; bundles promise less."""
 
 
-def make_row(live: Live, limits: StabilityLimits, throttled_cpu: bool, extra: dict[str, Any]) -> Row:
+def make_row(worker: CaseWorker, limits: StabilityLimits, throttled_cpu: bool, extra: dict[str, Any]) -> Row:
     """A measured case as a row; ratios and errors are filled in when all cases of its shape are known.
 
     Args:
-        live: The case, at least one round measured.
+        worker: The case's, at least one round measured.
         limits: From where on it is not stable.
         throttled_cpu: Whether the processor was slowed by heat while it was measured.
         extra: Stages, accuracy, disk size and so on, by the row's field names.
     """
-    case, loaded = live.case, live.loaded
-    latency = summarise(live.samples)
-    trend = drift(round_medians(live.samples))
-    throttled = live.throttled + (["processor heat"] if throttled_cpu else [])
-    reasons = judge_stability(latency, trend, live.usage, throttled, limits)
-    energy = None if live.energy_j is None or not live.images else live.energy_j / live.images
+    case, loaded = worker.case, worker.loaded
+    latency = summarise(worker.samples)
+    trend = drift(round_medians(worker.samples))
+    throttled = worker.throttled + (["processor heat"] if throttled_cpu else [])
+    reasons = judge_stability(latency, trend, worker.usage, throttled, limits)
+    energy = None if worker.energy_j is None or not worker.images else worker.energy_j / worker.images
     return Row(
-        key=case.key,
-        backend=case.title,
+        backend=case.label or case.backend,
         precision=case.precision,
         batch=case.batch,
         height=case.height,
@@ -46,23 +46,23 @@ def make_row(live: Live, limits: StabilityLimits, throttled_cpu: bool, extra: di
         images_per_s=case.batch / latency.median_ms * 1e3,
         stable=not reasons,
         reasons=reasons,
-        samples=dict(live.samples),
-        warm_up=dict(live.warm_up),
+        samples=dict(worker.samples),
+        warm_up=dict(worker.warm_up),
         cold_start={
-            "process_s": live.worker.start_s,
+            "process_s": worker.process.start_s,
             "load_s": loaded["load_s"],
             "first_call_s": loaded["first_call_s"],
         },
-        peak_memory_mib=live.peak_mib,
+        peak_memory_mib=worker.peak_mib,
         energy_j=energy,
         drift=trend,
-        others=max(0.0, live.usage.others),
-        stolen=live.usage.stolen,
+        others=max(0.0, worker.usage.others),
+        stolen=worker.usage.stolen,
         **extra,
     )
 
 
-def with_speedup(row: Row, baseline: Live | None) -> Row:
+def with_speedup(row: Row, baseline: CaseWorker | None) -> Row:
     """The row with its ratio to the baseline that ran in the same rounds."""
     if baseline is None or not baseline.samples:
         return row
@@ -127,17 +127,15 @@ def within_budget(row: Row) -> bool:
     return bool(error["abs_rel"] <= DEFAULT_ABS_REL.get(row.precision, _REFERENCE_ABS_REL))
 
 
-def headline(rows: list[Row], baseline: str | None, reference: str | None) -> str:
+def headline(rows: list[Row], baseline: CaseId, reference: str | None) -> Headline:
     """The fastest row of one shape that is stable and right, beside the baseline; or why there is none."""
     shape = rows[0].shape
-    if baseline is None:
-        return f"{shape}: no headline, there is no baseline"
-    base = next((row for row in rows if f"{row.backend} {row.precision}" == baseline), None)
+    base = next((row for row in rows if row.id.runner == baseline), None)
     if base is None:
-        return f"{shape}: no headline, the baseline {baseline} did not run"
+        return Headline(shape, f"no headline, the baseline {baseline} did not run")
     if not base.stable:
         reasons = "; ".join(base.reasons.values())
-        return f"{shape}: no headline, the baseline {baseline} was not stable: {reasons}"
+        return Headline(shape, f"no headline, the baseline {baseline} was not stable: {reasons}")
     fit = [
         row
         for row in rows
@@ -147,9 +145,10 @@ def headline(rows: list[Row], baseline: str | None, reference: str | None) -> st
         others = [row for row in rows if row is not base]
         unstable = sum(not row.stable for row in others)
         far = sum(not within_budget(row) for row in others)
-        return (
-            f"{shape}: no headline, of {len(others)} other rows {unstable} were not stable "
-            f"and {far} were too far from the reference's depth"
+        return Headline(
+            shape,
+            f"no headline, of {len(others)} other rows {unstable} were not stable "
+            f"and {far} were too far from the reference's depth",
         )
     best = max(fit, key=lambda row: row.speedup.value if row.speedup else 0.0)
     assert best.speedup is not None
@@ -157,11 +156,13 @@ def headline(rows: list[Row], baseline: str | None, reference: str | None) -> st
     assert best.speedup.high is not None
     assert best.error is not None
     interval = f"95 % interval {best.speedup.low:.2f} to {best.speedup.high:.2f}"
-    name = f"{best.backend} {best.precision}"
+    name = best.id.runner
     if best.speedup.low <= 1:
         nearest = f"nearest {name}, {best.speedup.value:.2f} times ({interval})"
-        return f"{shape}: nothing is surely faster than {baseline}; {nearest}"
-    return (
-        f"{shape}: {name} is {best.speedup.value:.2f} times as fast as {baseline} ({interval}): "
-        f"{best.latency.median_ms:.1f} ms, AbsRel {best.error['abs_rel']:.1e} from {reference}"
+        return Headline(shape, f"nothing is surely faster than {baseline}; {nearest}")
+    return Headline(
+        shape,
+        f"{name} is {best.speedup.value:.2f} times as fast as {baseline} ({interval}): "
+        f"{best.latency.median_ms:.1f} ms, AbsRel {best.error['abs_rel']:.1e} from {reference}",
+        fastest=str(name),
     )

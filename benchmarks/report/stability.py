@@ -11,7 +11,7 @@ from glpn_deploy.errors import InputError
 from glpn_deploy.timing.order_statistics import FEWEST
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StabilityLimits:
     """From where on a measurement is not stable.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from glpn_deploy.bundle.engine_profile import Profile, Shape, choose_profile
 from glpn_deploy.runtimes.base import Compile, Device, Precision, Rest
@@ -13,24 +13,29 @@ PEERS = {"hf-eager": "transformers", "hf-compile": "transformers", "optimum": "o
 """Rows that other projects give, and the module each needs."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Variant:
     """Another way to run a backend, which is a row where it is named.
 
     Attributes:
         of: The backend.
+        precisions: Those that it makes a difference to; None for all.
         compile: `torch.compile`'s mode.
         graphs: Whether CUDA graphs are used, where the backend has them.
+        rest: What the layers of an INT8 graph that are not quantised compute in.
     """
 
     of: str
+    precisions: tuple[Precision, ...] | None = None
     compile: Compile = "no"
     graphs: bool = True
+    rest: Rest = "fp32"
 
 
 VARIANTS = {
-    "torch-compile": Variant("torch", compile="max-autotune"),
-    "tensorrt-nograph": Variant("tensorrt", graphs=False),
+    "torch-compile": Variant(of="torch", compile="max-autotune"),
+    "tensorrt-nograph": Variant(of="tensorrt", graphs=False),
+    "openvino-fallback-bf16": Variant(of="openvino", precisions=("int8",), rest="bf16"),
 }
 _COMPILES = ("torch-compile", "hf-compile")
 _LOAD_LIMIT_S, _COMPILE_LIMIT_S = 300.0, 1800.0  # max-autotune tries hundreds of kernels
@@ -39,6 +44,46 @@ CALIBRATION = "calibration"
 
 
 @dataclasses.dataclass(frozen=True)
+class CaseId:
+    """Which case, or cases, something is said of: what is None is not narrowed down.
+
+    Attributes:
+        backend: A case's title.
+        precision: Of the computation.
+        shape: Batch, and the image's height and width [px].
+    """
+
+    backend: str | None = None
+    precision: str | None = None
+    shape: tuple[int, int, int] | None = None
+
+    def __str__(self) -> str:
+        """``onnxruntime fp32 1x480x640``."""
+        shape = None if self.shape is None else "x".join(map(str, self.shape))
+        return " ".join(part for part in (self.backend, self.precision, shape) if part)
+
+    @property
+    def runner(self) -> CaseId:
+        """Backend and precision: what stays the same over shapes."""
+        return CaseId(self.backend, self.precision)
+
+    def covers(self, other: CaseId) -> bool:
+        """Whether what is said of this is said of the other too."""
+        pairs = (
+            (self.backend, other.backend),
+            (self.precision, other.precision),
+            (self.shape, other.shape),
+        )
+        return all(mine is None or mine == theirs for mine, theirs in pairs)
+
+
+def parse_runner(text: str) -> CaseId:
+    """``torch``, ``torch:fp32`` or ``torch fp32``, as users write it."""
+    backend, _, precision = text.replace(" ", ":").partition(":")
+    return CaseId(backend, precision or None)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
     """One thing to measure, complete enough for a fresh process to load it.
 
@@ -56,7 +101,6 @@ class Case:
         max_depth: The network's scale [m].
         delay_ms: Null backend only: a planted delay [ms], for tests of the statistics.
         label: What it is called where the backend's name is not enough.
-        rest: What the layers of an INT8 graph that are not quantised compute in (OpenVINO).
     """
 
     backend: str
@@ -72,27 +116,11 @@ class Case:
     max_depth: float = 10.0
     delay_ms: float = 0.0
     label: str = ""
-    rest: Rest = "fp32"
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(batch, height, width)."""
-        return self.batch, self.height, self.width
-
-    @property
-    def title(self) -> str:
-        """The label, or the backend's name where it has none."""
-        return self.label or self.backend
-
-    @property
-    def runner(self) -> str:
-        """Backend and precision: what stays the same over shapes."""
-        return f"{self.title} {self.precision}"
-
-    @property
-    def key(self) -> str:
-        """The row's name: ``onnxruntime fp32 1x480x640``."""
-        return f"{self.runner} {self.batch}x{self.height}x{self.width}"
+    def id(self) -> CaseId:
+        """What its row is known by."""
+        return CaseId(self.label or self.backend, self.precision, (self.batch, self.height, self.width))
 
     def to_dict(self) -> dict[str, Any]:
         """For the pipe to the worker."""
@@ -104,20 +132,36 @@ class Case:
         return cls(**{**values, "images": tuple(values["images"])})
 
 
+Part = Literal["latency", "extras", "load", "reference"]
+_PART_WORDS: dict[Part, str] = {
+    "latency": "",
+    "extras": "stages, errors and accuracy",
+    "load": "load",
+    "reference": "reference",
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class NotRun:
-    """A case that this machine cannot run, or that failed.
+    """Something that this machine cannot run, or that failed.
 
     Attributes:
-        name: Its key, or backend and precision where no shape was reached.
+        case: What it is said of.
         reason: Why, and where possible what would mend it.
+        part: What of it was not measured; without its ``latency`` there is no row.
     """
 
-    name: str
+    case: CaseId
     reason: str
+    part: Part = "latency"
+
+    @property
+    def name(self) -> str:
+        """For tables and messages."""
+        return ", ".join(filter(None, (str(self.case), _PART_WORDS[self.part])))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Runner:
     """Backend, precision and file, before shapes.
 
@@ -133,16 +177,16 @@ class Runner:
 
     backend: str
     precision: Precision
-    path: Path | None
+    path: Path | None = None
     bytes: int | None = None
     probe: bool = False
     label: str = ""
     profiles: tuple[Profile, ...] = ()
 
     @property
-    def name(self) -> str:
-        """As `Case.runner`."""
-        return f"{self.label or self.backend} {self.precision}"
+    def id(self) -> CaseId:
+        """As its cases', without a shape."""
+        return CaseId(self.label or self.backend, self.precision)
 
     def takes(self, shape: Shape) -> bool:
         """Whether it takes a batch of this shape (images, height, width of the network's input)."""

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from glpn_deploy.benchmarks.workload.cases import PEERS, VARIANTS, NotRun, Runner
+from glpn_deploy.benchmarks.workload.cases import PEERS, VARIANTS, CaseId, NotRun, Runner
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_sidecar import Sidecar, bundle_engines, check_machine, read_sidecar
 from glpn_deploy.errors import GlpnError, InputError
@@ -65,16 +65,16 @@ def plan_runners(
     for name, backend in _rows(backends):
         install = None if backend.name in elsewhere else backend.missing()
         if install is not None:
-            not_run.append(NotRun(name, f"{backend.package} is not installed; {install}"))
+            not_run.append(NotRun(CaseId(name), f"{backend.package} is not installed; {install}"))
         elif backend.runs == "nothing":
-            runners.append(Runner(name, "fp32", None))
+            runners.append(Runner(backend=name, precision="fp32"))
         elif backend.runs == "checkpoint":
             half: tuple[Precision, ...] = ("fp32", "bf16") if gpu is None else ("fp32", "fp16", "bf16")
             _from_checkpoint(name, checkpoint, given or half, runners, not_run)
         elif backend.runs == "engine":
             _from_engines(name, bundle, given, gpu, runners, not_run)
         else:
-            _from_bundle(backend, bundle, precisions, runners, not_run)
+            _from_bundle(name, bundle, precisions, runners, not_run)
     for name in peers:
         wanted = [p for p in given or ("fp32", "fp16") if p == "fp32" or gpu is not None]
         _peer(name, checkpoint, wanted, name in elsewhere, runners, not_run)
@@ -98,12 +98,12 @@ def _from_checkpoint(
 ) -> None:
     if checkpoint is None:
         reason = "it runs checkpoints, and the bundle's is not on this machine; pass --reference CHECKPOINT"
-        not_run.append(NotRun(name, reason))
+        not_run.append(NotRun(CaseId(name), reason))
         return
     size = disk_bytes(checkpoint)
     for precision in precisions:
         if precision in ("fp32", "fp16", "bf16"):
-            runners.append(Runner(name, precision, checkpoint, size))
+            runners.append(Runner(backend=name, precision=precision, path=checkpoint, bytes=size))
 
 
 def _from_engines(
@@ -118,10 +118,10 @@ def _from_engines(
     found = bundle_engines(bundle.folder)
     if not found:
         reason = f"the bundle has no engine; build one: glpn-build {shlex.quote(str(bundle.folder))}"
-        not_run.append(NotRun(name, reason))
+        not_run.append(NotRun(CaseId(name), reason))
         return
     if gpu is None:
-        not_run.append(NotRun(name, "engines run on NVIDIA GPUs only, and none is used"))
+        not_run.append(NotRun(CaseId(name), "engines run on NVIDIA GPUs only, and none is used"))
         return
     fitting: list[tuple[Path, Sidecar]] = []
     for path in found:
@@ -129,43 +129,55 @@ def _from_engines(
             sidecar = read_sidecar(path)
             check_machine(path, sidecar, gpu, sidecar.tensorrt)
         except GlpnError as error:
-            not_run.append(NotRun(f"{name} {path.name}", str(error)))
+            not_run.append(NotRun(CaseId(f"{name}@{path.stem}"), str(error)))
             continue
         if precisions is None or sidecar.precision in precisions:
             fitting.append((path, sidecar))
     for path, sidecar in fitting:
         precision = next(p for p in PRECISIONS if p == sidecar.precision)
         rivals = [other for other, about in fitting if about.precision == precision and other != path]
-        label = f"{name}@{path.name.removesuffix('.engine')}" if rivals else ""
-        size = path.stat().st_size
-        runners.append(Runner(name, precision, path, size, label=label, profiles=sidecar.profiles))
+        runners.append(
+            Runner(
+                backend=name,
+                precision=precision,
+                path=path,
+                bytes=path.stat().st_size,
+                label=f"{name}@{path.stem}" if rivals else "",
+                profiles=sidecar.profiles,
+            )
+        )
 
 
 def _from_bundle(
-    backend: Backend,
+    name: str,
     bundle: Bundle,
     precisions: Sequence[Precision] | None,
     runners: list[Runner],
     not_run: list[NotRun],
 ) -> None:
     have: dict[str, Path] = {}
+    only = VARIANTS[name].precisions if name in VARIANTS else None
+    if only is not None:
+        precisions = [precision for precision in only if precisions is None or precision in precisions]
     for artefact in bundle.manifest.artefacts:
         if precisions is not None and artefact.precision not in (*precisions, "fp32"):
             continue
         try:
             path = bundle.artefact_path(artefact)
         except GlpnError as error:
-            not_run.append(NotRun(f"{backend.name} {artefact.precision}", str(error)))
+            not_run.append(NotRun(CaseId(name, artefact.precision), str(error)))
             continue
         have[artefact.precision] = path
         if precisions is None or artefact.precision in precisions:
-            size = path.stat().st_size + sum((bundle.folder / name).stat().st_size for name in artefact.data)
+            files = (path, *(bundle.folder / data for data in artefact.data))
+            size = sum(file.stat().st_size for file in files)
             precision = next(p for p in PRECISIONS if p == artefact.precision)
-            runners.append(Runner(backend.name, precision, path, size))
+            runners.append(Runner(backend=name, precision=precision, path=path, bytes=size))
     for precision in ("bf16",) if precisions is None else precisions:
         if precision not in have and "fp32" in have:
-            size = have["fp32"].stat().st_size
-            runners.append(Runner(backend.name, precision, have["fp32"], size, probe=True))
+            path = have["fp32"]
+            size = path.stat().st_size
+            runners.append(Runner(backend=name, precision=precision, path=path, bytes=size, probe=True))
 
 
 def _peer(
@@ -184,14 +196,16 @@ def _peer(
         found = False
     if not found:
         way = f"{_PEER_INSTALL[name]}, or pass --python {name}=PYTHON of an environment that has it"
-        not_run.append(NotRun(name, f"{PEERS[name]} is not installed; {way}"))
+        not_run.append(NotRun(CaseId(name), f"{PEERS[name]} is not installed; {way}"))
     elif checkpoint is None or not checkpoint.is_dir():
-        not_run.append(NotRun(name, "it needs the checkpoint's folder; pass --reference CHECKPOINT"))
+        not_run.append(NotRun(CaseId(name), "it needs the checkpoint's folder; pass --reference CHECKPOINT"))
     else:
         size = disk_bytes(checkpoint)
         able: tuple[Precision, ...] = ("fp32",) if name == "optimum" else ("fp32", "fp16")
         chosen: list[Precision] = [precision for precision in precisions if precision in able] or ["fp32"]
-        runners += [Runner(name, precision, checkpoint, size) for precision in chosen]
+        runners += [
+            Runner(backend=name, precision=precision, path=checkpoint, bytes=size) for precision in chosen
+        ]
 
 
 def disk_bytes(path: Path) -> int:

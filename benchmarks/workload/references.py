@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from glpn_deploy.benchmarks.workload.cases import PEERS, NotRun, Runner
+from glpn_deploy.benchmarks.workload.cases import PEERS, CaseId, NotRun, Runner, parse_runner
 from glpn_deploy.bundle.bundle import Bundle, file_digest
 from glpn_deploy.datasets.registry import open_dataset
 from glpn_deploy.errors import GlpnError, InputError
@@ -51,14 +51,14 @@ def choose_baseline(runners: Sequence[Runner], asked: str | None, not_run: Seque
         certain = [r for r in runners if not r.probe] or list(runners)
         full = [r for r in certain if r.precision == "fp32" and r.backend not in PEERS] or certain
         return next((r for r in full if r.backend == "torch"), full[0])
-    wanted = asked.replace(":", " ")
+    wanted = parse_runner(asked)
     for runner in runners:
-        if wanted in (runner.name, runner.backend):
+        if wanted.covers(runner.id) or wanted.covers(CaseId(runner.backend, runner.precision)):
             return runner
     for item in not_run:
-        if item.name in (wanted, wanted.split(" ")[0]):
+        if item.case.covers(wanted):
             raise InputError(f"--baseline {asked} cannot run here: {item.reason}")
-    have = ", ".join(runner.name for runner in runners)
+    have = ", ".join(str(runner.id) for runner in runners)
     raise InputError(f"--baseline {asked}", expected=f"one of those that can be run: {have}")
 
 

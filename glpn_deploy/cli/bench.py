@@ -26,8 +26,8 @@ def bench(
     backends: Annotated[
         str | None,
         typer.Option(
-            help="Backends, separated by commas [default: all that are installed]; also torch-compile and "
-            "tensorrt-nograph."
+            help="Backends, separated by commas [default: all that are installed]; also torch-compile, "
+            "tensorrt-nograph and openvino-fallback-bf16."
         ),
     ] = None,
     precisions: Annotated[
@@ -75,14 +75,9 @@ def bench(
     load: Annotated[
         bool, typer.Option("--load", help="Also measure 1, 2, 4 and 8 concurrent callers.")
     ] = False,
-    rate: Annotated[
-        str | None,
-        typer.Option(metavar="R,…", help="Also let runs arrive at these rates a second, by chance."),
-    ] = None,
-    soak: Annotated[
-        float, typer.Option(min=0, help="Also run each case this long [s], watching memory and drift.")
-    ] = 0.0,
-    load_seconds: Annotated[float, typer.Option(min=0.1, help="Length of each load test [s].")] = 5.0,
+    load_seconds: Annotated[
+        float, typer.Option(min=0.1, help="How long each number of callers calls [s].")
+    ] = 5.0,
     python: Annotated[
         list[str] | None,
         typer.Option(
@@ -108,7 +103,6 @@ def bench(
 
     Example: glpn-bench glpn-nyu --shapes 480x640 --batches 1,4
     """
-    from glpn_deploy.benchmarks.measuring.load_runs import LoadOptions
     from glpn_deploy.benchmarks.measuring.rounds import RoundOptions
     from glpn_deploy.benchmarks.options import BenchOptions, EvalChoice
     from glpn_deploy.benchmarks.report.results import rounded
@@ -135,12 +129,8 @@ def bench(
         evaluate=None
         if dataset is None
         else EvalChoice(dataset, None if eval_path is None else str(eval_path), eval_count),
-        load=LoadOptions(
-            callers=(1, 2, 4, 8) if load else (),
-            rates=() if rate is None else _numbers("--rate", rate),
-            seconds=load_seconds,
-            soak_s=soak,
-        ),
+        callers=(1, 2, 4, 8) if load else (),
+        load_seconds=load_seconds,
         offline=offline,
         pythons=parse_pythons(python or ()),
     )
@@ -278,8 +268,8 @@ def _print(console: Console, report: Report) -> None:
         console.print(f"not run: {item.name}: {item.reason}", style="dim", markup=False)
     for line in conditions(report)[-2:]:
         console.print(line, style="dim", markup=False)
-    for line in report.headlines:
-        console.print(line, style="bold", markup=False)
+    for headline in report.headlines:
+        console.print(str(headline), style="bold", markup=False)
 
 
 main = command(bench)

@@ -22,9 +22,10 @@ def compare(
     margin: Annotated[
         float, typer.Option(min=0.0, max=0.99, help="Changes of time below this share do not count.")
     ] = 0.03,
-    anyway: Annotated[
+    force: Annotated[
         bool,
         typer.Option(
+            "--force",
             "--anyway",
             help="Compare unlike machines, checkpoints and images too, and judge by time alone what else "
             "could not be judged.",
@@ -42,7 +43,7 @@ def compare(
     from glpn_deploy.benchmarks.report.compare import CompareOptions, compare_reports
     from glpn_deploy.benchmarks.report.results import Report, rounded
 
-    found = compare_reports(Report.read(first), Report.read(second), CompareOptions(margin, anyway))
+    found = compare_reports(Report.read(first), Report.read(second), CompareOptions(margin, force))
     if as_json:
         print_json(rounded(found.to_dict()))
     else:
@@ -94,7 +95,7 @@ def _print(console: Console, found: Comparison) -> None:
     failures: dict[Verdict, str] = {
         "slower": "became slower",
         "gone": "are gone from the second report",
-        "not judged": "could not be judged; measure again on a quiet machine, or pass --anyway",
+        "not judged": "could not be judged; measure again on a quiet machine, or pass --force",
     }
     for verdict, words in failures.items():
         count = found.count(verdict)

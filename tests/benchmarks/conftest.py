@@ -10,10 +10,10 @@ import pytest
 
 from glpn_deploy.benchmarks.machine.machine_state import Usage
 from glpn_deploy.benchmarks.measuring.latency_stats import drift, ratio_in_turns, round_medians, summarise
-from glpn_deploy.benchmarks.measuring.rounds import Live, RoundOptions
-from glpn_deploy.benchmarks.report.results import Report, Row, Samples
+from glpn_deploy.benchmarks.measuring.rounds import CaseWorker, RoundOptions
+from glpn_deploy.benchmarks.report.results import Headline, Report, Row, Samples
 from glpn_deploy.benchmarks.report.stability import StabilityLimits, judge_stability
-from glpn_deploy.benchmarks.workload.cases import Case, NotRun
+from glpn_deploy.benchmarks.workload.cases import Case, CaseId, NotRun
 
 MACHINE = {
     "processor": "2 cores",
@@ -54,12 +54,14 @@ def planted_samples(
 
 def planted_run(median_ms: float, seed: int, **how: object) -> Samples:
     """As many rounds as glpn-bench makes by default: until they are settled, or its ten seconds are over."""
-    live = Live(Case("null", "fp32", 1, 96, 128), None, {})
+    worker = CaseWorker(
+        case=Case(backend="null", precision="fp32", batch=1, height=96, width=128), process=None, loaded={}
+    )
     for number, values in planted_samples(median_ms, seed, rounds=40, **how).items():
-        live.samples[number] = values
-        if live.settled(RoundOptions()):
+        worker.samples[number] = values
+        if worker.settled(RoundOptions()):
             break
-    return live.samples
+    return worker.samples
 
 
 def planted_row(samples: Samples, baseline: Samples | None = None, **changes: object) -> Row:
@@ -67,7 +69,6 @@ def planted_row(samples: Samples, baseline: Samples | None = None, **changes: ob
     ratio = None if baseline is None else ratio_in_turns(samples, baseline)
     reasons = judge_stability(latency, trend, Usage(), (), StabilityLimits(half_width=0.1, drift=0.5))
     row = Row(
-        key="onnxruntime fp32 1x96x128",
         backend="onnxruntime",
         precision="fp32",
         batch=1,
@@ -113,7 +114,7 @@ def planted_report(rows: list[Row], calibration: Samples | None = None, **change
         versions={"python": "3.12.0", "onnxruntime": "1.20.0"},
         settings={"rounds": {"half_width": 0.02, "seconds": 10.0}},
         rows=tuple(rows),
-        not_run=(NotRun("torch", "torch is not installed"),),
+        not_run=(NotRun(CaseId("torch"), "torch is not installed"),),
         calibration=calibration or {},
         ceilings={
             "product_gflops_per_s": 50.0,
@@ -125,7 +126,7 @@ def planted_report(rows: list[Row], calibration: Samples | None = None, **change
         harness={"overhead_ms": 1e-4, "share_of_shortest": 1e-6},
         baseline="onnxruntime fp32",
         reference="torch fp32",
-        headlines=("1x96x128: no headline, there is no baseline",),
+        headlines=(Headline("1x96x128", "no headline, the baseline torch fp32 did not run"),),
     )
     return dataclasses.replace(report, **changes)
 

@@ -12,7 +12,7 @@ import threading
 import numpy as np
 import pytest
 
-from glpn_deploy.benchmarks.workload.subjects import TimedRuntime
+from glpn_deploy.benchmarks.workload.workloads import TimedRuntime
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import BackendError, EngineError, InputError, MissingDependencyError
 from glpn_deploy.gpu.cuda_device import CudaDevice

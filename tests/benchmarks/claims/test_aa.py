@@ -1,4 +1,4 @@
-"""Equal and slowed runs of the null backend, each case in its own process, and what is counted of them."""
+"""Equal and slowed runs, planted, and what is counted of them; one slowed worker in a process of its own."""
 
 from __future__ import annotations
 
@@ -6,62 +6,79 @@ import json
 
 import pytest
 
-from glpn_deploy.benchmarks.claims.aa import SlowWorker, count_verdicts, main
-from glpn_deploy.benchmarks.measuring.rounds import RoundOptions
-from glpn_deploy.benchmarks.options import BenchOptions
+from glpn_deploy.benchmarks.claims import aa
 from glpn_deploy.benchmarks.report.compare import CompareOptions
 from glpn_deploy.benchmarks.workload.cases import Case
 
-QUICK = BenchOptions(
-    backends=("null",),
-    shapes=((32, 32),),
-    rounds=RoundOptions(half_width=0.5, seconds=1.0, fewest=6),
-    stages=False,
-    null_delay_ms=20.0,
-)
 
-
+@pytest.mark.slow
 def test_a_slow_worker_takes_its_share_longer(tmp_path) -> None:
+    """Its calls take half as long again as the network's 20 ms, which cannot take less."""
     from PIL import Image
 
     Image.new("RGB", (32, 32)).save(tmp_path / "0.png")
-    case = Case("null", "fp32", 1, 32, 32, images=(str(tmp_path / "0.png"),), delay_ms=20.0)
-    worker = SlowWorker(0.5)
-    worker.answer({"do": "load", "case": case.to_dict()})
-    samples = worker.answer({"do": "run", "runs": 5, "warm_up": 0, "turn": 0})["samples_ms"]
-    assert min(samples) >= 30
-    assert sorted(samples)[2] == pytest.approx(30, rel=0.1)
+    case = Case(
+        backend="null",
+        precision="fp32",
+        batch=1,
+        height=32,
+        width=32,
+        images=(str(tmp_path / "0.png"),),
+        delay_ms=20.0,
+    )
+    with aa.start_slow(case, 0.5) as process:
+        process.ask("load", case=case.to_dict())
+        assert min(process.ask("run", runs=5, warm_up=0, turn=0)["samples_ms"]) >= 30
 
 
-@pytest.mark.slow
-def test_a_pair_and_a_slow_run_of_real_processes(tiny_bundle) -> None:
-    found = count_verdicts(tiny_bundle, QUICK, 1, 0.25, CompareOptions(anyway=True))
-    assert found["pairs"] == 1
-    assert found["equal"]["ratios"] == [pytest.approx(1, abs=0.05)]
-    assert found["planted"]["ratios"] == [pytest.approx(1.25, abs=0.05)]
-    assert found["false_share"] in (0, 1)
+def test_verdicts_on_equal_and_on_slowed_runs_are_counted(measured, row, report) -> None:
+    """Twenty pairs whose slow-down is 10 %, with samples as they come."""
+    seeds = iter(range(1000))
+
+    def sweep(share: float):
+        return report([row(measured(20.0 * (1 + share), next(seeds)))])
+
+    found = aa.count_verdicts(sweep, 20, 0.1, CompareOptions(force=True))
+    assert found["pairs"] == 20
+    assert found["false_share"] <= 0.05
+    assert found["found_share"] >= 0.95
+    assert aa.kept(found)
+    assert sorted(found["planted"]["ratios"])[10] == pytest.approx(1.1, abs=0.02)
 
 
-def test_the_command_counts_and_fails_where_the_word_is_not_kept(tiny_bundle, monkeypatch, capsys) -> None:
-    asked = []
-    found = {"false_share": 0.05, "found_share": 0.95}
+def test_a_benchmark_that_finds_nothing_does_not_keep_its_word(measured, row, report) -> None:
+    runs = [report([row(measured(20.0, seed))]) for seed in range(3)]
+    found = aa.count_verdicts(lambda share: runs[0], 1, 0.1, CompareOptions())
+    assert found["planted"]["no difference"] == 1
+    assert (found["false_share"], found["found_share"]) == (0, 0)
+    assert not aa.kept(found)
+
+
+@pytest.mark.parametrize(
+    ("false", "right", "word"),
+    [(0.05, 0.95, True), (0.1, 1.0, False), (0.0, 0.9, False), (None, 1.0, False), (0.0, None, False)],
+)
+def test_the_word(false, right, word) -> None:
+    assert aa.kept({"false_share": false, "found_share": right}) is word
+
+
+def test_the_command_passes_its_options_on(tiny_bundle, monkeypatch, capsys) -> None:
+    found, asked = {"false_share": 0.05, "found_share": 0.95}, []
 
     def planted(*arguments: object) -> dict[str, float]:
-        asked.append(arguments)
+        asked.extend(arguments[1:])
         return found
 
-    monkeypatch.setattr("glpn_deploy.benchmarks.claims.aa.count_verdicts", planted)
-    assert main([str(tiny_bundle), "--pairs", "3", "--size", "32x64", "--json"]) == 0
+    monkeypatch.setattr(aa, "count_verdicts", planted)
+    assert aa.main([str(tiny_bundle), "--pairs", "3", "--force", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == found
-    _, options, pairs, share, _ = asked[0]
-    assert (options.shapes, pairs, share) == (((32, 64),), 3, 0.05)
-    for change in ({"false_share": 0.1}, {"found_share": 0.9}, {"false_share": None}, {"found_share": None}):
-        found = {"false_share": 0.0, "found_share": 1.0, **change}
-        assert main([str(tiny_bundle)]) == 1
+    assert asked == [3, 0.05, CompareOptions(force=True)]
+    found["found_share"] = 0.9
+    assert aa.main([str(tiny_bundle)]) == 1
 
 
 def test_wrong_use(tmp_path, capsys) -> None:
-    assert main([str(tmp_path)]) == 2
+    assert aa.main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(SystemExit, match="2"):
-        main([str(tmp_path), "--size", "480"])
+        aa.main([str(tmp_path), "--size", "480"])

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from glpn_deploy.benchmarks.measuring.worker import memory_mib, peak_memory_mib, time_calls
+from glpn_deploy.benchmarks.measuring.worker import peak_memory_mib, time_calls
 from glpn_deploy.benchmarks.measuring.worker_process import WorkerProcess
 from glpn_deploy.benchmarks.workload.cases import Case
 from glpn_deploy.errors import BackendError
@@ -29,7 +29,7 @@ def worker():
 
 
 def test_it_loads_runs_and_gives_its_outputs(worker, image, tmp_path) -> None:
-    case = Case("null", "fp32", 2, 40, 64, images=(image,), delay_ms=5.0)
+    case = Case(backend="null", precision="fp32", batch=2, height=40, width=64, images=(image,), delay_ms=5.0)
     loaded = worker.ask("load", case=case.to_dict())
     assert loaded["network_size"] == [32, 64]
     assert loaded["first_call_s"] >= 0.005
@@ -46,7 +46,15 @@ def test_it_loads_runs_and_gives_its_outputs(worker, image, tmp_path) -> None:
 
 
 def test_an_error_is_a_sentence_and_the_worker_goes_on(worker, image) -> None:
-    case = Case("onnxruntime", "fp32", 1, 40, 64, path="/nowhere.onnx", images=(image,))
+    case = Case(
+        backend="onnxruntime",
+        precision="fp32",
+        batch=1,
+        height=40,
+        width=64,
+        path="/nowhere.onnx",
+        images=(image,),
+    )
     with pytest.raises(BackendError, match=r"no file /nowhere\.onnx"):
         worker.ask("load", case=case.to_dict())
     assert len(worker.ask("overhead", runs=10)) == 10
@@ -59,7 +67,9 @@ def test_a_death_is_told_with_its_signal(worker) -> None:
 
 
 def test_silence_ends_at_the_limit(worker, image) -> None:
-    case = Case("null", "fp32", 1, 40, 64, images=(image,), delay_ms=200.0)
+    case = Case(
+        backend="null", precision="fp32", batch=1, height=40, width=64, images=(image,), delay_ms=200.0
+    )
     worker.ask("load", case=case.to_dict())
     with pytest.raises(BackendError, match="did not answer within 0 s"):
         worker.ask("run", 0.3, runs=50, warm_up=0, turn=0)
@@ -75,8 +85,8 @@ def test_memory_is_told_in_mib() -> None:
     import psutil
 
     held = np.ones(50 * 2**20, np.uint8)
-    assert memory_mib() == pytest.approx(psutil.Process().memory_info().rss / 2**20, rel=0.2)
-    assert peak_memory_mib() >= 0.99 * memory_mib()
+    assert peak_memory_mib() >= 0.99 * psutil.Process().memory_info().rss / 2**20
+    assert peak_memory_mib() < 100 * 2**10
     assert held.sum() > 0
 
 

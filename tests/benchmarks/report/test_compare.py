@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 
 from glpn_deploy.benchmarks.report.compare import CompareOptions, compare_reports
+from glpn_deploy.benchmarks.workload.cases import CaseId, NotRun
 from glpn_deploy.errors import InputError
 
-PAIRS = 200
+PAIRS = 100
 WANDERING = [  # rounds that lean on the one before, alone, or in blocks: by 1 and by 3 %
     {"wander": wander, **how} for wander in (0.01, 0.03) for how in ({}, {"block": 1}, {"block": 3})
 ]
@@ -90,9 +91,9 @@ def test_a_machine_that_changed_hides_no_change_of_the_program(
 def test_unlike_machines_are_refused(samples, row, report) -> None:
     a = report([row(samples(20.0, 1))])
     b = dataclasses.replace(a, machine={**a.machine, "processor": "4 cores"})
-    with pytest.raises(InputError, match=r"processor: '2 cores' and '4 cores'.*--anyway"):
+    with pytest.raises(InputError, match=r"processor: '2 cores' and '4 cores'.*--force"):
         compare_reports(a, b)
-    assert compare_reports(a, b, CompareOptions(anyway=True)).unlike == {"processor": ("2 cores", "4 cores")}
+    assert compare_reports(a, b, CompareOptions(force=True)).unlike == {"processor": ("2 cores", "4 cores")}
 
 
 def test_a_disturbed_case_is_not_judged(samples, row, report) -> None:
@@ -104,7 +105,24 @@ def test_a_disturbed_case_is_not_judged(samples, row, report) -> None:
     assert "second report: other processes" in found.cases[0].note
     assert not found.passed
     assert not found.regressed
-    assert compare_reports(a, b, CompareOptions(anyway=True)).regressed
+    assert compare_reports(a, b, CompareOptions(force=True)).regressed
+
+
+@pytest.mark.parametrize(
+    ("left_out", "note"),
+    [
+        (NotRun(CaseId(shape=(1, 96, 128)), "interrupted"), "not run: interrupted"),
+        (NotRun(CaseId("torch", "fp32", (1, 96, 128)), "planted"), "not run: planted"),
+        (NotRun(CaseId("torch", "fp32", (1, 96, 128)), "planted", "extras"), "the second report"),
+        (NotRun(CaseId("torch", "fp16"), "planted"), "the second report"),
+    ],
+)
+def test_a_case_that_is_gone_has_the_reason_that_is_its_own(left_out, note, samples, row, report) -> None:
+    base = row(samples(20.0, 1))
+    a = report([base, row(samples(9.0, 3), backend="torch")])
+    found = compare_reports(a, report([base], not_run=(left_out,)))
+    assert found.cases[1].verdict == "gone"
+    assert found.cases[1].note.startswith(note)
 
 
 def test_a_wide_interval_alone_is_judged_by_its_width(samples, row, report) -> None:
@@ -116,10 +134,10 @@ def test_a_wide_interval_alone_is_judged_by_its_width(samples, row, report) -> N
 
 
 def test_cases_of_one_report_alone_and_other_versions(samples, row, report) -> None:
-    gone = [row(samples(9.0, 3), key=f"{name} fp32 1x96x128") for name in ("torch", "openvino")]
+    gone = [row(samples(9.0, 3), backend=name) for name in ("torch", "openvino")]
     a = report([row(samples(20.0, 1)), *gone])
     b = dataclasses.replace(
-        report([row(samples(20.0, 2)), row(samples(20.0, 2), key="new fp32 1x96x128")]),
+        report([row(samples(20.0, 2)), row(samples(20.0, 2), backend="new")]),
         versions={"python": "3.12.0", "onnxruntime": "2"},
     )
     found = compare_reports(a, b)
@@ -130,7 +148,7 @@ def test_cases_of_one_report_alone_and_other_versions(samples, row, report) -> N
     assert found.only_second == ("new fp32 1x96x128",)
     assert found.versions == {"onnxruntime": ("1.20.0", "2")}
     with pytest.raises(InputError, match="share no case"):
-        compare_reports(a, report([row(samples(1.0, 1), key="null fp32 1x1x1")]))
+        compare_reports(a, report([row(samples(1.0, 1), batch=9)]))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +164,7 @@ def test_another_checkpoint_or_images_are_refused(change, words, samples, row, r
     b = dataclasses.replace(a, source={**a.source, **change})
     with pytest.raises(InputError, match=words):
         compare_reports(a, b)
-    assert compare_reports(a, b, CompareOptions(anyway=True)).unlike.keys() == change.keys()
+    assert compare_reports(a, b, CompareOptions(force=True)).unlike.keys() == change.keys()
 
 
 def test_another_bundle_of_the_checkpoint_is_noted(samples, row, report) -> None:

@@ -60,7 +60,6 @@ def page(samples, row, report) -> str:
             row(
                 samples(8.0 + number, number + 2),
                 baseline=base,
-                key=f"{name} fp16 1x96x128",
                 backend=name,
                 precision="fp16",
                 stable=number > 0,
@@ -74,8 +73,6 @@ def page(samples, row, report) -> str:
     load = {
         "key": rows[0].key,
         "callers": [{"callers": 8, "images_per_s": 70.0, "median_ms": 28.0, "p90_ms": 33.0, "p99_ms": 40.0}],
-        "arrivals": [],
-        "soak": None,
     }
     return html_page(report(rows, load=(load,)))
 

@@ -23,8 +23,17 @@ def test_a_later_field_is_left_out_and_a_later_version_refused(samples, row, rep
     values = json.loads(json.dumps(report([row(samples(20.0, 1))]).to_dict()))
     values["novelty"] = values["rows"][0]["novelty"] = 1
     assert Report.from_dict(values, "x").rows[0].key == "onnxruntime fp32 1x96x128"
-    with pytest.raises(InputError, match="format version 2"):
-        Report.from_dict({**values, "format_version": 2}, "x")
+    with pytest.raises(InputError, match="format version 3"):
+        Report.from_dict({**values, "format_version": 3}, "x")
+
+
+def test_a_report_of_format_version_1_is_read(samples, row, report) -> None:
+    """What was not run had a name in words, and a headline was one sentence."""
+    values = json.loads(json.dumps(report([row(samples(20.0, 1))]).to_dict()))
+    old = {"not_run": [{"name": "torch bf16", "reason": "planted"}], "headlines": ["1x96x128: no headline"]}
+    found = Report.from_dict({**values, **old, "format_version": 1}, "x")
+    assert found.not_run[0].name == "torch bf16"
+    assert str(found.headlines[0]) == "1x96x128: no headline"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "glpn-deploy-bench", "format_version": 1}'])

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from glpn_deploy.benchmarks.report.rows import best_ceilings, headline, with_ceilings, within_budget
+from glpn_deploy.benchmarks.workload.cases import CaseId
 
 
 @pytest.fixture
 def rows(samples, row):
     base = samples(20.0, 1)
-    fast = row(samples(10.0, 2), baseline=base, key="openvino fp32 1x96x128", backend="openvino")
+    fast = row(samples(10.0, 2), baseline=base, backend="openvino")
     return [row(base, baseline=base), fast]
 
 
-BASE = "onnxruntime fp32"
+BASE = CaseId("onnxruntime", "fp32")
 
 
 def test_the_fastest_that_is_right(rows) -> None:
-    text = headline(rows, BASE, "torch fp32")
-    assert text.startswith("1x96x128: openvino fp32 is 2.0")
-    assert "AbsRel 1.0e-07 from torch fp32" in text
-    assert "95 % interval" in text
+    found = headline(rows, BASE, "torch fp32")
+    assert found.fastest == "openvino fp32"
+    assert str(found).startswith("1x96x128: openvino fp32 is 2.0")
+    assert "AbsRel 1.0e-07 from torch fp32" in found.words
+    assert "95 % interval" in found.words
 
 
 @pytest.mark.parametrize(
@@ -32,25 +36,23 @@ def test_the_fastest_that_is_right(rows) -> None:
     ],
 )
 def test_what_is_not_stable_or_not_right_gets_none(change, reason, rows) -> None:
-    import dataclasses
-
-    text = headline([rows[0], dataclasses.replace(rows[1], **change)], BASE, "torch fp32")
-    assert "no headline" in text
-    assert reason in text
+    found = headline([rows[0], dataclasses.replace(rows[1], **change)], BASE, "torch fp32")
+    assert found.fastest is None
+    assert reason in found.words
 
 
 def test_an_unstable_or_missing_baseline_gives_none(rows) -> None:
-    import dataclasses
-
     shaky = dataclasses.replace(rows[0], stable=False, reasons={"drift": "it became 9% slower"})
-    assert "it became 9% slower" in headline([shaky, rows[1]], BASE, "torch fp32")
-    assert "did not run" in headline(rows[1:], BASE, None)
+    assert "it became 9% slower" in headline([shaky, rows[1]], BASE, "torch fp32").words
+    assert "did not run" in headline(rows[1:], BASE, None).words
 
 
 def test_nothing_faster_is_said(samples, row) -> None:
     base = samples(20.0, 1)
-    other = row(samples(20.0, 4), baseline=base, key="openvino fp32 1x96x128", backend="openvino")
-    assert "nothing is surely faster" in headline([row(base, baseline=base), other], BASE, "torch fp32")
+    other = row(samples(20.0, 4), baseline=base, backend="openvino")
+    found = headline([row(base, baseline=base), other], BASE, "torch fp32")
+    assert "nothing is surely faster" in found.words
+    assert found.fastest is None
 
 
 def test_budgets_are_those_of_the_precision(samples, row) -> None:

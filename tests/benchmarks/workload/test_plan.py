@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 import pytest
@@ -52,7 +53,7 @@ def planned(folder, backends=("tensorrt",), gpu=GPU, **choice):
 
 
 def names(bundle, checkpoint, **choice) -> list[str]:
-    return [runner.name for runner in plan_runners(Bundle.open(bundle), checkpoint, **choice)[0]]
+    return [str(runner.id) for runner in plan_runners(Bundle.open(bundle), checkpoint, **choice)[0]]
 
 
 def test_every_installed_backend_without_the_null_one(tiny_bundle, tiny_checkpoint) -> None:
@@ -93,7 +94,7 @@ def test_a_peer_of_another_python_is_not_looked_for_here(tiny_bundle, tiny_check
     runners, not_run = plan_runners(
         bundle, tiny_checkpoint, ["null"], peers=["optimum"], elsewhere={"optimum"}
     )
-    assert [runner.name for runner in runners] == ["null fp32", "optimum fp32"]
+    assert [str(runner.id) for runner in runners] == ["null fp32", "optimum fp32"]
     assert not_run == []
 
 
@@ -119,7 +120,7 @@ def test_an_engine_of_this_gpu_is_a_row(bundle_copy) -> None:
     path = put_engine(bundle_copy)
     (runner,), not_run = planned(bundle_copy)
     assert not_run == []
-    assert (runner.name, runner.path, runner.bytes) == ("tensorrt fp16", path, 4)
+    assert (str(runner.id), runner.path, runner.bytes) == ("tensorrt fp16", path, 4)
     assert runner.takes((4, 480, 640))
     assert not runner.takes((8, 480, 640))
 
@@ -129,8 +130,8 @@ def test_engines_of_one_precision_are_told_apart(bundle_copy) -> None:
     put_engine(bundle_copy, "fp32")
     runners, _ = planned(bundle_copy)
     names = {f"tensorrt@{path.name.removesuffix('.engine')} fp16" for path in paths}
-    assert {runner.name for runner in runners} == {*names, "tensorrt fp32"}
-    assert [runner.name for runner in planned(bundle_copy, precisions=["fp32"])[0]] == ["tensorrt fp32"]
+    assert {str(runner.id) for runner in runners} == {*names, "tensorrt fp32"}
+    assert [str(runner.id) for runner in planned(bundle_copy, precisions=["fp32"])[0]] == ["tensorrt fp32"]
 
 
 def test_an_engine_that_does_not_belong_here_says_why(bundle_copy) -> None:
@@ -153,19 +154,30 @@ def test_no_engine_and_no_gpu_say_what_to_do(bundle_copy) -> None:
 def test_variants_run_where_they_are_named(bundle_copy, tiny_checkpoint) -> None:
     put_engine(bundle_copy)
     runners, _ = planned(bundle_copy, ("tensorrt", "tensorrt-nograph"))
-    assert [runner.name for runner in runners] == ["tensorrt fp16", "tensorrt-nograph fp16"]
+    assert [str(runner.id) for runner in runners] == ["tensorrt fp16", "tensorrt-nograph fp16"]
     everything, _ = plan_runners(Bundle.open(bundle_copy), tiny_checkpoint, gpu=GPU, elsewhere=["tensorrt"])
-    names = [runner.name for runner in everything]
+    names = [str(runner.id) for runner in everything]
     assert {"tensorrt fp16", "torch fp16"} <= set(names)
     assert "torch-compile fp16" not in names
     compiled, _ = plan_runners(Bundle.open(bundle_copy), tiny_checkpoint, ["torch-compile"], ["fp16"])
-    assert [runner.name for runner in compiled] == ["torch-compile fp16"]
+    assert [str(runner.id) for runner in compiled] == ["torch-compile fp16"]
 
 
 def test_peers_run_in_half_precision_on_a_gpu_only(bundle_copy, tiny_checkpoint) -> None:
     def peers(gpu):
         found, _ = plan_runners(Bundle.open(bundle_copy), tiny_checkpoint, ["null"], None, ["hf-eager"], gpu)
-        return [runner.name for runner in found if runner.backend == "hf-eager"]
+        return [str(runner.id) for runner in found if runner.backend == "hf-eager"]
 
     assert peers(None) == ["hf-eager fp32"]
     assert peers(GPU) == ["hf-eager fp32", "hf-eager fp16"]
+
+
+def test_a_variant_of_one_precision_takes_that_alone(bundle_copy) -> None:
+    bundle = Bundle.open(bundle_copy)
+    (artefact,) = (a for a in bundle.manifest.artefacts if a.precision == "fp32")
+    int8 = dataclasses.replace(artefact, precision="int8")
+    manifest = dataclasses.replace(bundle.manifest, artefacts=(artefact, int8))
+    with_int8 = dataclasses.replace(bundle, manifest=manifest)
+    for asked, found in ((None, ["int8"]), (["int8", "bf16"], ["int8"]), (["bf16"], [])):
+        runners, _ = plan_runners(with_int8, None, ["openvino-fallback-bf16"], asked, elsewhere=["openvino"])
+        assert [runner.precision for runner in runners] == found

@@ -7,17 +7,17 @@ import dataclasses
 import pytest
 from PIL import Image
 
-from glpn_deploy.benchmarks.workload.cases import NotRun, Runner
+from glpn_deploy.benchmarks.workload.cases import CaseId, NotRun, Runner
 from glpn_deploy.benchmarks.workload.references import check_dataset, choose_baseline, describe_source
 from glpn_deploy.bundle.bundle import Bundle, write_manifest
 from glpn_deploy.errors import DatasetError, InputError
 
 RUNNERS = [
-    Runner("onnxruntime", "bf16", None, probe=True),
-    Runner("onnxruntime", "fp32", None),
-    Runner("torch", "fp32", None),
-    Runner("hf-eager", "fp32", None),
-    Runner("hf-eager", "fp16", None),
+    Runner(backend="onnxruntime", precision="bf16", probe=True),
+    Runner(backend="onnxruntime", precision="fp32"),
+    Runner(backend="torch", precision="fp32"),
+    Runner(backend="hf-eager", precision="fp32"),
+    Runner(backend="hf-eager", precision="fp16"),
 ]
 
 
@@ -32,19 +32,19 @@ RUNNERS = [
     ],
 )
 def test_the_baseline_by_its_name(asked, name) -> None:
-    assert choose_baseline(RUNNERS, asked).name == name
+    assert str(choose_baseline(RUNNERS, asked).id) == name
 
 
 @pytest.mark.parametrize("asked", ["optimum", "optimum:fp32", "optimum fp32"])
 def test_a_baseline_that_cannot_run_says_why(asked) -> None:
-    not_run = [NotRun("torch", "x"), NotRun("optimum", "it is not installed; pip install it")]
+    not_run = [NotRun(CaseId("torch"), "x"), NotRun(CaseId("optimum"), "it is not installed; pip install it")]
     with pytest.raises(InputError, match=f"--baseline {asked} cannot run here: it is not installed; pip"):
         choose_baseline(RUNNERS, asked, not_run)
 
 
 def test_a_baseline_that_is_none_lists_those_that_are() -> None:
     with pytest.raises(InputError, match=r"--baseline tvm; expected one of those .* hf-eager fp16"):
-        choose_baseline(RUNNERS, "tvm", [NotRun("optimum", "x")])
+        choose_baseline(RUNNERS, "tvm", [NotRun(CaseId("optimum"), "x")])
 
 
 def test_a_data_set_is_looked_at_first(tmp_path) -> None:

@@ -1,24 +1,20 @@
-"""A real photograph with real depth: the Middlebury motorcycle that scikit-image ships.
+"""How right the demo network is: on rendered rooms that it never saw, and on a real photograph.
 
-    python -m glpn_deploy.benchmarks.claims.motorcycle demo --out benchmarks/results
-
-One image says little about a network; it says something about one that was trained on rendered rooms.
-Depth from disparity: Z = f B / (d + dx), with the calibration that scikit-image documents (Scharstein
-et al., GCPR 2014).
+The photograph is the Middlebury motorcycle that scikit-image ships. One image says little about a network; it
+says something about one that was trained on rendered rooms. Depth from disparity: Z = f B / (d + dx), with
+the calibration that scikit-image documents (Scharstein et al., GCPR 2014).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import skimage.data
 from PIL import Image
 
-from glpn_deploy.benchmarks.machine.environment import describe_environment
+from glpn_deploy.benchmarks.claims.running import FigureOptions, run_command
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE
 from glpn_deploy.depth.metrics import DepthMetrics
 from glpn_deploy.estimator import DepthEstimator
@@ -26,7 +22,7 @@ from glpn_deploy.estimator import DepthEstimator
 FOCAL_PX, OFFSET_PX, BASELINE_M = 994.978, 31.086, 0.193001
 
 
-def measure(source: str) -> dict[str, Any]:
+def motorcycle(source: str) -> dict[str, Any]:
     """Metrics with and without median scaling, at the photograph's size and at the demo network's."""
     image, _, disparity = skimage.data.stereo_motorcycle()
     truth = (FOCAL_PX * BASELINE_M / (disparity + OFFSET_PX)).astype(np.float32)
@@ -54,23 +50,10 @@ def measure(source: str) -> dict[str, Any]:
     return result
 
 
-def main() -> None:
-    """Measures one network and writes the report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("source", help="bundle, checkpoint or demo")
-    parser.add_argument("--out", type=Path, help="folder for motorcycle.json; printed where left out")
-    options = parser.parse_args()
-    report = {"format": "glpn-deploy-motorcycle", "format_version": 1, "environment": describe_environment()}
-    text = json.dumps({**report, **measure(options.source)}, indent=2) + "\n"
-    if options.out is None:
-        print(text, end="")
-        return
-    path = options.out / "motorcycle.json"
-    path.write_text(text, encoding="utf-8")
-    print(path)
-
-
-if __name__ == "__main__":
-    main()
+def measure(options: FigureOptions) -> dict[str, Any]:
+    """Rooms as ``glpn-eval`` judges them, with and without the mirrored image, and the photograph."""
+    return {
+        "rooms": json.loads(run_command("eval", "demo", "--dataset", "rooms", "--json")),
+        "rooms_flip": json.loads(run_command("eval", "demo", "--dataset", "rooms", "--flip", "--json")),
+        "motorcycle": motorcycle("demo"),
+    }

@@ -36,7 +36,7 @@ class Graphs(Protocol):
     graphs: bool
 
 
-class Subject(Protocol):
+class Workload(Protocol):
     """What bursts are made of."""
 
     def call(self, turn: int) -> object:
@@ -118,15 +118,15 @@ class Network:
         }
 
 
-def load_subject(case: Case) -> Network | Product:
+def load_workload(case: Case) -> Network | Product:
     """Loads what a case names."""
     return Product(case.device, case.threads) if case.backend == CALIBRATION else Network(case)
 
 
 def _load(case: Case) -> Runtime:
-    variant = VARIANTS.get(case.backend, Variant(case.backend))
+    variant = VARIANTS.get(case.backend, Variant(of=case.backend))
     options = RuntimeOptions(
-        case.device, case.precision, case.threads, rest=case.rest, compile=variant.compile
+        case.device, case.precision, case.threads, rest=variant.rest, compile=variant.compile
     )
     path = None if case.path is None else Path(case.path)
     if case.backend in PEERS:
@@ -145,15 +145,15 @@ def _load(case: Case) -> Runtime:
     return runtime
 
 
-def describe(subject: Network | Product) -> dict[str, Any]:
+def describe(workload: Network | Product) -> dict[str, Any]:
     """Device, precision and cold start, for the reply to ``load``."""
-    if isinstance(subject, Product):
-        return {"device": subject.device, "precision": "fp32", "by": subject.by, "flops": subject.flops}
-    height, width = subject.batches[0].shape[2:]
+    if isinstance(workload, Product):
+        return {"device": workload.device, "precision": "fp32", "by": workload.by, "flops": workload.flops}
+    height, width = workload.batches[0].shape[2:]
     return {
-        "device": subject.runtime.device,
-        "precision": subject.runtime.precision,
+        "device": workload.runtime.device,
+        "precision": workload.runtime.precision,
         "network_size": [height, width],
-        "load_s": subject.load_s,
-        "first_call_s": subject.first_call_s,
+        "load_s": workload.load_s,
+        "first_call_s": workload.first_call_s,
     }

@@ -1,0 +1,139 @@
+"""The README's tables are what the figures give; measuring one section leaves the others as they were."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from glpn_deploy.benchmarks.claims import figures
+from glpn_deploy.benchmarks.claims.readme_tables import TABLES, fill
+from glpn_deploy.errors import BackendError, InputError
+
+
+@pytest.fixture
+def sections() -> dict:
+    return figures.read(figures.RESULTS)
+
+
+@pytest.fixture
+def files(tmp_path) -> list[str]:
+    """Copies of figures and README, as arguments of the command."""
+    shutil.copy(figures.RESULTS, tmp_path / "figures.json")
+    shutil.copy(figures.README, tmp_path / "README.md")
+    return ["--results", str(tmp_path / "figures.json"), "--readme", str(tmp_path / "README.md")]
+
+
+def test_the_readme_says_what_was_measured(sections) -> None:
+    text = figures.README.read_text(encoding="utf-8")
+    assert fill(text, sections) == text, "run: python -m glpn_deploy.benchmarks.claims.figures --tables"
+    assert sections.keys() == TABLES.keys() == set(figures.SECTIONS)
+    assert all(f"<!-- figures:{name} -->" in text for name in TABLES)
+
+
+def test_a_figure_that_changes_changes_its_table_alone(sections) -> None:
+    text = figures.README.read_text(encoding="utf-8")
+    changed = copy.deepcopy(sections)
+    changed["cpu"]["figures"]["rows"]["openvino int8"]["speedup"] = {"value": 9.0, "low": 8.0, "high": 10.0}
+    before, after = text.splitlines(), fill(text, changed).splitlines()
+    (line,) = [now for old, now in zip(before, after, strict=True) if old != now]
+    assert line == "| INT8, OpenVINO | 480 ms | 9.00 (8.00 to 10.00) | 0.67 GB |"
+
+
+def test_a_row_that_did_not_run_is_left_out(sections) -> None:
+    section = copy.deepcopy(sections["cpu"])
+    del section["figures"]["rows"]["openvino bf16"], section["figures"]["abs_rel"]["openvino bf16"]
+    section["figures"]["start"]["bf16"] = None
+    text = TABLES["cpu"](section)
+    assert "| BF16, OpenVINO" not in text
+    assert "comes 2.4 s in FP32 after" in text
+
+
+def test_markers() -> None:
+    text = "a\n<!-- figures:cpu -->\nold\n<!-- /figures -->\nb\n"
+    assert fill(text, {}) == text
+    with pytest.raises(InputError) as caught:
+        fill(text.replace("cpu", "gpu"), {})
+    assert "cpu" in str(caught.value.expected)
+
+
+def planted(monkeypatch, measure) -> list[str]:
+    asked: list[str] = []
+
+    def load(name: str) -> SimpleNamespace:
+        asked.append(name.rpartition(".")[2])
+        return SimpleNamespace(measure=measure)
+
+    monkeypatch.setattr(figures.importlib, "import_module", load)
+    monkeypatch.setattr(figures, "describe_environment", lambda: {"processor": "planted", "versions": {}})
+    return asked
+
+
+def test_one_section_replaces_its_part_and_the_table(sections, files, monkeypatch, tmp_path, capsys) -> None:
+    fresh = copy.deepcopy(sections["precision"]["figures"])
+    fresh["forms"]["fp8"]["abs_rel"] = 0.5
+
+    def measure(options) -> dict:
+        assert options.optimum == "/optimum/python"
+        assert list(options.folder.iterdir()) == []
+        return fresh
+
+    asked = planted(monkeypatch, measure)
+    assert figures.main([*files, "--only", "precision", "--optimum", "/optimum/python"]) == 0
+    assert asked == ["precision"]
+    found = figures.read(tmp_path / "figures.json")
+    assert found["precision"]["figures"] == fresh
+    assert found["precision"]["environment"]["processor"] == "planted"
+    assert {name: found[name] for name in ("main_job", "cpu", "demo")} == {
+        name: sections[name] for name in ("main_job", "cpu", "demo")
+    }
+    assert "| FP8 | 0.5000 |" in (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "precision" in capsys.readouterr().err
+
+
+def test_a_section_that_fails_keeps_those_before_it(files, monkeypatch, tmp_path, capsys) -> None:
+    results = iter([{"first": 1}])
+
+    def measure(options) -> dict:
+        try:
+            return next(results)
+        except StopIteration:
+            raise BackendError("planted") from None
+
+    planted(monkeypatch, measure)
+    assert figures.main([*files, "--only", "main_job,cpu"]) == BackendError.exit_code
+    assert figures.read(tmp_path / "figures.json")["main_job"]["figures"] == {"first": 1}
+    assert capsys.readouterr().err.splitlines()[-1] == "error: planted."
+
+
+def test_tables_alone_measure_nothing(files, monkeypatch, tmp_path) -> None:
+    asked = planted(monkeypatch, None)
+    path = tmp_path / "README.md"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("| FP8 | 0.0097 |", "| FP8 | 0.0001 |"), encoding="utf-8")
+    assert figures.main([*files, "--tables"]) == 0
+    assert asked == []
+    assert path.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"format": "glpn-deploy-figures", "format_version": 1}'])
+def test_a_file_that_holds_no_figures_is_refused(content, files, tmp_path, capsys) -> None:
+    (tmp_path / "figures.json").write_text(content)
+    assert figures.main([*files, "--tables"]) == InputError.exit_code
+    assert capsys.readouterr().err.count("\n") == 1
+    assert (tmp_path / "figures.json").read_text() == content
+
+
+def test_a_section_that_is_none_is_named(files, capsys) -> None:
+    assert figures.main([*files, "--only", "cpu,gpu"]) == InputError.exit_code
+    assert "main_job, cpu, precision, demo" in capsys.readouterr().err
+
+
+def test_the_figures_are_written_in_their_order(sections, tmp_path) -> None:
+    path = tmp_path / "x.json"
+    figures.write(path, dict(reversed(sections.items())))
+    assert list(json.loads(path.read_text())["sections"]) == list(figures.SECTIONS)
+    assert path.read_bytes() == figures.RESULTS.read_bytes()
