@@ -86,17 +86,23 @@ class BenchOptions:
     def __post_init__(self) -> None:
         RuntimeOptions(self.device, threads=self.threads)
         if not self.shapes or not self.batches or min(itertools.chain(*self.shapes, self.batches)) < 1:
-            raise InputError(f"shapes {self.shapes}, batches {self.batches}", expected="positive numbers")
+            raise InputError(
+                f"shapes {self.shapes} and batches {self.batches} cannot be measured",
+                expected="positive numbers",
+            )
         if min(self.callers, default=1) < 1 or not 0 < self.load_seconds < math.inf:
             raise InputError(
-                f"{self.callers} callers for {self.load_seconds} s", expected="finite numbers above 0"
+                f"{self.callers} callers cannot call for {self.load_seconds} s",
+                expected="finite numbers above 0",
             )
         for name in self.pythons:
             if name not in BACKENDS and name not in PEERS:
                 known = ", ".join((*BACKENDS, *PEERS))
-                raise InputError(f"a Python for backend {name!r}", expected=f"one of {known}")
+                raise InputError(
+                    f"a Python for backend {name!r} was given, which is unknown", expected=f"one of {known}"
+                )
         if self.max_workers < 3:
-            raise InputError(f"{self.max_workers} workers at a time", expected="at least 3")
+            raise InputError(f"{self.max_workers} workers at a time are too few", expected="at least 3")
 
     def settings(self) -> dict[str, Any]:
         """For the report."""

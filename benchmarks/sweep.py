@@ -64,7 +64,7 @@ def run_sweep(
         start: Starts a case's process; None takes the Python that has its backend.
 
     Raises:
-        GlpnError: The bundle or the data set cannot be used, or an option is none.
+        GlpnError: The bundle or the data set cannot be used, or an option is wrong.
         BackendError: Not one case ran.
         KeyboardInterrupt: Interrupted before one shape was complete.
     """

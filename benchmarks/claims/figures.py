@@ -87,7 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     only = [] if given.tables else [name.strip() for name in given.only.split(",")]
     try:
         if not set(only) <= set(SECTIONS):
-            raise InputError(f"--only {given.only}", expected=f"some of {', '.join(SECTIONS)}")
+            raise InputError(
+                f"--only {given.only} names an unknown section", expected=f"some of {', '.join(SECTIONS)}"
+            )
         sections = read(given.results)
         with progress.shown(StepLines()):
             for name in only:

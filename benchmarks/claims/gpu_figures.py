@@ -152,7 +152,8 @@ def _options(given: argparse.Namespace) -> BenchOptions:
         batches = tuple(int(batch) for batch in given.batches.split(","))
     except ValueError:
         raise InputError(
-            f"--shapes {given.shapes} --batches {given.batches}", expected="480x640,352x1216 and 1,4,16"
+            f"--shapes {given.shapes} --batches {given.batches} cannot be read",
+            expected="480x640,352x1216 and 1,4,16",
         ) from None
     return BenchOptions(
         backends=words["backends"],

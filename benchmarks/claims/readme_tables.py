@@ -38,7 +38,9 @@ def fill(text: str, sections: Mapping[str, Section]) -> str:
     def table(found: re.Match[str]) -> str:
         name = found[2]
         if name not in TABLES:
-            raise InputError(f"the marker figures:{name}", expected=f"one of {', '.join(TABLES)}")
+            raise InputError(
+                f"the marker figures:{name} names no table", expected=f"one of {', '.join(TABLES)}"
+            )
         section = sections.get(name)
         return found[0] if section is None else f"{found[1]}{TABLES[name](section)}\n{found[3]}"
 

@@ -96,7 +96,7 @@ class Drift:
     p: float
 
 
-def summarise(rounds: Rounds) -> Latency:
+def summarize(rounds: Rounds) -> Latency:
     """Median, spread and percentiles of one case.
 
     Raises:
@@ -104,7 +104,7 @@ def summarise(rounds: Rounds) -> Latency:
     """
     samples = np.concatenate([np.asarray(values, float) for values in rounds.values()] or [np.empty(0)])
     if not samples.size:
-        raise InputError("a case without a run", expected="at least one")
+        raise InputError("a case has no runs", expected="at least one")
     median = float(np.median(samples))
     low = high = None
     if len(rounds) >= FEWEST:
@@ -189,7 +189,7 @@ def ratio_of_medians(units: Sequence[float], other: Sequence[float]) -> Ratio:
         InputError: One of them is empty.
     """
     if not units or not other:
-        raise InputError("a ratio without samples", expected="at least one on either side")
+        raise InputError("one side of a ratio has no samples", expected="at least one on each")
     above, below = math.log(statistics.median(units)), math.log(statistics.median(other))
     value = above - below
     if min(len(units), len(other)) < FEWEST:

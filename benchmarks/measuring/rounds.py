@@ -11,7 +11,7 @@ from glpn_deploy import progress
 from glpn_deploy.benchmarks.machine.energy import Meter
 from glpn_deploy.benchmarks.machine.gpu import Gpu
 from glpn_deploy.benchmarks.machine.machine_state import Usage, Watch
-from glpn_deploy.benchmarks.measuring.latency_stats import summarise
+from glpn_deploy.benchmarks.measuring.latency_stats import summarize
 from glpn_deploy.benchmarks.measuring.worker_process import WorkerProcess
 from glpn_deploy.benchmarks.workload.cases import CALIBRATION, Case
 from glpn_deploy.errors import BackendError, InputError
@@ -50,11 +50,11 @@ class RoundOptions:
     def __post_init__(self) -> None:
         if not 0 < self.half_width < 1 or not 0 < self.seconds < math.inf:
             raise InputError(
-                f"an interval of ±{self.half_width:g} within {self.seconds:g} s",
+                f"rounds cannot aim at ±{self.half_width:g} within {self.seconds:g} s",
                 expected="a share below 1 and a finite time, both above 0",
             )
         if self.fewest < FEWEST:
-            raise InputError(f"at least {self.fewest} rounds", expected=f"{FEWEST} or more")
+            raise InputError(f"{self.fewest} rounds are too few", expected=f"{FEWEST} or more")
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -135,7 +135,7 @@ class CaseWorker:
         """
         count = len(self.samples)
         if not self._settled and count and count % options.fewest == 0:
-            self._settled = summarise(self.samples).half_width <= options.half_width
+            self._settled = summarize(self.samples).half_width <= options.half_width
         return self._settled
 
     def spent(self, options: RoundOptions) -> bool:

@@ -34,7 +34,7 @@ class CompareOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.margin < 1:
-            raise InputError(f"a margin of {self.margin}", expected="a share from 0 to 1, such as 0.03")
+            raise InputError(f"the margin is {self.margin}", expected="a share from 0 to 1, such as 0.03")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

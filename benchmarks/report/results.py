@@ -196,7 +196,7 @@ class Report:
             InputError: Not a report, of a later version, incomplete or damaged.
         """
         if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise InputError(f"{where} is no benchmark report", expected=f"JSON of format {FORMAT}")
+            raise InputError(f"{where} is not a benchmark report", expected=f"JSON of format {FORMAT}")
         version = values.get("format_version")
         if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
             raise InputError(

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from typing import Any
 
-from glpn_deploy.benchmarks.measuring.latency_stats import drift, ratio_in_turns, round_medians, summarise
+from glpn_deploy.benchmarks.measuring.latency_stats import drift, ratio_in_turns, round_medians, summarize
 from glpn_deploy.benchmarks.measuring.rounds import CaseWorker
 from glpn_deploy.benchmarks.report.results import Headline, Row
 from glpn_deploy.benchmarks.report.stability import StabilityLimits, judge_stability
@@ -29,7 +29,7 @@ def make_row(worker: CaseWorker, limits: StabilityLimits, throttled_cpu: bool, e
         extra: Stages, accuracy, disk size and so on, by the row's field names.
     """
     case, loaded = worker.case, worker.loaded
-    latency = summarise(worker.samples)
+    latency = summarize(worker.samples)
     trend = drift(round_medians(worker.samples))
     throttled = worker.throttled + (["processor heat"] if throttled_cpu else [])
     reasons = judge_stability(latency, trend, worker.usage, throttled, limits)

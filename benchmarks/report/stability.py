@@ -35,7 +35,7 @@ class StabilityLimits:
     def __post_init__(self) -> None:
         for name, limit in dataclasses.asdict(self).items():
             if not limit > 0:
-                raise InputError(f"a stability limit {name} of {limit}", expected="a number above 0")
+                raise InputError(f"the stability limit {name} is {limit}", expected="a number above 0")
 
 
 def judge_stability(

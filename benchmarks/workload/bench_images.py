@@ -24,13 +24,15 @@ def find_images(bundle: Bundle, folder: Path | None = None) -> list[Path]:
     if folder is None:
         found = [bundle.path(golden.image) for golden in bundle.manifest.goldens]
         if not found:
-            raise InputError("a bundle without goldens", fix="pass a folder of photographs with --images DIR")
+            raise InputError(
+                "the bundle has no goldens", fix="pass a folder of photographs with --images DIR"
+            )
         return found[:MOST_IMAGES]
     if not folder.is_dir():
-        raise InputError(f"--images {folder}", expected="a folder of photographs")
+        raise InputError(f"--images {folder} is not a folder", expected="a folder of photographs")
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
     if not found:
-        raise InputError(f"no image in {folder}", expected=f"files that end in {', '.join(SUFFIXES)}")
+        raise InputError(f"{folder} holds no images", expected=f"files that end in {', '.join(SUFFIXES)}")
     return found[:MOST_IMAGES]
 
 

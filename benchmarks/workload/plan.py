@@ -51,14 +51,18 @@ def plan_runners(
         What to try, and what cannot be tried, with reasons.
 
     Raises:
-        InputError: A name is none.
+        InputError: A name is unknown.
     """
     for name in backends or ():
         if name not in BACKENDS and name not in VARIANTS:
-            raise InputError(f"backend {name!r}", expected=f"some of {', '.join((*BACKENDS, *VARIANTS))}")
+            raise InputError(
+                f"the backend {name!r} is unknown", expected=f"some of {', '.join((*BACKENDS, *VARIANTS))}"
+            )
     for precision in precisions or ():
         if precision not in PRECISIONS:
-            raise InputError(f"precision {precision!r}", expected=f"some of {', '.join(PRECISIONS)}")
+            raise InputError(
+                f"the precision {precision!r} is unknown", expected=f"some of {', '.join(PRECISIONS)}"
+            )
     runners: list[Runner] = []
     not_run: list[NotRun] = []
     given = None if precisions is None else tuple(precisions)
@@ -189,7 +193,7 @@ def _peer(
     not_run: list[NotRun],
 ) -> None:
     if name not in PEERS:
-        raise InputError(f"peer {name!r}", expected=f"one of {', '.join(PEERS)}")
+        raise InputError(f"the peer {name!r} is unknown", expected=f"one of {', '.join(PEERS)}")
     try:
         found = elsewhere or importlib.util.find_spec(PEERS[name]) is not None
     except ModuleNotFoundError:  # the parent package is missing

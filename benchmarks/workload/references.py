@@ -59,7 +59,7 @@ def choose_baseline(runners: Sequence[Runner], asked: str | None, not_run: Seque
         if item.case.covers(wanted):
             raise InputError(f"--baseline {asked} cannot run here: {item.reason}")
     have = ", ".join(str(runner.id) for runner in runners)
-    raise InputError(f"--baseline {asked}", expected=f"one of those that can be run: {have}")
+    raise InputError(f"--baseline {asked} is not among the rows", expected=f"one of {have}")
 
 
 def check_dataset(dataset: str, path: str | None, count: int | None) -> None:
@@ -69,7 +69,7 @@ def check_dataset(dataset: str, path: str | None, count: int | None) -> None:
         GlpnError: As `open_dataset`, or a file of it is missing.
     """
     if path is None and dataset != "rooms":
-        raise InputError(f"--eval {dataset} without a path", fix="pass --eval-path, where the data set lies")
+        raise InputError(f"--eval {dataset} needs a path", fix="pass --eval-path, where the data set lies")
     data = open_dataset(dataset, path, count=count)
     if hasattr(data, "check"):
         data.check()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from glpn_deploy.benchmarks.machine.machine_state import Usage
-from glpn_deploy.benchmarks.measuring.latency_stats import drift, ratio_in_turns, round_medians, summarise
+from glpn_deploy.benchmarks.measuring.latency_stats import drift, ratio_in_turns, round_medians, summarize
 from glpn_deploy.benchmarks.measuring.rounds import CaseWorker, RoundOptions
 from glpn_deploy.benchmarks.report.results import Headline, Report, Row, Samples
 from glpn_deploy.benchmarks.report.stability import StabilityLimits, judge_stability
@@ -65,7 +65,7 @@ def planted_run(median_ms: float, seed: int, **how: object) -> Samples:
 
 
 def planted_row(samples: Samples, baseline: Samples | None = None, **changes: object) -> Row:
-    latency, trend = summarise(samples), drift(round_medians(samples))
+    latency, trend = summarize(samples), drift(round_medians(samples))
     ratio = None if baseline is None else ratio_in_turns(samples, baseline)
     reasons = judge_stability(latency, trend, Usage(), (), StabilityLimits(half_width=0.1, drift=0.5))
     row = Row(

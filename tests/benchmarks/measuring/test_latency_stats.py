@@ -11,14 +11,14 @@ from glpn_deploy.benchmarks.measuring.latency_stats import (
     ratio_in_turns,
     ratio_of_medians,
     rounds_interval,
-    summarise,
+    summarize,
 )
 
 
 def test_a_summary_by_numpy_and_scipy(samples) -> None:
     rounds = samples(20.0, seed=1, rounds=20, runs=10)
     every = np.concatenate(list(rounds.values()))
-    found = summarise(rounds)
+    found = summarize(rounds)
     assert found.median_ms == np.median(every)
     assert found.mad_ms == pytest.approx(scipy.stats.median_abs_deviation(every))
     assert (found.p90_ms, found.p95_ms, found.p99_ms) == tuple(np.percentile(every, (90, 95, 99)))
@@ -27,14 +27,14 @@ def test_a_summary_by_numpy_and_scipy(samples) -> None:
 
 
 def test_percentiles_need_their_number_of_runs(samples) -> None:
-    found = summarise(samples(20.0, seed=1, rounds=6, runs=4))
+    found = summarize(samples(20.0, seed=1, rounds=6, runs=4))
     assert found.p90_ms is not None
     assert found.p95_ms is not None
     assert found.p99_ms is None  # of 24 runs the 99th percentile is the maximum's neighbour
 
 
 def test_few_rounds_give_no_interval_however_many_runs(samples) -> None:
-    found = summarise(samples(20.0, seed=1, rounds=5, runs=500))
+    found = summarize(samples(20.0, seed=1, rounds=5, runs=500))
     assert found.low_ms is None
     assert found.half_width == float("inf")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from glpn_deploy.benchmarks.machine.machine_state import Usage
-from glpn_deploy.benchmarks.measuring.latency_stats import drift, round_medians, summarise
+from glpn_deploy.benchmarks.measuring.latency_stats import drift, round_medians, summarize
 from glpn_deploy.benchmarks.report.stability import StabilityLimits, judge_stability
 from glpn_deploy.errors import InputError
 
 
 def reasons(rounds, usage=None, throttled=(), limits=None) -> dict[str, str]:
     trend = drift(round_medians(rounds))
-    return judge_stability(summarise(rounds), trend, usage or Usage(), throttled, limits or StabilityLimits())
+    return judge_stability(summarize(rounds), trend, usage or Usage(), throttled, limits or StabilityLimits())
 
 
 def test_quiet(samples) -> None:

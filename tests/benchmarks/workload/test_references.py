@@ -43,13 +43,15 @@ def test_a_baseline_that_cannot_run_says_why(asked) -> None:
 
 
 def test_a_baseline_that_is_none_lists_those_that_are() -> None:
-    with pytest.raises(InputError, match=r"--baseline tvm; expected one of those .* hf-eager fp16"):
+    with pytest.raises(
+        InputError, match=r"--baseline tvm is not among the rows; expected one of .* hf-eager fp16"
+    ):
         choose_baseline(RUNNERS, "tvm", [NotRun(CaseId("optimum"), "x")])
 
 
 def test_a_data_set_is_looked_at_first(tmp_path) -> None:
     check_dataset("rooms", None, 3)
-    with pytest.raises(InputError, match="--eval kitti without a path; pass --eval-path"):
+    with pytest.raises(InputError, match="--eval kitti needs a path; pass --eval-path"):
         check_dataset("kitti", None, None)
     with pytest.raises(DatasetError):
         check_dataset("folder", str(tmp_path), None)

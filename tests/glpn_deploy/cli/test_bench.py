@@ -61,7 +61,7 @@ def test_json_goes_to_standard_output_alone(tiny_bundle, tmp_path, run, monkeypa
         (("--batches", "1,nan"), "--batches '1,nan'"),
         (("--load-seconds", "inf"), "inf s"),
         (("--seconds", "inf"), "within inf s"),
-        (("--eval", "nyu"), "--eval nyu without a path; pass --eval-path"),
+        (("--eval", "nyu"), "--eval nyu needs a path; pass --eval-path"),
         (("--eval", "folder", "--eval-path", "/nowhere"), "/nowhere"),
         (("--eval-count", "3"), "--eval-count without --eval"),
         (("--eval-path", "rooms"), "--eval-path without --eval"),
