@@ -7,7 +7,7 @@ import dataclasses
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from glpn_deploy.errors import BackendError
@@ -26,14 +26,15 @@ class FigureOptions:
     optimum: str | None = None
 
 
-def run_command(name: str, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> str:
+def run_command(name: str, *arguments: str | Path) -> str:
     """Runs ``glpn-NAME`` in a process of its own and returns what it prints.
 
     Raises:
         BackendError: It failed.
     """
-    command = [sys.executable, "-m", f"glpn_deploy.cli.{name}", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    program = f"from glpn_deploy.cli.{name} import main; main()"
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BackendError(f"glpn-{name} ended with status {done.returncode}: {done.stderr.strip()[-300:]}")
     return done.stdout

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from PIL import Image
 
 from glpn_deploy.benchmarks.claims import cpu, main_job
 from glpn_deploy.benchmarks.claims.demo import motorcycle
+from glpn_deploy.benchmarks.claims.running import run_command
 from glpn_deploy.benchmarks.report.results import Report
 from glpn_deploy.errors import BackendError
 
@@ -57,6 +60,13 @@ def test_a_command_that_fails_says_why(tmp_path) -> None:
     with pytest.raises(BackendError) as caught:
         cpu.predict(tmp_path / "nothing.onnx", tmp_path)
     assert "glpn-predict ended with status 2: error: " in str(caught.value)
+
+
+@pytest.mark.slow
+def test_rooms_are_judged_as_users_judge_them() -> None:
+    found = json.loads(run_command("eval", "demo", "--dataset", "rooms", "--count", "1", "--json"))
+    assert found["images"] == 1
+    assert found["metrics"].keys() >= {"delta1", "abs_rel", "rmse"}
 
 
 def test_all_rows_of_the_table_meet_in_every_round(tmp_path) -> None:
