@@ -53,7 +53,7 @@ def motorcycle(source: str) -> dict[str, Any]:
 def measure(options: FigureOptions) -> dict[str, Any]:
     """Rooms as ``glpn-eval`` judges them, with and without the mirrored image, and the photograph."""
     return {
-        "rooms": json.loads(run_command("eval", "demo", "--dataset", "rooms", "--json")),
+        "rooms": json.loads(run_command("eval", "demo", "--dataset", "rooms", "--baselines", "--json")),
         "rooms_flip": json.loads(run_command("eval", "demo", "--dataset", "rooms", "--flip", "--json")),
         "motorcycle": motorcycle("demo"),
     }
