@@ -17,16 +17,16 @@ from glpn_deploy.errors import BackendError, ExportError, InputError, MissingDep
 from glpn_deploy.exporters.calibration.calibration import CalibrationOptions
 from glpn_deploy.exporters.calibration.image_sets import ImageSet, Where
 from glpn_deploy.exporters.graph.graph_edit import load_graph, opset_of
-from glpn_deploy.exporters.search.ladder import LadderReport, climb
 from glpn_deploy.exporters.search.recipes import LEAST_OPSET, LowPrecision, computes_in_fp16, maker
+from glpn_deploy.exporters.search.search import LadderReport, climb
 from glpn_deploy.exporters.to_half import Io
 from glpn_deploy.exporters.to_int8 import Target
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.proof.judges.budget import Budget
-from glpn_deploy.proof.judges.judging import Judge
-from glpn_deploy.proof.judges.shape_sweep import ShapeSweep
-from glpn_deploy.proof.judges.truth import Truth
-from glpn_deploy.proof.judges.verdict import VerdictOptions, measure_verdict
+from glpn_deploy.proof.checks.budget import Budget
+from glpn_deploy.proof.checks.ground_truth import Truth
+from glpn_deploy.proof.checks.images import Judge
+from glpn_deploy.proof.checks.latency import VerdictOptions, measure_verdict
+from glpn_deploy.proof.checks.shapes import ShapeSweep
 
 
 @dataclasses.dataclass(frozen=True)

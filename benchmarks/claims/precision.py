@@ -17,8 +17,8 @@ from glpn_deploy.exporters.to_int8 import Target
 from glpn_deploy.exporters.to_onnx import MIN_OPSET, OnnxOptions, to_onnx
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
-from glpn_deploy.proof.judges.judging import Judge
-from glpn_deploy.proof.judges.truth import Truth
+from glpn_deploy.proof.checks.ground_truth import Truth
+from glpn_deploy.proof.checks.images import Judge
 
 CALIBRATION_IMAGES = 128
 FORMS: dict[str, tuple[LowPrecision, Target]] = {

@@ -13,7 +13,7 @@ from glpn_deploy.benchmarks.report.stability import StabilityLimits, judge_stabi
 from glpn_deploy.benchmarks.workload.cases import CaseId
 from glpn_deploy.benchmarks.workload.ceilings import count_flops
 from glpn_deploy.model.config import GLPNConfig
-from glpn_deploy.proof.judges.budget import DEFAULT_ABS_REL
+from glpn_deploy.proof.checks.budget import DEFAULT_ABS_REL
 
 _REFERENCE_ABS_REL = 1e-4
 """An FP32 row whose depth is farther from the reference's is not the same network; bundles promise less."""

@@ -11,7 +11,7 @@ from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.manifest import RE_EXPORT, Artefact
 from glpn_deploy.errors import BundleError
 from glpn_deploy.proof.artefact_runs import ArtefactRun, NotRun, open_artefact
-from glpn_deploy.proof.judges.budget import artefact_budget
+from glpn_deploy.proof.checks.budget import artefact_budget
 from glpn_deploy.proof.parity import Batch, golden_batches, judge_in_step, verify_goldens
 from glpn_deploy.proof.parity_report import ParityReport
 from glpn_deploy.proof.polygraphy_check import PolygraphyReport, polygraphy_check

@@ -112,7 +112,7 @@ def _native(path: Path, precision: Precision, options: RuntimeOptions) -> Artefa
 
 
 def _judged(path: Path, precision: Precision, options: RuntimeOptions, work: Path) -> ArtefactRun:
-    from glpn_deploy.proof.judges.judging import open_typed
+    from glpn_deploy.proof.checks.images import open_typed
 
     check_external_data(path)
     opened = open_typed(path, work, options.threads)

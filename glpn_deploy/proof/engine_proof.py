@@ -12,7 +12,7 @@ from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_profile import Profile, Shape, choose_profile, spell
 from glpn_deploy.bundle.manifest import Artefact
 from glpn_deploy.errors import ParityError
-from glpn_deploy.proof.judges.budget import Budget, artefact_budget
+from glpn_deploy.proof.checks.budget import Budget, artefact_budget
 from glpn_deploy.proof.parity import Batch, golden_batches, judge_in_step, room_batch, tolerance_m
 from glpn_deploy.proof.parity_report import Limit, ParityReport
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions

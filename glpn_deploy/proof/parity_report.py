@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glpn_deploy.depth.error_stats import FLAGS, ErrorStats, Flag, RangeStats, pool_ranges
 from glpn_deploy.errors import ParityError
-from glpn_deploy.proof.judges.budget import Budget
+from glpn_deploy.proof.checks.budget import Budget
 
 Limit = float | Budget
 """Largest |difference| allowed [m], or the budget of a lower precision."""

@@ -18,8 +18,8 @@ from glpn_deploy.proof.artefact_check import (
     second_opinion_on_goldens,
 )
 from glpn_deploy.proof.artefact_runs import ArtefactRun, NotRun
+from glpn_deploy.proof.checks.budget import artefact_budget
 from glpn_deploy.proof.engine_check import BrokenEngine, EngineFindings, check_engines
-from glpn_deploy.proof.judges.budget import artefact_budget
 from glpn_deploy.proof.parity import compare_over_sweep, sweep_depths, tolerance_m, verify_goldens
 from glpn_deploy.proof.parity_report import ParityReport, WorstImage, severity
 from glpn_deploy.proof.polygraphy_check import PolygraphyReport, require_polygraphy

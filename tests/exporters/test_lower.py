@@ -23,7 +23,7 @@ from glpn_deploy.exporters.calibration.calibration import CalibrationOptions
 from glpn_deploy.exporters.lower import LowerOptions
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
 from glpn_deploy.proof import parity
-from glpn_deploy.proof.judges.judging import Judge
+from glpn_deploy.proof.checks.images import Judge
 from glpn_deploy.proof.verification import VerifyOptions, verify
 from glpn_deploy.runtimes.base import RuntimeOptions
 
@@ -131,7 +131,7 @@ def test_ground_truth_can_refuse_what_the_budget_allows(
     tiny_checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "glpn_deploy.proof.judges.truth.LARGEST_DROP", {"fp16": -1.0}
+        "glpn_deploy.proof.checks.ground_truth.LARGEST_DROP", {"fp16": -1.0}
     )  # nothing can gain so much
     rooms = RenderedRooms("test", 2, height=64, width=96)
     lower = LowerOptions(("fp16",), photos, max_abs_rel=0.5, truth=rooms, verdict=False)

@@ -23,7 +23,7 @@ from glpn_deploy import DepthEstimator, GLPNForDepthEstimation
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import ExportError
-from glpn_deploy.proof.judges import budget
+from glpn_deploy.proof.checks import budget
 
 
 @pytest.fixture

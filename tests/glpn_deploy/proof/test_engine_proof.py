@@ -9,8 +9,8 @@ from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_profile import Profile, parse_profiles
 from glpn_deploy.errors import ParityError
 from glpn_deploy.proof import engine_proof
+from glpn_deploy.proof.checks.budget import Budget
 from glpn_deploy.proof.engine_proof import engine_limit, prove_engine, require_comparisons
-from glpn_deploy.proof.judges.budget import Budget
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 

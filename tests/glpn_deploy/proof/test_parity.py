@@ -10,7 +10,7 @@ import pytest
 from glpn_deploy import GLPNImageProcessor
 from glpn_deploy.bundle.bundle import Bundle, write_manifest
 from glpn_deploy.errors import BundleError, ParityError
-from glpn_deploy.proof.judges.budget import Budget
+from glpn_deploy.proof.checks.budget import Budget
 from glpn_deploy.proof.parity import (
     SWEEP,
     ParityReport,

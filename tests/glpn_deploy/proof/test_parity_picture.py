@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from glpn_deploy.proof.judges.budget import Budget
+from glpn_deploy.proof.checks.budget import Budget
 from glpn_deploy.proof.parity import compare
 from glpn_deploy.proof.parity_picture import draw_worst_image, error_scale_m
 from glpn_deploy.proof.parity_report import ParityReport, WorstImage

@@ -17,7 +17,7 @@ from glpn_deploy.exporters.calibration.calibration import calibrate, random_imag
 from glpn_deploy.exporters.to_int8 import Int8Options, quantised_tensors, to_int8
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
 from glpn_deploy.proof.artefact_runs import open_artefact
-from glpn_deploy.proof.judges.budget import Budget
+from glpn_deploy.proof.checks.budget import Budget
 from glpn_deploy.proof.parity import Batch, golden_batches, judge, room_batch
 from glpn_deploy.proof.polygraphy_check import _session, polygraphy_check, require_polygraphy
 from glpn_deploy.runtimes.base import RuntimeOptions

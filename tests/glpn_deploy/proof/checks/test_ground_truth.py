@@ -13,7 +13,7 @@ from glpn_deploy import DepthEstimator, GLPNImageProcessor
 from glpn_deploy.accuracy.evaluation import evaluate
 from glpn_deploy.datasets.rooms import RenderedRooms
 from glpn_deploy.exporters.to_half import to_half
-from glpn_deploy.proof.judges.truth import Accuracy, Truth
+from glpn_deploy.proof.checks.ground_truth import Accuracy, Truth
 
 ROOMS = RenderedRooms("test", 3, height=64, width=96)
 

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from glpn_deploy import GLPNImageProcessor
 from glpn_deploy.errors import BackendError, ExportError, InputError
 from glpn_deploy.exporters.to_half import to_half
-from glpn_deploy.proof.judges.judging import Judge, describe_errors, open_judged, run_image
+from glpn_deploy.proof.checks.images import Judge, describe_errors, open_judged, run_image
 
 PROCESSOR = GLPNImageProcessor()
 

@@ -20,14 +20,14 @@ from glpn_deploy.depth.error_stats import ErrorStats
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.calibration.image_sets import ImageSet
 from glpn_deploy.exporters.graph.graph_edit import groups, load_graph
-from glpn_deploy.exporters.search import ladder as module
-from glpn_deploy.exporters.search.ladder import climb
+from glpn_deploy.exporters.search import search as module
 from glpn_deploy.exporters.search.recipes import maker
+from glpn_deploy.exporters.search.search import climb
+from glpn_deploy.exporters.search.sensitivity import SearchOptions, Sensitivity
 from glpn_deploy.exporters.to_half import to_half
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
-from glpn_deploy.proof.judges.budget import Budget
-from glpn_deploy.proof.judges.judging import Judge
-from glpn_deploy.proof.judges.sensitivity import SearchOptions, Sensitivity
+from glpn_deploy.proof.checks.budget import Budget
+from glpn_deploy.proof.checks.images import Judge
 
 PROCESSOR = GLPNImageProcessor()
 IMAGE = np.zeros((32, 32, 3), np.uint8)

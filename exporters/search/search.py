@@ -31,16 +31,16 @@ from glpn_deploy.depth.error_stats import ErrorStats
 from glpn_deploy.errors import InputError
 from glpn_deploy.exporters.graph.graph_edit import groups as groups_of
 from glpn_deploy.exporters.graph.graph_edit import load_graph
+from glpn_deploy.exporters.search.overflow import find_peaks, overflowing_nodes
 from glpn_deploy.exporters.search.recipes import LowPrecision, Make, computes_in_fp16
+from glpn_deploy.exporters.search.sensitivity import SearchOptions, search
 from glpn_deploy.exporters.to_half import HalfPrecision, unrepresentable
 from glpn_deploy.exporters.to_int8 import Target
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.proof.judges.budget import DEFAULT_ABS_REL, Budget
-from glpn_deploy.proof.judges.judging import Judge, describe_errors
-from glpn_deploy.proof.judges.overflow import find_peaks, overflowing_nodes
-from glpn_deploy.proof.judges.sensitivity import SearchOptions, search
-from glpn_deploy.proof.judges.shape_sweep import ShapeSweep
-from glpn_deploy.proof.judges.truth import Accuracy, Truth
+from glpn_deploy.proof.checks.budget import DEFAULT_ABS_REL, Budget
+from glpn_deploy.proof.checks.ground_truth import Accuracy, Truth
+from glpn_deploy.proof.checks.images import Judge, describe_errors
+from glpn_deploy.proof.checks.shapes import ShapeSweep
 from glpn_deploy.proof.parity_report import ParityReport
 
 SHARES = (1 / 8, 1 / 4, 1 / 2)

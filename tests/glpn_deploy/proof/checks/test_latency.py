@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from glpn_deploy.errors import BundleError, InputError
-from glpn_deploy.proof.judges.verdict import (
+from glpn_deploy.proof.checks.latency import (
     VerdictOptions,
     judge_times,
     measure_verdict,

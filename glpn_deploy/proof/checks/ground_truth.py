@@ -14,7 +14,7 @@ from glpn_deploy.depth.metrics import DepthMetrics
 from glpn_deploy.images.loading import load_image
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.images.resample import resize_bicubic
-from glpn_deploy.proof.judges.judging import open_judged, open_session, run_image
+from glpn_deploy.proof.checks.images import open_judged, open_session, run_image
 
 LARGEST_DROP = {"fp16": 0.001, "bf16": 0.005, "int8": 0.01, "fp8": 0.02}
 """How much of delta1 a precision may lose against ground truth."""
@@ -87,7 +87,7 @@ class Truth:
         work: Path,
         title: str = "ground truth",
     ) -> Accuracy:
-        """Judges a graph, computed as its types say (`glpn_deploy.proof.judges.judging.open_judged`).
+        """Judges a graph, computed as its types say (`glpn_deploy.proof.checks.images.open_judged`).
 
         Args:
             candidate: The graph.

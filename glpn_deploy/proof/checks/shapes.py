@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from glpn_deploy.errors import BackendError
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.proof.artefact_runs import open_artefact
-from glpn_deploy.proof.judges.budget import Budget
+from glpn_deploy.proof.checks.budget import Budget
 from glpn_deploy.proof.parity import Batch, judge_in_step, sweep_depths
 from glpn_deploy.proof.parity_report import ParityReport
 from glpn_deploy.runtimes.base import Precision, RuntimeOptions

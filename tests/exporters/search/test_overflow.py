@@ -10,7 +10,7 @@ from onnx import helper
 
 from glpn_deploy import GLPNImageProcessor
 from glpn_deploy.exporters.graph.graph_edit import load_graph
-from glpn_deploy.proof.judges.overflow import find_peaks, overflowing_nodes
+from glpn_deploy.exporters.search.overflow import find_peaks, overflowing_nodes
 
 PROCESSOR = GLPNImageProcessor()
 

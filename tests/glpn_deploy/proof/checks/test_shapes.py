@@ -12,8 +12,8 @@ from glpn_deploy import GLPNImageProcessor
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.exporters.to_half import to_half
 from glpn_deploy.proof import parity
-from glpn_deploy.proof.judges.budget import Budget
-from glpn_deploy.proof.judges.shape_sweep import ShapeSweep
+from glpn_deploy.proof.checks.budget import Budget
+from glpn_deploy.proof.checks.shapes import ShapeSweep
 from glpn_deploy.proof.parity import compare_over_sweep
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime

@@ -18,7 +18,7 @@ from glpn_deploy.exporters.graph.graph_edit import load_graph
 from glpn_deploy.exporters.graph.splice import Splicer
 from glpn_deploy.images.loading import shrink
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.proof.judges.judging import Judge, describe_errors, is_half, open_session
+from glpn_deploy.proof.checks.images import Judge, describe_errors, is_half, open_session
 
 Make = Callable[[frozenset[str], Path], Path]
 """Writes the graph with the nodes of these names kept in the higher precision; returns its path."""

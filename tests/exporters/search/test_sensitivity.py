@@ -13,9 +13,9 @@ from onnx import numpy_helper
 from glpn_deploy import GLPNImageProcessor, progress
 from glpn_deploy.errors import InputError
 from glpn_deploy.exporters.graph.graph_edit import groups, load_graph
+from glpn_deploy.exporters.search.sensitivity import SearchOptions, search
 from glpn_deploy.exporters.to_half import HalfOptions, to_half
-from glpn_deploy.proof.judges.judging import Judge
-from glpn_deploy.proof.judges.sensitivity import SearchOptions, search
+from glpn_deploy.proof.checks.images import Judge
 
 PROCESSOR = GLPNImageProcessor()
 OPTIONS = SearchOptions(images=1, threads=1)
@@ -120,7 +120,7 @@ def test_images_are_spread_and_shrunk(tiny_onnx, tmp_path, monkeypatch):
             seen.extend(images)
             super().__init__(source, images, *args, **kwargs)
 
-    monkeypatch.setattr("glpn_deploy.proof.judges.sensitivity.Judge", Spy)
+    monkeypatch.setattr("glpn_deploy.exporters.search.sensitivity.Judge", Spy)
     images = [np.full((96, 128, 3), i, np.uint8) for i in range(6)]
     options = SearchOptions(images=2, long_side=64, threads=1)
     search(tiny_onnx, spoiled(tiny_onnx, {}), {}, images, PROCESSOR, tmp_path, options=options)

@@ -9,7 +9,7 @@ import pytest
 
 from glpn_deploy.depth.error_stats import error_stats
 from glpn_deploy.errors import InputError
-from glpn_deploy.proof.judges.budget import Budget
+from glpn_deploy.proof.checks.budget import Budget
 
 # |a - b| is 0.1, 0, 0 and 1 m; relative to b 0.1, 0, 0 and 0.2: AbsRel 0.075, largest 1 m
 ERRORS = error_stats(np.array([1.1, 2, 3, 4]), np.array([1.0, 2, 3, 5]))
