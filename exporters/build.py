@@ -29,17 +29,18 @@ from glpn_deploy.model.config import GLPNConfig, NormEps
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.proof.parity import (
     VERIFICATION_SEED,
-    ParityReport,
     compare_over_sweep,
     round_up,
     tolerance_m,
 )
+from glpn_deploy.proof.parity_report import ParityReport
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime, require_backend
 from glpn_deploy.runtimes.rt_torch import TorchRuntime
 
 if TYPE_CHECKING:
     from glpn_deploy.exporters.lower import LowerOptions
+    from glpn_deploy.exporters.search.search import SearchReport
 
 _GOLDEN_ROOMS = ((480, 640), (256, 192), (96, 320))
 _GOLDEN_SIDE = 640  # longer photographs are shrunk: goldens travel with the bundle
@@ -74,11 +75,25 @@ class BuildOptions:
     offline: bool = False
 
 
-def build_bundle(
-    source: str | Path,
-    out: str | Path,
-    options: BuildOptions = BuildOptions(),
-) -> Bundle:
+@dataclasses.dataclass(frozen=True)
+class Build:
+    """What an export made.
+
+    Attributes:
+        bundle: The finished bundle.
+        searches: What became of the lower precisions that were asked for, in their order.
+    """
+
+    bundle: Bundle
+    searches: tuple[SearchReport, ...] = ()
+
+
+def build_bundle(source: str | Path, out: str | Path, options: BuildOptions = BuildOptions()) -> Bundle:
+    """`build`, for its bundle alone."""
+    return build(source, out, options).bundle
+
+
+def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOptions()) -> Build:
     """Exports a checkpoint into a verified bundle.
 
     Args:
@@ -88,8 +103,8 @@ def build_bundle(
         options: What to make and how to check it.
 
     Returns:
-        The finished bundle. Of the lower precisions it holds those within their budget; its manifest's
-        ``refused`` says why it lacks the others.
+        The finished bundle, and what was tried for it. Of the lower precisions it holds those within their
+        budget; its manifest's ``refused`` says why it lacks the others.
 
     Raises:
         CheckpointError: The checkpoint cannot be used.
@@ -177,7 +192,7 @@ def build_bundle(
             tools=_tool_versions(),
             artefacts=(artefact, *(one.artefact for one in lowered if one.artefact is not None)),
             goldens=goldens,
-            refused=tuple(one.ladder.to_dict() for one in lowered if one.artefact is None),
+            refused=tuple(one.report.to_dict() for one in lowered if one.artefact is None),
         )
         with progress.step("write bundle") as step:
             manifest = write_manifest(staged, manifest)
@@ -186,7 +201,7 @@ def build_bundle(
                 out.rmdir()
             replace_folder(staged, out)
             step.finish("; engines: ".join(filter(None, (str(named), str(carried)))))
-    return Bundle.open(out)
+    return Build(Bundle.open(out), tuple(one.report for one in lowered))
 
 
 def _checked_place(out: Path) -> Path:
@@ -261,7 +276,7 @@ def _prove(
     options: BuildOptions,
 ) -> ParityReport:
     """Holds the ONNX file against the network it came from, over the whole shape sweep."""
-    limit = tolerance_m("fp32", model.config.max_depth, options.tolerance)
+    limit = tolerance_m(model.config.max_depth, options.tolerance)
     on_cpu = RuntimeOptions(device="cpu")
     with load_runtime("onnxruntime", onnx_path, on_cpu) as candidate:
         report = compare_over_sweep(candidate, TorchRuntime(model, on_cpu), processor, limit)

@@ -1,31 +1,11 @@
 """FP32 ONNX -> typed FP16 or BF16 ONNX, cast where two types meet and nowhere else.
 
 Nodes compute in 16 bits, LayerNormalization with its inner FP32 (stash_type 1). FP32 stay: what the caller
-keeps; Resize scales; quantising nodes; and, where the output is FP32, the one-channel tail behind the last
-convolution. Against FP32, emulated (`exporters.graph.emulate`), first demo checkpoint, 12 rooms of 480x640:
+names; Resize scales; quantizing nodes; and, where the output is FP32, the one-channel tail behind the last
+convolution. Why the tail, and why no tool of the field: docs/decisions/half.md.
 
-| AbsRel, largest difference | FP16            | BF16           |
-|----------------------------|-----------------|----------------|
-| cast at the very end       | 0.00044, 10 mm  | 0.0040, 98 mm  |
-| tail in FP32 (taken)       | 0.00036, 8 mm   | 0.0035, 87 mm  |
-| and the last convolution   | 0.00030, 8 mm   | 0.0029, 84 mm  |
-
-The tail costs no further cast; the convolution would cost one of 64 channels at full size. ONNX Runtime's own
-CPU run of the same FP16 file says 0.00013, because it leaves most of the rounding out.
-
-Why not a tool of the field. On glpn-nyu's architecture (245 MB; seconds of one core), and demo
-checkpoint over 6 rooms:
-
-* this module: 2 casts, 50.08 % of the bytes, 2 to 3 s; AbsRel 0.00036, BF16 0.0035;
-* onnxconverter-common 1.16 ``float16``: 10 casts (Resize stays FP32), 50.13 %, 3 s, 0.00043; no BF16, and
-  weights below 1e-7 are lifted to 1e-7;
-* onnxruntime 1.32 ``transformers.float16``: 2 casts, 50.13 %, 3 s, 0.00043; no BF16, and nodes out of order,
-  which onnx's checker refuses;
-* nvidia-modelopt 0.47 ``autocast.convert_to_f16``: 2 casts, 50.27 %, 48 s, 0.00043, BF16 0.0040. It does the
-  job, but keeps nodes by operator kind only, and pins onnx 1.21, onnxruntime-gpu 1.24, lief and cupy.
-
-None casts in front of the tail by itself. Tiny weights round to subnormals or zero, which costs at most 3e-8
-each; `unrepresentable` finds tensors that lie down there as a whole.
+Tiny weights round to subnormals or zero, which costs at most 3e-8 each; `unrepresentable` finds tensors that
+lie down there as a whole.
 """
 
 from __future__ import annotations
@@ -39,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.graph.graph_edit import (
-    QUANTISED_OPS,
+    QUANTIZED_OPS,
     load_graph,
     opset_of,
     precision_of,
@@ -47,11 +27,10 @@ from glpn_deploy.exporters.graph.graph_edit import (
     tensor_types,
 )
 from glpn_deploy.exporters.graph.half_numbers import HALF_TYPES, half_bits, loses_digits, overflows
-from glpn_deploy.exporters.graph.half_plan import fp32_nodes
+from glpn_deploy.exporters.graph.half_plan import nodes_in_fp32
+from glpn_deploy.precisions import PRECISION_INFO, QUANTIZED_PRECISIONS, Precision
 
-HalfPrecision = Literal["fp16", "bf16"]
 Io = Literal["fp32", "half"]
-BF16_OPSET = 22  # the first whose Conv takes BF16
 
 # Slots whose type does not follow the node's: always FP32, or whatever comes.
 _FP32_SLOTS = {("Resize", 1), ("Resize", 2)}
@@ -65,15 +44,15 @@ class HalfOptions:
 
     Attributes:
         precision: ``fp16`` or ``bf16``.
-        keep: Names of nodes that stay FP32.
+        fp32_nodes: Names of nodes that stay FP32.
         io: Type of input and output: ``fp32``, or ``half`` for the 16-bit type.
 
     Raises:
         InputError: A value is not one of these.
     """
 
-    precision: HalfPrecision = "fp16"
-    keep: frozenset[str] = frozenset()
+    precision: Precision = "fp16"
+    fp32_nodes: frozenset[str] = frozenset()
     io: Io = "fp32"
 
     def __post_init__(self) -> None:
@@ -97,7 +76,7 @@ def to_half(source: Path, target: Path, options: HalfOptions = HalfOptions()) ->
     Raises:
         ExportError: The source is not an FP32 graph of ours, its opset has no BF16 convolution, or
             weights are beyond the type's range.
-        InputError: A name in ``keep`` is no node of the graph.
+        InputError: A name in ``fp32_nodes`` is no node of the graph.
         WriteError: The file could not be written.
     """
     model = load_graph(source)
@@ -113,7 +92,7 @@ def require_fp32(model: onnx.ModelProto, source: Path) -> None:
     """
     precision = precision_of(model)
     if precision != "fp32":
-        done = "quantised" if precision in ("int8", "fp8") else "converted"
+        done = "quantized" if precision in QUANTIZED_PRECISIONS else "converted"
         raise ExportError(
             f"{source} is already {done} ({precision})",
             expected="the FP32 graph",
@@ -126,11 +105,11 @@ def half_model(model: onnx.ModelProto, options: HalfOptions) -> onnx.ModelProto:
 
     Raises:
         ExportError: The opset has no BF16 convolution, or weights are beyond the type's range.
-        InputError: A name in ``options.keep`` is no node of the graph.
+        InputError: A name in ``options.fp32_nodes`` is no node of the graph.
     """
-    unknown = sorted(options.keep - {node.name for node in model.graph.node})
+    unknown = sorted(options.fp32_nodes - {node.name for node in model.graph.node})
     if unknown:
-        raise InputError(f"{len(unknown)} names to keep are no nodes of the graph, such as {unknown[0]}")
+        raise InputError(f"{len(unknown)} names to be FP32 are no nodes of the graph, such as {unknown[0]}")
     _check_opset(model, options.precision)
     _Conversion(model, options).run()
     props = {entry.key: entry.value for entry in model.metadata_props} | {"precision": options.precision}
@@ -138,7 +117,7 @@ def half_model(model: onnx.ModelProto, options: HalfOptions) -> onnx.ModelProto:
     return model
 
 
-def unrepresentable(source: Path, precision: HalfPrecision) -> list[str]:
+def unrepresentable(source: Path, precision: Precision) -> list[str]:
     """Names of the nodes whose weights a 16-bit type cannot hold, in graph order.
 
     A weight is held when every value stays finite and, unless it is only added (a bias), rounding it
@@ -156,7 +135,7 @@ def unrepresentable(source: Path, precision: HalfPrecision) -> list[str]:
             if (
                 name in floats
                 and (node.op_type, slot) not in _FP32_SLOTS
-                and node.op_type not in QUANTISED_OPS
+                and node.op_type not in QUANTIZED_OPS
             ):
                 users.setdefault(name, []).append((node.name, node.op_type, slot))
     found: set[str] = set()
@@ -169,12 +148,13 @@ def unrepresentable(source: Path, precision: HalfPrecision) -> list[str]:
     return [node.name for node in model.graph.node if node.name in found]
 
 
-def _check_opset(model: onnx.ModelProto, precision: str) -> None:
-    if precision == "bf16" and opset_of(model) < BF16_OPSET:
+def _check_opset(model: onnx.ModelProto, precision: Precision) -> None:
+    least = PRECISION_INFO[precision].least_opset
+    if opset_of(model) < least:
         raise ExportError(
-            f"opset {opset_of(model)} has no BF16 convolution",
-            expected=f"{BF16_OPSET} or later",
-            fix=f"export with --opset {BF16_OPSET} or later",
+            f"opset {opset_of(model)} has no {precision.upper()} convolution",
+            expected=f"{least} or later",
+            fix=f"export with --opset {least} or later",
         )
 
 
@@ -195,37 +175,37 @@ class _Conversion:
 
     def run(self) -> None:
         fp32_output = self.io == TensorProto.FLOAT
-        full = fp32_nodes(self.graph, self.floats, self.options.keep, fp32_output=fp32_output)
+        in_fp32 = nodes_in_fp32(self.graph, self.floats, self.options.fp32_nodes, fp32_output=fp32_output)
         for value in (*self.graph.input, *self.graph.output):
             if value.name in self.floats and value.name not in self.weights:
                 value.type.tensor_type.elem_type = self.io
         self.native = {value.name: self.io for value in self.graph.input}
-        weights = self._typed_weights(full)
+        weights = self._typed_weights(in_fp32)
         for original in self.graph.node:
             node = onnx.NodeProto()
             node.CopyFrom(original)
             for slot, name in enumerate(node.input):
                 if name in self.floats and node.op_type not in _ANY_TYPE:
-                    node.input[slot] = self._typed(name, self._slot_type(node, slot, full))
+                    node.input[slot] = self._typed(name, self._slot_type(node, slot, in_fp32))
             if node.op_type == "LayerNormalization" and not any(
                 a.name == "stash_type" for a in node.attribute
             ):
                 node.attribute.append(helper.make_attribute("stash_type", TensorProto.FLOAT))
-            self._place(node, TensorProto.FLOAT if node.name in full else self.half)
+            self._place(node, TensorProto.FLOAT if node.name in in_fp32 else self.half)
         del self.graph.initializer[:], self.graph.value_info[:], self.graph.node[:]
         self.graph.initializer.extend(weights)
         self.graph.node.extend(self.ordered.node)
 
-    def _slot_type(self, node: onnx.NodeProto, slot: int, full: set[str]) -> int:
-        fp32 = node.name in full or (node.op_type, slot) in _FP32_SLOTS
+    def _slot_type(self, node: onnx.NodeProto, slot: int, in_fp32: set[str]) -> int:
+        fp32 = node.name in in_fp32 or (node.op_type, slot) in _FP32_SLOTS
         return int(TensorProto.FLOAT if fp32 else self.half)
 
-    def _typed_weights(self, full: set[str]) -> list[onnx.TensorProto]:
+    def _typed_weights(self, in_fp32: set[str]) -> list[onnx.TensorProto]:
         """Every weight in the types in which it is used, in the order of the source."""
         for node in self.graph.node:
             for slot, name in enumerate(node.input):
                 if name in self.weights and name in self.floats:
-                    kind = self._slot_type(node, slot, full)
+                    kind = self._slot_type(node, slot, in_fp32)
                     self.uses.setdefault(name, {}).setdefault(kind, []).append(node.name)
         result: list[onnx.TensorProto] = []
         beyond: dict[str, None] = {}  # a node may have more than one such weight
@@ -244,7 +224,7 @@ class _Conversion:
             raise ExportError(
                 f"the weights of {len(beyond)} nodes overflow {self.options.precision}: {_few(list(beyond))}",
                 expected=f"at most {largest}",
-                fix="keep in FP32 what to_half.unrepresentable names, as glpn-export does",
+                fix="leave in FP32 what to_half.unrepresentable names, as glpn-export does",
             )
         return result
 

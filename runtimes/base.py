@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import BackendError, InputError
+from glpn_deploy.precisions import PRECISIONS as PRECISIONS
+from glpn_deploy.precisions import Precision as Precision
 
-Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
 Device = Literal["auto", "cpu", "cuda"]
 Mode = Literal["latency", "throughput"]
 Provider = Literal["auto", "cuda", "tensorrt"]

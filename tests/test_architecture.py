@@ -19,7 +19,7 @@ LINKED = ("exporters", "runtimes", "benchmarks")  # at the top; sub-packages whe
 # The house, from the ground up. A module imports from lower floors, or within its room; rooms of one floor
 # do not know each other. A file in a room needs no line here. `glpn_deploy` without a room is its own files.
 FLOORS: tuple[dict[str, str], ...] = (
-    {"errors": "one exception family"},
+    {"errors": "one exception family", "precisions": "the table of precisions"},
     {"atomic": "files whole or not at all", "progress": "long work told of", "pipeline": "work in step"},
     {
         "checkpoints": "checkpoint files, found and read into tensors",

@@ -12,31 +12,32 @@ from glpn_deploy import progress
 from glpn_deploy.benchmarks.claims.running import FigureOptions
 from glpn_deploy.datasets.registry import open_dataset
 from glpn_deploy.exporters.calibration.image_sets import ImageSet, Pictures, choose_images
-from glpn_deploy.exporters.search.recipes import LEAST_OPSET, LowPrecision, maker
-from glpn_deploy.exporters.to_int8 import Target
+from glpn_deploy.exporters.search.recipes import make_recipe
 from glpn_deploy.exporters.to_onnx import MIN_OPSET, OnnxOptions, to_onnx
+from glpn_deploy.exporters.typed_qdq import Target
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
-from glpn_deploy.proof.checks.ground_truth import Truth
-from glpn_deploy.proof.checks.images import Judge
+from glpn_deploy.precisions import PRECISION_INFO, Precision
+from glpn_deploy.proof.checks.ground_truth import GroundTruth
+from glpn_deploy.proof.checks.images import FP32Depth
 
 CALIBRATION_IMAGES = 128
-FORMS: dict[str, tuple[LowPrecision, Target]] = {
+FORMS: dict[str, tuple[Precision, Target]] = {
     "fp16": ("fp16", "tensorrt"),
     "bf16": ("bf16", "tensorrt"),
     "int8": ("int8", "tensorrt"),
     "int8-cpu": ("int8", "cpu"),
     "fp8": ("fp8", "tensorrt"),
 }
-OPSETS = {name: LEAST_OPSET[precision] for name, (precision, _) in FORMS.items()}
+OPSETS = {name: PRECISION_INFO[precision].least_opset for name, (precision, _) in FORMS.items()}
 
 
 def make(name: str, source: Path, target: Path, images: Pictures) -> Path:
     """Writes one form of an FP32 graph; nothing is kept in a higher precision."""
     precision, engine = FORMS[name]
     given = ImageSet(images, (), "rendered rooms")
-    write, _ = maker(precision, source, given, GLPNImageProcessor(), target=engine)
-    return write(frozenset(), target)
+    recipe = make_recipe(precision, source, given, GLPNImageProcessor(), target=engine)
+    return recipe.write(frozenset(), target)
 
 
 def measure(options: FigureOptions) -> dict[str, Any]:
@@ -48,16 +49,16 @@ def measure(options: FigureOptions) -> dict[str, Any]:
         opset: to_onnx(model, folder / f"demo.{opset}.onnx", OnnxOptions(opset))
         for opset in sorted(set(OPSETS.values()))
     }
-    judge = Judge(graphs[MIN_OPSET], images, processor)
-    truth = Truth(rooms, graphs[MIN_OPSET], processor)
+    reference = FP32Depth(graphs[MIN_OPSET], images, processor)
+    truth = GroundTruth(rooms, graphs[MIN_OPSET], processor)
     chosen = choose_images(None, processor, ranges=CALIBRATION_IMAGES, demo=True).calibration
     forms = {}
     for name, opset in OPSETS.items():
         with progress.step(name):
             target = make(name, graphs[opset], folder / f"demo.{name}.onnx", chosen)
-            found = truth.accuracy(target, FORMS[name][0], folder)
+            found = truth.check(FORMS[name][0], target)
             forms[name] = {
-                **judge.errors(target, folder).to_dict(),
+                **reference.errors(target).to_dict(),
                 "delta1_truth": found.delta1,
                 "delta1_truth_fp32": found.delta1_fp32,
             }

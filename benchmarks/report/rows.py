@@ -13,7 +13,7 @@ from glpn_deploy.benchmarks.report.stability import StabilityLimits, judge_stabi
 from glpn_deploy.benchmarks.workload.cases import CaseId
 from glpn_deploy.benchmarks.workload.ceilings import count_flops
 from glpn_deploy.model.config import GLPNConfig
-from glpn_deploy.proof.checks.budget import DEFAULT_ABS_REL
+from glpn_deploy.precisions import PRECISION_INFO
 
 _REFERENCE_ABS_REL = 1e-4
 """An FP32 row whose depth is farther from the reference's is not the same network; bundles promise less."""
@@ -124,7 +124,9 @@ def within_budget(row: Row) -> bool:
     error = row.error
     if error is None or error["non_finite"] or error["abs_rel"] is None:
         return False
-    return bool(error["abs_rel"] <= DEFAULT_ABS_REL.get(row.precision, _REFERENCE_ABS_REL))
+    known = PRECISION_INFO.get(row.precision)
+    limit = None if known is None else known.max_abs_rel
+    return bool(error["abs_rel"] <= (_REFERENCE_ABS_REL if limit is None else limit))
 
 
 def headline(rows: list[Row], baseline: CaseId, reference: str | None) -> Headline:

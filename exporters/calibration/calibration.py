@@ -24,7 +24,7 @@ from glpn_deploy.images.files import find_images
 from glpn_deploy.images.loading import ImageSource, load_image
 from glpn_deploy.images.processing import GLPNImageProcessor
 
-Method = Literal["minmax", "percentile", "entropy"]
+Method = Literal["minmax", "percentile"]
 
 FEWEST_IMAGES, ENOUGH_IMAGES = 2, 16
 MAX_HELD = 2 * 2**30
@@ -37,7 +37,7 @@ class CalibrationOptions:
 
     Attributes:
         method: ``minmax`` takes the largest magnitude seen, ``percentile`` the one that ``percentile``
-            percent do not exceed, ``entropy`` the one that loses the least information in 8 bits.
+            percent do not exceed.
         percentile: For the method of that name, above 50 and up to 100.
         max_images: Images taken of a folder, spread evenly over it.
 
@@ -155,22 +155,18 @@ def calibrate(
 ) -> Ranges:
     """Runs an FP32 graph over images and finds the range of each of the tensors named.
 
-    onnxruntime.quantization's histogram calibraters were looked at first and left: they keep every inner
-    tensor of every image (1.6 GB an image for glpn-nyu's architecture at 480x640, 50 GB for 32), and their
-    entropy method compares 128 bins with 128 levels, so that it never clips. Its min-max one is right, and
-    the oracle of our tests. Here one image is alive at a time, at most `MAX_HELD` bytes of it, and only
-    histograms remain: 2.8 GB at the peak for that architecture, 5 to 6 s of one core an image, and
-    15 s at the end for entropy.
+    One image is alive at a time, at most `MAX_HELD` bytes of its inner tensors, and only histograms remain;
+    onnxruntime.quantization's calibraters keep every inner tensor of every image (docs/decisions/int8.md).
 
     Args:
-        source: The graph, FP32 and not quantised.
+        source: The graph, FP32 and not quantized.
         images: Two or more, of any sizes.
         processor: Turns an image into the network's input.
-        tensors: Names of float tensors of the graph (`quantised_tensors` of the arrows).
+        tensors: Names of float tensors of the graph (`int8_tensors`, `fp8_tensors`).
         options: The method.
 
     Raises:
-        ExportError: The graph is quantised or not FP32, has no such tensor or gives NaN, or there is too
+        ExportError: The graph is quantized or not FP32, has no such tensor or gives NaN, or there is too
             little memory.
         InputError: There are fewer than two images.
         ImageError: An image cannot be read.
@@ -180,7 +176,7 @@ def calibrate(
     model = load_graph(source)
     require_fp32(model, source)
     run = _Probe(model, sorted(tensors))
-    histograms = {name: MagnitudeHistogram(detailed=options.method != "minmax") for name in run.tensors}
+    histograms = {name: MagnitudeHistogram(detailed=options.method == "percentile") for name in run.tensors}
     digest = hashlib.sha256(
         json.dumps([dataclasses.asdict(options), processor.to_dict()], sort_keys=True).encode()
     )
@@ -203,12 +199,7 @@ def calibrate(
 
 
 def _limits(histogram: MagnitudeHistogram, options: CalibrationOptions) -> tuple[float, float]:
-    if options.method == "minmax":
-        limit = histogram.largest
-    elif options.method == "percentile":
-        limit = histogram.percentile(options.percentile)
-    else:
-        limit = histogram.entropy()
+    limit = histogram.percentile(options.percentile) if options.method == "percentile" else histogram.largest
     return max(min(histogram.low, 0.0), -limit), min(max(histogram.high, 0.0), limit)
 
 

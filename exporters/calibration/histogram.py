@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 BINS = 4096
 """Bins of a histogram; between half of them and all lie below the largest magnitude."""
-LEVELS = 128
-"""Steps of an 8-bit number's magnitude, which the entropy method compares with."""
 
-_STRIDE = 8  # every 8th bin is tried as a threshold, in steps of at most 0.4 % of the largest magnitude
 _SMALLEST_EXPONENT = -100  # below, 1 / width is no float32; such a tensor is all zeros to a network
 
 
@@ -89,43 +85,3 @@ class MagnitudeHistogram:
             return self.largest
         index = int(np.searchsorted(np.cumsum(self.counts), math.ceil(total * percent / 100)))
         return min((index + 1) * self.width, self.largest)
-
-    def entropy(self) -> float:
-        """The threshold whose 128 steps lose the least information (Kullback-Leibler divergence).
-
-        After Migacz, "8-bit inference with TensorRT" (GTC 2017), as NVIDIA's quantisation toolkits have it:
-        what lies beyond a threshold is counted at it, and zeros count like the bin beside them.
-        """
-        if not self.width:
-            return self.largest
-        counts = self.counts.astype(np.float64)
-        counts[0] = counts[1]
-        used = math.ceil(self.largest / self.width)
-        if used <= LEVELS or not counts.any():
-            return self.largest
-        tail = np.concatenate([np.cumsum(counts[::-1])[::-1], [0.0]])
-        ends = [*range(LEVELS, used, _STRIDE), used]
-        losses = [_divergence(counts[:end], float(tail[end])) for end in ends]
-        best = len(losses) - 1 - int(np.argmin(losses[::-1]))  # of equals the largest
-        return float(min(ends[best] * self.width, self.largest))
-
-
-def _divergence(counts: NDArray[np.float64], beyond: float) -> float:
-    """Kullback-Leibler divergence of clipped counts (n,) from themselves in ``LEVELS`` steps."""
-    starts = np.arange(LEVELS) * len(counts) // LEVELS
-    lengths = np.diff(np.append(starts, len(counts)))
-    filled = counts > 0
-    sums, members = np.add.reduceat(counts, starts), np.add.reduceat(filled.astype(np.float64), starts)
-    level = np.divide(sums, members, out=np.zeros_like(sums), where=members > 0)
-    stepped: NDArray[Any] = np.repeat(level, lengths) * filled
-    reference = counts.copy()
-    reference[-1] += beyond
-    if beyond and not filled[-1]:
-        stepped[-1] = (
-            1e-9 * sums.sum()
-        )  # nothing else stands where the outliers go: a huge loss, not infinity
-    total, stepped_total = reference.sum(), stepped.sum()
-    if not total or not stepped_total:
-        return math.inf
-    p, q = reference[reference > 0] / total, stepped[reference > 0] / stepped_total
-    return float(np.sum(p * np.log(p / q)))

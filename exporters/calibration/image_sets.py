@@ -1,4 +1,4 @@
-"""Which images a lower precision is calibrated on, and by which others it is judged."""
+"""Which images a lower precision is calibrated on, and on which others it is checked."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from glpn_deploy.images.processing import GLPNImageProcessor
 
 Pictures = tuple[NDArray[np.uint8], ...]
 
-JUDGES = 32
-"""Images at most that judge a precision; with fewer than 5 times as many, every fifth image is one."""
+CHECK_IMAGES = 32
+"""Images at most that a precision is checked on; of fewer than 5 times as many, every fifth."""
 
-_LONG_SIDE = 640  # [px] a camera's full picture would be judged at a size that no robot computes
+_LONG_SIDE = 640  # [px] a camera's full picture would be checked at a size that no robot computes
 _ROOM_SIZE = (480, 640)
 _SHARE_OF_LARGE = 8  # one in so many of the demo network's rooms has a camera's size
 _FEWER_ROOMS = 40  # of the large ones: they take a sixth of a second each to render
@@ -38,18 +38,18 @@ class ImageSet:
 
     Attributes:
         calibration: ``(H, W, 3)`` uint8, what ranges are found on; empty where nothing needs ranges.
-        judging: The same, what errors are measured on.
+        checking: The same, what errors are measured on.
         source: Where they come from, in words.
     """
 
     calibration: Pictures
-    judging: Pictures
+    checking: Pictures
     source: str
 
 
 Where = Path | Literal["rooms", "random"] | None
-"""A folder of photographs; ``rooms`` for rendered ones; ``random`` for noise to calibrate on, which is judged
-on rooms; None for rooms where that is honest."""
+"""A folder of photographs; ``rooms`` for rendered ones; ``random`` for noise to calibrate on, while
+errors are measured on rooms; None for rooms where that is honest."""
 
 
 def check_images(where: Where, *, ranges: int, demo: bool) -> None:
@@ -69,7 +69,7 @@ def check_images(where: Where, *, ranges: int, demo: bool) -> None:
         if ranges and count <= FEWEST_IMAGES:
             raise InputError(
                 f"{where} has {count} photographs (sub-folders are not searched)",
-                expected=f"at least {FEWEST_IMAGES + 1}: one judges, the others are for the ranges",
+                expected=f"at least {FEWEST_IMAGES + 1}: one to check on, the others for the ranges",
                 fix=f"give {ENOUGH_IMAGES} or more pictures of the kind the camera will see",
             )
     elif where is None and ranges and not demo:
@@ -103,14 +103,14 @@ def choose_images(
     if isinstance(where, Path):
         return _photographs(where, processor, ranges)
     height, width = DEFAULT_EVAL_SIZE if demo else _ROOM_SIZE
-    count = JUDGES if demo else _FEWER_ROOMS // 5
+    count = CHECK_IMAGES if demo else _FEWER_ROOMS // 5
     rooms = RenderedRooms("val", count, height=height, width=width)
-    judging = tuple(sample.image for sample in rooms)
+    checking = tuple(sample.image for sample in rooms)
     if where == "random":
         noise = tuple(random_images(min(ranges, _FEWER_ROOMS), height, width))
-        return ImageSet(noise, judging, "noise to calibrate on, rendered rooms to judge by")
+        return ImageSet(noise, checking, "noise to calibrate on, rendered rooms to check on")
     if not ranges:
-        return ImageSet((), judging, "rendered rooms")
+        return ImageSet((), checking, "rendered rooms")
     # Inner values grow with the image: ranges hold for the shapes they were found at.
     large = ranges // _SHARE_OF_LARGE if demo else min(ranges, _FEWER_ROOMS - count)
     sizes = [(large, _ROOM_SIZE), (ranges - large if demo else 0, DEFAULT_EVAL_SIZE)]
@@ -120,17 +120,17 @@ def choose_images(
             start = count + len(calibration)
             others = RenderedRooms("val", number, height=height, width=width, start=start)
             calibration += [sample.image for sample in others]
-    return ImageSet(tuple(calibration), judging, "rendered rooms")
+    return ImageSet(tuple(calibration), checking, "rendered rooms")
 
 
 def _photographs(folder: Path, processor: GLPNImageProcessor, ranges: int) -> ImageSet:
-    """Every fifth picture judges, at least one, as many as `JUDGES`; the others are for the ranges."""
-    paths = calibration_images(folder, processor, ranges + JUDGES)
+    """Every fifth picture is checked on, one to `CHECK_IMAGES` of them; the others are for the ranges."""
+    paths = calibration_images(folder, processor, ranges + CHECK_IMAGES)
     images = tuple(shrink(load_image(path), _LONG_SIDE, processor.size_divisor) for path in paths)
     source = f"photographs of {folder.name}"
     if not ranges:
         return ImageSet((), images, source)
-    judges = min(JUDGES, max(1, len(images) // 5))
-    chosen = {index * len(images) // judges for index in range(judges)}
+    count = min(CHECK_IMAGES, max(1, len(images) // 5))
+    chosen = {index * len(images) // count for index in range(count)}
     others = tuple(image for index, image in enumerate(images) if index not in chosen)
     return ImageSet(others, tuple(images[index] for index in sorted(chosen)), source)

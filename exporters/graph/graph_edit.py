@@ -13,11 +13,12 @@ from onnx import TensorProto, helper
 from glpn_deploy.atomic import staging_folder
 from glpn_deploy.errors import ExportError
 from glpn_deploy.exporters.graph.half_numbers import HALF_TYPES
+from glpn_deploy.precisions import PRECISION_INFO
 
 SINGLE_FILE_LIMIT = 2**31 - 2**24
 """Bytes of weights in one file: protobuf cannot hold 2 GiB; what is left is for the graph beside them."""
 
-QUANTISED_OPS = frozenset(
+QUANTIZED_OPS = frozenset(
     {
         "ConvInteger",
         "DequantizeLinear",
@@ -28,6 +29,8 @@ QUANTISED_OPS = frozenset(
         "QuantizeLinear",
     }
 )
+
+FP8_TYPES = frozenset(TensorProto.DataType.Value(name) for name in PRECISION_INFO["fp8"].onnx_types)
 
 _GROUPS = (
     (
@@ -149,9 +152,9 @@ def precision_of(model: onnx.ModelProto) -> str:
     """What the graph computes in: ``fp32 fp16 bf16 int8 fp8``, from its metadata and its tensors."""
     kinds = {tensor.data_type for tensor in model.graph.initializer}
     stated = str({entry.key: entry.value for entry in model.metadata_props}.get("precision", "fp32"))
-    if kinds & {TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT8E5M2}:
+    if kinds & FP8_TYPES:
         return "fp8"
-    if any(node.op_type in QUANTISED_OPS for node in model.graph.node):
+    if any(node.op_type in QUANTIZED_OPS for node in model.graph.node):
         return "int8" if stated == "fp32" else stated
     for name, kind in HALF_TYPES.items():
         if kind in kinds:

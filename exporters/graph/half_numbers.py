@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-HALF_TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+from glpn_deploy.precisions import HALF_PRECISIONS, PRECISION_INFO
+
+HALF_TYPES = {
+    name: TensorProto.DataType.Value(PRECISION_INFO[name].onnx_types[0]) for name in HALF_PRECISIONS
+}
+"""ONNX's element types of 16 bits, by precision."""
 
 _UNIT = {"fp16": 2.0**-11, "bf16": 2.0**-8}  # largest relative error of rounding a normal number
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import onnx
 
-from glpn_deploy.exporters.graph.graph_edit import QUANTISED_OPS
+from glpn_deploy.exporters.graph.graph_edit import QUANTIZED_OPS
 
 # These give back their input's numbers, so that a change of type on their way only loses digits.
 MOVES_ONLY = frozenset(
@@ -15,22 +15,22 @@ MOVES_ONLY = frozenset(
 _TAIL = frozenset({"Mul", "Sigmoid", "Squeeze"})
 
 
-def fp32_nodes(
-    graph: onnx.GraphProto, floats: Collection[str], keep: Collection[str], *, fp32_output: bool
+def nodes_in_fp32(
+    graph: onnx.GraphProto, floats: Collection[str], fp32_nodes: Collection[str], *, fp32_output: bool
 ) -> set[str]:
     """Names of the nodes that compute in FP32.
 
-    These are the kept ones, quantising ones, and two kinds for which FP32 costs nothing: the head's
+    These are those asked for, quantizing ones, and two kinds for which FP32 costs nothing: the head's
     one-channel chain behind the last convolution, where the output is FP32 anyway, and what only moves
     numbers from FP32 nodes to FP32 nodes.
 
     Args:
         graph: The graph, nodes in order.
         floats: Names of the float tensors.
-        keep: Names of the nodes that are to stay FP32.
+        fp32_nodes: Names of the nodes that are to stay FP32.
         fp32_output: Whether the graph's output is FP32.
     """
-    full = {node.name for node in graph.node if node.name in keep or node.op_type in QUANTISED_OPS}
+    full = {node.name for node in graph.node if node.name in fp32_nodes or node.op_type in QUANTIZED_OPS}
     producer: dict[str, onnx.NodeProto] = {}
     consumers: dict[str, list[str]] = {}
     before: dict[str, list[str]] = {}  # node -> the float tensors that other nodes computed for it

@@ -37,7 +37,8 @@ class Format:
 
 
 INT8 = Format(TensorProto.INT8, np.dtype(np.int8), -127, 127)
-INT7 = Format(TensorProto.INT8, np.dtype(np.int8), -64, 64)
+INT8_REDUCE_RANGE = Format(TensorProto.INT8, np.dtype(np.int8), -64, 64)
+"""7 bits, as onnxruntime.quantization's ``reduce_range`` takes for weights."""
 UINT8 = Format(TensorProto.UINT8, np.dtype(np.uint8), 0, 255)
 FP8 = Format(TensorProto.FLOAT8E4M3FN, np.dtype(ml_dtypes.float8_e4m3fn), -448, 448)
 
@@ -70,7 +71,7 @@ def weight_scales(weight: Array, axis: int, number: Format, dtype: Any = np.floa
     return round_scale(np.abs(weight.astype(np.float64)).max(axis=others) / number.high, dtype)
 
 
-def quantise_weight(weight: Array, scales: Array, axis: int, number: Format) -> Array:
+def quantize_weight(weight: Array, scales: Array, axis: int, number: Format) -> Array:
     """``weight`` / scales, rounded to the nearest (ties to even) number of the format."""
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
     scaled = weight.astype(np.float64) / scales.astype(np.float64).reshape(shape)
@@ -138,16 +139,16 @@ class QdqWriter:
     def activation(
         self, node: onnx.NodeProto, index: int, limits: tuple[float, float], number: Format
     ) -> None:
-        """Quantises one input of a node; consumers of one tensor share a pair."""
+        """Quantizes one input of a node; consumers of one tensor share a pair."""
         tensor = node.input[index]
-        if tensor in self._pairs.values():  # the output of a node before, quantised there
+        if tensor in self._pairs.values():  # the output of a node before, quantized there
             return
         if tensor not in self._pairs:
             self._before[node.name] += self._pair(tensor, limits, number)
         node.input[index] = self._pairs[tensor]
 
     def output(self, node: onnx.NodeProto, limits: tuple[float, float], number: Format) -> None:
-        """Quantises what a node gives, for all that take it."""
+        """Quantizes what a node gives, for all that take it."""
         tensor = node.output[0]
         self._after[node.name] += self._pair(tensor, limits, number)
         for other in self.model.graph.node:
@@ -166,7 +167,7 @@ class QdqWriter:
         """
         name = node.input[index]
         zeros = self._add(tensor_of(f"{name}/zero", np.zeros(scales.shape, number.dtype), number))
-        stored = self._add(tensor_of(f"{name}/int", quantise_weight(weight, scales, axis, number), number))
+        stored = self._add(tensor_of(f"{name}/int", quantize_weight(weight, scales, axis, number), number))
         scale = self._add(numpy_helper.from_array(scales, f"{name}/scale"))
         self._before[node.name].append(self._dequantize(name, [stored, scale, zeros], axis))
         node.input[index] = f"{name}/dq"
@@ -204,10 +205,10 @@ class QdqWriter:
         kind = TensorProto.DataType.Name(number.element).lower()
         zeros = self._add(tensor_of(f"zero/{kind}_{zero}", np.array(zero, number.dtype), number))
         name = self._add(numpy_helper.from_array(scale, f"{tensor}/scale"))
-        quantised = f"{tensor}/q"
-        quantize = helper.make_node("QuantizeLinear", [tensor, name, zeros], [quantised], name=f"{tensor}/Q")
+        quantized = f"{tensor}/q"
+        quantize = helper.make_node("QuantizeLinear", [tensor, name, zeros], [quantized], name=f"{tensor}/Q")
         self._pairs[tensor] = f"{tensor}/dq"
-        return [quantize, self._dequantize(tensor, [quantised, name, zeros])]
+        return [quantize, self._dequantize(tensor, [quantized, name, zeros])]
 
     def _dequantize(self, name: str, inputs: list[str], axis: int | None = None) -> onnx.NodeProto:
         node = helper.make_node("DequantizeLinear", inputs, [f"{name}/dq"], name=f"{name}/DQ")

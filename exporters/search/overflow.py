@@ -14,7 +14,7 @@ from glpn_deploy import progress
 from glpn_deploy.errors import BackendError
 from glpn_deploy.exporters.graph.graph_edit import load_graph, save_graph, tensor_types
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.proof.checks.images import open_session
+from glpn_deploy.proof.checks.opening import open_session
 
 FP16_MAX = 65504.0
 HEADROOM = 4
@@ -29,8 +29,6 @@ def find_peaks(
     images: Sequence[NDArray[np.uint8]],
     processor: GLPNImageProcessor,
     work: Path,
-    *,
-    threads: int | None = None,
 ) -> dict[str, float]:
     """Largest magnitude of every inner tensor over the images.
 
@@ -41,7 +39,6 @@ def find_peaks(
         images: ``(H, W, 3)`` uint8 images.
         processor: Turns an image into the network's input.
         work: A folder for the graph with these outputs, which is removed again.
-        threads: Threads within one operator; None leaves ONNX Runtime's default.
 
     Returns:
         Float tensor's name to max |x|.
@@ -63,7 +60,7 @@ def find_peaks(
     probe = work / "peaks.onnx"
     try:
         save_graph(model, probe)
-        session = open_session(probe, threads)
+        session = open_session(probe)
     finally:
         for path in (probe, probe.with_name(f"{probe.name}.data")):
             path.unlink(missing_ok=True)
@@ -82,13 +79,11 @@ def find_peaks(
     return dict(zip(tensors, peaks, strict=True))
 
 
-def overflowing_nodes(
-    model: onnx.ModelProto, peaks: Mapping[str, float], headroom: float = HEADROOM
-) -> frozenset[str]:
+def overflowing_nodes(model: onnx.ModelProto, peaks: Mapping[str, float]) -> frozenset[str]:
     """Names of the nodes that make or read a tensor whose peak comes near FP16's limit.
 
     Readers are among them because a cast in front of them would overflow in their place. Peaks that are
     NaN count as overflowing.
     """
-    high = {name for name, peak in peaks.items() if not peak * headroom < FP16_MAX}
+    high = {name for name, peak in peaks.items() if not peak * HEADROOM < FP16_MAX}
     return frozenset(node.name for node in model.graph.node if high & {*node.input, *node.output})

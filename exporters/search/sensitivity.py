@@ -6,7 +6,6 @@ import dataclasses
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,25 +17,13 @@ from glpn_deploy.exporters.graph.graph_edit import load_graph
 from glpn_deploy.exporters.graph.splice import Splicer
 from glpn_deploy.images.loading import shrink
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.proof.checks.images import Judge, describe_errors, is_half, open_session
+from glpn_deploy.proof.checks.images import FP32Depth, describe_errors
+from glpn_deploy.proof.checks.opening import SessionRuntime, is_half, open_session
 
-Make = Callable[[frozenset[str], Path], Path]
-"""Writes the graph with the nodes of these names kept in the higher precision; returns its path."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchOptions:
-    """What the search looks at.
-
-    Attributes:
-        images: How many of the images given, spread evenly.
-        long_side: Images are shrunk to this [px] first; which groups are sensitive hardly depends on it.
-        threads: Threads within one operator; None leaves ONNX Runtime's default.
-    """
-
-    images: int = 2
-    long_side: int = 256
-    threads: int | None = None
+IMAGES = 2
+"""How many of the images given are looked at, spread evenly."""
+LONG_SIDE = 256
+"""Images are shrunk to this [px] first; which groups are sensitive hardly depends on it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,38 +40,31 @@ class Sensitivity:
     nodes: tuple[str, ...]
     errors: ErrorStats
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"group": self.group, "nodes": len(self.nodes), **self.errors.to_dict()}
 
-
-def search(
+def rank_groups(
     source: Path,
-    make: Make,
+    write: Callable[[frozenset[str], Path], Path],
     groups: Mapping[str, Sequence[str]],
     images: Sequence[NDArray[np.uint8]],
     processor: GLPNImageProcessor,
     work: Path,
     *,
-    kept: Collection[str] = (),
-    options: SearchOptions = SearchOptions(),
+    excluded: Collection[str] = (),
 ) -> list[Sensitivity]:
     """Runs the network once a group, with that group alone in the lower precision.
 
     The low-precision graph is made once, and each group of it spliced into the FP32 graph
-    (`glpn_deploy.exporters.graph.splice`). On glpn-nyu's architecture, FP16, with the default options, one
-    core spends about 1.1 s on each of 99 groups (0.1 s to open the graph, 0.5 s an image) and 4 s before
-    them; making, emulating and opening a graph for each group would add 3.2 s to each.
+    (`glpn_deploy.exporters.graph.splice`), in a quarter of the time that it takes to make, emulate and open a
+    graph for each group (docs/decisions/int8.md).
 
     Args:
         source: The FP32 graph.
-        make: Writes a graph; see `Make`.
+        write: Writes the low-precision graph, but for the nodes of the names given, to a path; returns it.
         groups: Group to the names of its nodes (`graph_edit.groups`).
-        images: ``(H, W, 3)`` uint8 images to judge by.
+        images: ``(H, W, 3)`` uint8 images to run.
         processor: The bundle's image processor.
         work: A folder for the graphs, each of which is removed again.
-        kept: Nodes that stay in the higher precision in any case; a group of such nodes only is left out.
-        options: How many images, and how large.
+        excluded: Nodes that stay in the higher precision in any case; a group of such nodes only is left out.
 
     Returns:
         The most sensitive group first: those that give NaN or infinities, then by falling AbsRel; equals
@@ -93,24 +73,23 @@ def search(
     Raises:
         GlpnError: A graph could not be made or run; nothing is swallowed.
     """
-    count = min(options.images, len(images))
+    count = min(IMAGES, len(images))
     chosen = [
-        shrink(images[i * len(images) // count], options.long_side, processor.size_divisor)
-        for i in range(count)
+        shrink(images[i * len(images) // count], LONG_SIDE, processor.size_divisor) for i in range(count)
     ]
-    judge = Judge(source, chosen, processor, threads=options.threads)
-    low = {name: [node for node in nodes if node not in kept] for name, nodes in groups.items()}
+    reference = FP32Depth(source, chosen, processor)
+    low = {name: [node for node in nodes if node not in excluded] for name, nodes in groups.items()}
     low = {name: nodes for name, nodes in low.items() if nodes}
     folder = work / "search"
     folder.mkdir()
     found = []
     with progress.step("layer-wise search", len(low)) as step:
         try:
-            splicer = _splicer(source, make, frozenset(kept), folder)
+            splicer = _splicer(source, write, frozenset(excluded), folder)
             for name, nodes in low.items():
                 path = splicer.splice(nodes, folder / "spliced.onnx")
-                session = open_session(path, options.threads, fuse=False, optimise=False)
-                errors = judge.errors_of(session)
+                with SessionRuntime(open_session(path, as_typed=True, optimize=False)) as runtime:
+                    errors = reference.errors_of(runtime)
                 found.append(Sensitivity(name, tuple(nodes), errors))
                 step.advance(f"{name}: {describe_errors(errors)}")
         finally:
@@ -120,9 +99,11 @@ def search(
     return found
 
 
-def _splicer(source: Path, make: Make, kept: frozenset[str], folder: Path) -> Splicer:
+def _splicer(
+    source: Path, write: Callable[[frozenset[str], Path], Path], excluded: frozenset[str], folder: Path
+) -> Splicer:
     """Makes the low-precision graph once, and lets its file go."""
-    candidate = make(kept, folder / "low.onnx")
+    candidate = write(excluded, folder / "low.onnx")
     low = load_graph(candidate)
     for path in (candidate, candidate.with_name(f"{candidate.name}.data")):
         path.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal, get_args
 
 from glpn_deploy.bundle.engine_profile import MAX_PROFILES
+from glpn_deploy.precisions import PRECISIONS
 
 Compatibility = Literal["none", "ampere_plus", "same_compute_capability"]
 FORMAT = 1
@@ -16,7 +17,6 @@ DEFAULT_LEVEL = 3
 """TensorRT's own builder optimisation level."""
 MAX_WARNINGS = 256
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 _MAX_TEXT = 512
 
 

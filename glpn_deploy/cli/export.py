@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from glpn_deploy.bundle.bundle import Bundle
     from glpn_deploy.errors import BudgetError
-    from glpn_deploy.exporters.search.recipes import LowPrecision
+    from glpn_deploy.exporters.build import Build
     from glpn_deploy.runtimes.base import Precision
 
 _NOT_FOLDERS: dict[str, Literal["rooms", "random"]] = {"rooms": "rooms", "random": "random"}
@@ -105,7 +105,7 @@ def export(
         ),
     ] = None,
     calibration_method: Annotated[
-        Literal["minmax", "percentile", "entropy"],
+        Literal["minmax", "percentile"],
         typer.Option(help="How ranges are found.", rich_help_panel=LOWER_PANEL),
     ] = "minmax",
     calibration_percentile: Annotated[
@@ -196,12 +196,12 @@ def export(
     from glpn_deploy.errors import MissingDependencyError
     from glpn_deploy.runtimes.registry import require_backend
 
-    flags: dict[LowPrecision, bool] = {"fp16": fp16, "bf16": bf16, "int8": int8, "fp8": fp8}
+    flags: dict[Precision, bool] = {"fp16": fp16, "bf16": bf16, "int8": int8, "fp8": fp8}
     asked = tuple(name for name, wanted in flags.items() if wanted)
     refuse_idle_options(context, asked)
     require_backend("torch")
     try:
-        from glpn_deploy.exporters.build import BuildOptions, build_bundle
+        from glpn_deploy.exporters.build import BuildOptions, build
         from glpn_deploy.exporters.search.recipes import tensorrt_for
         from glpn_deploy.exporters.to_onnx import DEFAULT_OPSET, OnnxOptions
     except ImportError as error:
@@ -226,7 +226,7 @@ def export(
             target=target,
             max_abs_rel=max_abs_rel,
             max_abs_m=max_abs_m,
-            truth=None if eval_dataset is None else open_dataset(eval_dataset, eval_path),
+            ground_truth=None if eval_dataset is None else open_dataset(eval_dataset, eval_path),
             sweep=verify,
             verdict=verdict,
             io="half" if half_io else "fp32",
@@ -250,46 +250,46 @@ def export(
         revision=revision,
         offline=offline,
     )
-    bundle = build_bundle(checkpoint, out, options)
+    built = build(checkpoint, out, options)
+    bundle = built.bundle
     if not verify:
         console.print("[yellow]not verified[/]: --no-verify was given, and the manifest says so")
     if as_json:
         import json
 
         print_json(json.loads(bundle.manifest.to_json()))
-    _say(console, bundle, opset)
+    _say(console, built, opset)
     if engine:
         _build_engines(console, bundle, asked, verify=verify)
     shown = f"./{out}" if is_demo(str(out)) else out  # the bare word is the package's own checkpoint
     console.print(f"\nNext:\n  glpn-predict {shown} photo.jpg\n  glpn-verify {shown}")
     if bundle.manifest.refused:
-        raise _without(bundle)
+        raise _without(built)
 
 
-def _without(bundle: Bundle) -> BudgetError:
+def _without(built: Build) -> BudgetError:
     """What is said where the bundle lacks a precision that was asked for."""
     from glpn_deploy.errors import BudgetError
 
-    refused = bundle.manifest.refused
-    over = ", ".join(ladder["precision"] for ladder in refused if ladder["rungs"])
+    bundle = built.bundle
+    refused = [report for report in built.searches if report.chosen is None]
+    over = ", ".join(report.precision for report in refused if report.candidates)
     parts = []
     if over and len(bundle.manifest.artefacts) == 1:
         parts.append(f"only FP32 meets the budget of {over}")
     elif over:
         parts.append(f"no graph of {over} is within its budget")
     parts += [
-        f"{ladder['precision']} could not be made ({ladder['reason'].rstrip('.')})"
-        for ladder in refused
-        if not ladder["rungs"]
+        f"{report.precision} could not be made ({report.reason.rstrip('.')})"
+        for report in refused
+        if not report.candidates
     ]
     have = " or ".join(artefact.file for artefact in bundle.manifest.artefacts)
     more = ", or allow more with --max-abs-rel or --max-abs-m" if over else ""
     return BudgetError(f"{'; '.join(parts)}: the bundle goes without", fix=f"deploy its {have}{more}")
 
 
-def _build_engines(
-    console: Console, bundle: Bundle, asked: tuple[LowPrecision, ...], *, verify: bool
-) -> None:
+def _build_engines(console: Console, bundle: Bundle, asked: tuple[Precision, ...], *, verify: bool) -> None:
     """An engine of every precision that was asked for and is within its budget, else of FP32."""
     from glpn_deploy.cli.build import say_engine
     from glpn_deploy.exporters.engines import build_engine
@@ -301,32 +301,24 @@ def _build_engines(
         say_engine(console, built)
 
 
-def _say(console: Console, bundle: Bundle, opset: int) -> None:
+def _say(console: Console, built: Build, opset: int) -> None:
     """What was tried for every lower precision, what it cost, and whether it pays here."""
     from rich.markup import escape
 
     from glpn_deploy.exporters.search.recipes import tensorrt_for
 
-    artefacts = [artefact for artefact in bundle.manifest.artefacts if artefact.ladder is not None]
-    for ladder in [*(artefact.ladder or {} for artefact in artefacts), *bundle.manifest.refused]:
-        judges = f"{ladder['images']} images ({ladder['images_from']})"
-        console.print(f"\n[bold]{ladder['precision']}[/], judged by {judges}:")
-        for rung in ladder["rungs"]:
-            mark = "[green]✓[/]" if rung["passed"] else "[red]✗[/]"
-            error = "not finite" if rung["abs_rel"] is None else f"AbsRel {rung['abs_rel']:.2g}"
-            worst = "" if rung["max_abs_m"] is None else f", at most {rung['max_abs_m']:.2g} m"
-            if rung["accuracy"] is not None:
-                found = rung["accuracy"]
-                worst += f"; delta1 {found['delta1']:.4f} (fp32 {found['delta1_fp32']:.4f})"
-            if rung["worst_shape"] is not None:
-                shape = rung["worst_shape"]
-                least = "not finite" if shape["abs_rel"] is None else f"{shape['abs_rel']:.2g}"
-                worst += f"; worst shape {shape['name']} {least}"
-            kept = f"{rung['kept_nodes']} nodes kept, " if rung["kept_nodes"] else ""
-            console.print(f"  {mark} {rung['name']}: {error}{worst}; {kept}{rung['megabytes']:.1f} MB")
-        if ladder["reason"]:
-            console.print(f"  [red]✗[/] could not be made: {escape(ladder['reason'])}")
-    for artefact in artefacts:
+    for report in built.searches:
+        console.print(
+            f"\n[bold]{report.precision}[/], checked on {report.images} images ({report.images_from}):"
+        )
+        for candidate in report.candidates:
+            mark = "[green]✓[/]" if candidate.passed else "[red]✗[/]"
+            console.print(f"  {mark} {escape(str(candidate))}")
+        if report.reason:
+            console.print(f"  [red]✗[/] could not be made: {escape(report.reason)}")
+    for artefact in built.bundle.manifest.artefacts:
+        if artefact.precision == "fp32":
+            continue
         if artefact.opset != opset:
             console.print(
                 f"\n{artefact.file} has opset {artefact.opset} instead of {opset}, the first with "

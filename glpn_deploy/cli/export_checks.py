@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from glpn_deploy.precisions import LOWER_PRECISIONS, PRECISION_INFO, QUANTIZED_PRECISIONS
+
 if TYPE_CHECKING:
-    from glpn_deploy.exporters.search.recipes import LowPrecision
-    from glpn_deploy.exporters.to_int8 import Target
-    from glpn_deploy.runtimes.base import Precision
+    from glpn_deploy.exporters.typed_qdq import Target
+    from glpn_deploy.precisions import Precision
 
 LOWER_PANEL = "Lower precisions"
 """The help panel of the options that only count beside a lower precision."""
 
-_CALIBRATED = ("int8", "fp8")
-_PRECISIONS = ("fp16", "bf16", *_CALIBRATED)
 
-
-def refuse_idle_options(context: typer.Context, asked: Sequence[LowPrecision]) -> None:
+def refuse_idle_options(context: typer.Context, asked: Sequence[Precision]) -> None:
     """Refuses options that were given and would do nothing.
 
     Args:
@@ -34,7 +32,9 @@ def refuse_idle_options(context: typer.Context, asked: Sequence[LowPrecision]) -
     typed = {}
     for option in context.command.params:
         source = context.get_parameter_source(option.name or "")
-        lower = getattr(option, "rich_help_panel", None) == LOWER_PANEL and option.name not in _PRECISIONS
+        lower = (
+            getattr(option, "rich_help_panel", None) == LOWER_PANEL and option.name not in LOWER_PRECISIONS
+        )
         # by its name: newer typers have a click of their own
         if lower and source is not None and source.name == "COMMANDLINE":
             off = context.params.get(option.name or "") is False and option.secondary_opts
@@ -46,7 +46,7 @@ def refuse_idle_options(context: typer.Context, asked: Sequence[LowPrecision]) -
             expected="--fp16, --bf16, --int8 or --fp8 beside it",
             fix=f"add --fp16, or leave out {names}",
         )
-    calibrates = ("--int8 or --fp8", bool({*_CALIBRATED} & {*asked}))
+    calibrates = ("--int8 or --fp8", bool({*QUANTIZED_PRECISIONS} & {*asked}))
     by_percentile = context.params["calibration_method"] == "percentile"
     needs = {
         "calibration_method": calibrates,
@@ -63,7 +63,7 @@ def refuse_idle_options(context: typer.Context, asked: Sequence[LowPrecision]) -
             )
 
 
-def require_engines(asked: Sequence[LowPrecision], opset: int, target: Target, *, verify: bool) -> None:
+def require_engines(asked: Sequence[Precision], opset: int, target: Target, *, verify: bool) -> None:
     """Refuses what `exporters.engines.build_engine` would refuse after the export.
 
     Args:
@@ -79,7 +79,7 @@ def require_engines(asked: Sequence[LowPrecision], opset: int, target: Target, *
     """
     from glpn_deploy.errors import ExportError, InputError
     from glpn_deploy.exporters.engines import require_tensorrt
-    from glpn_deploy.exporters.search.recipes import LEAST_OPSET, tensorrt_for
+    from glpn_deploy.exporters.search.recipes import tensorrt_for
     from glpn_deploy.gpu.tensorrt_versions import known_problem, unsupported
 
     if target == "cpu" and "int8" in asked:
@@ -89,7 +89,7 @@ def require_engines(asked: Sequence[LowPrecision], opset: int, target: Target, *
         )
     device, spoken = require_tensorrt()
     for precision in asked:
-        least = LEAST_OPSET[precision]
+        least = PRECISION_INFO[precision].least_opset
         if least > spoken.max_opset:  # before the opset asked for: no other would help
             raise InputError(
                 f"--{precision} --engine: {precision} takes opset {least}, and TensorRT {spoken.text} reads "

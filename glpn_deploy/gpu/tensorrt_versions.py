@@ -8,12 +8,13 @@ import importlib.metadata
 import importlib.util
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from glpn_deploy.errors import BackendError, MissingDependencyError
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
+from glpn_deploy.precisions import PRECISION_INFO
+from glpn_deploy.precisions import Precision as Precision
 
-Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 Version = tuple[int, int, int]
 
 LEAST: Version = (8, 6, 0)
@@ -24,10 +25,6 @@ _WHEELS = {"tensorrt-cu11": (11, 0), "tensorrt-cu12": (12, 0), "tensorrt-cu13": 
 
 # The newest opset whose operators the importer of a version takes.
 _OPSETS: tuple[tuple[Version, int], ...] = (((8, 6, 0), 17), ((10, 0, 0), 20), ((11, 0, 0), 25))
-
-# Compute capabilities that compute in a precision: BF16 from Ampere on, FP8 on Ada, Hopper and later.
-_LEAST_SM = {"bf16": (8, 0), "fp8": (8, 9)}
-_SPELLED = {"bf16": "BF16", "fp8": "FP8"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,12 +129,12 @@ def least_cuda() -> tuple[int, int] | None:
     return None
 
 
-def unsupported(about: Dialect, precision: str, device: CudaDevice) -> str | None:
+def unsupported(about: Dialect, precision: Precision, device: CudaDevice) -> str | None:
     """Why a precision cannot be had with this TensorRT on this GPU, or None where it can."""
-    least = _LEAST_SM.get(precision)
+    least = PRECISION_INFO[precision].least_sm
     if least is not None and device.sm < least:
         return (
-            f"{device.name} (compute capability {device.capability}) has no {_SPELLED[precision]}, "
+            f"{device.name} (compute capability {device.capability}) has no {precision.upper()}, "
             f"which needs {least[0]}.{least[1]} or later"
         )
     if precision == "bf16" and not about.strongly_typed and not about.has("BuilderFlag.BF16"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,17 @@ from typing import Any
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.manifest import RE_EXPORT, Artefact
 from glpn_deploy.errors import BundleError
-from glpn_deploy.proof.artefact_runs import ArtefactRun, NotRun, open_artefact
+from glpn_deploy.precisions import PRECISION_INFO, PRECISIONS, Precision
+from glpn_deploy.proof.artefact_runs import ArtefactRun, NotRun
 from glpn_deploy.proof.checks.budget import artefact_budget
-from glpn_deploy.proof.parity import Batch, golden_batches, judge_in_step, verify_goldens
+from glpn_deploy.proof.parity import Batch, compare_batches, golden_batches, verify_goldens
 from glpn_deploy.proof.parity_report import ParityReport
 from glpn_deploy.proof.polygraphy_check import PolygraphyReport, polygraphy_check
-from glpn_deploy.runtimes.base import PRECISIONS, Precision, RuntimeOptions
+from glpn_deploy.runtimes.base import RuntimeOptions
+from glpn_deploy.runtimes.onnx_file.external_data import check_external_data
+from glpn_deploy.runtimes.registry import load_runtime
+
+_INSTALL_ONNX = "pip install onnx"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +71,7 @@ def check_artefact(
         artefact: One of its artefacts, not the FP32 one.
         reference: The FP32 artefact.
         options: Where to run.
-        polygraphy: Let Polygraphy judge as well.
+        polygraphy: Let Polygraphy compare as well.
 
     Raises:
         GlpnError: The artefact is damaged, or failed to run. A report that failed is returned.
@@ -81,7 +87,7 @@ def check_artefact(
             found = [verify_goldens(bundle, candidate, limit, f"{precision} goldens")]
             if reference.sweep:
                 title, shapes = f"{precision} sweep", reference.sweep
-                found.append(judge_in_step(title, len(shapes), candidate, shapes, reference.about, limit))
+                found.append(compare_batches(candidate, shapes, reference.about, limit, title, len(shapes)))
         about = {"precision": precision, "file": artefact.file, "run": run.how}
         reports = [dataclasses.replace(r, candidate={**r.candidate, **about}) for r in found]
         opinions = []
@@ -99,6 +105,61 @@ def check_artefact(
                 )
                 opinions.append(opinion)
     return ArtefactFindings(tuple(reports), not_run, tuple(opinions))
+
+
+def open_artefact(
+    path: Path, precision: Precision, options: RuntimeOptions, device: str, work: Path
+) -> ArtefactRun | str:
+    """Loads an artefact of a lower precision so that its rounding and its overflow show.
+
+    On a CPU `glpn_deploy.proof.checks.opening.open_typed` says how; it needs onnx.
+
+    Args:
+        path: The ``.onnx`` file, its digest checked.
+        precision: The artefact's.
+        options: Where to run it.
+        device: What the FP32 artefact runs on here (``cpu``, ``cuda:0``).
+        work: A folder for the emulation, which lives as long as the run.
+
+    Returns:
+        The run, or why this machine cannot run the artefact.
+
+    Raises:
+        BundleError: The artefact cannot be loaded for another reason.
+    """
+    has_onnx = importlib.util.find_spec("onnx") is not None
+    if device != "cpu":
+        run = _native(path, precision, options)
+        if isinstance(run, ArtefactRun) or not has_onnx:
+            return run
+    if has_onnx:
+        from glpn_deploy.proof.checks.opening import open_typed
+
+        check_external_data(path)
+        return open_typed(path, precision, work, options.threads)
+    if not PRECISION_INFO[precision].in_onnxruntime:
+        return (
+            f"ONNX Runtime's CPU has no {precision} kernels, and emulating them needs onnx: {_INSTALL_ONNX}"
+        )
+    run = _native(path, precision, options)
+    if isinstance(run, ArtefactRun) and precision == "fp16":
+        caution = (
+            "ONNX Runtime's CPU computes FP16 nodes in FP32 and so hides their overflow; "
+            f"to emulate them: {_INSTALL_ONNX}"
+        )
+        return dataclasses.replace(run, caution=caution)
+    return run
+
+
+def _native(path: Path, precision: Precision, options: RuntimeOptions) -> ArtefactRun | str:
+    """The run, or why the backend has no kernels for it."""
+    try:
+        runtime = load_runtime("onnxruntime", path, dataclasses.replace(options, precision=precision))
+    except BundleError as error:
+        if type(error.__cause__).__name__ != "NotImplemented":  # onnxruntime's name for a missing kernel
+            raise
+        return error.got
+    return ArtefactRun(runtime, path)
 
 
 def second_opinion_on_goldens(bundle: Bundle, run: ArtefactRun, report: ParityReport) -> PolygraphyReport:
@@ -121,11 +182,11 @@ def known_precision(artefact: Artefact) -> Precision:
     Raises:
         BundleError: It is none.
     """
-    for precision in PRECISIONS:
-        if artefact.precision == precision:
-            return precision
-    raise BundleError(
-        f"the manifest gives {artefact.file} the precision {artefact.precision!r}",
-        expected=f"one of {', '.join(PRECISIONS)}",
-        fix=RE_EXPORT,
-    )
+    found = next((name for name in PRECISIONS if name == artefact.precision), None)
+    if found is None:
+        raise BundleError(
+            f"the manifest gives {artefact.file} the precision {artefact.precision!r}",
+            expected=f"one of {', '.join(PRECISIONS)}",
+            fix=RE_EXPORT,
+        )
+    return found

@@ -13,7 +13,7 @@ from glpn_deploy.bundle.engine_profile import Profile, Shape, choose_profile, sp
 from glpn_deploy.bundle.manifest import Artefact
 from glpn_deploy.errors import ParityError
 from glpn_deploy.proof.checks.budget import Budget, artefact_budget
-from glpn_deploy.proof.parity import Batch, golden_batches, judge_in_step, room_batch, tolerance_m
+from glpn_deploy.proof.parity import GOLDEN, Batch, compare_batches, golden_batches, room_batch, tolerance_m
 from glpn_deploy.proof.parity_report import Limit, ParityReport
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 from glpn_deploy.runtimes.registry import BACKENDS, load_runtime
@@ -111,8 +111,8 @@ def prove_engine(
     planned = _comparisons(bundle, profiles)
     goldens, rooms = planned.goldens, planned.rooms
     if goldens:
-        about, batches = {"backend": "golden", "precision": "fp32"}, (_repeat(*golden) for golden in goldens)
-        reports.append(judge_in_step("goldens", len(goldens), runtime, batches, about, limit))
+        batches = (_repeat(*golden) for golden in goldens)
+        reports.append(compare_batches(runtime, batches, GOLDEN, limit, "goldens", len(goldens)))
     if rooms:
         full = bundle.artefact("fp32")
         with load_runtime(
@@ -120,7 +120,7 @@ def prove_engine(
         ) as reference:
             batches = (_rooms(bundle, corner, reference) for corner in rooms)
             about = reference.describe()
-            reports.append(judge_in_step("shapes", len(rooms), runtime, batches, about, limit))
+            reports.append(compare_batches(runtime, batches, about, limit, "shapes", len(rooms)))
     return EngineProof(tuple(reports), planned.not_checked)
 
 
@@ -176,7 +176,7 @@ def engine_limit(bundle: Bundle, artefact: Artefact, *, tf32: bool = False) -> L
     """
     if artefact.precision != "fp32":
         return artefact_budget(artefact)
-    return Budget.of("fp16") if tf32 else tolerance_m("fp32", bundle.manifest.config.max_depth)
+    return Budget.of("fp16") if tf32 else tolerance_m(bundle.manifest.config.max_depth)
 
 
 def _fitting_goldens(bundle: Bundle, profiles: Sequence[Profile]) -> list[tuple[Batch, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,29 +28,8 @@ from glpn_deploy.proof.parity_report import (
 )
 from glpn_deploy.runtimes.base import Runtime
 
-__all__ = [
-    "SWEEP",
-    "TOLERANCE",
-    "VERIFICATION_SEED",
-    "Batch",
-    "ParityCase",
-    "ParityReport",
-    "compare",
-    "compare_over_sweep",
-    "describe_case",
-    "golden_batches",
-    "judge",
-    "judge_in_step",
-    "room_batch",
-    "round_up",
-    "summary",
-    "sweep_batches",
-    "tolerance_m",
-    "verify_goldens",
-]
-
-TOLERANCE = {"fp32": 1e-5}
-"""Largest |difference| allowed, as a share of max_depth: 0.1 mm on a 10 m scale."""
+TOLERANCE = 1e-5
+"""Largest |difference| allowed in FP32, as a share of max_depth: 0.1 mm on a 10 m scale."""
 
 SWEEP: tuple[tuple[int, int, int], ...] = (
     (1, 32, 32),
@@ -72,6 +51,10 @@ VERIFICATION_SEED = 3 * SPLIT_SIZE
 """First seed of the rendered rooms that networks are verified with: in no split of the data set."""
 
 
+GOLDEN = {"backend": "golden", "precision": "fp32"}
+"""What a report says of a bundle's goldens as the reference."""
+
+
 class Batch(NamedTuple):
     """Images whose depth is known.
 
@@ -86,9 +69,9 @@ class Batch(NamedTuple):
     depth: NDArray[np.float32]
 
 
-def tolerance_m(precision: str, max_depth: float, share: float | None = None) -> float:
-    """The largest difference allowed [m]: ``share`` (or the precision's default) of ``max_depth`` [m]."""
-    return (TOLERANCE[precision] if share is None else share) * max_depth
+def tolerance_m(max_depth: float, share: float | None = None) -> float:
+    """The largest difference allowed in FP32 [m]: ``share`` (or `TOLERANCE`) of ``max_depth`` [m]."""
+    return (TOLERANCE if share is None else share) * max_depth
 
 
 def room_batch(processor: GLPNImageProcessor, batch: int, height: int, width: int) -> NDArray[np.float32]:
@@ -120,39 +103,43 @@ def compare(
     reference: Runtime,
     batches: Iterable[tuple[str, NDArray[np.float32]]],
     limit: Limit,
-    on_case: Callable[[ParityCase], None] = lambda case: None,
+    *,
+    total: int | None = None,
 ) -> ParityReport:
-    """Runs both on every batch.
+    """Runs both on every batch, as one step of the progress.
 
     Args:
-        candidate: What is judged.
-        reference: What it is judged against.
+        candidate: What is compared.
+        reference: What it is compared with.
         batches: Names and ``(N, 3, H, W)`` float32 batches.
         limit: Largest |difference| allowed [m], or the budget; every batch is held to it.
-        on_case: Called after every batch.
+        total: How many batches there are, where that is known.
 
     Raises:
         BackendError: One of them failed to run.
         ParityError: Their depths are not of one shape.
     """
-    return judge(candidate, _with_depth(reference, batches), reference.describe(), limit, on_case)
+    known = _with_depth(reference, batches)
+    return compare_batches(candidate, known, reference.describe(), limit, "parity", total)
 
 
-def judge(
+def compare_batches(
     candidate: Runtime,
     batches: Iterable[Batch],
     reference: dict[str, Any],
     limit: Limit,
-    on_case: Callable[[ParityCase], None] = lambda case: None,
+    title: str = "parity",
+    total: int | None = None,
 ) -> ParityReport:
-    """Runs the candidate on batches whose depth is known.
+    """Runs the candidate on batches whose depth is known, as one step of the progress.
 
     Args:
-        candidate: What is judged.
+        candidate: What is compared.
         batches: The batches.
         reference: Backend, device and precision of where their depth comes from.
         limit: Largest |difference| allowed [m], or the budget; every batch is held to it.
-        on_case: Called after every batch.
+        title: The step's title.
+        total: How many batches there are, where that is known.
 
     Raises:
         BackendError: It failed to run.
@@ -161,37 +148,16 @@ def judge(
     cases: list[ParityCase] = []
     worst: tuple[Batch, NDArray[np.float32]] | None = None
     most = (-math.inf, -math.inf)
-    for batch in batches:
-        depth = candidate.run(batch.pixel_values)
-        case = _case(batch, depth, limit)
-        cases.append(case)
-        on_case(case)
-        if (badness := severity(limit, case.stats, case.flags)) > most or worst is None:
-            most, worst = badness, (batch, depth)
-    image = None if worst is None else _worst_image(*worst, limit)
-    return ParityReport(reference, candidate.describe(), limit, tuple(cases), image)
-
-
-def judge_in_step(
-    title: str,
-    total: int,
-    candidate: Runtime,
-    batches: Iterable[Batch],
-    reference: dict[str, Any],
-    limit: Limit,
-) -> ParityReport:
-    """`judge` as one step of the progress.
-
-    Args:
-        title: The step's title.
-        total: How many batches there are.
-        candidate: As in `judge`, like the next three.
-        batches: The batches.
-        reference: Where their depth comes from.
-        limit: What every batch is held to.
-    """
     with progress.step(title, total) as step:
-        report = judge(candidate, batches, reference, limit, lambda case: step.advance(describe_case(case)))
+        for batch in batches:
+            depth = candidate.run(batch.pixel_values)
+            case = _case(batch, depth, limit)
+            cases.append(case)
+            step.advance(describe_case(case))
+            if (badness := severity(limit, case.stats, case.flags)) > most or worst is None:
+                most, worst = badness, (batch, depth)
+        image = None if worst is None else _worst_image(*worst, limit)
+        report = ParityReport(reference, candidate.describe(), limit, tuple(cases), image)
         step.finish(summary(report))
     return report
 
@@ -203,8 +169,8 @@ def compare_over_sweep(
     limit: Limit,
 ) -> ParityReport:
     """Runs both on every batch of `SWEEP`; the arguments are those of `compare` and `sweep_batches`."""
-    batches = _with_depth(reference, sweep_batches(processor, candidate.spec.size_multiple))
-    return judge_in_step("parity", len(SWEEP), candidate, batches, reference.describe(), limit)
+    batches = sweep_batches(processor, candidate.spec.size_multiple)
+    return compare(candidate, reference, batches, limit, total=len(SWEEP))
 
 
 def sweep_depths(
@@ -231,7 +197,7 @@ def verify_goldens(
 
     Args:
         bundle: The bundle.
-        candidate: What is judged.
+        candidate: What is compared.
         limit: Largest |difference| allowed [m], or the budget.
         title: The step's title.
 
@@ -240,9 +206,8 @@ def verify_goldens(
     """
     if not bundle.manifest.goldens:
         raise BundleError(f"{bundle.folder} has no goldens", fix="export it again with glpn-export")
-    about = {"backend": "golden", "precision": "fp32"}
     total = len(bundle.manifest.goldens)
-    return judge_in_step(title, total, candidate, golden_batches(bundle), about, limit)
+    return compare_batches(candidate, golden_batches(bundle), GOLDEN, limit, title, total)
 
 
 def golden_batches(bundle: Bundle) -> Iterator[Batch]:

@@ -49,7 +49,7 @@ class VerifyOptions:
         offline: Use the hub's cache only.
         precisions: Artefacts to check; None takes all.
         sweep: Hold the other artefacts against the FP32 one over the shape sweep.
-        polygraphy: Let Polygraphy judge as well.
+        polygraphy: Let Polygraphy compare as well.
 
     Raises:
         InputError: A reference without the sweep, or a precision that is none.
@@ -142,28 +142,6 @@ class Verification:
             raise ParityError(f"{engine.file} cannot be used ({engine.reason})")
 
 
-def verify_bundle(
-    folder: str | Path,
-    reference: str | None = None,
-    options: RuntimeOptions = RuntimeOptions(),  # noqa: B008 - frozen
-    tolerance: float | None = None,
-    offline: bool = False,
-) -> list[ParityReport]:
-    """`verify` with its most common options, for its reports alone.
-
-    Raises:
-        ParityError: An engine is broken, or this machine cannot check all of the bundle: see `verify` for
-            what it can.
-        GlpnError: As `verify`.
-    """
-    found = verify(folder, VerifyOptions(reference, options, tolerance, offline))
-    for engine in found.broken:
-        raise ParityError(f"{engine.file} cannot be used ({engine.reason})")
-    for item in found.not_run:
-        raise ParityError(f"{item.file} was not checked ({item.reason})")
-    return list(found.reports)
-
-
 def verify(
     folder: str | Path,
     options: VerifyOptions = VerifyOptions(),
@@ -225,10 +203,10 @@ def _check_artefacts(bundle: Bundle, chosen: list[Artefact], options: VerifyOpti
     opinions: list[PolygraphyReport] = []
     with load_runtime("onnxruntime", path, options.runtime) as runtime:
         if full in chosen:
-            limit = tolerance_m("fp32", bundle.manifest.config.max_depth, options.tolerance)
+            limit = tolerance_m(bundle.manifest.config.max_depth, options.tolerance)
             reports.append(verify_goldens(bundle, runtime, limit))
             if options.polygraphy:
-                run = ArtefactRun(runtime, path, "native")
+                run = ArtefactRun(runtime, path)
                 opinions.append(second_opinion_on_goldens(bundle, run, reports[0]))
             if options.reference is not None:
                 reports.append(_against_checkpoint(bundle, runtime, options, limit))

@@ -21,9 +21,11 @@ from glpn_deploy.exporters import build
 from glpn_deploy.exporters.build import BuildOptions, build_bundle
 from glpn_deploy.exporters.calibration.calibration import CalibrationOptions
 from glpn_deploy.exporters.lower import LowerOptions
+from glpn_deploy.exporters.search import recipes
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+from glpn_deploy.precisions import PRECISION_INFO
 from glpn_deploy.proof import parity
-from glpn_deploy.proof.checks.images import Judge
+from glpn_deploy.proof.checks.images import FP32Depth
 from glpn_deploy.proof.verification import VerifyOptions, verify
 from glpn_deploy.runtimes.base import RuntimeOptions
 
@@ -99,13 +101,13 @@ def test_precisions_of_one_fp32_graph_share_it_and_its_depth(
         written.append(options.opset)
         return to_onnx(model, path, options)
 
-    class Spy(Judge):
+    class Spy(FP32Depth):
         def __init__(self, source: Path, *args: Any, **kwargs: Any) -> None:
             run.append(source.name)
             super().__init__(source, *args, **kwargs)
 
     monkeypatch.setattr(build, "to_onnx", spy)
-    monkeypatch.setattr("glpn_deploy.exporters.lower.Judge", Spy)
+    monkeypatch.setattr("glpn_deploy.exporters.lower.FP32Depth", Spy)
     lower = LowerOptions(("fp16", "int8", "bf16"), photos, max_abs_rel=0.3, sweep=False, verdict=False)
     bundle = build_bundle(tiny_checkpoint, tmp_path / "b", options(lower))
     assert len(bundle.manifest.artefacts) == 4
@@ -130,11 +132,10 @@ def test_a_precision_over_budget_is_refused_and_the_rest_stands(
 def test_ground_truth_can_refuse_what_the_budget_allows(
     tiny_checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "glpn_deploy.proof.checks.ground_truth.LARGEST_DROP", {"fp16": -1.0}
-    )  # nothing can gain so much
+    strict = dataclasses.replace(PRECISION_INFO["fp16"], max_delta1_drop=-1.0)  # nothing can gain so much
+    monkeypatch.setitem(PRECISION_INFO, "fp16", strict)
     rooms = RenderedRooms("test", 2, height=64, width=96)
-    lower = LowerOptions(("fp16",), photos, max_abs_rel=0.5, truth=rooms, verdict=False)
+    lower = LowerOptions(("fp16",), photos, max_abs_rel=0.5, ground_truth=rooms, verdict=False)
     bundle = build_bundle(tiny_checkpoint, tmp_path / "b", options(lower))
     (refused,) = bundle.manifest.refused
     assert all(rung["abs_rel"] < 0.5 for rung in refused["rungs"])
@@ -186,13 +187,14 @@ def test_a_precision_that_cannot_be_made_does_not_take_the_others_along(
     def fail(source: Path, target: Path, *args: object) -> None:
         raise ExportError(f"{target} has weights beyond FP16")
 
-    monkeypatch.setattr("glpn_deploy.exporters.search.recipes.to_int8", fail)
+    tensors, _, about = recipes._QUANTIZERS["int8"]
+    monkeypatch.setitem(recipes._QUANTIZERS, "int8", (tensors, fail, about))
     lower = LowerOptions(("int8", "fp16"), photos, max_abs_rel=0.3, sweep=False, verdict=False)
     bundle = build_bundle(tiny_checkpoint, tmp_path / "b", options(lower))
     assert [artefact.precision for artefact in bundle.manifest.artefacts] == ["fp32", "fp16"]
     (refused,) = Bundle.open(tmp_path / "b").manifest.refused
     assert (refused["precision"], refused["passed"], refused["rungs"]) == ("int8", False, [])
-    assert refused["reason"] == "int8/rung-0/model.int8.onnx has weights beyond FP16."
+    assert refused["reason"] == "int8/step-0/model.int8.onnx has weights beyond FP16."
     assert Bundle.open(tmp_path / "b").check_files() == len(bundle.manifest.files)
 
 
@@ -263,7 +265,7 @@ def test_a_budget_that_is_none_is_refused_with_the_options(budget: dict[str, flo
 
 
 def test_fp8_has_no_form_for_cpus() -> None:
-    with pytest.raises(InputError, match=r"FP8 for CPUs.*leave out --target cpu"):
+    with pytest.raises(InputError, match=r"no CPU computes in FP8.*leave out --target cpu"):
         LowerOptions(("int8", "fp8"), target="cpu")
 
 

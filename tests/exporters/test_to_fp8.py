@@ -17,9 +17,10 @@ from glpn_deploy import GLPNConfig, GLPNImageProcessor
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.calibration.calibration import Ranges, calibrate, random_images
 from glpn_deploy.exporters.graph.graph_edit import precision_of, tensor_types
-from glpn_deploy.exporters.to_fp8 import Fp8Options, describe, fp8_tensors, to_fp8
+from glpn_deploy.exporters.to_fp8 import describe_fp8, fp8_tensors, to_fp8
 from glpn_deploy.exporters.to_half import to_half
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+from glpn_deploy.exporters.typed_qdq import QuantizeOptions
 
 PROCESSOR = GLPNImageProcessor()
 WIDE = GLPNConfig(
@@ -134,15 +135,20 @@ def test_what_has_no_kernel_stays_fp16(pair):
 
 def test_kept_nodes_stay(graphs, ranges, tmp_path):
     keep = frozenset({"head.head.0/Conv"})
-    assert len(fp8_tensors(graphs[19], Fp8Options(keep))) == len(fp8_tensors(graphs[19])) - 1
-    model = onnx.load(to_fp8(graphs[19], tmp_path / "fp8.onnx", ranges, Fp8Options(keep)))
+    assert (
+        len(fp8_tensors(graphs[19], QuantizeOptions(nodes_to_exclude=keep)))
+        == len(fp8_tensors(graphs[19])) - 1
+    )
+    model = onnx.load(
+        to_fp8(graphs[19], tmp_path / "fp8.onnx", ranges, QuantizeOptions(nodes_to_exclude=keep))
+    )
     node = next(node for node in model.graph.node if node.name == "head.head.0/Conv")
     assert not node.input[1].endswith("/dq")
 
 
 def test_what_fp16_cannot_hold_is_fp32_with_fp32_scales(graphs, ranges, tmp_path):
     full = frozenset({"head.head.0/Conv"})
-    path = to_fp8(graphs[19], tmp_path / "fp8.onnx", ranges, Fp8Options(full=full))
+    path = to_fp8(graphs[19], tmp_path / "fp8.onnx", ranges, QuantizeOptions(fp32_nodes=full))
     model = onnx.load(path)
     types, made = tensor_types(model), {name: node for node in model.graph.node for name in node.output}
     node = made["head.head.0/Conv"]
@@ -162,7 +168,7 @@ def test_the_same_bytes_every_time(graphs, ranges, tmp_path):
 
 
 def test_the_recipe_in_words():
-    assert describe(Fp8Options())["weights"] == "float8e4m3fn, per output channel"
+    assert describe_fp8(QuantizeOptions())["weights"] == "float8e4m3fn, per output channel"
 
 
 def test_an_opset_without_fp8(graphs, ranges, tmp_path):
@@ -175,13 +181,13 @@ def test_an_opset_without_fp8(graphs, ranges, tmp_path):
 
 
 def test_half_precision_input_and_output(graphs, all_ranges, tmp_path):
-    path = to_fp8(graphs[19], tmp_path / "half.onnx", all_ranges[19], Fp8Options(io="half"))
+    path = to_fp8(graphs[19], tmp_path / "half.onnx", all_ranges[19], QuantizeOptions(io="half"))
     graph = onnx.load(path).graph
     ends = [value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)]
     assert ends == [TensorProto.FLOAT16] * 2
     assert not [node.name for node in graph.node if node.op_type == "Cast"]
     with pytest.raises(InputError, match="io 'fp16'"):
-        Fp8Options(io="fp16")
+        QuantizeOptions(io="fp16")
 
 
 def test_other_refusals(graphs, ranges, tmp_path):
@@ -189,6 +195,8 @@ def test_other_refusals(graphs, ranges, tmp_path):
         to_fp8(to_half(graphs[19], tmp_path / "half.onnx"), tmp_path / "x.onnx", ranges)
     with pytest.raises(ExportError, match="no range for"):
         to_fp8(graphs[19], tmp_path / "x.onnx", Ranges({}, "minmax", 2, ""))
-    with pytest.raises(InputError, match="names to keep"):
-        to_fp8(graphs[19], tmp_path / "x.onnx", ranges, Fp8Options(frozenset({"nothing"})))
+    with pytest.raises(InputError, match="names to exclude"):
+        to_fp8(
+            graphs[19], tmp_path / "x.onnx", ranges, QuantizeOptions(nodes_to_exclude=frozenset({"nothing"}))
+        )
     assert not (tmp_path / "x.onnx").exists()

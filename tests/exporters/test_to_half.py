@@ -128,7 +128,7 @@ def test_half_input_and_output(tiny_onnx, pixels, tmp_path):
 
 def test_a_head_in_fp32_can_give_half_output_and_be_emulated(tiny_onnx, pixels, tmp_path):
     head = frozenset(node.name for node in load_graph(tiny_onnx).graph.node if node.name.startswith("head"))
-    path = to_half(tiny_onnx, tmp_path / "h.onnx", HalfOptions(keep=head, io="half"))
+    path = to_half(tiny_onnx, tmp_path / "h.onnx", HalfOptions(fp32_nodes=head, io="half"))
     x = pixels(1, 64, 32)
     depth, emulated = run(path, x.astype(np.float16)), run(emulate(path, tmp_path / "e.onnx"), x)
     assert (depth.dtype, emulated.dtype) == (np.float16, np.float32)
@@ -205,7 +205,7 @@ def test_any_kept_nodes_give_a_valid_graph(data, tiny22, tmp_path):
 
 def test_a_weight_used_by_both_kinds_is_there_in_both_types(tiny_onnx, tmp_path):
     kept = frozenset({"glpn.encoder.block.0.0.mlp/Div"})
-    path = to_half(tiny_onnx, tmp_path / "h.onnx", HalfOptions(keep=kept))
+    path = to_half(tiny_onnx, tmp_path / "h.onnx", HalfOptions(fp32_nodes=kept))
     types = {t.name: t.data_type for t in load_graph(path).graph.initializer}
     root = next(name for name in types if name.startswith("scalar_1.41"))
     shared = root.removesuffix("/fp16")
@@ -216,7 +216,7 @@ def test_a_weight_used_by_both_kinds_is_there_in_both_types(tiny_onnx, tmp_path)
 def test_one_cast_serves_all_readers(tiny_onnx, tmp_path):
     """The residual sum is read by the next normalisation and by the next sum."""
     total = "glpn.encoder.block.1.0.mlp/Add_2"  # the first Add is Gelu's
-    path = to_half(tiny_onnx, tmp_path / "h.onnx", HalfOptions(keep=frozenset({total})))
+    path = to_half(tiny_onnx, tmp_path / "h.onnx", HalfOptions(fp32_nodes=frozenset({total})))
     nodes = load_graph(path).graph.node
     made = [node.output[0] for node in nodes if node.op_type == "Cast" and node.input[0] == total]
     assert len(made) == 1
@@ -227,7 +227,7 @@ def test_one_cast_serves_all_readers(tiny_onnx, tmp_path):
 def test_what_only_moves_numbers_between_fp32_nodes_is_fp32(tiny_onnx, tmp_path):
     scope = "glpn.encoder.patch_embeddings.1"
     kept = frozenset({f"{scope}.proj/Conv", f"{scope}.layer_norm/LayerNormalization"})
-    path = to_half(tiny_onnx, tmp_path / "h.onnx", HalfOptions(keep=kept))
+    path = to_half(tiny_onnx, tmp_path / "h.onnx", HalfOptions(fp32_nodes=kept))
     types = tensor_types(load_graph(path))
     assert types[f"{scope}/Transpose"] == types[f"{scope}/Reshape"] == TensorProto.FLOAT
     assert op_counts(path)["Cast"] == 2 + 2
@@ -254,7 +254,9 @@ def test_overflowing_weights_are_named_and_can_be_kept(tiny_onnx, tiny22, tmp_pa
     assert not (tmp_path / "h.onnx").exists()
     assert unrepresentable(source, "fp16") == [f"{CONV}/Conv"]
     assert unrepresentable(source, "bf16") == []
-    path = to_half(source, tmp_path / "h.onnx", HalfOptions(keep=frozenset(unrepresentable(source, "fp16"))))
+    path = to_half(
+        source, tmp_path / "h.onnx", HalfOptions(fp32_nodes=frozenset(unrepresentable(source, "fp16")))
+    )
     assert arrays(path)[f"{CONV}.weight"].flat[3] == 7e4
     large = with_weight(tiny22, tmp_path / "large.onnx", f"{CONV}.bias", lambda b: b + np.float32(3.4e38))
     with pytest.raises(ExportError, match="overflow bf16"):
@@ -299,4 +301,4 @@ def test_unknown_options_are_refused(tiny_onnx, tmp_path):
     with pytest.raises(InputError, match="io 'int8'"):
         HalfOptions(io="int8")
     with pytest.raises(InputError, match="no nodes of the graph, such as nothing/Conv"):
-        to_half(tiny_onnx, tmp_path / "h.onnx", HalfOptions(keep=frozenset({"nothing/Conv"})))
+        to_half(tiny_onnx, tmp_path / "h.onnx", HalfOptions(fp32_nodes=frozenset({"nothing/Conv"})))

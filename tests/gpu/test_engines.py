@@ -26,7 +26,7 @@ def test_it_builds_with_layers_of_its_precision(network, precision, engine, devi
 def test_its_depth_is_the_references_over_the_profile(network, precision, load, goldens, bundle, record):
     """Minimum, optimum and maximum, batches of 1 to 8, landscape and portrait."""
     from glpn_deploy.proof.engine_proof import engine_limit
-    from glpn_deploy.proof.parity import judge
+    from glpn_deploy.proof.parity import compare_batches
 
     opened = Bundle.open(bundle(network))
     limit = engine_limit(opened, opened.artefact(precision))
@@ -34,7 +34,7 @@ def test_its_depth_is_the_references_over_the_profile(network, precision, load, 
     assert {PROFILE.minimum, PROFILE.optimum, PROFILE.maximum} <= set(shapes)
     batches = (goldens(network, shape) for shape in shapes)
     about = {"backend": "golden", "precision": "fp32"}
-    report = judge(load(network, precision), batches, about, limit)
+    report = compare_batches(load(network, precision), batches, about, limit)
     record(
         shapes=len(report.cases),
         worst_abs_rel=max(case.stats.abs_rel for case in report.cases),

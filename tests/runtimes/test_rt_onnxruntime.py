@@ -18,7 +18,7 @@ from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import BackendError, BundleError, InputError
 from glpn_deploy.exporters.calibration.calibration import calibrate
 from glpn_deploy.exporters.to_fp8 import fp8_tensors, to_fp8
-from glpn_deploy.exporters.to_int8 import quantised_tensors, to_int8
+from glpn_deploy.exporters.to_int8 import int8_tensors, to_int8
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
 from glpn_deploy.gpu.cuda_device import CudaDevice
 from glpn_deploy.proof.parity import SWEEP
@@ -238,7 +238,7 @@ def test_int8_for_tensorrt_is_computed_as_it_stands(tiny_model, tmp_path, pixels
     source = to_onnx(tiny_model, tmp_path / "model.onnx", OnnxOptions(opset))
     images = [render_room(seed, 64, 96).image for seed in range(2)]
     with pytest.warns(UserWarning, match="2 calibration images"):
-        ranges = calibrate(source, images, GLPNImageProcessor(), quantised_tensors(source))
+        ranges = calibrate(source, images, GLPNImageProcessor(), int8_tensors(source))
     path = to_int8(source, tmp_path / "model.int8.onnx", ranges)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -22,7 +22,7 @@ from glpn_deploy.depth.error_stats import error_stats
 from glpn_deploy.errors import BackendError, BundleError
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.exporters.calibration.image_sets import ImageSet
-from glpn_deploy.exporters.search.recipes import maker
+from glpn_deploy.exporters.search.recipes import make_recipe
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
@@ -264,8 +264,8 @@ def test_our_int8_graph_is_multiplied_in_int8(tiny_onnx, tmp_path):
     if "INT8" not in rt_openvino._CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor has no INT8 arithmetic")
     rooms = tuple(room.image for room in RenderedRooms("test", 4, height=64, width=96))
-    make, _ = maker("int8", tiny_onnx, ImageSet(rooms, (), "rooms"), GLPNImageProcessor(), target="cpu")
-    with OpenVINORuntime(make(frozenset(), tmp_path / "int8.onnx"), CPU) as runtime:
+    recipe = make_recipe("int8", tiny_onnx, ImageSet(rooms, (), "rooms"), GLPNImageProcessor(), target="cpu")
+    with OpenVINORuntime(recipe.write(frozenset(), tmp_path / "int8.onnx"), CPU) as runtime:
         runtime.run(room_batch(GLPNImageProcessor(), 2, 64, 96))
         (network,) = runtime._networks._fixed.values()
         nodes = [
@@ -288,12 +288,12 @@ def test_both_forms_of_int8_are_right(target, tmp_path):
     source = to_onnx(GLPNForDepthEstimation.from_pretrained(BUNDLED), tmp_path / "demo.onnx")
     rooms = tuple(room.image for room in RenderedRooms("train", 16, height=96, width=128))
     images = ImageSet(rooms, (), "rooms")
-    make, _ = maker("int8", source, images, GLPNImageProcessor(), target=target)
+    recipe = make_recipe("int8", source, images, GLPNImageProcessor(), target=target)
     x = room_batch(GLPNImageProcessor(), 8, 96, 128)
     options = RuntimeOptions("cpu", "int8")
     with (
         OnnxRuntime(source, CPU) as fp32,
-        OpenVINORuntime(make(frozenset(), tmp_path / "int8.onnx"), options) as ours,
+        OpenVINORuntime(recipe.write(frozenset(), tmp_path / "int8.onnx"), options) as ours,
     ):
         assert error_stats(ours.run(x), fp32.run(x)).abs_rel < 0.015
 

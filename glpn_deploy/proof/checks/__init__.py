@@ -1,1 +1,1 @@
-"""What says whether a graph is good enough: on images, over shapes, against ground truth, in time."""
+"""Accuracy checks: each is asked whether one graph is good enough."""

@@ -9,9 +9,7 @@ from typing import Any
 from glpn_deploy.bundle.manifest import RE_EXPORT, Artefact
 from glpn_deploy.depth.error_stats import ErrorStats
 from glpn_deploy.errors import BundleError, InputError
-
-DEFAULT_ABS_REL = {"fp16": 0.001, "bf16": 0.01, "int8": 0.02, "fp8": 0.05}
-"""Largest mean |a - b| / b against the FP32 graph's depth that a precision is allowed by default."""
+from glpn_deploy.precisions import LOWER_PRECISIONS, PRECISION_INFO
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +39,18 @@ class Budget:
         """The budget of a precision.
 
         Args:
-            precision: ``fp16``, ``bf16``, ``int8`` or ``fp8``.
-            max_abs_rel: Takes the place of `DEFAULT_ABS_REL`, which holds otherwise.
+            precision: A lower one.
+            max_abs_rel: Takes the place of the precision's default.
             max_abs_m: Asked for beside it [m].
 
         Raises:
             InputError: The precision has no budget, or a limit is not a finite number above 0.
         """
-        if precision not in DEFAULT_ABS_REL:
-            raise InputError(f"precision {precision!r}", expected=f"one of {', '.join(DEFAULT_ABS_REL)}")
-        return cls(DEFAULT_ABS_REL[precision] if max_abs_rel is None else max_abs_rel, max_abs_m)
+        if precision not in LOWER_PRECISIONS:
+            raise InputError(
+                f"the precision {precision!r} has no budget", expected=f"one of {', '.join(LOWER_PRECISIONS)}"
+            )
+        return cls(PRECISION_INFO[precision].max_abs_rel if max_abs_rel is None else max_abs_rel, max_abs_m)
 
     def allows(self, errors: ErrorStats) -> bool:
         """Whether every pixel is finite and no limit is exceeded."""

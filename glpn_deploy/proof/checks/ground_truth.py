@@ -1,4 +1,4 @@
-"""Ground truth as the second judge of a lower precision: accuracy beside the FP32 graph's own."""
+"""Ground truth as a check of a lower precision: accuracy beside the FP32 graph's own."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import onnxruntime as ort
-
 from glpn_deploy import progress
 from glpn_deploy.datasets.base import DepthDataset
 from glpn_deploy.depth.metrics import DepthMetrics
 from glpn_deploy.images.loading import load_image
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.images.resample import resize_bicubic
-from glpn_deploy.proof.checks.images import open_judged, open_session, run_image
-
-LARGEST_DROP = {"fp16": 0.001, "bf16": 0.005, "int8": 0.01, "fp8": 0.02}
-"""How much of delta1 a precision may lose against ground truth."""
+from glpn_deploy.precisions import PRECISION_INFO, Precision
+from glpn_deploy.proof.checks.opening import opened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,50 +48,29 @@ class Accuracy:
 
     def to_dict(self) -> dict[str, Any]:
         """For the manifest and for ``--json``."""
-        return {**dataclasses.asdict(self), "passed": self.passed}
+        return {"accuracy": {**dataclasses.asdict(self), "passed": self.passed}}
 
 
-class Truth:
-    """A data set that graphs are judged on.
+class GroundTruth:
+    """A data set that graphs are held to.
 
     Args:
         dataset: The samples; its ``max_depth`` and ``crop`` are the protocol.
-        source: The FP32 graph, which is judged first.
+        source: The FP32 graph, which is run first.
         processor: The bundle's image processor.
-        threads: Threads within one operator; None leaves ONNX Runtime's default.
 
     Raises:
         DatasetError: A sample cannot be read.
         InputError: No sample has a valid pixel.
     """
 
-    def __init__(
-        self,
-        dataset: DepthDataset,
-        source: Path,
-        processor: GLPNImageProcessor,
-        *,
-        threads: int | None = None,
-    ) -> None:
-        self._dataset, self._processor, self._threads = dataset, processor, threads
-        self._fp32 = self._metrics(open_session(source, threads), "fp32 on ground truth")
+    def __init__(self, dataset: DepthDataset, source: Path, processor: GLPNImageProcessor) -> None:
+        self._dataset, self._processor = dataset, processor
+        self._fp32 = self._metrics(source, "fp32 on ground truth")
 
-    def accuracy(
-        self,
-        candidate: Path,
-        precision: str,
-        work: Path,
-        title: str = "ground truth",
-    ) -> Accuracy:
-        """Judges a graph, computed as its types say (`glpn_deploy.proof.checks.images.open_judged`).
-
-        Args:
-            candidate: The graph.
-            precision: What it is: that decides how much of delta1 it may lose.
-            work: A folder for what it takes to run it; left as it was.
-            title: The step's title.
-        """
-        found = self._metrics(open_judged(candidate, work, self._threads), title)
+    def check(self, precision: Precision, graph: Path, _title: str = "") -> Accuracy:
+        """The `Check` of a precision, which decides how much of delta1 may be lost."""
+        found = self._metrics(graph, f"{precision}: ground truth")
         return Accuracy(
             self._dataset.name,
             found["images"],
@@ -103,15 +78,15 @@ class Truth:
             found["metrics"]["abs_rel"],
             self._fp32["metrics"]["delta1"],
             self._fp32["metrics"]["abs_rel"],
-            LARGEST_DROP[precision],
+            PRECISION_INFO[precision].max_delta1_drop or 0.0,
         )
 
-    def _metrics(self, session: ort.InferenceSession, title: str) -> dict[str, Any]:
+    def _metrics(self, graph: Path, title: str) -> dict[str, Any]:
         metrics = DepthMetrics(self._dataset.max_depth, crop=self._dataset.crop)
-        with progress.step(title, len(self._dataset)) as step:
+        with opened(graph) as runtime, progress.step(title, len(self._dataset)) as step:
             for index in range(len(self._dataset)):
                 sample = self._dataset[index]
-                depth = run_image(session, self._processor, load_image(sample.image))
+                depth = runtime.run(self._processor.prepare(load_image(sample.image))[None])[0]
                 metrics.update(resize_bicubic(depth, sample.depth.shape), sample.depth)
                 step.advance(sample.name)
             found = metrics.compute()

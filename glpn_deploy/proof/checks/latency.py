@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from glpn_deploy import progress
-from glpn_deploy.errors import BackendError, BundleError, InputError
+from glpn_deploy.errors import BackendError, BundleError
 from glpn_deploy.runtimes.base import Precision, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.choose import choices, load
 from glpn_deploy.runtimes.registry import load_runtime
@@ -23,34 +23,12 @@ WORTH = 1.05
 """A gain below this is not worth a depth that moved, however sure it is."""
 
 
-@dataclasses.dataclass(frozen=True)
-class VerdictOptions:
-    """How latency is measured.
+Shape = tuple[int, int, int]
+"""(batch, height, width) of the input [px]."""
 
-    Attributes:
-        shape: (batch, height, width) of the input [px].
-        backend: The runtime, on its CPU; ``auto`` takes for each of the two files what it would elsewhere.
-        limit_s: No round starts after this [s]; `FEWEST` rounds are made in any case.
-        rounds: At most so many rounds.
-        warm_up: Runs of either before the first round.
-        threads: Threads within one operator; None leaves the backend's default.
-
-    Raises:
-        InputError: A number is too small.
-    """
-
-    shape: tuple[int, int, int] = (1, 480, 640)
-    backend: str = "auto"
-    limit_s: float = 20.0
-    rounds: int = 40
-    warm_up: int = 2
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.rounds < FEWEST:
-            raise InputError(f"{self.rounds} rounds", expected=f"at least {FEWEST}")
-        if min(self.shape) < 1 or self.warm_up < 0:
-            raise InputError(f"shape {self.shape}, {self.warm_up} warm-up runs", expected="positive numbers")
+ROUNDS, WARM_UP = 40, 2
+LIMIT_S = 20.0
+"""No round starts after this [s]; `FEWEST` rounds are made in any case."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +51,7 @@ class Verdict:
 
     precision: str
     where: str
-    shape: tuple[int, int, int]
+    shape: Shape
     fp32_ms: float | None
     candidate_ms: float | None
     speedup: float | None
@@ -92,7 +70,7 @@ def measure_verdict(
     original: Path,
     candidate: Path,
     precision: Precision,
-    options: VerdictOptions = VerdictOptions(),
+    shape: Shape,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Verdict:
     """Runs a candidate and its FP32 original in turns and says which is faster here.
@@ -101,7 +79,7 @@ def measure_verdict(
         original: The FP32 graph.
         candidate: The graph in the lower precision; FP8 and BF16 graphs may be none that the backend runs.
         precision: What the candidate is.
-        options: Shape, time and threads.
+        shape: The input's.
         clock: Seconds from some start.
 
     Returns:
@@ -110,59 +88,59 @@ def measure_verdict(
     Raises:
         GlpnError: The FP32 original cannot be run, or the shape is none it takes.
     """
-    batch, height, width = options.shape
-    with _open(original, "fp32", options) as reference:
+    batch, height, width = shape
+    with _open(original, "fp32") as reference:
         pixel_values = np.random.default_rng(0).random(
             (batch, reference.spec.channels, height, width), np.float32
         )
         where = f"{reference.backend}, cpu"
         reference.run(pixel_values)  # refuses a shape it does not take before the candidate is blamed
         try:
-            with _open(candidate, precision, options) as runtime:
+            with _open(candidate, precision) as runtime:
                 runtime.run(pixel_values)
                 if runtime.backend != reference.backend:
                     where = f"{runtime.backend} against {where}"
-                with progress.step(f"{precision} latency", options.rounds) as step:
+                with progress.step(f"{precision} latency", ROUNDS) as step:
                     samples = in_turns(
                         {
                             "fp32": lambda: reference.run(pixel_values),
                             "low": lambda: runtime.run(pixel_values),
                         },
-                        options.rounds,
-                        options.warm_up,
+                        ROUNDS,
+                        WARM_UP,
                         swap=True,
-                        limit_s=options.limit_s,
+                        limit_s=LIMIT_S,
                         fewest=FEWEST,
                         clock=clock,
                         advance=step.advance,
                     )
-                    verdict = judge_times(precision, where, options.shape, samples["fp32"], samples["low"])
+                    verdict = compare_times(precision, where, shape, samples["fp32"], samples["low"])
                     step.finish(verdict.sentence)
         except (BackendError, BundleError) as error:
             reason = error.got.replace(str(candidate), candidate.name)  # manifests travel, folders do not
             sentence = (
                 f"{precision} cannot run here ({where}: {reason}): build it for its target and measure there"
             )
-            return Verdict(precision, where, options.shape, None, None, None, None, None, 0, False, sentence)
+            return Verdict(precision, where, shape, None, None, None, None, None, 0, False, sentence)
     return verdict
 
 
-def _open(path: Path, precision: Precision, options: VerdictOptions) -> Runtime:
-    """A graph in the backend asked for, or in the first that ``auto`` would take and that loads it."""
-    wanted = RuntimeOptions(device="cpu", precision=precision, threads=options.threads)
-    found = choices(options.backend, precision, [precision], "cpu", "an .onnx file")
+def _open(path: Path, precision: Precision) -> Runtime:
+    """A graph in the first backend that ``auto`` would take and that loads it."""
+    wanted = RuntimeOptions(device="cpu", precision=precision)
+    found = choices("auto", precision, [precision], "cpu", "an .onnx file")
     return load(found, lambda choice: load_runtime(choice.backend, path, wanted), measure=False)
 
 
-def judge_times(
-    precision: str, where: str, shape: tuple[int, int, int], fp32_ms: Sequence[float], low_ms: Sequence[float]
+def compare_times(
+    precision: str, where: str, shape: Shape, fp32_ms: Sequence[float], low_ms: Sequence[float]
 ) -> Verdict:
     """The verdict on latencies measured in turns.
 
     Args:
         precision: The lower precision.
         where: Backend and device.
-        shape: (batch, height, width) [px].
+        shape: The input's.
         fp32_ms: Latency of the FP32 original, by round [ms].
         low_ms: Latency of the candidate, by round [ms].
     """

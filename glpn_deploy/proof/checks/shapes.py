@@ -1,24 +1,49 @@
-"""The shape sweep as a judge of a lower precision: within budget at every shape, not on average only."""
+"""The shape sweep as a check of a lower precision: within budget at every shape, not on average only."""
 
 from __future__ import annotations
 
-import tempfile
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.errors import BackendError
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.proof.artefact_runs import open_artefact
+from glpn_deploy.precisions import Precision
 from glpn_deploy.proof.checks.budget import Budget
-from glpn_deploy.proof.parity import Batch, judge_in_step, sweep_depths
+from glpn_deploy.proof.checks.opening import opened
+from glpn_deploy.proof.parity import Batch, compare_batches, sweep_depths
 from glpn_deploy.proof.parity_report import ParityReport
-from glpn_deploy.runtimes.base import Precision, RuntimeOptions
+from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 
-_ON_CPU = RuntimeOptions(device="cpu")
+
+@dataclasses.dataclass(frozen=True)
+class ShapeErrors:
+    """What `ShapeSweep` found.
+
+    Attributes:
+        report: The comparison with the FP32 graph, a case a shape.
+    """
+
+    report: ParityReport
+
+    @property
+    def passed(self) -> bool:
+        """Whether every shape is within the budget."""
+        return self.report.passed
+
+    def __str__(self) -> str:
+        worst = self.report.worst
+        error = "is not finite" if worst.stats.non_finite else f"has AbsRel {worst.stats.abs_rel:.2g}"
+        return f"the worst shape, {worst.name}, {error}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The worst shape: the artefact has them all."""
+        worst = self.report.worst
+        return {"worst_shape": {"name": worst.name, **worst.stats.to_dict()}}
 
 
 class ShapeSweep:
@@ -27,7 +52,7 @@ class ShapeSweep:
     Args:
         source: The FP32 graph.
         processor: The bundle's image processor.
-        goldens: Images by name that are judged as well, since ``glpn-verify`` will.
+        goldens: Images by name that are compared as well, since ``glpn-verify`` will.
 
     Raises:
         GlpnError: The FP32 graph cannot be run.
@@ -39,35 +64,15 @@ class ShapeSweep:
         processor: GLPNImageProcessor,
         goldens: Mapping[str, NDArray[np.uint8]],
     ) -> None:
-        with load_runtime("onnxruntime", source, _ON_CPU) as runtime:
+        with load_runtime("onnxruntime", source, RuntimeOptions(device="cpu")) as runtime:
             self._about = runtime.describe()
             self._batches = sweep_depths(runtime, processor)
             for name, image in goldens.items():
                 pixel_values = processor.prepare(image)[None]
                 self._batches += (Batch(name, pixel_values, runtime.run(pixel_values)),)
 
-    def report(
-        self,
-        candidate: Path,
-        precision: Precision,
-        budget: Budget,
-        work: Path,
-    ) -> ParityReport:
-        """The candidate over the whole sweep.
-
-        Args:
-            candidate: The graph.
-            precision: What it is.
-            budget: What it is held to at every shape.
-            work: A folder for what it takes to run it; left as it was.
-
-        Raises:
-            BackendError: It cannot be run here.
-        """
-        with tempfile.TemporaryDirectory(dir=work) as folder:
-            run = open_artefact(candidate, precision, _ON_CPU, "cpu", Path(folder))
-            if isinstance(run, str):
-                raise BackendError(f"the {precision} graph cannot be run here: {run}")
-            with run.runtime as runtime:
-                title, shapes = f"{precision}: sweep", self._batches
-                return judge_in_step(title, len(shapes), runtime, shapes, self._about, budget)
+    def check(self, precision: Precision, budget: Budget, graph: Path, _title: str = "") -> ShapeErrors:
+        """The `Check` of a precision and its budget, which holds at every shape."""
+        with opened(graph, precision) as runtime:
+            title, shapes = f"{precision}: sweep", self._batches
+            return ShapeErrors(compare_batches(runtime, shapes, self._about, budget, title, len(shapes)))

@@ -1,9 +1,6 @@
-"""Histograms that do not depend on how values come, against whole arrays and a plain loop."""
+"""Histograms that do not depend on how values come, against whole arrays."""
 
 from __future__ import annotations
-
-import itertools
-import math
 
 import numpy as np
 import pytest
@@ -11,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from glpn_deploy.exporters.calibration.histogram import BINS, LEVELS, MagnitudeHistogram
+from glpn_deploy.exporters.calibration.histogram import BINS, MagnitudeHistogram
 
 FLOATS = hnp.arrays(
     np.float32, st.integers(0, 40), elements=st.floats(-(2.0**99), 2.0**99, width=32, allow_subnormal=False)
@@ -35,7 +32,6 @@ def test_pieces_in_any_order_give_what_the_whole_gives(arrays, random):
     assert pieces.width == whole.width
     np.testing.assert_array_equal(pieces.counts, whole.counts)
     assert pieces.percentile(99) == whole.percentile(99)
-    assert pieces.entropy() == whole.entropy()
 
 
 @pytest.mark.parametrize("largest", [1e-30, 0.3, 1.0, 2.0, 1e4, 3e38])
@@ -57,7 +53,6 @@ def test_percentile_is_numpys_within_a_bin(percent):
 
 
 def test_zeros_and_nothing():
-    assert gathered(np.zeros(5, np.float32)).entropy() == 0
     assert gathered(np.zeros(5, np.float32)).percentile(99.9) == 0
     assert MagnitudeHistogram().largest == 0
     late = gathered(np.zeros(5, np.float32), np.ones(1, np.float32))
@@ -69,39 +64,3 @@ def test_zeros_and_nothing():
 def test_refuses_what_is_not_finite(bad):
     with pytest.raises(ValueError, match="NaN or infinite"):
         MagnitudeHistogram().add(np.array([1, bad], np.float32))
-
-
-def plain_divergence(counts: list[float], end: int) -> float:
-    """The divergence as the slides of GTC 2017 tell it, one bin at a time."""
-    reference = list(counts[:end])
-    reference[-1] += sum(counts[end:])
-    bounds = [i * end // LEVELS for i in range(LEVELS)] + [end]
-    stepped = [0.0] * end
-    for start, stop in itertools.pairwise(bounds):
-        filled = [i for i in range(start, stop) if counts[i]]
-        for i in filled:
-            stepped[i] = sum(counts[j] for j in filled) / len(filled)
-    p = [x / sum(reference) for x in reference]
-    q = [x / sum(stepped) for x in stepped]
-    return sum(a * math.log(a / b) if b else math.inf for a, b in zip(p, q, strict=True) if a)
-
-
-@pytest.mark.parametrize("kind", ["normal", "outlier", "uniform", "half"])
-def test_entropy_takes_the_threshold_of_least_divergence(kind):
-    rng = np.random.default_rng(1)
-    values = {
-        "normal": rng.standard_normal(20_000),
-        "outlier": np.append(rng.standard_normal(20_000), 40.0),
-        "uniform": rng.uniform(-1, 1, 20_000),
-        "half": np.maximum(rng.standard_normal(20_000), 0),
-    }[kind].astype(np.float32)
-    histogram = gathered(values)
-    found = histogram.entropy()
-    counts = histogram.counts.astype(float).tolist()
-    counts[0] = counts[1]
-    ends = [LEVELS, LEVELS + 8, LEVELS + 400, LEVELS + 1000, math.ceil(histogram.largest / histogram.width)]
-    end = math.ceil(found / histogram.width)
-    assert plain_divergence(counts, end) <= min(plain_divergence(counts, other) for other in ends) + 1e-9
-    assert found <= histogram.largest
-    if kind == "outlier":
-        assert found < 10

@@ -11,7 +11,7 @@ from PIL import Image
 from glpn_deploy import GLPNImageProcessor
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE
 from glpn_deploy.errors import InputError
-from glpn_deploy.exporters.calibration.image_sets import JUDGES, ImageSet, check_images, choose_images
+from glpn_deploy.exporters.calibration.image_sets import CHECK_IMAGES, ImageSet, check_images, choose_images
 
 PROCESSOR = GLPNImageProcessor()
 
@@ -28,20 +28,20 @@ def greys(images: tuple[np.ndarray, ...]) -> list[int]:
     return [int(image[0, 0, 0]) for image in images]
 
 
-@pytest.mark.parametrize(("count", "judges"), [(3, 1), (4, 1), (10, 2), (40, 8), (200, JUDGES)])
-def test_every_fifth_photograph_judges_and_the_others_calibrate(
-    tmp_path: Path, count: int, judges: int
+@pytest.mark.parametrize(("count", "checked"), [(3, 1), (4, 1), (10, 2), (40, 8), (200, CHECK_IMAGES)])
+def test_every_fifth_photograph_checked_and_the_others_calibrate(
+    tmp_path: Path, count: int, checked: int
 ) -> None:
     chosen = choose_images(photographs(tmp_path / "photos", count), PROCESSOR, ranges=128, demo=False)
-    assert len(chosen.judging) == judges
-    assert len(chosen.calibration) == min(count, 128 + JUDGES) - judges
-    assert not set(greys(chosen.judging)) & set(greys(chosen.calibration))
+    assert len(chosen.checking) == checked
+    assert len(chosen.calibration) == min(count, 128 + CHECK_IMAGES) - checked
+    assert not set(greys(chosen.checking)) & set(greys(chosen.calibration))
     assert chosen.source == "photographs of photos"
 
 
 def test_too_few_photographs_for_ranges_are_refused_at_once(tmp_path: Path) -> None:
     folder = photographs(tmp_path / "photos", 2)
-    with pytest.raises(InputError, match=r"2 photographs .*; expected at least 3: one judges"):
+    with pytest.raises(InputError, match=r"2 photographs .*; expected at least 3: one to check on"):
         choose_images(folder, PROCESSOR, ranges=128, demo=False)
 
 
@@ -64,17 +64,17 @@ def test_what_cannot_be_used_is_refused_without_reading_a_picture(
             check_images(where, ranges=128, demo=False)
 
 
-def test_without_ranges_every_photograph_judges(tmp_path: Path) -> None:
+def test_without_ranges_every_photograph_checked(tmp_path: Path) -> None:
     folder = photographs(tmp_path / "photos", 5)
     chosen = choose_images(folder, PROCESSOR, ranges=0, demo=False)
-    assert greys(chosen.judging) == [0, 1, 2, 3, 4]
+    assert greys(chosen.checking) == [0, 1, 2, 3, 4]
     assert chosen.calibration == ()
 
 
 def test_large_photographs_are_shrunk(tmp_path: Path) -> None:
     folder = photographs(tmp_path / "photos", 2, (4000, 2000))
     chosen = choose_images(folder, PROCESSOR, ranges=0, demo=False)
-    assert {image.shape for image in chosen.judging} == {(320, 640, 3)}
+    assert {image.shape for image in chosen.checking} == {(320, 640, 3)}
 
 
 def test_ranges_need_named_images_except_for_the_demo_network() -> None:
@@ -82,18 +82,18 @@ def test_ranges_need_named_images_except_for_the_demo_network() -> None:
         choose_images(None, PROCESSOR, ranges=8, demo=False)
     chosen = choose_images(None, PROCESSOR, ranges=8, demo=True)
     assert [image.shape for image in chosen.calibration] == [(480, 640, 3)] + 7 * [(*DEFAULT_EVAL_SIZE, 3)]
-    assert all(image.shape == (*DEFAULT_EVAL_SIZE, 3) for image in chosen.judging)
+    assert all(image.shape == (*DEFAULT_EVAL_SIZE, 3) for image in chosen.checking)
     assert no_image_twice(chosen)
 
 
-def test_noise_is_calibrated_on_only_where_it_is_asked_for_and_never_judges() -> None:
+def test_noise_is_calibrated_on_only_where_it_is_asked_for_and_never_checked() -> None:
     chosen = choose_images("random", PROCESSOR, ranges=4, demo=True)
     assert "noise" in chosen.source
     assert min(np.unique(image).size for image in chosen.calibration) == 256
-    neighbours = [np.abs(np.diff(image.astype(int), axis=1)).mean() for image in chosen.judging]
+    neighbours = [np.abs(np.diff(image.astype(int), axis=1)).mean() for image in chosen.checking]
     assert max(neighbours) < 40 < np.abs(np.diff(chosen.calibration[0].astype(int), axis=1)).mean()
 
 
 def no_image_twice(chosen: ImageSet) -> bool:
-    pixels = [image.tobytes() for image in chosen.calibration + chosen.judging]
+    pixels = [image.tobytes() for image in chosen.calibration + chosen.checking]
     return len(set(pixels)) == len(pixels)

@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from glpn_deploy.exporters.graph.half_plan import fp32_nodes
+from glpn_deploy.exporters.graph.half_plan import nodes_in_fp32
 
 
 def graph(*nodes: tuple[str, str, str]) -> onnx.GraphProto:
@@ -54,6 +54,6 @@ HEAD = (
         ((("q:QuantizeLinear", "x s", "a"), ("d:DequantizeLinear", "a s", "y")), "", False, "qd"),
     ],
 )
-def test_fp32_nodes(nodes, keep, fp32_output, expected):
+def test_nodes_in_fp32(nodes, keep, fp32_output, expected):
     floats = {"x", "y", "a", "b", "d", "f", "w", "ten", "s"}
-    assert fp32_nodes(graph(*nodes), floats, set(keep), fp32_output=fp32_output) == set(expected)
+    assert nodes_in_fp32(graph(*nodes), floats, set(keep), fp32_output=fp32_output) == set(expected)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from glpn_deploy.exporters.search.recipes import LEAST_OPSET, computes_in_fp16, tensorrt_for
+from glpn_deploy.exporters.search.recipes import fallback_precision, tensorrt_for
 from glpn_deploy.gpu.tensorrt_versions import dialect
+from glpn_deploy.precisions import LOWER_PRECISIONS, PRECISION_INFO
 
 
 @pytest.mark.parametrize("version", ["8.6.0", "10.3.0", "10.13.3", "11.4.0"])
@@ -17,10 +18,16 @@ def test_the_tensorrt_that_is_named_for_an_opset_reads_it(tensorrt_stand_in, ver
 
 
 def test_bf16_and_fp8_have_a_tensorrt_of_their_own():
-    assert tensorrt_for(LEAST_OPSET["bf16"]) == "TensorRT 11 or later"
-    assert tensorrt_for(LEAST_OPSET["fp8"]) == "TensorRT 10 or later"
+    assert tensorrt_for(PRECISION_INFO["bf16"].least_opset) == "TensorRT 11 or later"
+    assert tensorrt_for(PRECISION_INFO["fp8"].least_opset) == "TensorRT 10 or later"
 
 
-def test_only_what_computes_in_fp16_can_overflow_it():
-    assert [p for p in LEAST_OPSET if computes_in_fp16(p)] == ["fp16", "int8", "fp8"]
-    assert not computes_in_fp16("int8", "cpu")
+def test_what_is_not_quantized_computes_in():
+    assert {name: fallback_precision(name) for name in LOWER_PRECISIONS} == {
+        "fp16": "fp16",
+        "bf16": "bf16",
+        "int8": "fp16",
+        "fp8": "fp16",
+    }
+    assert fallback_precision("int8", "cpu") == "fp32"
+    assert fallback_precision("fp16", "cpu") == "fp16"

@@ -1,7 +1,8 @@
-"""The ladder's logic on graphs that are only written down, and its rescue of a network made to overflow."""
+"""The search's logic on graphs that are only written down, and its rescue of a network made to overflow."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
@@ -17,17 +18,18 @@ import torch
 from glpn_deploy import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.depth.error_stats import ErrorStats
-from glpn_deploy.errors import ExportError, InputError
+from glpn_deploy.errors import ExportError
 from glpn_deploy.exporters.calibration.image_sets import ImageSet
-from glpn_deploy.exporters.graph.graph_edit import groups, load_graph
-from glpn_deploy.exporters.search import search as module
-from glpn_deploy.exporters.search.recipes import maker
-from glpn_deploy.exporters.search.search import climb
-from glpn_deploy.exporters.search.sensitivity import SearchOptions, Sensitivity
+from glpn_deploy.exporters.graph.graph_edit import load_graph
+from glpn_deploy.exporters.search.network import Network
+from glpn_deploy.exporters.search.overflow import overflowing_nodes
+from glpn_deploy.exporters.search.recipes import Recipe, fallback_precision, make_recipe
+from glpn_deploy.exporters.search.search import SearchReport, search
+from glpn_deploy.exporters.search.sensitivity import Sensitivity
 from glpn_deploy.exporters.to_half import to_half
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
 from glpn_deploy.proof.checks.budget import Budget
-from glpn_deploy.proof.checks.images import Judge
+from glpn_deploy.proof.checks.images import FP32Depth, ImageErrors
 
 PROCESSOR = GLPNImageProcessor()
 IMAGE = np.zeros((32, 32, 3), np.uint8)
@@ -35,9 +37,11 @@ FINE, POOR = (ErrorStats(0.1, 0.05, 0.01, abs_rel, 1.0, 0) for abs_rel in (0.000
 BROKEN = ErrorStats(*[math.inf] * 4, 0.9, 7)
 
 
-def write_kept(keep: frozenset[str], path: Path, full: frozenset[str] = frozenset()) -> Path:
-    """A make() whose graph is the list of what it keeps, in FP32 or otherwise."""
-    path.write_text("\n".join(sorted(keep | full)))
+def write_kept(
+    nodes_to_exclude: frozenset[str], path: Path, fp32_nodes: frozenset[str] = frozenset()
+) -> Path:
+    """Writes a graph that is the list of what it keeps, in FP32 or otherwise."""
+    path.write_text("\n".join(sorted(nodes_to_exclude | fp32_nodes)))
     return path
 
 
@@ -45,73 +49,94 @@ def kept_in(path: Path) -> frozenset[str]:
     return frozenset(path.read_text().split("\n")) - {""}
 
 
-class Fakes:
-    """Stands in for everything that runs a network; ``errors`` says what a kept set gives."""
+class FakeNetwork(Network):
+    """Says what it is told where the network would have to be run."""
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source: Path, work: Path) -> None:
+        super().__init__(source, [IMAGE], PROCESSOR, work)
         self.model = load_graph(source)
-        self.groups = groups(self.model)
-        self.errors = lambda kept: POOR
         self.peaks: dict[str, float] = {}
-        self.unrepresentable: list[str] = []
+        self.beyond: list[str] = []
         self.calls: list[str] = []
 
-    def judge(self, *_, **__):
-        def errors(candidate, *_):
-            return self.errors(kept_in(candidate))
+    def unrepresentable(self, precision):
+        return frozenset(self.beyond)
 
-        return SimpleNamespace(errors=errors)
-
-    def find_peaks(self, *_, **__):
+    def overflowing(self):
         self.calls.append("peaks")
-        return self.peaks
+        return overflowing_nodes(self.model, self.peaks)
 
-    def search(self, source, make, parts, *_, kept, **__):
+    def ranked(self, write, excluded):
         """The last group in the graph is the most sensitive."""
-        self.calls.append("search")
-        low = {name: tuple(node for node in nodes if node not in kept) for name, nodes in parts.items()}
+        self.calls.append("ranked")
+        low = {
+            name: tuple(node for node in nodes if node not in excluded) for name, nodes in self.groups.items()
+        }
         return [Sensitivity(name, nodes, POOR) for name, nodes in reversed(low.items()) if nodes]
 
     def of_kind(self, *kinds: str) -> set[str]:
         return {node.name for node in self.model.graph.node if node.op_type in kinds}
 
 
-@pytest.fixture
-def fakes(tiny_onnx, monkeypatch) -> Fakes:
-    made = Fakes(tiny_onnx)
-    monkeypatch.setattr(module, "Judge", made.judge)
-    monkeypatch.setattr(module, "find_peaks", made.find_peaks)
-    monkeypatch.setattr(module, "search", made.search)
-    monkeypatch.setattr(module, "unrepresentable", lambda source, precision: made.unrepresentable)
-    return made
+class FakeErrors:
+    """A check: ``errors`` says what a kept set gives."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.errors = lambda kept: POOR
+
+    def __call__(self, graph, title):
+        errors = self.errors(kept_in(graph))
+        return ImageErrors(errors, self.budget.allows(errors))
+
+
+class Fake:
+    """A check that passes graphs which keep certain nodes, and remembers what it was asked."""
+
+    def __init__(self, wanted: set[str]) -> None:
+        self.wanted, self.asked = wanted, []
+
+    def __call__(self, graph, title):
+        self.asked.append(kept_in(graph))
+        passed = self.wanted <= kept_in(graph)
+        return SimpleNamespace(passed=passed, to_dict=lambda: {"accuracy": {"passed": passed}})
 
 
 @pytest.fixture
-def run(tiny_onnx, tmp_path):
-    """climb() with what the tests do not vary; the target is in a folder of its own."""
+def network(tiny_onnx, tmp_path) -> FakeNetwork:
     (tmp_path / "work").mkdir()
+    return FakeNetwork(tiny_onnx, tmp_path / "work")
+
+
+@pytest.fixture
+def run(network, tmp_path):
+    """A search with what the tests do not vary; the output is in a folder of its own."""
     (tmp_path / "out").mkdir()
 
-    def climbed(precision="fp16", make=write_kept, budget=None, **kwargs):
-        target = tmp_path / "out" / f"model.{precision}.onnx"
+    def searched(precision="fp16", write=write_kept, budget=None, fallback=None, checks=()):
         budget = budget or Budget.of(precision)
-        work = tmp_path / "work"
-        return climb(tiny_onnx, target, precision, make, [IMAGE], PROCESSOR, budget, work, **kwargs)
+        check = FakeErrors(budget)
+        check.errors = searched.errors
+        recipe = Recipe(precision, write, fallback or fallback_precision(precision))
+        output = tmp_path / "out" / f"model.{precision}.onnx"
+        found = search(network, recipe, [check, *checks], output)
+        return SearchReport(precision, budget, found, 1, "two rooms")
 
-    climbed.out = tmp_path / "out"
-    return climbed
+    searched.out = tmp_path / "out"
+    searched.errors = lambda kept: POOR
+    return searched
 
 
-def overflow_in(fakes: Fakes, node_name: str) -> None:
-    node = next(node for node in fakes.model.graph.node if node.name == node_name)
-    fakes.peaks = {node.output[0]: 1e6}
+def overflow_in(network: FakeNetwork, node_name: str) -> None:
+    node = next(node for node in network.model.graph.node if node.name == node_name)
+    network.peaks = {node.output[0]: 1e6}
 
 
-def test_fp16_climbs_every_rung_and_each_keeps_more(fakes, run):
-    overflow_in(fakes, "glpn.encoder.block.1.0.mlp.dense1/Conv")
-    report = run(images_from="two rooms")
-    names = [rung.name for rung in report.rungs]
-    total = len(fakes.groups) - 1  # the head is kept as a whole before the search
+def test_fp16_takes_every_step_and_each_keeps_more(network, run):
+    overflow_in(network, "glpn.encoder.block.1.0.mlp.dense1/Conv")
+    report = run()
+    names = [candidate.name for candidate in report.candidates]
+    total = len(network.groups) - 1  # the head is kept as a whole before the search
     eighth, quarter, half = (math.ceil(total / n) for n in (8, 4, 2))
     assert names == [
         "everything in fp16",
@@ -121,170 +146,165 @@ def test_fp16_climbs_every_rung_and_each_keeps_more(fakes, run):
         f"the {quarter} most sensitive of {total} groups in fp32",
         f"the {half} most sensitive of {total} groups in fp32",
     ]
-    kept = [set(rung.kept) for rung in report.rungs]
+    kept = [set(candidate.nodes) for candidate in report.candidates]
     assert all(less < more for less, more in itertools.pairwise(kept))
     assert kept[0] == set()
     assert kept[1] == {
         "glpn.encoder.block.1.0.mlp.dense1/Conv",
         "glpn.encoder.block.1.0.mlp.dwconv.dwconv/Conv",
     }
-    assert kept[2] == kept[1] | fakes.of_kind("Softmax", "LayerNormalization") | set(fakes.groups["head"])
-    last_groups = [name for name in reversed(fakes.groups) if name != "head"][:eighth]
-    assert kept[3] == kept[2].union(*(fakes.groups[name] for name in last_groups))
-    assert report.rungs[1].kept_groups == ("encoder.block.1.0.mlp",)
-    assert fakes.calls == ["peaks", "search"]
+    assert kept[2] == kept[1] | network.of_kind("Softmax", "LayerNormalization") | set(network.groups["head"])
+    last_groups = [name for name in reversed(network.groups) if name != "head"][:eighth]
+    assert kept[3] == kept[2].union(*(network.groups[name] for name in last_groups))
+    assert report.candidates[1].groups == ("encoder.block.1.0.mlp",)
+    assert network.calls == ["peaks", "ranked"]
 
 
-def test_where_none_is_within_budget_nothing_is_left_and_the_report_says_fp32(fakes, run, tmp_path):
+def test_where_none_is_within_budget_nothing_is_left_and_the_report_says_fp32(network, run, tmp_path):
     report = run()
-    assert not report.passed
     assert report.chosen is None
     assert not list(run.out.iterdir())
     assert not list((tmp_path / "work").iterdir())
-    assert "only fp32 meets the budget (AbsRel at most 0.001)" in str(report)
 
 
-def test_the_first_rung_within_budget_is_taken_and_nothing_is_looked_for_beyond_it(fakes, run):
-    softmax = fakes.of_kind("Softmax")
-    overflow_in(fakes, "glpn.encoder.block.1.0.mlp.dense1/Conv")
-    fakes.errors = lambda kept: FINE if softmax <= kept else POOR
+def test_the_first_step_within_budget_is_taken_and_nothing_is_looked_for_beyond_it(network, run):
+    softmax = network.of_kind("Softmax")
+    overflow_in(network, "glpn.encoder.block.1.0.mlp.dense1/Conv")
+    run.errors = lambda kept: FINE if softmax <= kept else POOR
     report = run()
-    assert [rung.passed for rung in report.rungs] == [False, False, True]
-    assert report.chosen is report.rungs[-1]
+    assert [candidate.passed for candidate in report.candidates] == [False, False, True]
+    assert report.chosen is report.candidates[-1]
     assert [path.name for path in run.out.iterdir()] == ["model.fp16.onnx"]
-    assert kept_in(run.out / "model.fp16.onnx") == set(report.chosen.kept)
-    assert fakes.calls == ["peaks"]
+    assert kept_in(run.out / "model.fp16.onnx") == set(report.chosen.nodes)
+    assert network.calls == ["peaks"]
 
 
-def test_the_first_graph_may_do_and_costs_no_look_at_ranges(fakes, run):
-    fakes.errors = lambda kept: FINE
+def test_the_first_graph_may_do_and_costs_no_look_at_ranges(network, run):
+    run.errors = lambda kept: FINE
     report = run()
-    assert [rung.name for rung in report.rungs] == ["everything in fp16"]
-    assert fakes.calls == []
+    assert [candidate.name for candidate in report.candidates] == ["everything in fp16"]
+    assert network.calls == []
 
 
-def test_a_rung_that_keeps_what_another_kept_is_left_out(fakes, run):
+def test_a_step_that_keeps_what_another_kept_is_left_out(network, run):
     made = []
 
-    def make(keep, path, full):
-        made.append(keep | full)
-        return write_kept(keep, path, full)
+    def write(nodes_to_exclude, path, fp32_nodes):
+        made.append(nodes_to_exclude | fp32_nodes)
+        return write_kept(nodes_to_exclude, path, fp32_nodes)
 
-    report = run(make=make)  # nothing comes near fp16's limit
-    assert [rung.name for rung in report.rungs][1] == "softmax, reductions and the head in fp32"
-    assert len(made) == len(set(made)) == len(report.rungs) == 5
+    report = run(write=write)  # nothing comes near fp16's limit
+    assert [candidate.name for candidate in report.candidates][
+        1
+    ] == "softmax, reductions and the head in fp32"
+    assert len(made) == len(set(made)) == len(report.candidates) == 5
 
 
-def test_bf16_has_no_rung_for_overflow(fakes, run):
+def test_bf16_has_no_step_for_overflow(network, run):
     report = run("bf16")
-    assert [rung.name for rung in report.rungs][:2] == [
+    assert [candidate.name for candidate in report.candidates][:2] == [
         "everything in bf16",
         "softmax, reductions and the head in fp32",
     ]
-    assert fakes.calls == ["search"]
+    assert network.calls == ["ranked"]
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
-def test_quantised_precisions_raise_the_first_convolution_and_the_head(fakes, run, precision):
+def test_quantized_precisions_raise_the_first_convolution_and_the_head(network, run, precision):
     report = run(precision)
-    assert [rung.name for rung in report.rungs][:2] == [
+    assert [candidate.name for candidate in report.candidates][:2] == [
         f"everything in {precision}",
-        "the first convolution and the head not quantised",
+        "the first convolution and the head not quantized",
     ]
-    assert set(report.rungs[0].kept) == set()
+    assert set(report.candidates[0].nodes) == set()
     first = "glpn.encoder.patch_embeddings.0.proj/Conv"
-    assert set(report.rungs[1].kept) == {first, *fakes.groups["head"]}
-    assert report.rungs[2].name.endswith("groups not quantised")
-    assert fakes.calls == ["peaks", "search"]
+    assert set(report.candidates[1].nodes) == {first, *network.groups["head"]}
+    assert report.candidates[2].name.endswith("groups not quantized")
+    assert network.calls == ["peaks", "ranked"]
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
-def test_what_fp16_cannot_hold_is_fp32_in_quantised_graphs_and_searched_all_the_same(fakes, run, precision):
-    fakes.unrepresentable = ["decoder.stages.0.convolution/Conv"]
-    overflow_in(fakes, "glpn.encoder.block.1.0.mlp.dense1/Conv")
+def test_what_fp16_cannot_hold_is_fp32_in_quantised_graphs_and_searched_all_the_same(network, run, precision):
+    network.beyond = ["decoder.stages.0.convolution/Conv"]
+    overflow_in(network, "glpn.encoder.block.1.0.mlp.dense1/Conv")
     made, beyond = [], {"decoder.stages.0.convolution/Conv"}
     beyond_or_near = beyond | {
         "glpn.encoder.block.1.0.mlp.dense1/Conv",
         "glpn.encoder.block.1.0.mlp.dwconv.dwconv/Conv",
     }
 
-    def make(keep, path, full):
-        made.append((set(keep), set(full)))
-        return write_kept(keep, path, full)
+    def write(nodes_to_exclude, path, fp32_nodes):
+        made.append((set(nodes_to_exclude), set(fp32_nodes)))
+        return write_kept(nodes_to_exclude, path, fp32_nodes)
 
-    report = run(precision, make)
-    assert [rung.name for rung in report.rungs][:2] == [
+    report = run(precision, write)
+    assert [candidate.name for candidate in report.candidates][:2] == [
         f"everything in {precision}, with 1 nodes in fp32 that fp16 cannot hold",
         "what comes near fp16's limit in fp32",
     ]
     assert made[:2] == [(set(), beyond), (set(), beyond_or_near)]  # nothing is taken out of 8 bits
     assert all(full == beyond_or_near for _, full in made[1:])
-    assert set(report.rungs[1].kept) == beyond_or_near
+    assert set(report.candidates[1].nodes) == beyond_or_near
     assert beyond <= made[-1][0]  # among the sensitive half of the groups: no longer quantised
 
 
-def test_int8_for_cpus_has_no_fp16_to_overflow(fakes, run):
-    fakes.unrepresentable = ["head/Mul"]
-    report = run("int8", int8_for="cpu")
-    assert report.rungs[0].name == "everything in int8"
-    assert report.rungs[0].kept == ()
-    assert fakes.calls == ["search"]
+def test_int8_for_cpus_has_no_fp16_to_overflow(network, run):
+    network.beyond = ["head/Mul"]
+    report = run("int8", fallback="fp32")
+    assert report.candidates[0].name == "everything in int8"
+    assert report.candidates[0].nodes == ()
+    assert network.calls == ["ranked"]
 
 
-def test_weights_that_the_type_cannot_hold_are_kept_from_the_start(fakes, run):
-    fakes.unrepresentable = ["head.head.2/Conv"]
-    fakes.errors = lambda kept: FINE
-    report = run(always=frozenset({"head/Mul"}))
+def test_weights_that_the_type_cannot_hold_are_kept_from_the_start(network, run):
+    network.beyond = ["head.head.2/Conv", "head/Mul"]
+    run.errors = lambda kept: FINE
+    report = run()
     assert report.chosen.name == "everything in fp16 but 2 nodes it cannot hold"
-    assert set(report.chosen.kept) == {"head.head.2/Conv", "head/Mul"}
+    assert set(report.chosen.nodes) == {"head.head.2/Conv", "head/Mul"}
 
 
-def test_nan_is_over_budget_however_generous_it_is(fakes, run):
-    fakes.errors = lambda kept: BROKEN if not kept else FINE
+def test_nan_is_over_budget_however_generous_it_is(network, run):
+    run.errors = lambda kept: BROKEN if not kept else FINE
     report = run(budget=Budget(1e9, 1e9))
-    assert [rung.passed for rung in report.rungs] == [False, True]
+    assert [candidate.passed for candidate in report.candidates] == [False, True]
     values = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert values["rungs"][0]["non_finite"] == 7
     assert values["rungs"][0]["abs_rel"] is None
-    assert "7 pixels are NaN or infinite" in str(report.rungs[0])
+    assert "7 pixels are NaN or infinite" in str(report.candidates[0])
 
 
-def test_the_budget_in_metres_counts_too(fakes, run):
-    fakes.errors = lambda kept: FINE  # its largest error is 0.1 m
-    assert not run(budget=Budget.of("fp16", max_abs_m=0.09)).passed
-    assert run(budget=Budget.of("fp16", max_abs_m=0.11)).passed
+def test_the_budget_in_metres_counts_too(network, run):
+    run.errors = lambda kept: FINE  # its largest error is 0.1 m
+    assert run(budget=Budget.of("fp16", max_abs_m=0.09)).chosen is None
+    assert run(budget=Budget.of("fp16", max_abs_m=0.11)).chosen is not None
 
 
-def test_ground_truth_is_asked_of_graphs_within_budget_and_can_refuse_them(fakes, run):
-    softmax, asked = fakes.of_kind("Softmax"), []
-
-    class Truth:
-        def accuracy(self, candidate, precision, work, title):
-            asked.append(kept_in(candidate))
-            enough = softmax <= kept_in(candidate)
-            return SimpleNamespace(passed=enough, to_dict=lambda: {"passed": enough})
-
-    overflow_in(fakes, "glpn.encoder.block.1.0.mlp.dense1/Conv")
-    fakes.errors = lambda kept: FINE if kept else POOR
-    report = run(truth=Truth())
-    assert [rung.passed for rung in report.rungs] == [False, False, True]
-    assert len(asked) == 2  # not of the first, which is over budget
-    assert report.rungs[0].accuracy is None
-    assert report.to_dict()["rungs"][1]["accuracy"] == {"passed": False}
+def test_checks_are_asked_in_order_up_to_the_first_that_fails(network, run):
+    last = Fake(network.of_kind("Softmax"))
+    overflow_in(network, "glpn.encoder.block.1.0.mlp.dense1/Conv")
+    run.errors = lambda kept: FINE if kept else POOR
+    report = run(checks=[last])
+    assert [candidate.passed for candidate in report.candidates] == [False, False, True]
+    assert [len(candidate.results) for candidate in report.candidates] == [1, 2, 2]
+    assert len(last.asked) == 2  # not of the first, which is over budget
+    said = report.to_dict()["rungs"]
+    assert (said[0]["accuracy"], said[1]["accuracy"]) == (None, {"passed": False})
+    assert said[1]["abs_rel"] == 0.0005
 
 
-def test_what_make_raises_passes(fakes, run):
-    def make(keep, path, full):
+def test_what_make_raises_passes(network, run):
+    def write(nodes_to_exclude, path, fp32_nodes):
         path.write_bytes(b"half a graph")
         raise ExportError("the weights are beyond fp16's range")
 
     with pytest.raises(ExportError, match="beyond fp16's range"):
-        run(make=make)
+        run(write=write)
     assert not list(run.out.iterdir())
 
 
 @pytest.mark.parametrize("before", [None, b"an older graph"])
-def test_an_interruption_leaves_the_target_as_it_was(fakes, run, before):
+def test_an_interruption_leaves_the_target_as_it_was(network, run, before):
     target = run.out / "model.fp16.onnx"
     if before is not None:
         target.write_bytes(before)
@@ -292,26 +312,26 @@ def test_an_interruption_leaves_the_target_as_it_was(fakes, run, before):
     def interrupted(kept):
         raise KeyboardInterrupt
 
-    fakes.errors = interrupted
+    run.errors = interrupted
     with pytest.raises(KeyboardInterrupt):
         run()
     assert [path.read_bytes() for path in run.out.iterdir()] == ([] if before is None else [before])
 
 
-def test_weights_beside_the_graph_come_with_it(fakes, run):
-    def make(keep, path, full):
+def test_weights_beside_the_graph_come_with_it(network, run):
+    def write(nodes_to_exclude, path, fp32_nodes):
         path.with_name(f"{path.name}.data").write_bytes(b"x" * 2_000_000)
-        return write_kept(keep, path)
+        return write_kept(nodes_to_exclude, path)
 
-    fakes.errors = lambda kept: FINE
-    report = run(make=make)
+    run.errors = lambda kept: FINE
+    report = run(write=write)
     assert sorted(path.name for path in run.out.iterdir()) == ["model.fp16.onnx", "model.fp16.onnx.data"]
     assert report.chosen.megabytes == pytest.approx(2.0, rel=0.01)
 
 
-def test_the_report_says_what_was_tried_and_what_it_cost(fakes, run):
-    fakes.errors = lambda kept: FINE if kept else POOR
-    report = run(images_from="two rooms")
+def test_the_report_says_what_was_tried_and_what_it_cost(network, run):
+    run.errors = lambda kept: FINE if kept else POOR
+    report = run()
     values = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert {name: values[name] for name in ("precision", "passed", "images", "images_from")} == {
         "precision": "fp16",
@@ -320,19 +340,11 @@ def test_the_report_says_what_was_tried_and_what_it_cost(fakes, run):
         "images_from": "two rooms",
     }
     assert values["budget"] == {"max_abs_rel": 0.001, "max_abs_m": None}
-    rung = values["rungs"][1]
-    assert rung["kept_nodes"] == len(report.chosen.kept)
-    assert (rung["abs_rel"], rung["max_abs_m"], rung["p99_abs_m"]) == (0.0005, 0.1, 0.05)
-    assert rung["seconds"] >= 0
-    assert "AbsRel 0.0005, max 0.1 m, p99 0.05 m" in str(report)
-    assert str(report).endswith("within budget")
-
-
-def test_an_unknown_precision_and_no_images_are_refused(tiny_onnx, tmp_path, run):
-    with pytest.raises(InputError, match="fp16, bf16, int8, fp8"):
-        run("fp32", budget=Budget(0.1))
-    with pytest.raises(InputError, match="no images to judge by"):
-        climb(tiny_onnx, tmp_path / "t.onnx", "fp16", write_kept, [], PROCESSOR, Budget(0.1), tmp_path)
+    tried = values["rungs"][1]
+    assert tried["kept_nodes"] == len(report.chosen.nodes)
+    assert (tried["abs_rel"], tried["max_abs_m"], tried["p99_abs_m"]) == (0.0005, 0.1, 0.05)
+    assert tried["seconds"] >= 0
+    assert "AbsRel 0.0005, max 0.1 m, p99 0.05 m; " in str(report.chosen)
 
 
 # A network made to overflow -------------------------------------------------------------------------
@@ -383,17 +395,15 @@ def test_a_network_hostile_to_fp16_is_rescued(make_model, tiny_config: GLPNConfi
     for image in images:
         np.testing.assert_allclose(depth_of(hostile, image), depth_of(plain, image), rtol=1e-4)
 
-    make, _ = maker("fp16", hostile, ImageSet((), (), ""), PROCESSOR)
+    recipe = make_recipe("fp16", hostile, ImageSet((), (), ""), PROCESSOR)
     (tmp_path / "work").mkdir()
-    target, budget = tmp_path / "model.fp16.onnx", Budget.of("fp16")
-    options = SearchOptions(threads=1)
-    report = climb(
-        hostile, target, "fp16", make, images, PROCESSOR, budget, tmp_path / "work", options=options
-    )
-    assert [rung.passed for rung in report.rungs] == [False, True]
-    assert report.rungs[0].errors.non_finite
-    judge = Judge(plain, images, PROCESSOR, threads=1)  # the network before it was made hostile
-    assert judge.errors(target, tmp_path).abs_rel <= 0.001
+    target = tmp_path / "model.fp16.onnx"
+    check = functools.partial(FP32Depth(hostile, images, PROCESSOR).check, Budget.of("fp16"))
+    found = search(Network(hostile, images, PROCESSOR, tmp_path / "work"), recipe, [check], target)
+    assert [candidate.passed for candidate in found] == [False, True]
+    assert found[0].result(ImageErrors).errors.non_finite
+    plain_depth = FP32Depth(plain, images, PROCESSOR)  # the network before it was made hostile
+    assert plain_depth.errors(target).abs_rel <= 0.001
     kinds = {tensor.data_type for tensor in onnx.load(str(target)).graph.initializer}
     assert onnx.TensorProto.FLOAT16 in kinds  # rescued, not given up
 
@@ -401,7 +411,7 @@ def test_a_network_hostile_to_fp16_is_rescued(make_model, tiny_config: GLPNConfi
 @pytest.mark.slow
 @pytest.mark.parametrize("factor", [3e4, 2.0**17])
 @pytest.mark.parametrize(("precision", "opset"), [("int8", 17), ("int8", 20), ("fp8", 20)])
-def test_quantised_graphs_of_a_network_hostile_to_fp16_are_rescued(
+def test_quantized_graphs_of_a_network_hostile_to_fp16_are_rescued(
     make_model, tiny_config: GLPNConfig, tmp_path, precision, opset, factor
 ):
     """As good as in the same precision before it was made hostile, and with as much of it in 8 bits."""
@@ -411,26 +421,15 @@ def test_quantised_graphs_of_a_network_hostile_to_fp16_are_rescued(
     with torch.no_grad():
         hostile_model = make_hostile(make_model(tiny_config), factor)
     hostile = to_onnx(hostile_model, tmp_path / "hostile.onnx", OnnxOptions(opset))
-    friendly, _ = maker(precision, plain, given, PROCESSOR)
-    make, _ = maker(precision, hostile, given, PROCESSOR)
-    easy = friendly(frozenset(), tmp_path / "easy.onnx")
+    recipe = make_recipe(precision, hostile, given, PROCESSOR)
+    easy = make_recipe(precision, plain, given, PROCESSOR).write(frozenset(), tmp_path / "easy.onnx")
     (tmp_path / "work").mkdir()
-    target, budget = tmp_path / "rescued.onnx", Budget.of(precision)
-    options = SearchOptions(threads=1)
-    report = climb(
-        hostile,
-        target,
-        precision,
-        make,
-        images[:2],
-        PROCESSOR,
-        budget,
-        tmp_path / "work",
-        options=options,
-    )
-    assert [rung.passed for rung in report.rungs] == [False, True]
-    judge = Judge(plain, images[:2], PROCESSOR, threads=1)
-    assert judge.errors(target, tmp_path).abs_rel <= 2 * judge.errors(easy, tmp_path).abs_rel
+    target = tmp_path / "rescued.onnx"
+    check = functools.partial(FP32Depth(hostile, images[:2], PROCESSOR).check, Budget.of(precision))
+    found = search(Network(hostile, images[:2], PROCESSOR, tmp_path / "work"), recipe, [check], target)
+    assert [candidate.passed for candidate in found] == [False, True]
+    plain_depth = FP32Depth(plain, images[:2], PROCESSOR)
+    assert plain_depth.errors(target).abs_rel <= 2 * plain_depth.errors(easy).abs_rel
     rescued = onnx.load(str(target)).graph
     pairs = [sum(n.op_type == "QuantizeLinear" for n in onnx.load(str(p)).graph.node) for p in (easy, target)]
     assert pairs[1] >= pairs[0]
@@ -438,27 +437,11 @@ def test_quantised_graphs_of_a_network_hostile_to_fp16_are_rescued(
 
 
 @pytest.mark.slow
-def test_without_the_ladder_the_hostile_network_overflows(make_model, tiny_config: GLPNConfig, tmp_path):
+def test_without_the_search_the_hostile_network_overflows(make_model, tiny_config: GLPNConfig, tmp_path):
     image = render_room(0, 64, 96).image
     with torch.no_grad():
         model = make_hostile(make_model(tiny_config), 2.0**15)  # its weights fit FP16, its activations do not
     hostile = to_onnx(model, tmp_path / "hostile.onnx")
     half = to_half(hostile, tmp_path / "half.onnx")
-    errors = Judge(hostile, [image], PROCESSOR, threads=1).errors(half, tmp_path)
+    errors = FP32Depth(hostile, [image], PROCESSOR).errors(half)
     assert errors.non_finite
-
-
-def test_a_shape_over_budget_sends_the_climb_on(fakes, run):
-    """Within budget on the images, but not at every shape: the next rung is tried."""
-    softmax = fakes.of_kind("Softmax")
-
-    class Sweep:
-        def report(self, candidate, precision, budget, work):
-            worst = SimpleNamespace(name="1x32x32", stats=FINE)
-            return SimpleNamespace(passed=softmax <= kept_in(candidate), worst=worst)
-
-    fakes.errors = lambda kept: FINE
-    report = run(sweep=Sweep())
-    assert [rung.passed for rung in report.rungs][-1]
-    assert not report.rungs[0].passed
-    assert report.to_dict()["rungs"][0]["worst_shape"]["name"] == "1x32x32"

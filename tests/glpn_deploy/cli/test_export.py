@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import resource
@@ -23,7 +24,8 @@ from glpn_deploy import DepthEstimator, GLPNForDepthEstimation
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import ExportError
-from glpn_deploy.proof.checks import budget
+from glpn_deploy.exporters.search import recipes
+from glpn_deploy.precisions import PRECISION_INFO
 
 
 @pytest.fixture
@@ -261,7 +263,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def test_fp16_is_judged_and_says_what_it_costs(
+def test_fp16_is_checked_and_says_what_it_costs(
     run: Callable, tiny_checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "b"
@@ -269,8 +271,10 @@ def test_fp16_is_judged_and_says_what_it_costs(
         "export", tiny_checkpoint, out, "--no-verify", "--fp16", "--calibration", photos, "--max-abs-rel", 0.2
     )
     assert result.status == 0, result.err
-    assert "fp16, judged by 6 images (photographs of photos):" in result.out
-    assert re.search(r"✓ everything in fp16: AbsRel [\d.e-]+, at most [\d.e-]+ m; 0\.\d MB", result.out)
+    assert "fp16, checked on 6 images (photographs of photos):" in result.out
+    assert re.search(
+        r"✓ everything in fp16: AbsRel [\d.e-]+, max [\d.e-]+ m, p99 [\d.e-]+ m; 0\.\d MB", result.out
+    )
     assert re.search(r"worth it|recommended", result.out)
     assert (out / "model.fp16.onnx").is_file()
 
@@ -321,7 +325,8 @@ def test_what_the_bundle_lacks_and_what_it_has_instead(
     fp16: str,
     have: str,
 ) -> None:
-    monkeypatch.setattr("glpn_deploy.exporters.search.recipes.to_int8", make_no_int8)
+    tensors, _, about = recipes._QUANTIZERS["int8"]
+    monkeypatch.setitem(recipes._QUANTIZERS, "int8", (tensors, make_no_int8, about))
     asked = ("--fp16", "--int8", "--calibration", photos, "--max-abs-rel", fp16, "--no-verdict")
     result = run("export", tiny_checkpoint, tmp_path / "b", "--no-verify", *asked)
     assert result.status == 1
@@ -335,7 +340,8 @@ def test_what_the_bundle_lacks_and_what_it_has_instead(
 def test_what_fp16_passes_and_int8_misses_is_not_called_fp32_alone(
     run: Callable, tiny_checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(budget.DEFAULT_ABS_REL, "int8", 1e-12)
+    strict = dataclasses.replace(PRECISION_INFO["int8"], max_abs_rel=1e-12)
+    monkeypatch.setitem(PRECISION_INFO, "int8", strict)
     asked = ("--fp16", "--int8", "--calibration", photos, "--no-verdict", "--no-verify")
     result = run("export", tiny_checkpoint, tmp_path / "b", *asked)
     assert result.status == 1
@@ -369,7 +375,7 @@ def test_opsets_that_not_every_tensorrt_reads_are_told(
         (["--max-abs-rel", "-5", "--target", "cpu"], "leave out --target and --max-abs-rel"),
         (["--no-verdict"], "--no-verdict without a lower precision"),
         (["--fp16", "--eval-path", "/nope"], "--eval-path without --eval, where it does nothing"),
-        (["--fp16", "--calibration-method", "entropy"], "--calibration-method without --int8 or --fp8"),
+        (["--fp16", "--calibration-method", "percentile"], "--calibration-method without --int8 or --fp8"),
         (["--bf16", "--calibration-images", "9"], "--calibration-images without --int8 or --fp8"),
         (["--fp16", "--target", "cpu"], "--target without --int8 or --fp8"),
         (["--int8", "--calibration-percentile", "99"], "without --calibration-method percentile"),
@@ -377,7 +383,7 @@ def test_opsets_that_not_every_tensorrt_reads_are_told(
             ["--int8", "--calibration-method", "percentile", "--calibration-percentile", "40"],
             "the percentile is 40",
         ),
-        (["--int8", "--fp8", "--target", "cpu"], "FP8 for CPUs"),
+        (["--int8", "--fp8", "--target", "cpu"], "no CPU computes in FP8"),
         (["--fp16", "--max-abs-rel", "0"], "max_abs_rel = 0"),
         (["--fp16", "--max-abs-rel", "nan"], "max_abs_rel = nan"),
         (["--fp16", "--max-abs-m", "inf"], "max_abs_m = inf"),

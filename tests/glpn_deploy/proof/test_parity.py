@@ -13,15 +13,13 @@ from glpn_deploy.errors import BundleError, ParityError
 from glpn_deploy.proof.checks.budget import Budget
 from glpn_deploy.proof.parity import (
     SWEEP,
-    ParityReport,
     compare,
-    describe_case,
     room_batch,
-    summary,
     sweep_batches,
     tolerance_m,
     verify_goldens,
 )
+from glpn_deploy.proof.parity_report import ParityReport, describe_case, summary
 from glpn_deploy.runtimes.rt_null import NullRuntime
 
 BATCHES = [("small", np.zeros((1, 3, 32, 32), np.float32)), ("large", np.zeros((2, 3, 64, 32), np.float32))]
@@ -91,10 +89,12 @@ def test_the_error_tells_worst_case_limit_and_both_sides():
     assert caught.value.exit_code == 1
 
 
-def test_every_case_is_told():
-    told = []
-    compare(NullRuntime(), NullRuntime(), BATCHES, 1.0, lambda case: told.append((case.name, case.shape)))
-    assert told == [("small", (1, 32, 32)), ("large", (2, 64, 32))]
+def test_every_case_is_reported():
+    report = compare(NullRuntime(), NullRuntime(), BATCHES, 1.0)
+    assert [(case.name, case.shape) for case in report.cases] == [
+        ("small", (1, 32, 32)),
+        ("large", (2, 64, 32)),
+    ]
 
 
 def test_depths_of_unlike_shapes():
@@ -107,8 +107,8 @@ def test_depths_of_unlike_shapes():
 
 
 def test_tolerance_is_a_share_of_the_scale():
-    assert tolerance_m("fp32", 10) == pytest.approx(1e-4)
-    assert tolerance_m("fp32", 80, 1e-3) == pytest.approx(0.08)
+    assert tolerance_m(10) == pytest.approx(1e-4)
+    assert tolerance_m(80, 1e-3) == pytest.approx(0.08)
 
 
 # The sweep ----------------------------------------------------------------------------------------------

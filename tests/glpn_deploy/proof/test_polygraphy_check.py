@@ -14,11 +14,12 @@ from glpn_deploy import GLPNImageProcessor
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.errors import BackendError, MissingDependencyError, ParityError
 from glpn_deploy.exporters.calibration.calibration import calibrate, random_images
-from glpn_deploy.exporters.to_int8 import Int8Options, quantised_tensors, to_int8
+from glpn_deploy.exporters.to_int8 import int8_tensors, to_int8
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
-from glpn_deploy.proof.artefact_runs import open_artefact
+from glpn_deploy.exporters.typed_qdq import QuantizeOptions
+from glpn_deploy.proof.artefact_check import open_artefact
 from glpn_deploy.proof.checks.budget import Budget
-from glpn_deploy.proof.parity import Batch, golden_batches, judge, room_batch
+from glpn_deploy.proof.parity import Batch, compare_batches, golden_batches, room_batch
 from glpn_deploy.proof.polygraphy_check import _session, polygraphy_check, require_polygraphy
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime
@@ -42,7 +43,7 @@ def make(bundle_copy, plant):
         pixels = {"a": room_batch(processor, 1, 32, 64), "b": room_batch(processor, 2, 64, 32)}
         reference = OnnxRuntime(source, CPU)
         batches = [Batch(name, batch, reference.run(batch)) for name, batch in pixels.items()]
-        report = judge(OnnxRuntime(candidate, CPU), batches, reference.describe(), limit)
+        report = compare_batches(OnnxRuntime(candidate, CPU), batches, reference.describe(), limit)
         return candidate, source, batches, report
 
     return made
@@ -88,7 +89,9 @@ def test_a_flag_alone_is_no_disagreement(make):
 def test_the_goldens_are_its_reference_where_no_graph_is_given(bundle_copy):
     bundle, graph = Bundle.open(bundle_copy), bundle_copy / "model.onnx"
     batches = list(golden_batches(bundle))
-    report = judge(OnnxRuntime(graph, CPU), batches, {"backend": "golden", "precision": "fp32"}, 1e-4)
+    report = compare_batches(
+        OnnxRuntime(graph, CPU), batches, {"backend": "golden", "precision": "fp32"}, 1e-4
+    )
     found = polygraphy_check(graph, None, batches, report)
     assert found.agrees
     assert found.passed
@@ -97,14 +100,14 @@ def test_the_goldens_are_its_reference_where_no_graph_is_given(bundle_copy):
 
 
 @pytest.fixture(scope="module")
-def quantise(tiny_model, tmp_path_factory):
+def quantize(tiny_model, tmp_path_factory):
     """INT8 graphs of the tiny network, by opset and target."""
 
     def made(opset, target):
         folder = tmp_path_factory.mktemp("int8")
         source = to_onnx(tiny_model, folder / "model.onnx", OnnxOptions(opset))
-        options, images = Int8Options(target), random_images(16, 64, 96)
-        ranges = calibrate(source, images, GLPNImageProcessor(), quantised_tensors(source, options))
+        options, images = QuantizeOptions(target=target), random_images(16, 64, 96)
+        ranges = calibrate(source, images, GLPNImageProcessor(), int8_tensors(source, options))
         return to_int8(source, folder / "model.int8.onnx", ranges, options)
 
     return made
@@ -112,9 +115,9 @@ def quantise(tiny_model, tmp_path_factory):
 
 @pytest.mark.parametrize(("opset", "target"), [(17, "tensorrt"), (20, "tensorrt"), (17, "cpu")])
 @pytest.mark.parametrize("deployed", [False, True])
-def test_quantised_graphs_give_it_the_tensor_that_they_give_us(quantise, opset, target, deployed, tmp_path):
+def test_quantised_graphs_give_it_the_tensor_that_they_give_us(quantize, opset, target, deployed, tmp_path):
     """As judged, emulated, and as deployed: not one Q/DQ pair is computed in another way."""
-    path, pixel_values = quantise(opset, target), random_images(1, 64, 96, seed=5)[0]
+    path, pixel_values = quantize(opset, target), random_images(1, 64, 96, seed=5)[0]
     pixel_values = GLPNImageProcessor().prepare(pixel_values)[None]
     if deployed:
         runtime, plain = OnnxRuntime(path, CPU), False

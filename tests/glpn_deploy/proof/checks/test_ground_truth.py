@@ -1,4 +1,4 @@
-"""Ground truth as a judge: the same figures as glpn-eval's, and a drop that is too large fails."""
+"""Ground truth as a check: the same figures as glpn-eval's, and a drop that is too large fails."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from glpn_deploy import DepthEstimator, GLPNImageProcessor
 from glpn_deploy.accuracy.evaluation import evaluate
 from glpn_deploy.datasets.rooms import RenderedRooms
 from glpn_deploy.exporters.to_half import to_half
-from glpn_deploy.proof.checks.ground_truth import Accuracy, Truth
+from glpn_deploy.proof.checks.ground_truth import Accuracy, GroundTruth
 
 ROOMS = RenderedRooms("test", 3, height=64, width=96)
 
 
 def test_figures_are_those_of_the_evaluation(tiny_onnx: Path, tmp_path: Path) -> None:
     half = to_half(tiny_onnx, tmp_path / "half.onnx")
-    found = Truth(ROOMS, tiny_onnx, GLPNImageProcessor()).accuracy(half, "fp16", tmp_path)
+    found = GroundTruth(ROOMS, tiny_onnx, GLPNImageProcessor()).check("fp16", half)
     with DepthEstimator.load(tiny_onnx) as estimator:
         expected = evaluate(estimator, ROOMS).metrics
     assert found.images == 3
@@ -33,13 +33,13 @@ def test_figures_are_those_of_the_evaluation(tiny_onnx: Path, tmp_path: Path) ->
 
 
 def test_a_spoilt_graph_fails(tiny_onnx: Path, tmp_path: Path) -> None:
-    """A judge that always passes would be none: the head is set to the farthest depth."""
+    """A check that always passes would be none: the head is set to the farthest depth."""
     model = onnx.load(str(tiny_onnx))
     for tensor in model.graph.initializer:
         if tensor.name == "head.head.2.bias":
             tensor.CopyFrom(numpy_helper.from_array(np.array([20.0], np.float32), tensor.name))
     onnx.save(model, str(tmp_path / "far.onnx"))
-    found = Truth(ROOMS, tiny_onnx, GLPNImageProcessor()).accuracy(tmp_path / "far.onnx", "int8", tmp_path)
+    found = GroundTruth(ROOMS, tiny_onnx, GLPNImageProcessor()).check("int8", tmp_path / "far.onnx")
     assert found.delta1 < found.delta1_fp32 - 0.01
     assert not found.passed
 
@@ -48,4 +48,4 @@ def test_a_spoilt_graph_fails(tiny_onnx: Path, tmp_path: Path) -> None:
 def test_the_drop_is_counted_from_fp32(delta1: float, passed: bool) -> None:
     accuracy = Accuracy("rooms", 500, delta1, 0.1, 0.9, 0.1, largest_drop=0.0100001)
     assert accuracy.passed is passed
-    assert accuracy.to_dict()["passed"] is passed
+    assert accuracy.to_dict()["accuracy"]["passed"] is passed

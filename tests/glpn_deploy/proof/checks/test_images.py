@@ -1,4 +1,4 @@
-"""Judging graphs whose error is known by construction."""
+"""Checking graphs whose error is known by construction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from onnx import numpy_helper
 from glpn_deploy import GLPNImageProcessor
 from glpn_deploy.errors import BackendError, ExportError, InputError
 from glpn_deploy.exporters.to_half import to_half
-from glpn_deploy.proof.checks.images import Judge, describe_errors, open_judged, run_image
+from glpn_deploy.proof.checks.budget import Budget
+from glpn_deploy.proof.checks.images import FP32Depth, describe_errors
+from glpn_deploy.proof.checks.opening import opened
 
 PROCESSOR = GLPNImageProcessor()
 
@@ -39,7 +41,7 @@ def scale_of(source) -> str:
 def test_a_graph_one_percent_too_deep_has_an_abs_rel_of_one_percent(tiny_onnx, tmp_path):
     images = [picture(64, 96), picture(40, 70, 1)]  # the second is prepared as 32x64
     deeper = changed(tiny_onnx, tmp_path / "deeper.onnx", scale_of(tiny_onnx), lambda x: x * np.float32(1.01))
-    errors = Judge(tiny_onnx, images, PROCESSOR, threads=1).errors(deeper, tmp_path)
+    errors = FP32Depth(tiny_onnx, images, PROCESSOR).errors(deeper)
     session = ort.InferenceSession(str(tiny_onnx), providers=["CPUExecutionProvider"])
     depth = [session.run(None, {"pixel_values": PROCESSOR.prepare(image)[None]})[0] for image in images]
     assert errors.abs_rel == pytest.approx(0.01, rel=1e-4)
@@ -53,16 +55,14 @@ def test_all_pixels_weigh_the_same(tiny_onnx, tmp_path):
     large, small = picture(96, 96), picture(32, 32, 1)
     bias = "head.head.2.bias"
     moved = changed(tiny_onnx, tmp_path / "moved.onnx", bias, lambda x: x + np.float32(0.1))
-    alone = [
-        Judge(tiny_onnx, [image], PROCESSOR, threads=1).errors(moved, tmp_path) for image in (large, small)
-    ]
-    both = Judge(tiny_onnx, [large, small], PROCESSOR, threads=1).errors(moved, tmp_path)
+    alone = [FP32Depth(tiny_onnx, [image], PROCESSOR).errors(moved) for image in (large, small)]
+    both = FP32Depth(tiny_onnx, [large, small], PROCESSOR).errors(moved)
     assert both.abs_rel == pytest.approx((9 * alone[0].abs_rel + alone[1].abs_rel) / 10, rel=1e-6)
 
 
 def test_not_finite_pixels_are_counted(tiny_onnx, tmp_path):
     broken = changed(tiny_onnx, tmp_path / "nan.onnx", scale_of(tiny_onnx), lambda x: x * np.float32(np.nan))
-    errors = Judge(tiny_onnx, [picture(32, 64)], PROCESSOR, threads=1).errors(broken, tmp_path)
+    errors = FP32Depth(tiny_onnx, [picture(32, 64)], PROCESSOR).errors(broken)
     assert errors.non_finite == 32 * 64
     assert describe_errors(errors) == "2048 pixels are NaN or infinite"
 
@@ -70,12 +70,12 @@ def test_not_finite_pixels_are_counted(tiny_onnx, tmp_path):
 def test_a_reference_that_is_not_finite_is_refused(tiny_onnx, tmp_path):
     broken = changed(tiny_onnx, tmp_path / "nan.onnx", scale_of(tiny_onnx), lambda x: x * np.float32(np.nan))
     with pytest.raises(ExportError, match="2048 of 2048 pixels that are not finite"):
-        Judge(broken, [picture(32, 64)], PROCESSOR, threads=1)
+        FP32Depth(broken, [picture(32, 64)], PROCESSOR)
 
 
 def test_no_images_are_refused(tiny_onnx):
-    with pytest.raises(InputError, match="no images to judge by"):
-        Judge(tiny_onnx, [], PROCESSOR)
+    with pytest.raises(InputError, match="no images to check on"):
+        FP32Depth(tiny_onnx, [], PROCESSOR)
 
 
 def test_overflow_in_fp16_shows(tiny_onnx, tmp_path):
@@ -89,22 +89,27 @@ def test_overflow_in_fp16_shows(tiny_onnx, tmp_path):
     changed(hostile, hostile, "head.head.0.bias", lambda x: x * np.float32(2**15))
     changed(hostile, hostile, "head.head.2.columns", lambda x: x * np.float32(2**-15))
     image = picture(32, 64)
-    same = Judge(tiny_onnx, [image], PROCESSOR, threads=1).errors(hostile, tmp_path)
+    same = FP32Depth(tiny_onnx, [image], PROCESSOR).errors(hostile)
     assert same.abs_rel < 1e-6
     half = to_half(hostile, tmp_path / "half.onnx")
-    errors = Judge(hostile, [image], PROCESSOR, threads=1).errors(half, tmp_path)
+    errors = FP32Depth(hostile, [image], PROCESSOR).errors(half)
     assert errors.non_finite or errors.abs_rel > 0.001
     assert not list(tmp_path.glob("emulated*"))
 
 
-def test_run_image_gives_the_network_s_size(tiny_onnx, tmp_path):
-    depth = run_image(open_judged(tiny_onnx, tmp_path, 1), PROCESSOR, picture(70, 100))
-    assert (depth.shape, depth.dtype) == ((64, 96), np.float32)
+def test_the_check_holds_the_errors_to_its_budget(tiny_onnx, tmp_path):
+    deeper = changed(tiny_onnx, tmp_path / "deeper.onnx", scale_of(tiny_onnx), lambda x: x * np.float32(1.01))
+    reference = FP32Depth(tiny_onnx, [picture(32, 64)], PROCESSOR)
+    found = reference.check(Budget(0.011), deeper, "deeper")
+    assert found.passed
+    assert found.to_dict()["abs_rel"] == pytest.approx(0.01, rel=1e-4)
+    assert not reference.check(Budget(0.009), deeper, "deeper").passed
 
 
 def test_a_backend_error_names_the_file(tiny_onnx, tmp_path):
     model = onnx.load(str(tiny_onnx))
     model.graph.node[0].op_type = "NoSuchOperator"
     onnx.save_model(model, str(tmp_path / "odd.onnx"))
-    with pytest.raises(BackendError, match=r"cannot load .*odd\.onnx"):
-        open_judged(tmp_path / "odd.onnx", tmp_path)
+    with pytest.raises(BackendError, match=r"cannot load .*odd\.onnx"), opened(tmp_path / "odd.onnx"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["odd.onnx"]

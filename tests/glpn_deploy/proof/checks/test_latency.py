@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import json
 
 import onnx
@@ -10,19 +10,18 @@ import pytest
 
 from glpn_deploy.errors import BundleError, InputError
 from glpn_deploy.proof.checks.latency import (
-    VerdictOptions,
-    judge_times,
+    ROUNDS,
+    compare_times,
     measure_verdict,
 )
 from glpn_deploy.runtimes import choose, rt_openvino
 from glpn_deploy.timing.order_statistics import FEWEST
 
 SHAPE = (1, 64, 96)
-QUICK = VerdictOptions(shape=SHAPE, backend="onnxruntime", rounds=6, warm_up=1, threads=1)
 
 
 def test_a_faster_artefact_is_worth_it():
-    verdict = judge_times("int8", "onnxruntime, cpu", SHAPE, [14.2] * 8, [10.0] * 8)
+    verdict = compare_times("int8", "onnxruntime, cpu", SHAPE, [14.2] * 8, [10.0] * 8)
     assert verdict.recommended
     assert verdict.speedup == pytest.approx(1.42)
     assert "int8 is 1.42 times as fast as fp32 here (onnxruntime, cpu, 1x64x96" in verdict.sentence
@@ -30,7 +29,7 @@ def test_a_faster_artefact_is_worth_it():
 
 
 def test_a_slower_artefact_is_never_recommended():
-    verdict = judge_times("int8", "onnxruntime, cpu", SHAPE, [10.0] * 8, [20.0] * 8)
+    verdict = compare_times("int8", "onnxruntime, cpu", SHAPE, [10.0] * 8, [20.0] * 8)
     assert not verdict.recommended
     assert verdict.speedup == pytest.approx(0.5)
     assert "slower" in verdict.sentence
@@ -39,7 +38,7 @@ def test_a_slower_artefact_is_never_recommended():
 
 def test_a_gain_within_the_noise_is_not_recommended():
     """Median 1.1, yet two of six rounds were slower: the interval reaches below 1."""
-    verdict = judge_times("fp16", "here", SHAPE, [8.0, 9.0, 11.0, 11.0, 12.0, 12.0], [10.0] * 6)
+    verdict = compare_times("fp16", "here", SHAPE, [8.0, 9.0, 11.0, 11.0, 12.0, 12.0], [10.0] * 6)
     assert verdict.speedup == pytest.approx(1.1)
     assert (verdict.speedup_low, verdict.speedup_high) == (0.8, 1.2)
     assert not verdict.recommended
@@ -47,7 +46,7 @@ def test_a_gain_within_the_noise_is_not_recommended():
 
 
 def test_a_sure_but_small_gain_is_not_recommended():
-    verdict = judge_times("fp16", "here", SHAPE, [10.3] * 8, [10.0] * 8)
+    verdict = compare_times("fp16", "here", SHAPE, [10.3] * 8, [10.0] * 8)
     assert verdict.speedup_low > 1
     assert not verdict.recommended
     assert "hardly faster" in verdict.sentence
@@ -56,14 +55,14 @@ def test_a_sure_but_small_gain_is_not_recommended():
 def test_ratios_are_taken_round_by_round():
     """A machine that slows down sixfold hits both alike; the ratio of the medians would not be 2."""
     fp32 = [2.0, 4.0, 6.0, 8.0, 10.0, 12.0]
-    verdict = judge_times("int8", "here", SHAPE, fp32, [x / 2 for x in fp32])
+    verdict = compare_times("int8", "here", SHAPE, fp32, [x / 2 for x in fp32])
     assert (verdict.speedup, verdict.speedup_low, verdict.speedup_high) == (2.0, 2.0, 2.0)
     assert (verdict.fp32_ms, verdict.candidate_ms) == (7.0, 3.5)
 
 
 def test_the_network_is_measured_beside_itself(tiny_onnx):
-    verdict = measure_verdict(tiny_onnx, tiny_onnx, "fp16", QUICK)
-    assert verdict.rounds == 6
+    verdict = measure_verdict(tiny_onnx, tiny_onnx, "fp16", SHAPE)
+    assert verdict.rounds == ROUNDS
     assert verdict.fp32_ms > 0
     assert verdict.candidate_ms > 0
     assert verdict.speedup_low <= verdict.speedup <= verdict.speedup_high
@@ -80,8 +79,7 @@ def test_the_network_is_measured_beside_itself(tiny_onnx):
 )
 def test_each_runs_in_what_auto_takes_for_it(flags, where, tiny_onnx, monkeypatch):
     monkeypatch.setattr(choose, "cpu_flags", lambda: frozenset(flags))
-    options = dataclasses.replace(QUICK, backend="auto")
-    verdict = measure_verdict(tiny_onnx, tiny_onnx, "int8", options)
+    verdict = measure_verdict(tiny_onnx, tiny_onnx, "int8", SHAPE)
     assert verdict.where == where
     assert f"({where}, 1x64x96" in verdict.sentence
 
@@ -90,22 +88,23 @@ def test_a_backend_that_does_not_load_gives_way_to_the_next(tiny_onnx, monkeypat
     """As where ONEDNN_MAX_CPU_ISA hides AVX-512 from half of OpenVINO: an export must not end by that."""
     monkeypatch.setattr(choose, "cpu_flags", lambda: frozenset({"avx2", "avx512f", "avx512_vnni"}))
     monkeypatch.setattr(rt_openvino, "hides_avx512", lambda *_: "ONEDNN_MAX_CPU_ISA=AVX2")
-    verdict = measure_verdict(tiny_onnx, tiny_onnx, "int8", dataclasses.replace(QUICK, backend="auto"))
+    verdict = measure_verdict(tiny_onnx, tiny_onnx, "int8", SHAPE)
     assert verdict.where == "onnxruntime, cpu"
-    assert verdict.rounds == 6
+    assert verdict.rounds == ROUNDS
 
 
 def test_rounds_that_assure_an_interval_are_made_whatever_the_time_limit(tiny_onnx):
-    options = dataclasses.replace(QUICK, rounds=40, limit_s=0.0, warm_up=0)
-    assert measure_verdict(tiny_onnx, tiny_onnx, "fp16", options).rounds == FEWEST
+    late = itertools.count(0, 1000).__next__  # every look at the clock is a quarter of an hour later
+    assert measure_verdict(tiny_onnx, tiny_onnx, "fp16", SHAPE, clock=late).rounds == FEWEST
 
 
-def test_what_cannot_run_here_is_said_and_not_recommended(tiny_onnx, tmp_path):
+def test_what_cannot_run_here_is_said_and_not_recommended(tiny_onnx, tmp_path, monkeypatch):
+    monkeypatch.setattr(choose, "cpu_flags", lambda: frozenset({"avx2"}))
     model = onnx.load(str(tiny_onnx))
     model.graph.node[0].op_type = "NoSuchOperator"
     broken = tmp_path / "model.bf16.onnx"
     onnx.save_model(model, str(broken))
-    verdict = measure_verdict(tiny_onnx, broken, "bf16", QUICK)
+    verdict = measure_verdict(tiny_onnx, broken, "bf16", SHAPE)
     assert not verdict.recommended
     assert verdict.speedup is None
     assert verdict.sentence.startswith("bf16 cannot run here (onnxruntime, cpu: ")
@@ -116,19 +115,12 @@ def test_what_cannot_run_here_is_said_and_not_recommended(tiny_onnx, tmp_path):
 
 def test_a_broken_original_is_not_blamed_on_the_candidate(tiny_onnx, tmp_path):
     with pytest.raises(BundleError, match="no file"):
-        measure_verdict(tmp_path / "none.onnx", tiny_onnx, "fp16", QUICK)
+        measure_verdict(tmp_path / "none.onnx", tiny_onnx, "fp16", SHAPE)
     with pytest.raises(InputError, match="multiple of 32"):
-        measure_verdict(tiny_onnx, tiny_onnx, "fp16", dataclasses.replace(QUICK, shape=(1, 33, 64)))
-
-
-def test_options_are_checked():
-    with pytest.raises(InputError, match="at least 6"):
-        VerdictOptions(rounds=5)
-    with pytest.raises(InputError, match="positive numbers"):
-        VerdictOptions(shape=(0, 32, 32))
+        measure_verdict(tiny_onnx, tiny_onnx, "fp16", (1, 33, 64))
 
 
 def test_the_interval_of_ten_rounds_leaves_out_one_at_either_end():
     """Rank 2 of 10 in the printed tables of the sign test (97.9 %; rank 3 would give 89 %)."""
-    verdict = judge_times("int8", "here", SHAPE, [float(n) for n in range(11, 21)], [10.0] * 10)
+    verdict = compare_times("int8", "here", SHAPE, [float(n) for n in range(11, 21)], [10.0] * 10)
     assert (verdict.speedup_low, verdict.speedup_high) == (1.2, 1.9)

@@ -29,18 +29,18 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_half_graph_runs_emulated_and_leaves_nothing(tiny_onnx: Path, tmp_path: Path) -> None:
     half = to_half(tiny_onnx, tmp_path / "model.fp16.onnx")
     sweep = ShapeSweep(tiny_onnx, GLPNImageProcessor(), {})
-    report = sweep.report(half, "fp16", Budget(max_abs_rel=0.5), tmp_path)
+    report = sweep.check("fp16", Budget(max_abs_rel=0.5), half).report
     assert report.passed
     assert [case.shape for case in report.cases] == list(SHAPES)
     assert 0 < report.worst.stats.abs_rel < 0.5
-    assert not sweep.report(half, "fp16", Budget(max_abs_rel=report.worst.stats.abs_rel / 2), tmp_path).passed
+    assert not sweep.check("fp16", Budget(max_abs_rel=report.worst.stats.abs_rel / 2), half).passed
     assert [path.name for path in tmp_path.iterdir()] == ["model.fp16.onnx"]
 
 
-def test_goldens_are_judged_with_the_shapes(tiny_onnx: Path, tmp_path: Path) -> None:
+def test_goldens_are_checked_with_the_shapes(tiny_onnx: Path) -> None:
     golden = render_room(5, 96, 32).image
     sweep = ShapeSweep(tiny_onnx, GLPNImageProcessor(), {"golden/0.png": golden})
-    report = sweep.report(tiny_onnx, "int8", Budget(max_abs_rel=0.01), tmp_path)
+    report = sweep.check("int8", Budget(max_abs_rel=0.01), tiny_onnx).report
     assert [case.name for case in report.cases] == ["1x32x32", "2x64x96", "golden/0.png"]
     assert report.cases[-1].shape == (1, 96, 32)
     assert report.passed
@@ -53,7 +53,7 @@ def test_errors_are_those_of_the_verification(tiny_onnx: Path, tmp_path: Path) -
     moved = tmp_path / "moved.onnx"
     onnx.save(model, str(moved))
     budget, on_cpu = Budget(max_abs_rel=0.02), RuntimeOptions(device="cpu")
-    found = ShapeSweep(tiny_onnx, GLPNImageProcessor(), {}).report(moved, "int8", budget, tmp_path)
+    found = ShapeSweep(tiny_onnx, GLPNImageProcessor(), {}).check("int8", budget, moved).report
     with (
         load_runtime("onnxruntime", moved, on_cpu) as one,
         load_runtime("onnxruntime", tiny_onnx, on_cpu) as other,
