@@ -10,9 +10,8 @@ from pathlib import Path
 import onnx
 
 import glpn_deploy
-from glpn_deploy.atomic import staging_folder
 from glpn_deploy.errors import ExportError, InputError
-from glpn_deploy.exporters.graph.graph_edit import SINGLE_FILE_LIMIT
+from glpn_deploy.exporters.graph.graph_edit import SINGLE_FILE_LIMIT, save_graph
 from glpn_deploy.exporters.graph.onnx_graph import build_model
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
 
@@ -78,28 +77,16 @@ def to_onnx(model: GLPNForDepthEstimation, path: Path, options: OnnxOptions = On
         "unit": "metres",
     }
     onnx.helper.set_model_props(proto, metadata)
-    nbytes = sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
-    with staging_folder(path) as folder:
-        part = folder / path.name
-        external = nbytes > options.single_file_limit
-        onnx.save_model(proto, str(part), save_as_external_data=external, location=f"{path.name}.data")
-        check_onnx(part)
-        for written in sorted(folder.iterdir(), reverse=True):  # the data before the graph that names it
-            written.replace(path.parent / written.name)
-    return path
+    check_promises(proto)
+    return save_graph(proto, path, options.single_file_limit)
 
 
-def check_onnx(path: Path) -> None:
-    """Checks what is promised of an exported graph.
+def check_promises(model: onnx.ModelProto) -> None:
+    """Checks what is promised of an exported graph beside that it is valid ONNX.
 
     Raises:
-        ExportError: It is not valid ONNX, has random or dropout nodes, or its sides are not free.
+        ExportError: It has random or dropout nodes, its sides are not free, or it carries stack traces.
     """
-    try:
-        onnx.checker.check_model(str(path), full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the written graph is not valid ONNX ({str(error).splitlines()[0]})") from error
-    model = onnx.load(str(path), load_external_data=False)
     random = sorted(
         {n.op_type for n in model.graph.node if n.op_type.startswith("Random") or n.op_type == "Dropout"}
     )

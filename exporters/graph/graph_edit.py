@@ -83,12 +83,13 @@ def require_names(model: onnx.ModelProto) -> None:
         )
 
 
-def save_graph(model: onnx.ModelProto, path: Path) -> Path:
+def save_graph(model: onnx.ModelProto, path: Path, single_file_limit: int = SINGLE_FILE_LIMIT) -> Path:
     """Writes a model whole or not at all, and checks it; weights beyond protobuf's limit go beside it.
 
     Args:
         model: The model; its large tensors may be moved into external form.
         path: Where the file shall stand. Weights beside it are ``<name>.data``.
+        single_file_limit: Weights of more bytes than this go there.
 
     Returns:
         ``path``. The same model gives the same bytes.
@@ -100,7 +101,7 @@ def save_graph(model: onnx.ModelProto, path: Path) -> Path:
     nbytes = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     with staging_folder(path) as folder:
         part = folder / path.name
-        external = nbytes > SINGLE_FILE_LIMIT
+        external = nbytes > single_file_limit
         onnx.save_model(model, str(part), save_as_external_data=external, location=f"{path.name}.data")
         try:
             onnx.checker.check_model(str(part), full_check=True)
@@ -163,25 +164,26 @@ def precision_of(model: onnx.ModelProto) -> str:
 
 
 def tensor_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Element type (``TensorProto.FLOAT`` ...) of every tensor that ONNX's own inference can type.
+    """Element type (``TensorProto.FLOAT`` ...) of every tensor that ONNX's own inference can type."""
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    types |= {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    inferred = onnx.shape_inference.infer_shapes(without_weights(model)).graph
+    for value in (*inferred.value_info, *inferred.output):
+        types[value.name] = value.type.tensor_type.elem_type
+    return types
 
-    The weights are not copied: inference sees large ones as inputs of their shape.
-    """
-    bare = onnx.ModelProto(ir_version=model.ir_version)
-    bare.opset_import.extend(model.opset_import)
-    bare.graph.name = "types"
+
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy for shape inference, in which large weights are inputs of their shape."""
+    bare = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    bare.graph.name = model.graph.name
     bare.graph.node.extend(model.graph.node)
     bare.graph.input.extend(model.graph.input)
     bare.graph.output.extend(model.graph.output)
-    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
     for tensor in model.graph.initializer:
-        types[tensor.name] = tensor.data_type
         if len(tensor.raw_data) <= _SMALL:
             bare.graph.initializer.append(tensor)
         else:
             value = helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
             bare.graph.input.append(value)
-    inferred = onnx.shape_inference.infer_shapes(bare)
-    for value in (*inferred.graph.value_info, *inferred.graph.output):
-        types[value.name] = value.type.tensor_type.elem_type
-    return types
+    return bare

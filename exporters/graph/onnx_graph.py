@@ -1,10 +1,9 @@
 """GLPN written out as an ONNX graph, node by node, from the weights of a checkpoint.
 
-Why not ``torch.onnx.export``: on two cores, tracing the 61 M parameter network takes 45-50 s and
-leaves 1,428 nodes and stack traces with file names; writing it down takes 2-4 s, gives nodes the
-names of their modules, the same bytes every time, and any opset from 17 on without a converter.
-What keeps the two descriptions of the network the same is the parity check that ends every export,
-and the tests, which compare random configurations with `glpn_deploy.model.modeling`.
+Unlike ``torch.onnx.export`` it gives nodes the names of their modules, the same bytes every time, and any
+opset from 17 on, in seconds. What keeps the two descriptions of the network the same is the parity check
+that ends every export, and the tests, which compare random configurations with
+`glpn_deploy.model.modeling`. What was tried for speed: docs/decisions/onnx-graph.md.
 
 What is folded, exactly up to rounding (products are formed in float64):
 
@@ -12,36 +11,6 @@ What is folded, exactly up to rounding (products are formed in float64):
 * the key's bias is left out: it adds the same number to all scores of a query, which softmax ignores;
 * the value's bias goes into the output projection's: attention weights sum to one;
 * BatchNorm into the convolution before it.
-
-What was tried for speed, with glpn-nyu's architecture at 480x640 on one AVX2 core (ONNX Runtime 1.32 with
-opset 17, OpenVINO 2026.4 in FP32; processor time in turns, the last two lines in two sessions):
-
-===============================================================  ==============  ============
-taken                                                            ONNX Runtime    OpenVINO
-===============================================================  ==============  ============
-Mix-FFN linears as 1x1 convolutions (MatMul gave 0.90)           1.01 to 1.04
-tokens ``(B, N, C)`` instead of maps ``(B, H, W, C)``            1.00 to 1.01    1.2 (a)
-the last convolution, 3x3 to one channel, as 3x1 to three, then  1.02 (b)        1.01
-1x3 to one (runtimes fill up to 8 channels: a third of the work)
-a 1x1 MaxPool, which changes nothing, before the last doublings  1.02 (b)        1.00
-these three over the graph without them                          1.04 to 1.07    1.11 to 1.17
-all over HF's own export through torch.onnx, in the same engine  1.16 to 1.20    1.09 to 1.12
-===============================================================  ==============  ============
-
-(a) On the encoder alone. OpenVINO takes four-dimensional tokens for images: it split every LayerNormalization
-in three and put 173 reorders in; with tokens they are gone. It costs a Reshape wherever a convolution stands,
-168 nodes in all (1,653 at opset 17). The MaxPool brings the fused map into the blocked layout in which ONNX
-Runtime resizes 2.6 times as fast (46 ms to 22) and which spares the head's reorder (8 ms); a depthwise 1x1
-convolution of ones does the same there but costs OpenVINO 1 %.
-(b) By the profile, operator by operator: 69 ms to 22 for the convolution.
-
-Left out: one MatMul for key and value (1.00, and a Split more); query or output projection as 1x1
-convolution (0.94 to 0.97 on both); the residual stream channels first (0.97 to 0.98); with one head, the
-output projection folded into the value (0.3 % by count, not to be seen, and without the head's axis OpenVINO
-2026.4.1 crashed on it); the last convolution as nine 1x1 products shifted and added (0.3 % better than 3x1
-in ONNX Runtime, worse in OpenVINO); the last doubling composed with the convolution behind it (as much
-arithmetic, and inexact at the border). By opset: 17 and 20 are alike, 23 (where attention is one node) is
-slower in ONNX Runtime (1.10 where they gave 1.13).
 """
 
 from __future__ import annotations

@@ -8,26 +8,14 @@ from pathlib import Path
 
 import onnx
 
-_SMALL = 1024  # bytes; initializers up to here hold shapes, which inference reads
+from glpn_deploy.exporters.graph.graph_edit import without_weights
 
 
 def tensor_elements(model: onnx.ModelProto, input_shape: tuple[int, ...]) -> dict[str, int]:
-    """Number of elements of every inner tensor and output for an input of the given shape.
-
-    The weights are not copied: inference sees large ones as inputs of their shape.
-    """
-    graph = model.graph
-    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-    light.graph.name = graph.name
-    light.graph.node.extend(graph.node)
-    light.graph.input.extend(graph.input)
-    light.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in graph.output)
-    for tensor in graph.initializer:
-        if len(tensor.raw_data) <= _SMALL:
-            light.graph.initializer.append(tensor)
-        else:
-            value = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
-            light.graph.input.append(value)
+    """Number of elements of every inner tensor and output for an input of the given shape."""
+    light = without_weights(model)
+    del light.graph.output[:]  # whose sides are free
+    light.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in model.graph.output)
     shape = light.graph.input[0].type.tensor_type.shape
     shape.Clear()
     for side in input_shape:

@@ -13,9 +13,9 @@ from glpn_deploy.cli.app import command, output, print_json
 from glpn_deploy.cli.options import DeviceOption, JsonOption, OfflineOption, ThreadsOption
 
 if TYPE_CHECKING:
+    from glpn_deploy.proof.findings import Verification
     from glpn_deploy.proof.parity_report import ParityReport
     from glpn_deploy.proof.polygraphy_check import PolygraphyReport
-    from glpn_deploy.proof.verification import Verification
 
 
 def verify(

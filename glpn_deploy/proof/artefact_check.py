@@ -12,8 +12,9 @@ from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.manifest import RE_EXPORT, Artefact
 from glpn_deploy.errors import BundleError
 from glpn_deploy.precisions import PRECISION_INFO, PRECISIONS, Precision
-from glpn_deploy.proof.artefact_runs import ArtefactRun, NotRun
+from glpn_deploy.proof.artefact_runs import ArtefactRun
 from glpn_deploy.proof.checks.budget import artefact_budget
+from glpn_deploy.proof.findings import NotRun, Verification
 from glpn_deploy.proof.parity import Batch, compare_batches, golden_batches, verify_goldens
 from glpn_deploy.proof.parity_report import ParityReport
 from glpn_deploy.proof.polygraphy_check import PolygraphyReport, polygraphy_check
@@ -41,29 +42,13 @@ class Reference:
     sweep: tuple[Batch, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class ArtefactFindings:
-    """What was found of one artefact.
-
-    Attributes:
-        reports: The comparison with the goldens and, where asked for, the one over the sweep.
-        not_run: What this machine could not check.
-        polygraphy: Polygraphy's verdicts on the reports, where they were asked for.
-    """
-
-    reports: tuple[ParityReport, ...] = ()
-    not_run: tuple[NotRun, ...] = ()
-    polygraphy: tuple[PolygraphyReport, ...] = ()
-
-
 def check_artefact(
     bundle: Bundle,
     artefact: Artefact,
     reference: Reference,
     options: RuntimeOptions,
-    *,
     polygraphy: bool = False,
-) -> ArtefactFindings:
+) -> Verification:
     """Runs an artefact of a lower precision here, and holds it to its budget.
 
     Args:
@@ -81,7 +66,7 @@ def check_artefact(
     with tempfile.TemporaryDirectory() as work:
         run = open_artefact(path, precision, options, reference.device, Path(work))
         if isinstance(run, str):
-            return ArtefactFindings(not_run=(NotRun(artefact.file, precision, run),))
+            return Verification(not_run=(NotRun(artefact.file, precision, run),))
         not_run = (NotRun(artefact.file, precision, run.caution),) if run.caution else ()
         with run.runtime as candidate:
             found = [verify_goldens(bundle, candidate, limit, f"{precision} goldens")]
@@ -104,7 +89,7 @@ def check_artefact(
                     title=f"polygraphy {precision}",
                 )
                 opinions.append(opinion)
-    return ArtefactFindings(tuple(reports), not_run, tuple(opinions))
+    return Verification(tuple(reports), not_run, tuple(opinions))
 
 
 def open_artefact(

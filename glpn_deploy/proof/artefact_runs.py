@@ -1,4 +1,4 @@
-"""How an artefact was run where it stands, or why it was not."""
+"""How an artefact is run where it stands."""
 
 from __future__ import annotations
 
@@ -6,25 +6,6 @@ import dataclasses
 from pathlib import Path
 
 from glpn_deploy.runtimes.base import Runtime
-
-
-@dataclasses.dataclass(frozen=True)
-class NotRun:
-    """An artefact, or a part of its check, that this machine cannot do.
-
-    Attributes:
-        file: The artefact.
-        precision: Its precision.
-        reason: Why not, and where possible what would mend it.
-    """
-
-    file: str
-    precision: str
-    reason: str
-
-    def to_dict(self) -> dict[str, str]:
-        """For JSON."""
-        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True)

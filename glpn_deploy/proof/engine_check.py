@@ -20,50 +20,15 @@ from glpn_deploy.errors import BackendError, EngineError
 from glpn_deploy.gpu.cuda_device import find_device
 from glpn_deploy.gpu.tensorrt_versions import dialect, import_tensorrt
 from glpn_deploy.proof.artefact_check import known_precision
-from glpn_deploy.proof.artefact_runs import NotRun
 from glpn_deploy.proof.engine_proof import prove_engine
-from glpn_deploy.proof.parity_report import ParityReport
+from glpn_deploy.proof.findings import BrokenEngine, NotRun, Verification
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 
 
-@dataclasses.dataclass(frozen=True)
-class BrokenEngine:
-    """An engine that no machine should open.
-
-    Attributes:
-        file: The engine, within the bundle.
-        reason: What is wrong with it or its sidecar, and how to build it again.
-    """
-
-    file: str
-    reason: str
-
-    def to_dict(self) -> dict[str, str]:
-        """For JSON."""
-        return dataclasses.asdict(self)
-
-
-@dataclasses.dataclass(frozen=True)
-class EngineFindings:
-    """What was found of a bundle's engines.
-
-    Attributes:
-        reports: Comparisons of the engines that run here: the goldens, and the corners of their profiles.
-        not_run: What this machine could not check: other GPU, other TensorRT, shapes too large.
-        broken: Engines that are damaged, without a sidecar, or not of this bundle.
-        fits: Whether one of them was built for this machine, and opens.
-    """
-
-    reports: tuple[ParityReport, ...] = ()
-    not_run: tuple[NotRun, ...] = ()
-    broken: tuple[BrokenEngine, ...] = ()
-    fits: bool = False
-
-
 def check_engines(
     bundle: Bundle, precisions: tuple[str, ...] | None, options: RuntimeOptions
-) -> list[EngineFindings]:
+) -> Verification:
     """Checks every engine of a bundle as far as this machine can.
 
     Each plan is held against its sidecar's digest, and the sidecar against the manifest; no GPU is needed
@@ -79,10 +44,10 @@ def check_engines(
         GlpnError: An engine failed while running. Damage and reports that failed are returned.
     """
     sound: list[tuple[Path, Sidecar]] = []
-    found: list[EngineFindings] = []
+    found = Verification()
     engines = bundle_engines(bundle.folder)
     if not engines:
-        return []
+        return found
     with progress.step("engine files", len(engines)) as step:
         for engine in engines:
             try:
@@ -92,22 +57,22 @@ def check_engines(
                     read_plan(engine, sidecar)
                     sound.append((engine, sidecar))
             except EngineError as error:
-                found.append(EngineFindings(broken=(_broken(engine, error),)))
+                found += Verification(broken=(_broken(engine, error),))
             step.advance(engine.name)
-        step.finish(f"{len(sound)} whole, {len(found)} broken")
-    return found + [_run(bundle, engine, sidecar, options) for engine, sidecar in sound]
+        step.finish(f"{len(sound)} whole, {len(found.broken)} broken")
+    return sum((_run(bundle, engine, sidecar, options) for engine, sidecar in sound), found)
 
 
-def _run(bundle: Bundle, engine: Path, sidecar: Sidecar, options: RuntimeOptions) -> EngineFindings:
+def _run(bundle: Bundle, engine: Path, sidecar: Sidecar, options: RuntimeOptions) -> Verification:
     """Runs a sound engine, or says why it cannot be run here."""
     file = f"{ENGINES}/{engine.name}"
     artefact = check_bundle(engine, sidecar, bundle.manifest)
     try:
         runtime = _open(engine, sidecar, RuntimeOptions(options.device, known_precision(artefact)))
     except EngineError as error:  # whole, and TensorRT does not take it
-        return EngineFindings(broken=(_broken(engine, error),))
+        return Verification(broken=(_broken(engine, error),))
     except BackendError as error:
-        return EngineFindings(not_run=(NotRun(file, sidecar.precision, str(error).rstrip(".")),))
+        return Verification(not_run=(NotRun(file, sidecar.precision, str(error).rstrip(".")),))
     with runtime:
         proof = prove_engine(bundle, artefact, runtime, sidecar.profiles, tf32=sidecar.tf32)
     about = {"precision": sidecar.precision, "file": file, "run": "native"}
@@ -116,7 +81,7 @@ def _run(bundle: Bundle, engine: Path, sidecar: Sidecar, options: RuntimeOptions
         NotRun(file, sidecar.precision, f"at {shape}: {reason}")
         for shape, reason in proof.not_checked.items()
     )
-    return EngineFindings(tuple(reports), tuple(left_out), fits=True)
+    return Verification(tuple(reports), tuple(left_out), fits=True)
 
 
 def _open(engine: Path, sidecar: Sidecar, options: RuntimeOptions) -> Runtime:

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_sidecar import bundle_engines
 from glpn_deploy.bundle.manifest import Artefact
-from glpn_deploy.errors import BundleError, InputError, MissingDependencyError, ParityError
+from glpn_deploy.errors import BundleError, InputError, MissingDependencyError
+from glpn_deploy.precisions import PRECISIONS
 from glpn_deploy.proof.artefact_check import (
-    ArtefactFindings,
     Reference,
     check_artefact,
     known_precision,
     second_opinion_on_goldens,
 )
-from glpn_deploy.proof.artefact_runs import ArtefactRun, NotRun
+from glpn_deploy.proof.artefact_runs import ArtefactRun
 from glpn_deploy.proof.checks.budget import artefact_budget
-from glpn_deploy.proof.engine_check import BrokenEngine, EngineFindings, check_engines
+from glpn_deploy.proof.engine_check import check_engines
+from glpn_deploy.proof.findings import NotRun, Verification
 from glpn_deploy.proof.parity import compare_over_sweep, sweep_depths, tolerance_m, verify_goldens
-from glpn_deploy.proof.parity_report import ParityReport, WorstImage, severity
-from glpn_deploy.proof.polygraphy_check import PolygraphyReport, require_polygraphy
-from glpn_deploy.runtimes.base import PRECISIONS, Runtime, RuntimeOptions
+from glpn_deploy.proof.parity_report import ParityReport
+from glpn_deploy.proof.polygraphy_check import require_polygraphy
+from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 from glpn_deploy.runtimes.registry import BACKENDS, load_runtime, require_backend
 
 _TRAINING_ONLY = {  # settings that do not change what the network computes in eval mode
@@ -79,69 +80,6 @@ class VerifyOptions:
             raise InputError(f"precision {unknown[0]!r}", expected=f"one of {', '.join(PRECISIONS)}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Verification:
-    """What was found.
-
-    Attributes:
-        reports: Every comparison that was made.
-        not_run: What this machine could not check.
-        polygraphy: Polygraphy's verdicts, where they were asked for.
-        broken: TensorRT engines that are damaged or not of this bundle.
-    """
-
-    reports: tuple[ParityReport, ...]
-    not_run: tuple[NotRun, ...] = ()
-    polygraphy: tuple[PolygraphyReport, ...] = ()
-    broken: tuple[BrokenEngine, ...] = ()
-
-    @property
-    def passed(self) -> bool:
-        """Whether all that was run passed, Polygraphy agrees, and no engine is broken."""
-        agreed = all(opinion.agrees for opinion in self.polygraphy)
-        return all(report.passed for report in self.reports) and agreed and not self.broken
-
-    @property
-    def complete(self) -> bool:
-        """Whether all could be checked here."""
-        return not self.not_run
-
-    @property
-    def worst_image(self) -> tuple[ParityReport, WorstImage] | None:
-        """The image that uses up most of its report's limit, or None where nothing was run."""
-        found = [(report, report.worst_image) for report in self.reports if report.worst_image is not None]
-
-        def badness(item: tuple[ParityReport, WorstImage]) -> tuple[float, float]:
-            return severity(item[0].limit, item[0].worst.stats, item[0].worst.flags)
-
-        return max(found, key=badness, default=None)
-
-    def to_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
-        return {
-            "passed": self.passed,
-            "complete": self.complete,
-            "reports": [report.to_dict() for report in self.reports],
-            "not_run": [item.to_dict() for item in self.not_run],
-            "polygraphy": [opinion.to_dict() for opinion in self.polygraphy],
-            "broken": [engine.to_dict() for engine in self.broken],
-        }
-
-    def require(self) -> None:
-        """Raises at the first check that failed.
-
-        Raises:
-            ParityError: An artefact's depth is not the reference's, Polygraphy sees it otherwise, or an
-                engine is broken.
-        """
-        for report in self.reports:
-            report.require()
-        for opinion in self.polygraphy:
-            opinion.require()
-        for engine in self.broken:
-            raise ParityError(f"{engine.file} cannot be used ({engine.reason})")
-
-
 def verify(
     folder: str | Path,
     options: VerifyOptions = VerifyOptions(),
@@ -180,51 +118,38 @@ def verify(
         found = _check_artefacts(bundle, chosen, options)
     else:
         why = f"ONNX Runtime, which runs it, is not installed: {install}"
-        left_out = (NotRun(artefact.file, artefact.precision, why) for artefact in chosen)
-        found = ArtefactFindings(not_run=tuple(left_out))
+        found = Verification(not_run=tuple(NotRun(one.file, one.precision, why) for one in chosen))
     engines = check_engines(bundle, options.precisions, options.runtime)
-    if install is not None and not any(engine.fits or engine.broken for engine in engines):
-        raise _nothing_runs(bundle, engines, install)
-    return Verification(
-        (*found.reports, *(report for engine in engines for report in engine.reports)),
-        (*found.not_run, *(item for engine in engines for item in engine.not_run)),
-        found.polygraphy,
-        tuple(broken for engine in engines for broken in engine.broken),
-    )
+    if install is not None and not (engines.fits or engines.broken):
+        raise _nothing_runs(bundle, engines.not_run, install)
+    return found + engines
 
 
-def _check_artefacts(bundle: Bundle, chosen: list[Artefact], options: VerifyOptions) -> ArtefactFindings:
+def _check_artefacts(bundle: Bundle, chosen: list[Artefact], options: VerifyOptions) -> Verification:
     """Checks the ONNX artefacts; their files have been checked."""
     full = bundle.artefact("fp32")
     lower = [artefact for artefact in chosen if artefact.precision != "fp32"]
     path = bundle.artefact_path(full)
-    reports: list[ParityReport] = []
-    not_run: list[NotRun] = []
-    opinions: list[PolygraphyReport] = []
+    found = Verification()
     with load_runtime("onnxruntime", path, options.runtime) as runtime:
         if full in chosen:
             limit = tolerance_m(bundle.manifest.config.max_depth, options.tolerance)
-            reports.append(verify_goldens(bundle, runtime, limit))
+            goldens = verify_goldens(bundle, runtime, limit)
+            found += Verification((goldens,))
             if options.polygraphy:
-                run = ArtefactRun(runtime, path)
-                opinions.append(second_opinion_on_goldens(bundle, run, reports[0]))
+                opinion = second_opinion_on_goldens(bundle, ArtefactRun(runtime, path), goldens)
+                found += Verification(polygraphy=(opinion,))
             if options.reference is not None:
-                reports.append(_against_checkpoint(bundle, runtime, options, limit))
-        reference = Reference(path, runtime.device, runtime.describe())
-        if lower and options.sweep:
-            sweep = sweep_depths(runtime, bundle.processor)
-            reference = dataclasses.replace(reference, sweep=sweep)
-    for artefact in lower:
-        found = check_artefact(bundle, artefact, reference, options.runtime, polygraphy=options.polygraphy)
-        reports += found.reports
-        not_run += found.not_run
-        opinions += found.polygraphy
-    return ArtefactFindings(tuple(reports), tuple(not_run), tuple(opinions))
+                found += Verification((_against_checkpoint(bundle, runtime, options, limit),))
+        sweep = sweep_depths(runtime, bundle.processor) if lower and options.sweep else ()
+        reference = Reference(path, runtime.device, runtime.describe(), sweep)
+    checks = (check_artefact(bundle, one, reference, options.runtime, options.polygraphy) for one in lower)
+    return sum(checks, found)
 
 
-def _nothing_runs(bundle: Bundle, engines: list[EngineFindings], install: str) -> MissingDependencyError:
+def _nothing_runs(bundle: Bundle, engines: Sequence[NotRun], install: str) -> MissingDependencyError:
     """What is said where neither ONNX Runtime nor an engine can show anything."""
-    reasons = [f"{item.file}: {item.reason}" for engine in engines for item in engine.not_run]
+    reasons = [f"{item.file}: {item.reason}" for item in engines]
     return MissingDependencyError(
         f"nothing of {bundle.folder} can be run here: onnxruntime is not installed, and no engine of what is "
         f"asked for fits ({'; '.join(reasons) or 'there is none'})",

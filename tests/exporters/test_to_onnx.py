@@ -22,7 +22,14 @@ import transformers
 from glpn_deploy import GLPNConfig
 from glpn_deploy.errors import ExportError, InputError, WriteError
 from glpn_deploy.exporters import to_onnx as module
-from glpn_deploy.exporters.to_onnx import MAX_OPSET, MIN_OPSET, OnnxOptions, check_onnx, count_nodes, to_onnx
+from glpn_deploy.exporters.to_onnx import (
+    MAX_OPSET,
+    MIN_OPSET,
+    OnnxOptions,
+    check_promises,
+    count_nodes,
+    to_onnx,
+)
 
 ACTIVATIONS = ("gelu", "relu", "silu", "gelu_new", "gelu_pytorch_tanh")
 OPSETS = range(MIN_OPSET, MAX_OPSET + 1)
@@ -298,13 +305,6 @@ def test_killed_while_saving_leaves_nothing_the_next_run_keeps(tiny_model, tiny_
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def damaged(path: Path, target: Path, change) -> Path:
-    model = onnx.load(str(path))
-    change(model)
-    onnx.save_model(model, str(target))
-    return target
-
-
 def add_dropout(model: onnx.ModelProto) -> None:
     last = model.graph.node[-1]
     last.output[0] = "inner"
@@ -328,13 +328,15 @@ def leave_a_trace(model: onnx.ModelProto) -> None:
     [
         (add_dropout, "Dropout"),
         (fix_height, "expected a free batch"),
-        (break_link, "not valid ONNX"),
         (leave_a_trace, "stack traces"),
     ],
 )
-def test_the_written_file_is_checked(change, words, tiny_onnx, tmp_path):
+def test_what_is_promised_is_checked(change, words, tiny_onnx):
+    model = onnx.load(str(tiny_onnx))
+    check_promises(model)
+    change(model)
     with pytest.raises(ExportError, match=words):
-        check_onnx(damaged(tiny_onnx, tmp_path / "model.onnx", change))
+        check_promises(model)
 
 
 def test_a_graph_that_fails_its_check_is_not_left_behind(tiny_model, tmp_path, monkeypatch):

@@ -1,0 +1,121 @@
+"""What a verification found, of one artefact, one engine or a whole bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from glpn_deploy.errors import ParityError
+from glpn_deploy.proof.parity_report import ParityReport, WorstImage, severity
+from glpn_deploy.proof.polygraphy_check import PolygraphyReport
+
+
+@dataclasses.dataclass(frozen=True)
+class NotRun:
+    """An artefact, or a part of its check, that this machine cannot do.
+
+    Attributes:
+        file: The artefact.
+        precision: Its precision.
+        reason: Why not, and where possible what would mend it.
+    """
+
+    file: str
+    precision: str
+    reason: str
+
+    def to_dict(self) -> dict[str, str]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class BrokenEngine:
+    """An engine that no machine should open.
+
+    Attributes:
+        file: The engine, within the bundle.
+        reason: What is wrong with it or its sidecar, and how to build it again.
+    """
+
+    file: str
+    reason: str
+
+    def to_dict(self) -> dict[str, str]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        reports: Every comparison that was made.
+        not_run: What this machine could not check.
+        polygraphy: Polygraphy's verdicts, where they were asked for.
+        broken: TensorRT engines that are damaged or not of this bundle.
+        fits: Whether an engine was built for this machine, and opens.
+    """
+
+    reports: tuple[ParityReport, ...] = ()
+    not_run: tuple[NotRun, ...] = ()
+    polygraphy: tuple[PolygraphyReport, ...] = ()
+    broken: tuple[BrokenEngine, ...] = ()
+    fits: bool = False
+
+    def __add__(self, other: Verification) -> Verification:
+        """What was found of both."""
+        return Verification(
+            self.reports + other.reports,
+            self.not_run + other.not_run,
+            self.polygraphy + other.polygraphy,
+            self.broken + other.broken,
+            self.fits or other.fits,
+        )
+
+    @property
+    def passed(self) -> bool:
+        """Whether all that was run passed, Polygraphy agrees, and no engine is broken."""
+        agreed = all(opinion.agrees for opinion in self.polygraphy)
+        return all(report.passed for report in self.reports) and agreed and not self.broken
+
+    @property
+    def complete(self) -> bool:
+        """Whether all could be checked here."""
+        return not self.not_run
+
+    @property
+    def worst_image(self) -> tuple[ParityReport, WorstImage] | None:
+        """The image that uses up most of its report's limit, or None where nothing was run."""
+        found = [(report, report.worst_image) for report in self.reports if report.worst_image is not None]
+
+        def badness(item: tuple[ParityReport, WorstImage]) -> tuple[float, float]:
+            return severity(item[0].limit, item[0].worst.stats, item[0].worst.flags)
+
+        return max(found, key=badness, default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "passed": self.passed,
+            "complete": self.complete,
+            "reports": [report.to_dict() for report in self.reports],
+            "not_run": [item.to_dict() for item in self.not_run],
+            "polygraphy": [opinion.to_dict() for opinion in self.polygraphy],
+            "broken": [engine.to_dict() for engine in self.broken],
+        }
+
+    def require(self) -> None:
+        """Raises at the first check that failed.
+
+        Raises:
+            ParityError: An artefact's depth is not the reference's, Polygraphy sees it otherwise, or an
+                engine is broken.
+        """
+        for report in self.reports:
+            report.require()
+        for opinion in self.polygraphy:
+            opinion.require()
+        for engine in self.broken:
+            raise ParityError(f"{engine.file} cannot be used ({engine.reason})")
