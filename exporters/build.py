@@ -234,7 +234,7 @@ def _is_bundle(folder: Path) -> bool:
 def _check_fit(config: GLPNConfig, processor: GLPNImageProcessor) -> None:
     """Refuses a network that the image processor cannot feed."""
     if config.num_channels != 3:
-        raise ConfigError(f"config value num_channels = {config.num_channels}", expected="3 (RGB)")
+        raise ConfigError(f"the config's num_channels is {config.num_channels}", expected="3 (RGB)")
     if processor.size_divisor % config.size_multiple:
         raise ConfigError(
             f"the image processor's size_divisor is {processor.size_divisor}",

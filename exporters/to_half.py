@@ -57,9 +57,9 @@ class HalfOptions:
 
     def __post_init__(self) -> None:
         if self.precision not in HALF_TYPES:
-            raise InputError(f"precision {self.precision!r}", expected=" or ".join(HALF_TYPES))
+            raise InputError(f"the precision is {self.precision!r}", expected=" or ".join(HALF_TYPES))
         if self.io not in get_args(Io):
-            raise InputError(f"io {self.io!r}", expected="fp32 or half")
+            raise InputError(f"io is {self.io!r}", expected="fp32 or half")
 
 
 def to_half(source: Path, target: Path, options: HalfOptions = HalfOptions()) -> Path:

@@ -36,7 +36,7 @@ class OnnxOptions:
     def __post_init__(self) -> None:
         if not MIN_OPSET <= self.opset <= MAX_OPSET:
             raise InputError(
-                f"opset {self.opset}",
+                f"the opset is {self.opset}",
                 expected=f"one from {MIN_OPSET} (the first with LayerNormalization) to {MAX_OPSET}",
                 fix=f"leave --opset out to take {DEFAULT_OPSET}",
             )

@@ -21,7 +21,7 @@ from glpn_deploy.exporters.graph.graph_edit import load_graph
 from glpn_deploy.exporters.graph.tensor_sizes import available_memory, tensor_elements
 from glpn_deploy.exporters.to_half import require_fp32
 from glpn_deploy.images.files import find_images
-from glpn_deploy.images.loading import ImageSource, load_image
+from glpn_deploy.images.loading import ImageSource, load_image, shrink
 from glpn_deploy.images.processing import GLPNImageProcessor
 
 Method = Literal["minmax", "percentile"]
@@ -56,7 +56,8 @@ class CalibrationOptions:
             raise InputError(f"the percentile is {self.percentile}", expected="above 50, up to 100")
         if self.max_images < FEWEST_IMAGES:
             raise InputError(
-                f"at most {self.max_images} calibration images", expected=f"at least {FEWEST_IMAGES}"
+                f"at most {self.max_images} calibration images are asked for",
+                expected=f"{FEWEST_IMAGES} or more",
             )
 
 
@@ -101,22 +102,26 @@ def find_calibration_images(folder: Path) -> list[Path]:
         raise InputError(f"the calibration folder {error.got}", expected=expected, fix=fix) from None
 
 
-def calibration_images(folder: Path, processor: GLPNImageProcessor, limit: int) -> list[Path]:
-    """Chooses up to ``limit`` images of a folder, spread evenly by name, and reads each of them once.
+def calibration_images(
+    folder: Path, processor: GLPNImageProcessor, limit: int, long_side: int
+) -> list[NDArray[np.uint8]]:
+    """Reads up to ``limit`` images of a folder, spread evenly by name, and shrinks them to a long side [px].
 
     Raises:
         InputError: There is no such folder, or it has no image.
         ImageError: An image cannot be read or is smaller than 32 px; the message names the file.
     """
     found = find_calibration_images(folder)
-    chosen = [found[i * len(found) // min(limit, len(found))] for i in range(min(limit, len(found)))]
-    for path in chosen:
-        height, width = load_image(path).shape[:2]
+    count = min(limit, len(found))
+    images = []
+    for path in (found[index * len(found) // count] for index in range(count)):
+        image = load_image(path)
         try:
-            processor.target_size(height, width)
+            processor.target_size(*image.shape[:2])
         except ImageError as error:
             raise ImageError(f"{path}: {error.got}", expected=error.expected, fix=error.fix) from None
-    return chosen
+        images.append(shrink(image, long_side, processor.size_divisor))
+    return images
 
 
 def check_image_count(count: int) -> None:

@@ -18,7 +18,6 @@ from glpn_deploy.exporters.calibration.calibration import (
     find_calibration_images,
     random_images,
 )
-from glpn_deploy.images.loading import load_image, shrink
 from glpn_deploy.images.processing import GLPNImageProcessor
 
 Pictures = tuple[NDArray[np.uint8], ...]
@@ -125,8 +124,7 @@ def choose_images(
 
 def _photographs(folder: Path, processor: GLPNImageProcessor, ranges: int) -> ImageSet:
     """Every fifth picture is checked on, one to `CHECK_IMAGES` of them; the others are for the ranges."""
-    paths = calibration_images(folder, processor, ranges + CHECK_IMAGES)
-    images = tuple(shrink(load_image(path), _LONG_SIDE, processor.size_divisor) for path in paths)
+    images = tuple(calibration_images(folder, processor, ranges + CHECK_IMAGES, _LONG_SIDE))
     source = f"photographs of {folder.name}"
     if not ranges:
         return ImageSet((), images, source)

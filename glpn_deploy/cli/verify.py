@@ -150,7 +150,7 @@ def _print_opinion(console: Console, opinion: PolygraphyReport) -> None:
     worst = max(opinion.cases, key=lambda case: case.abs_rel)
     console.print(
         f"{mark} Polygraphy {opinion.version} on {opinion.candidate['precision']} against "
-        f"{opinion.reference['backend']} {opinion.reference['precision']}: agrees with our verdict on "
+        f"{opinion.reference['backend']} {opinion.reference['precision']}: agrees with our result on "
         f"{agreed} of {len(opinion.cases)}; its worst AbsRel {worst.abs_rel:.2e} at {worst.name}"
     )
 

@@ -148,7 +148,7 @@ def _native(path: Path, precision: Precision, options: RuntimeOptions) -> Artefa
 
 
 def second_opinion_on_goldens(bundle: Bundle, run: ArtefactRun, report: ParityReport) -> PolygraphyReport:
-    """Polygraphy's verdict on a comparison with the goldens."""
+    """Polygraphy's result on a comparison with the goldens."""
     batches = tuple(golden_batches(bundle))
     return polygraphy_check(
         run.path,

@@ -53,7 +53,7 @@ class Verification:
     Attributes:
         reports: Every comparison that was made.
         not_run: What this machine could not check.
-        polygraphy: Polygraphy's verdicts, where they were asked for.
+        polygraphy: Polygraphy's results, where they were asked for.
         broken: TensorRT engines that are damaged or not of this bundle.
         fits: Whether an engine was built for this machine, and opens.
     """

@@ -72,7 +72,7 @@ class ParityReport:
 
     Attributes:
         reference: Backend, device and precision of the reference.
-        candidate: The same of what was judged.
+        candidate: The same of what was compared.
         limit: Largest |difference| allowed [m], or the budget.
         cases: Every batch that was run.
         worst_image: The worst image of the worst case.
@@ -187,6 +187,8 @@ def describe_case(case: ParityCase) -> str:
 
 def summary(report: ParityReport) -> str:
     """One line: how many cases passed and the worst difference."""
+    if not report.cases:
+        return "nothing was compared"
     passed, worst = sum(case.passed for case in report.cases), report.worst
     flags = f" ({describe_flags(worst.flags)})" if worst.flags else ""
     if report.max_abs_rel is None:

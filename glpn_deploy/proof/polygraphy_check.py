@@ -52,12 +52,12 @@ class SecondOpinion:
 
 @dataclasses.dataclass(frozen=True)
 class PolygraphyReport:
-    """Polygraphy's verdicts beside those of one `ParityReport`.
+    """Polygraphy's results beside those of one `ParityReport`.
 
     Attributes:
         version: Polygraphy's.
-        candidate: What was judged.
-        reference: What it was judged against.
+        candidate: What was compared.
+        reference: What it was compared with.
         cases: Every case of the report.
     """
 
@@ -68,7 +68,7 @@ class PolygraphyReport:
 
     @property
     def agrees(self) -> bool:
-        """Whether every verdict is ours (and there is one)."""
+        """Whether every result is ours (and there is one)."""
         return bool(self.cases) and all(case.agrees for case in self.cases)
 
     @property
@@ -95,12 +95,12 @@ class PolygraphyReport:
         """
         for case in self.cases:
             if not case.agrees:
-                verdicts = {True: "within the limit", False: "not within it"}
+                words = {True: "within the limit", False: "not within it"}
                 raise ParityError(
-                    f"Polygraphy {self.version} finds {case.name} {verdicts[case.theirs]} "
+                    f"Polygraphy {self.version} finds {case.name} {words[case.theirs]} "
                     f"(AbsRel {case.abs_rel:.3g}, max {case.max_abs_m:.3g} m), "
-                    f"we find it {verdicts[case.ours]}",
-                    expected="one verdict",
+                    f"we find it {words[case.ours]}",
+                    expected="the same result",
                     fix="rely on neither: run it again, and report it with the output of --json",
                 )
 
@@ -130,19 +130,19 @@ def polygraphy_check(
     plain_qdq: bool = False,
     title: str = "polygraphy",
 ) -> PolygraphyReport:
-    """Lets Polygraphy judge what has been judged.
+    """Lets Polygraphy compare what has been compared.
 
     Polygraphy runs the graphs (``OnnxrtRunner``), looks for what is not finite (``Comparator.validate``) and
     compares (``Comparator.compare_accuracy``) with its own code; the largest difference is its ``max``
     absolute error, AbsRel its ``mean`` relative one. It divides by the reference as it is, where we take no
     less than 1 mm. It is given open sessions: its ``SessionFromOnnx`` takes no session options, without which
-    Q/DQ pairs would be computed in other ways than in the runs that it judges.
+    Q/DQ pairs would be computed in other ways than in the runs that it checks.
 
     Args:
         candidate: The graph that was run.
         reference: The FP32 graph, run by Polygraphy as well; None takes the depth of ``batches``.
         batches: The inputs that ``report`` was made with, in its order.
-        report: Our own verdict.
+        report: Our own comparison.
         device: ``cpu`` or ``cuda:0``.
         plain_qdq: Open the candidate as `glpn_deploy.proof.artefact_runs.ArtefactRun` says.
         title: The step's title.
@@ -164,20 +164,20 @@ def polygraphy_check(
             session = _session(candidate, device, plain_qdq)
             other = None if reference is None else _session(reference, device)
             for batch, case in zip(batches, report.cases, strict=True):
-                passed, figures = _judge(session, other, batch, report)
+                passed, figures = _compare(session, other, batch, report)
                 cases.append(SecondOpinion(case.name, allows(report.limit, case.stats), passed, *figures))
                 step.advance(case.name)
         except PolygraphyException as error:
             raise BackendError(f"Polygraphy {polygraphy.__version__} failed ({error})") from error
         agreed = sum(case.agrees for case in cases)
-        step.finish(f"agrees with our verdict on {agreed} of {len(cases)}")
+        step.finish(f"agrees with our result on {agreed} of {len(cases)}")
     return PolygraphyReport(polygraphy.__version__, report.candidate, report.reference, tuple(cases))
 
 
-def _judge(
+def _compare(
     candidate: Any, reference: Any | None, batch: Batch, report: ParityReport
 ) -> tuple[bool, tuple[float, float]]:
-    """Polygraphy's verdict on one batch, and (max_abs_m, abs_rel)."""
+    """Polygraphy's result on one batch, and (max_abs_m, abs_rel)."""
     from polygraphy.backend.onnxrt import OnnxrtRunner
     from polygraphy.comparator import Comparator, RunResults, SimpleCompareFunc
 
@@ -197,15 +197,15 @@ def _judge(
         if None in tolerance.values():
             continue
         function = SimpleCompareFunc(check_error_stat=stat, **{"atol": 0.0, "rtol": 0.0, **tolerance})
-        verdict = Comparator.compare_accuracy(results, compare_func=function)
-        passed = passed and bool(verdict)
-        (found,) = (output for pairs in verdict[0].values() for output in pairs[0].values())
+        result = Comparator.compare_accuracy(results, compare_func=function)
+        passed = passed and bool(result)
+        (found,) = (output for pairs in result[0].values() for output in pairs[0].values())
         figures = (found.max_absdiff, found.mean_reldiff)
     return passed, figures
 
 
 def _session(path: Path, device: str, plain_qdq: bool = False) -> Any:
-    """A session for Polygraphy's runner, with the settings of `rt_onnxruntime` or, plain, of `judging`."""
+    """A session for Polygraphy's runner, opened as `rt_onnxruntime` or, plain, `checks.opening` does it."""
     import onnxruntime as ort
 
     from glpn_deploy.runtimes.onnx_file.header import read_header

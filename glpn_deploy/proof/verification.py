@@ -67,17 +67,17 @@ class VerifyOptions:
     def __post_init__(self) -> None:
         if self.reference is not None and not self.sweep:
             raise InputError(
-                "a reference is compared with over the sweep, which is switched off",
+                "a reference is given, which is compared over the sweep, and the sweep is switched off",
                 fix="leave out --no-sweep or --reference",
             )
         if self.reference is not None and "fp32" not in (self.precisions or PRECISIONS):
             raise InputError(
-                "a reference is compared with the fp32 artefact, which is left out",
+                "a reference is given, which is compared with the fp32 artefact, and that is left out",
                 fix="add --precision fp32, or leave out --reference",
             )
         unknown = [name for name in self.precisions or () if name not in PRECISIONS]
         if unknown:
-            raise InputError(f"precision {unknown[0]!r}", expected=f"one of {', '.join(PRECISIONS)}")
+            raise InputError(f"the precision is {unknown[0]!r}", expected=f"one of {', '.join(PRECISIONS)}")
 
 
 def verify(

@@ -283,7 +283,7 @@ def test_a_bundle_is_replaced_whole(tiny_checkpoint, bundle_copy):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"num_channels": 1}, "num_channels = 1; expected 3"),
+        ({"num_channels": 1}, "num_channels is 1; expected 3"),
         ({"sr_ratios": (16, 4, 2, 1)}, "size_divisor is 32; expected a multiple of 64"),
     ],
 )

@@ -260,7 +260,7 @@ def test_half_precision_input_and_output_are_refused_where_no_graph_has_them(opt
 )
 def test_a_budget_that_is_none_is_refused_with_the_options(budget: dict[str, float]) -> None:
     (name,) = budget
-    with pytest.raises(InputError, match=f"{name} = .*expected a finite number above 0"):
+    with pytest.raises(InputError, match=f"{name} is .*expected a finite number above 0"):
         LowerOptions(("fp16",), **budget)
 
 

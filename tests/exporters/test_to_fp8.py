@@ -186,7 +186,7 @@ def test_half_precision_input_and_output(graphs, all_ranges, tmp_path):
     ends = [value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)]
     assert ends == [TensorProto.FLOAT16] * 2
     assert not [node.name for node in graph.node if node.op_type == "Cast"]
-    with pytest.raises(InputError, match="io 'fp16'"):
+    with pytest.raises(InputError, match="io is 'fp16'"):
         QuantizeOptions(io="fp16")
 
 

@@ -291,14 +291,14 @@ def test_a_converted_graph_is_refused(tiny_onnx, tmp_path):
         helper.make_node("QuantizeLinear", ["pixel_values", "scalar_10.0"], ["q"], name="quantise")
     )
     onnx.save(model, str(tmp_path / "q.onnx"))
-    with pytest.raises(ExportError, match=r"already quantised \(int8\)"):
+    with pytest.raises(ExportError, match=r"already quantized \(int8\)"):
         to_half(tmp_path / "q.onnx", tmp_path / "again.onnx")
 
 
 def test_unknown_options_are_refused(tiny_onnx, tmp_path):
-    with pytest.raises(InputError, match="precision 'fp8'; expected fp16 or bf16"):
+    with pytest.raises(InputError, match="the precision is 'fp8'; expected fp16 or bf16"):
         HalfOptions("fp8")
-    with pytest.raises(InputError, match="io 'int8'"):
+    with pytest.raises(InputError, match="io is 'int8'"):
         HalfOptions(io="int8")
     with pytest.raises(InputError, match="no nodes of the graph, such as nothing/Conv"):
         to_half(tiny_onnx, tmp_path / "h.onnx", HalfOptions(fp32_nodes=frozenset({"nothing/Conv"})))

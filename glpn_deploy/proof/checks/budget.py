@@ -29,10 +29,10 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.max_abs_rel is None and self.max_abs_m is None:
-            raise InputError("a budget without a limit", expected="max_abs_rel, max_abs_m or both")
+            raise InputError("the budget has no limit", expected="max_abs_rel, max_abs_m or both")
         for name, limit in dataclasses.asdict(self).items():
             if limit is not None and not 0 < limit < math.inf:
-                raise InputError(f"{name} = {limit}", expected="a finite number above 0")
+                raise InputError(f"{name} is {limit}", expected="a finite number above 0")
 
     @classmethod
     def of(cls, precision: str, max_abs_rel: float | None = None, max_abs_m: float | None = None) -> Budget:

@@ -219,15 +219,22 @@ def test_options_out_of_range(options, message):
 # Folders ----------------------------------------------------------------------------------------------
 
 
-def picture(path, width=64, height=64):
-    Image.new("RGB", (width, height), "grey").save(path)
+def picture(path, width=64, height=64, grey=128):
+    Image.new("RGB", (width, height), (grey, grey, grey)).save(path)
     return path
 
 
-def test_a_folder_is_sampled_evenly(tmp_path):
-    paths = [picture(tmp_path / f"{i:02}.png") for i in range(20)]
-    assert calibration_images(tmp_path, PROCESSOR, 64) == paths
-    assert calibration_images(tmp_path, PROCESSOR, 5) == paths[::4]
+def test_a_folder_is_sampled_evenly_and_its_images_shrunk(tmp_path):
+    for i in range(20):
+        picture(tmp_path / f"{i:02}.png", grey=i)
+
+    def seen(limit):
+        return [int(image[0, 0, 0]) for image in calibration_images(tmp_path, PROCESSOR, limit, 640)]
+
+    assert seen(64) == list(range(20))
+    assert seen(5) == list(range(0, 20, 4))
+    picture(tmp_path / "00.png", 128, 64)
+    assert calibration_images(tmp_path, PROCESSOR, 1, 64)[0].shape == (32, 64, 3)
 
 
 @pytest.mark.parametrize(
@@ -246,21 +253,21 @@ def test_a_folder_is_sampled_evenly(tmp_path):
 )
 def test_folders_that_cannot_be_used(tmp_path, make, error, message):
     with pytest.raises(error, match=message):
-        calibration_images(make(tmp_path), PROCESSOR, 16)
+        calibration_images(make(tmp_path), PROCESSOR, 16, 640)
 
 
 def test_a_damaged_image_is_named(tmp_path):
     picture(tmp_path / "a.png")
     (tmp_path / "b.jpg").write_bytes(b"not a picture")
     with pytest.raises(ImageError, match=r"b\.jpg"):
-        calibration_images(tmp_path, PROCESSOR, 16)
+        calibration_images(tmp_path, PROCESSOR, 16, 640)
 
 
 def test_an_image_too_small_for_the_processor_is_named(tmp_path):
     for name in "ab":
         picture(tmp_path / f"{name}.png", 64, 40)
     with pytest.raises(ImageError, match=r"a\.png.*64 px"):
-        calibration_images(tmp_path, GLPNImageProcessor(size_divisor=64), 16)
+        calibration_images(tmp_path, GLPNImageProcessor(size_divisor=64), 16, 640)
 
 
 def test_noise_is_the_same_every_time():

@@ -144,7 +144,7 @@ def test_an_artefact_out_of_budget_is_status_1(
     assert run("verify", bundle_copy, "--precision", "fp16", "--no-sweep").status == 0
     refused = run("verify", bundle_copy, "--precision", "fp12")
     assert refused.status == 2
-    assert "precision 'fp12'; expected one of fp32" in refused.err
+    assert "the precision is 'fp12'; expected one of fp32" in refused.err
 
 
 def test_what_the_machine_cannot_run_is_said_and_is_no_failure(
@@ -170,8 +170,8 @@ def test_polygraphy_agrees(run: Callable, bundle_copy: Path, plant: Callable, sh
     plant(bundle_copy, "int8", 1.01)
     result = run("verify", bundle_copy, "--polygraphy")
     assert result.status == 0, result.err
-    assert result.out.count("agrees with our verdict on 3 of 3; its worst AbsRel") == 2
-    assert result.out.count("agrees with our verdict on 2 of 2; its worst AbsRel") == 1
+    assert result.out.count("agrees with our result on 3 of 3; its worst AbsRel") == 2
+    assert result.out.count("agrees with our result on 2 of 2; its worst AbsRel") == 1
     report = json.loads(run("verify", bundle_copy, "--polygraphy", "--json").out)
     assert [opinion["agrees"] for opinion in report["polygraphy"]] == [True] * 3
 
