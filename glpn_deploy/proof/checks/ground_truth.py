@@ -44,7 +44,7 @@ class Accuracy:
         return self.delta1_fp32 - self.delta1 <= self.largest_drop
 
     def __str__(self) -> str:
-        return f"delta1 {self.delta1:.4f} (fp32 {self.delta1_fp32:.4f}), AbsRel {self.abs_rel:.4f}"
+        return f"delta1 {self.delta1:.4f} (fp32 {self.delta1_fp32:.4f})"
 
     def to_dict(self) -> dict[str, Any]:
         """For the manifest and for ``--json``."""

@@ -32,7 +32,9 @@ class ImageErrors:
     passed: bool
 
     def __str__(self) -> str:
-        return describe_errors(self.errors)
+        if self.errors.non_finite:
+            return describe_errors(self.errors)
+        return f"AbsRel {self.errors.abs_rel:.2g}, at most {self.errors.max_abs_m:.2g} m"
 
     def to_dict(self) -> dict[str, Any]:
         """The errors."""

@@ -37,8 +37,8 @@ class ShapeErrors:
 
     def __str__(self) -> str:
         worst = self.report.worst
-        error = "is not finite" if worst.stats.non_finite else f"has AbsRel {worst.stats.abs_rel:.2g}"
-        return f"the worst shape, {worst.name}, {error}"
+        error = "not finite" if worst.stats.non_finite else f"{worst.stats.abs_rel:.2g}"
+        return f"worst shape {worst.name} {error}"
 
     def to_dict(self) -> dict[str, Any]:
         """The worst shape: the artefact has them all."""

@@ -344,7 +344,7 @@ def test_the_report_says_what_was_tried_and_what_it_cost(network, run):
     assert tried["kept_nodes"] == len(report.chosen.nodes)
     assert (tried["abs_rel"], tried["max_abs_m"], tried["p99_abs_m"]) == (0.0005, 0.1, 0.05)
     assert tried["seconds"] >= 0
-    assert "AbsRel 0.0005, max 0.1 m, p99 0.05 m; " in str(report.chosen)
+    assert "AbsRel 0.0005, at most 0.1 m; " in str(report.chosen)
 
 
 # A network made to overflow -------------------------------------------------------------------------

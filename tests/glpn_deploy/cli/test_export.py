@@ -273,7 +273,7 @@ def test_fp16_is_checked_and_says_what_it_costs(
     assert result.status == 0, result.err
     assert "fp16, checked on 6 images (photographs of photos):" in result.out
     assert re.search(
-        r"✓ everything in fp16: AbsRel [\d.e-]+, max [\d.e-]+ m, p99 [\d.e-]+ m; 0\.\d MB", result.out
+        r"✓ everything in fp16: AbsRel [\d.e-]+, at most [\d.e-]+ m; 0\.\d MB", result.out
     )
     assert re.search(r"worth it|recommended", result.out)
     assert (out / "model.fp16.onnx").is_file()
