@@ -56,8 +56,8 @@ class CalibrationOptions:
             raise InputError(f"the percentile is {self.percentile}", expected="above 50, up to 100")
         if self.max_images < FEWEST_IMAGES:
             raise InputError(
-                f"at most {self.max_images} calibration images are asked for",
-                expected=f"{FEWEST_IMAGES} or more",
+                f"the largest number of calibration images is {self.max_images}",
+                expected=f"at least {FEWEST_IMAGES}",
             )
 
 

@@ -80,27 +80,27 @@ class FP32Depth:
         Raises:
             BackendError: ONNX Runtime cannot run it.
         """
-        with opened(graph) as runtime:
-            return self.errors_of(runtime, title)
-
-    def errors_of(self, runtime: Runtime, title: str = "errors") -> ErrorStats:
-        """The same of a graph that is open already."""
-        with progress.step(title, len(self._images)) as step:
-            errors = error_stats(self._run(runtime, step), self._depth)
+        with opened(graph) as runtime, progress.step(title, len(self._images)) as step:
+            errors = self.errors_of(runtime, step)
             step.finish(describe_errors(errors))
         return errors
+
+    def errors_of(self, runtime: Runtime, step: progress.Step | None = None) -> ErrorStats:
+        """The same of a graph that is open already; an image is a unit of the step."""
+        return error_stats(self._run(runtime, step), self._depth)
 
     def check(self, budget: Budget, graph: Path, title: str) -> ImageErrors:
         """The `Check` of a budget."""
         errors = self.errors(graph, title)
         return ImageErrors(errors, budget.allows(errors))
 
-    def _run(self, runtime: Runtime, step: progress.Step) -> NDArray[np.float32]:
+    def _run(self, runtime: Runtime, step: progress.Step | None) -> NDArray[np.float32]:
         """The depth of all pixels of all images [m]."""
         depths = []
         for image in self._images:
             depths.append(runtime.run(self._processor.prepare(image)[None]).ravel())
-            step.advance()
+            if step is not None:
+                step.advance()
         return np.concatenate(depths)
 
 

@@ -31,7 +31,7 @@ LIMIT_S = 20.0
 """No round starts after this [s]; `FEWEST` rounds are made in any case."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What the measurement says.
 
@@ -52,13 +52,13 @@ class Verdict:
     precision: str
     where: str
     shape: Shape
-    fp32_ms: float | None
-    candidate_ms: float | None
-    speedup: float | None
-    speedup_low: float | None
-    speedup_high: float | None
-    rounds: int
-    recommended: bool
+    fp32_ms: float | None = None
+    candidate_ms: float | None = None
+    speedup: float | None = None
+    speedup_low: float | None = None
+    speedup_high: float | None = None
+    rounds: int = 0
+    recommended: bool = False
     sentence: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def measure_verdict(
             sentence = (
                 f"{precision} cannot run here ({where}: {reason}): build it for its target and measure there"
             )
-            return Verdict(precision, where, shape, None, None, None, None, None, 0, False, sentence)
+            return Verdict(precision=precision, where=where, shape=shape, sentence=sentence)
     return verdict
 
 
@@ -165,15 +165,15 @@ def compare_times(
             f"not worth it on this machine; {elsewhere}"
         )
     return Verdict(
-        precision,
-        where,
-        shape,
-        statistics.median(fp32_ms),
-        statistics.median(low_ms),
-        ratio,
-        low,
-        high,
-        len(ratios),
-        recommended,
-        sentence,
+        precision=precision,
+        where=where,
+        shape=shape,
+        fp32_ms=statistics.median(fp32_ms),
+        candidate_ms=statistics.median(low_ms),
+        speedup=ratio,
+        speedup_low=low,
+        speedup_high=high,
+        rounds=len(ratios),
+        recommended=recommended,
+        sentence=sentence,
     )

@@ -8,7 +8,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from glpn_deploy.errors import ExportError, WriteError
-from glpn_deploy.exporters.graph import graph_edit
 from glpn_deploy.exporters.graph.graph_edit import (
     group_of,
     groups,
@@ -99,9 +98,8 @@ def test_a_graph_survives_reading_and_writing(tiny_onnx, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["again.onnx"]
 
 
-def test_large_weights_go_beside_the_file(tiny_onnx, tmp_path, monkeypatch):
-    monkeypatch.setattr(graph_edit, "SINGLE_FILE_LIMIT", 1000)
-    path = save_graph(load_graph(tiny_onnx), tmp_path / "m.onnx")
+def test_large_weights_go_beside_the_file(tiny_onnx, tmp_path):
+    path = save_graph(load_graph(tiny_onnx), tmp_path / "m.onnx", single_file_limit=1000)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
     again = {t.name: numpy_helper.to_array(t) for t in load_graph(path).graph.initializer}
     for tensor in load_graph(tiny_onnx).graph.initializer:

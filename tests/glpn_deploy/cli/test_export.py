@@ -272,9 +272,7 @@ def test_fp16_is_checked_and_says_what_it_costs(
     )
     assert result.status == 0, result.err
     assert "fp16, checked on 6 images (photographs of photos):" in result.out
-    assert re.search(
-        r"✓ everything in fp16: AbsRel [\d.e-]+, at most [\d.e-]+ m; 0\.\d MB", result.out
-    )
+    assert re.search(r"✓ everything in fp16: AbsRel [\d.e-]+, at most [\d.e-]+ m; 0\.\d MB", result.out)
     assert re.search(r"worth it|recommended", result.out)
     assert (out / "model.fp16.onnx").is_file()
 
@@ -392,7 +390,7 @@ def test_opsets_that_not_every_tensorrt_reads_are_told(
         (["--fp16", "--max-abs-rel", "-1"], "max_abs_rel"),
         (["--fp16", "--eval", "nyu"], "nyu"),
         (["--half-io"], "add --fp16, or leave out --half-io"),
-        (["--bf16", "--half-io"], "half-precision input and output, and no graph that has them"),
+        (["--bf16", "--half-io"], "no graph has the half-precision input and output"),
     ],
 )
 def test_wrong_use_of_lower_precisions_is_one_sentence_and_writes_nothing(
