@@ -151,7 +151,10 @@ class Lowering:
         work.mkdir()
         images = self._images
         report = SearchReport(
-            precision, self.options.budget(precision), (), len(images.checking), images.source
+            precision=precision,
+            budget=self.options.budget(precision),
+            images=len(images.checking),
+            images_from=images.source,
         )
         try:
             source = self._source(PRECISION_INFO[precision].least_opset)

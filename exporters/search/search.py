@@ -36,7 +36,7 @@ SHARES = (1 / 8, 1 / 4, 1 / 2)
 Result = TypeVar("Result")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Candidate:
     """One graph that was tried.
 
@@ -86,7 +86,7 @@ class Candidate:
         return found
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchReport:
     """What became of a precision.
 
@@ -101,7 +101,7 @@ class SearchReport:
 
     precision: str
     budget: Budget
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...] = ()
     images: int
     images_from: str = ""
     reason: str = ""
@@ -173,12 +173,12 @@ def search(network: Network, recipe: Recipe, checks: Sequence[Check], output: Pa
                 break
         left = step.nodes_to_exclude | step.fp32_nodes
         candidate = Candidate(
-            step.name,
-            tuple(group for group, nodes in network.groups.items() if not left.isdisjoint(nodes)),
-            tuple(node for nodes in network.groups.values() for node in nodes if node in left),
-            tuple(results),
-            time.perf_counter() - start,
-            megabytes,
+            name=step.name,
+            groups=tuple(group for group, nodes in network.groups.items() if not left.isdisjoint(nodes)),
+            nodes=tuple(node for nodes in network.groups.values() for node in nodes if node in left),
+            results=tuple(results),
+            seconds=time.perf_counter() - start,
+            megabytes=megabytes,
         )
         candidates.append(candidate)
         if candidate.passed:

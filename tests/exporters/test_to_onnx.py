@@ -252,7 +252,9 @@ def test_onnxruntime_doubles_the_fused_map_in_its_fast_layout(make_model, tiny_c
 
 @pytest.mark.parametrize("opset", [MIN_OPSET - 1, MAX_OPSET + 1, 0, -3])
 def test_opset_out_of_range(opset):
-    with pytest.raises(InputError, match=rf"opset {opset}; expected one from {MIN_OPSET} .* to {MAX_OPSET}"):
+    with pytest.raises(
+        InputError, match=rf"the opset is {opset}; expected one from {MIN_OPSET} .* to {MAX_OPSET}"
+    ):
         OnnxOptions(opset=opset)
 
 

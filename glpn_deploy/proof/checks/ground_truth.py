@@ -16,7 +16,7 @@ from glpn_deploy.precisions import PRECISION_INFO, Precision
 from glpn_deploy.proof.checks.opening import opened
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Accuracy:
     """What a graph reaches on a data set, beside its FP32 original.
 
@@ -72,13 +72,13 @@ class GroundTruth:
         """The `Check` of a precision, which decides how much of delta1 may be lost."""
         found = self._metrics(graph, f"{precision}: ground truth")
         return Accuracy(
-            self._dataset.name,
-            found["images"],
-            found["metrics"]["delta1"],
-            found["metrics"]["abs_rel"],
-            self._fp32["metrics"]["delta1"],
-            self._fp32["metrics"]["abs_rel"],
-            PRECISION_INFO[precision].max_delta1_drop or 0.0,
+            dataset=self._dataset.name,
+            images=found["images"],
+            delta1=found["metrics"]["delta1"],
+            abs_rel=found["metrics"]["abs_rel"],
+            delta1_fp32=self._fp32["metrics"]["delta1"],
+            abs_rel_fp32=self._fp32["metrics"]["abs_rel"],
+            largest_drop=PRECISION_INFO[precision].max_delta1_drop or 0.0,
         )
 
     def _metrics(self, graph: Path, title: str) -> dict[str, Any]:

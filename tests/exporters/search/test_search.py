@@ -120,7 +120,9 @@ def run(network, tmp_path):
         recipe = Recipe(precision, write, fallback or fallback_precision(precision))
         output = tmp_path / "out" / f"model.{precision}.onnx"
         found = search(network, recipe, [check, *checks], output)
-        return SearchReport(precision, budget, found, 1, "two rooms")
+        return SearchReport(
+            precision=precision, budget=budget, candidates=found, images=1, images_from="two rooms"
+        )
 
     searched.out = tmp_path / "out"
     searched.errors = lambda kept: POOR

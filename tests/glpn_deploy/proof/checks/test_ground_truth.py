@@ -46,6 +46,14 @@ def test_a_spoilt_graph_fails(tiny_onnx: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("delta1", "passed"), [(0.89, True), (0.95, True), (0.8899, False)])
 def test_the_drop_is_counted_from_fp32(delta1: float, passed: bool) -> None:
-    accuracy = Accuracy("rooms", 500, delta1, 0.1, 0.9, 0.1, largest_drop=0.0100001)
+    accuracy = Accuracy(
+        dataset="rooms",
+        images=500,
+        delta1=delta1,
+        abs_rel=0.1,
+        delta1_fp32=0.9,
+        abs_rel_fp32=0.1,
+        largest_drop=0.0100001,
+    )
     assert accuracy.passed is passed
     assert accuracy.to_dict()["accuracy"]["passed"] is passed
