@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from glpn_deploy.errors import BackendError, BundleError
 from glpn_deploy.gpu.cuda_device import find_device
 from glpn_deploy.runtimes.base import Precision, Runtime, RuntimeOptions
-from glpn_deploy.runtimes.onnx_file.header import OnnxHeader, input_spec, read_header
+from glpn_deploy.runtimes.onnx_file.header import input_spec, read_header
+from glpn_deploy.runtimes.ort_session import CPU, CUDA, first_line, open_session
 from glpn_deploy.runtimes.ort_tensorrt import (
     PROVIDER,
     EngineFolder,
@@ -30,11 +31,8 @@ from glpn_deploy.runtimes.ort_tensorrt import (
 __all__ = ["OnnxRuntime", "input_spec", "load", "missing_provider_reason"]
 
 _PACKAGE = Path(ort.__file__).parent
-_PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": PROVIDER,
-}
+_PROVIDERS = {"cpu": CPU, "cuda": CUDA[0], "tensorrt": PROVIDER}
+_OF_A_GPU = re.compile(r"CUDA|cuDNN|cublas|TensorRT|nvinfer|EP_?FAIL", re.IGNORECASE)
 
 
 def missing_provider_reason(provider: str) -> str | None:
@@ -55,37 +53,6 @@ def missing_provider_reason(provider: str) -> str | None:
     except BackendError as error:
         return str(error).rstrip(".")
     return None
-
-
-CUDA = (_PROVIDERS["cuda"], {"use_tf32": "0"})
-"""The CUDA provider. TF32 rounds FP32 products to 10 bits, which no FP32 tolerance survives."""
-
-
-def session_settings(
-    header: OnnxHeader, precision: Precision, on_cpu: bool, plain: bool = False
-) -> tuple[ort.SessionOptions, list[str]]:
-    """How a file's session is opened: its options, and the optimisers that it does without.
-
-    Args:
-        header: What the file says of itself.
-        precision: What it computes in.
-        on_cpu: Whether the CPU runs it.
-        plain: Nothing is fused, and Q/DQ pairs are computed as they stand.
-    """
-    about = ort.SessionOptions()
-    about.log_severity_level = 3
-    if plain or precision == "fp8":  # FP8 loads no further optimised than this on a CPU
-        about.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    without = []
-    if header.target == "tensorrt":
-        # A graph of Q/DQ pairs for TensorRT: the step that quantises biases spoils FP16 ones (AbsRel 0.09
-        # on the demo network), and TensorRT takes none that are.
-        without.append("WeightBiasQuantization")
-    if plain or (header.target == "tensorrt" and on_cpu):
-        # Integer kernels made of TensorRT's pairs saturate on CPUs without VNNI (0.012 instead of 0.004).
-        # Computed as it stands it is right, and slow.
-        about.add_session_config_entry("session.disable_quant_qdq", "1")
-    return about, without
 
 
 class OnnxRuntime(Runtime):
@@ -133,13 +100,20 @@ class OnnxRuntime(Runtime):
 
     def _start(self, path: Path, wanted: str, options: RuntimeOptions) -> ort.InferenceSession:
         """A session on a provider, or the reason why it did not start there."""
-        about, without = session_settings(self._header, self.precision, wanted == "cpu")
-        if options.threads is not None:
-            about.intra_op_num_threads = options.threads
-        session = _open(path, about, self._providers(wanted, options), without)
+        providers = self._providers(wanted, options)
+        try:
+            session = open_session(
+                path, providers=providers, precision=self.precision, threads=options.threads
+            )
+        except BackendError as error:
+            told = first_line(error.__cause__ or error)
+            if wanted != "cpu" and _OF_A_GPU.search(told):
+                raise _did_not_start(wanted, told) from error.__cause__
+            raise BundleError(
+                error.got, fix="verify the bundle with glpn-verify, or export it again"
+            ) from error.__cause__
         if session.get_providers()[0] != _PROVIDERS[wanted]:
             raise _did_not_start(wanted, f"fell back to {session.get_providers()[0]}")
-        session.disable_fallback()  # it would go on without the provider after a failed run, and print that
         return session
 
     def _providers(self, wanted: str, options: RuntimeOptions) -> list[Any]:
@@ -173,7 +147,7 @@ class OnnxRuntime(Runtime):
                 depth = self._run_bound(batch)
         except Exception as error:  # onnxruntime raises a class of its own for every status code
             raise BackendError(
-                f"ONNX Runtime failed on a batch of shape {pixel_values.shape} ({_first_line(error)})",
+                f"ONNX Runtime failed on a batch of shape {pixel_values.shape} ({first_line(error)})",
                 fix="try a smaller batch or image; glpn-verify tells whether the file is sound",
             ) from error
         if self._engines is not None and self._engines.empty:
@@ -216,27 +190,6 @@ def _choose(options: RuntimeOptions) -> str:
     return "cpu"
 
 
-def _open(
-    path: Path, options: ort.SessionOptions, providers: list[Any], without: list[str]
-) -> ort.InferenceSession:
-    """A session; ``without`` names graph optimisations to leave out."""
-    try:
-        # No fallback: where a provider cannot be made, Python's binding would print that and take the CPU.
-        return ort.InferenceSession(
-            str(path), options, providers=providers, disabled_optimizers=without, enable_fallback=0
-        )
-    except Exception as error:  # as above
-        line = _first_line(error)
-        if len(providers) > 1 and re.search(
-            r"CUDA|cuDNN|cublas|TensorRT|nvinfer|EP_?FAIL", line, re.IGNORECASE
-        ):
-            raise _did_not_start("tensorrt" if len(providers) > 2 else "cuda", line) from error
-        raise BundleError(
-            f"ONNX Runtime {ort.__version__} cannot load {path} ({line})",
-            fix="verify the bundle with glpn-verify, or export it again",
-        ) from error
-
-
 def _did_not_start(wanted: str, what: str) -> BackendError:
     """A GPU provider did not start though there is a GPU: its libraries are missing, or of other versions."""
     if wanted == "tensorrt":
@@ -245,10 +198,6 @@ def _did_not_start(wanted: str, what: str) -> BackendError:
         fix = "look at its messages above; its CUDA and cuDNN versions must match those installed"
     name = "TensorRT" if wanted == "tensorrt" else "CUDA"
     return BackendError(f"ONNX Runtime could not start its {name} provider ({what})", fix=fix)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
 def load(path: Path | None, options: RuntimeOptions) -> Runtime:

@@ -250,7 +250,7 @@ class _Probe:
 
     def __init__(self, model: onnx.ModelProto, tensors: Sequence[str]) -> None:
         try:
-            import onnxruntime as ort
+            from glpn_deploy.runtimes.ort_session import open_session
         except ImportError:
             raise MissingDependencyError(
                 "calibration runs the network in onnxruntime, which is not installed",
@@ -266,12 +266,8 @@ class _Probe:
         present = {value.name for value in model.graph.output}
         added = [name for name in self.tensors if name not in present and name != self.input]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in added)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.enable_cpu_mem_arena = False  # images of many sizes would each leave their memory behind
-        self._session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        # Without the arena, in which images of many sizes would each leave their memory behind.
+        self._session = open_session(model.SerializeToString(), arena=False)
         del model.graph.output[len(present) :]
 
     def __call__(self, pixels: NDArray[np.float32]) -> Iterator[tuple[str, NDArray[np.float32]]]:

@@ -14,7 +14,7 @@ from glpn_deploy import progress
 from glpn_deploy.errors import BackendError
 from glpn_deploy.exporters.graph.graph_edit import load_graph, save_graph, tensor_types
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.proof.checks.opening import open_session
+from glpn_deploy.runtimes.ort_session import open_session
 
 FP16_MAX = 65504.0
 HEADROOM = 4

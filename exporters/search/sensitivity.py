@@ -18,7 +18,8 @@ from glpn_deploy.exporters.graph.splice import Splicer
 from glpn_deploy.images.loading import shrink
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.proof.checks.images import FP32Depth, describe_errors
-from glpn_deploy.proof.checks.opening import SessionRuntime, is_half, open_session
+from glpn_deploy.proof.checks.opening import SessionRuntime, is_half
+from glpn_deploy.runtimes.ort_session import open_session
 
 IMAGES = 2
 """How many of the images given are looked at, spread evenly."""

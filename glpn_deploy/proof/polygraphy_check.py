@@ -208,25 +208,13 @@ def _session(path: Path, device: str, plain_qdq: bool = False) -> Any:
     """A session for Polygraphy's runner, opened as `rt_onnxruntime` or, plain, `checks.opening` does it."""
     import onnxruntime as ort
 
-    from glpn_deploy.runtimes.onnx_file.header import read_header
-    from glpn_deploy.runtimes.rt_onnxruntime import CUDA, session_settings
+    from glpn_deploy.runtimes.ort_session import CPU, CUDA, open_session
 
-    providers: list[Any] = ["CPUExecutionProvider"]
-    if device != "cpu":
-        if "CUDAExecutionProvider" not in ort.get_available_providers():  # it would fall back to the CPU
-            raise BackendError("Polygraphy was to run on the GPU, for which this onnxruntime has no provider")
-        providers.insert(0, CUDA)
-    header = read_header(path)
-    options, without = session_settings(header, header.precision or "fp32", device == "cpu", plain_qdq)
-    try:
-        return ort.InferenceSession(
-            str(path), options, providers=providers, disabled_optimizers=without, enable_fallback=0
-        )
-    except Exception as error:  # onnxruntime raises a class of its own for every status code
-        raise BackendError(
-            f"ONNX Runtime {ort.__version__} cannot load {path} for Polygraphy ({str(error)[:200]})",
-            fix="verify the bundle without --polygraphy, which tells whether the file is sound",
-        ) from error
+    if device == "cpu":
+        return open_session(path, as_typed=plain_qdq)
+    if CUDA[0] not in ort.get_available_providers():  # it would fall back to the CPU
+        raise BackendError("Polygraphy was to run on the GPU, for which this onnxruntime has no provider")
+    return open_session(path, providers=(CUDA, CPU), as_typed=plain_qdq)
 
 
 @contextlib.contextmanager

@@ -90,6 +90,17 @@ def read_header(path: Path) -> OnnxHeader:
     return OnnxHeader(input_spec(shape), scale, precision, files, target, name, outputs[0][0], _TYPES[kind])
 
 
+def read_metadata(source: Path | bytes) -> dict[str, str]:
+    """The metadata of any ONNX file or serialized graph; empty where it cannot be read."""
+    try:
+        if isinstance(source, bytes):
+            return _metadata(source)
+        with source.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return _metadata(content)
+    except (DamagedError, ValueError, OSError):  # loading it says what is wrong
+        return {}
+
+
 def input_spec(shape: Sequence[Side]) -> InputSpec:
     """Reads the shapes a graph takes from its input, whose free sides are called ``32*h32``."""
     batch, channels, height, width = shape
@@ -128,12 +139,8 @@ def _read(content: mmap.mmap) -> tuple[list[_Value], list[_Value], dict[str, str
     """Inputs that are no weights, outputs and metadata, by the field numbers of onnx.proto."""
     inputs: list[_Value] = []
     outputs: list[_Value] = []
-    about: dict[str, str] = {}
     weights: set[str] = set()
     for number, start, end in fields(content, 0, len(content)):
-        if number == 14:  # metadata_props
-            entry = {n: content[a:b].decode() for n, a, b in fields(content, start, end) if n in (1, 2)}
-            about[entry.get(1, "")] = entry.get(2, "")
         if number != 7:  # graph
             continue
         for part, a, b in fields(content, start, end):
@@ -141,7 +148,16 @@ def _read(content: mmap.mmap) -> tuple[list[_Value], list[_Value], dict[str, str
                 (inputs if part == 11 else outputs).append(_value(content, a, b))
             elif part == 5:
                 weights.update(content[c:d].decode() for n, c, d in fields(content, a, b) if n == 8)
-    return [value for value in inputs if value[0] not in weights], outputs, about
+    return [value for value in inputs if value[0] not in weights], outputs, _metadata(content)
+
+
+def _metadata(content: mmap.mmap | bytes) -> dict[str, str]:
+    about: dict[str, str] = {}
+    for number, start, end in fields(content, 0, len(content)):
+        if number == 14:  # metadata_props
+            entry = {n: content[a:b].decode() for n, a, b in fields(content, start, end) if n in (1, 2)}
+            about[entry.get(1, "")] = entry.get(2, "")
+    return about
 
 
 def _value(content: mmap.mmap, start: int, end: int) -> _Value:

@@ -10,7 +10,7 @@ class DamagedError(Exception):
     """The bytes are not those of a protobuf message."""
 
 
-def fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def fields(content: mmap.mmap | bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Number and span of every length-delimited field of a message; the others are stepped over.
 
     Raises:
@@ -21,7 +21,7 @@ def fields(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int,
             yield number, a, b
 
 
-def integers(content: mmap.mmap, start: int, end: int) -> dict[int, int]:
+def integers(content: mmap.mmap | bytes, start: int, end: int) -> dict[int, int]:
     """The integer fields of a message by number; the last one counts, as in protobuf.
 
     Raises:
@@ -30,7 +30,7 @@ def integers(content: mmap.mmap, start: int, end: int) -> dict[int, int]:
     return {number: value for number, kind, value, _ in _walk(content, start, end) if kind == 0}
 
 
-def _walk(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+def _walk(content: mmap.mmap | bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """Number, wire type, and span of every field; of an integer its value in place of the span."""
     while start < end:
         key, start = _varint(content, start, end)
@@ -53,7 +53,7 @@ def _walk(content: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, 
         start += size
 
 
-def _varint(content: mmap.mmap, start: int, end: int) -> tuple[int, int]:
+def _varint(content: mmap.mmap | bytes, start: int, end: int) -> tuple[int, int]:
     value = shift = 0
     while start < end and shift < 70:
         byte = content[start]

@@ -19,7 +19,8 @@ from glpn_deploy.exporters.graph.half_numbers import HALF_TYPES
 from glpn_deploy.precisions import Precision
 from glpn_deploy.proof.artefact_runs import ArtefactRun
 from glpn_deploy.runtimes.base import Runtime
-from glpn_deploy.runtimes.rt_onnxruntime import input_spec
+from glpn_deploy.runtimes.onnx_file.header import input_spec
+from glpn_deploy.runtimes.ort_session import first_line, open_session
 
 
 class SessionRuntime(Runtime):
@@ -37,7 +38,7 @@ class SessionRuntime(Runtime):
             depth = self._session.run(None, {self._input: pixel_values})
         except Exception as error:  # onnxruntime raises a class of its own for every status code
             raise BackendError(
-                f"ONNX Runtime failed on a batch of shape {pixel_values.shape} ({_first_line(error)})"
+                f"ONNX Runtime failed on a batch of shape {pixel_values.shape} ({first_line(error)})"
             ) from error
         result: NDArray[np.float32] = np.asarray(depth[0], np.float32)
         return result
@@ -51,9 +52,9 @@ def open_typed(graph: Path, precision: Precision, work: Path, threads: int | Non
 
     Graphs with 16-bit types are run through `emulate`: ONNX Runtime's CPU computes chains of FP16 nodes in
     FP32 and so hides their rounding and their overflow, and has no BF16 convolution at all. Their Q/DQ pairs
-    are computed as they stand then. FP8 graphs run at the basic optimisation level, beyond which they do not
-    load. A graph of FP32 and INT8 alone is run as it is deployed, with the integer kernels ONNX Runtime
-    makes of it.
+    are computed as they stand then. FP8 graphs run at the basic optimization level, beyond which they do not
+    load. A graph of FP32 and INT8 alone is run as it is deployed: with the integer kernels ONNX Runtime
+    makes of it where it is for CPUs.
 
     Args:
         graph: A typed graph.
@@ -82,40 +83,6 @@ def opened(graph: Path, precision: Precision = "fp32") -> Iterator[Runtime]:
             yield runtime
 
 
-def open_session(
-    path: Path, *, threads: int | None = None, as_typed: bool = False, optimize: bool = True
-) -> ort.InferenceSession:
-    """Opens a graph on the CPU.
-
-    Args:
-        path: The graph.
-        threads: Threads within one operator; None leaves ONNX Runtime's default.
-        as_typed: Compute Q/DQ pairs as they stand, and optimise no further than the basic level. FP8 graphs
-            only run so.
-        optimize: False where the session is for a few small images, so that its making counts most.
-
-    Raises:
-        BackendError: ONNX Runtime cannot load it.
-    """
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    levels = ort.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_BASIC if as_typed else levels.ORT_ENABLE_ALL
-    if not optimize:
-        options.graph_optimization_level = levels.ORT_DISABLE_ALL
-    if as_typed:
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-    try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # as above
-        raise BackendError(
-            f"ONNX Runtime {ort.__version__} cannot load {path} ({_first_line(error)})",
-            fix="try another --opset, or another version of onnxruntime",
-        ) from error
-
-
 def is_half(model: onnx.ModelProto) -> bool:
     """Whether a graph computes in FP16 or BF16 anywhere, and has to be emulated."""
     return not _element_types(model).isdisjoint(HALF_TYPES.values())
@@ -133,7 +100,3 @@ def _element_types(model: onnx.ModelProto) -> set[int]:
         if attribute.name in ("to", "output_dtype")
     }
     return types
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
