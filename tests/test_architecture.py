@@ -20,7 +20,12 @@ LINKED = ("exporters", "runtimes", "benchmarks")  # at the top; sub-packages whe
 # do not know each other. A file in a room needs no line here. `glpn_deploy` without a room is its own files.
 FLOORS: tuple[dict[str, str], ...] = (
     {"errors": "one exception family", "precisions": "the table of precisions"},
-    {"atomic": "files whole or not at all", "progress": "long work told of", "pipeline": "work in step"},
+    {
+        "atomic": "files whole or not at all",
+        "decoding": "JSON into dataclasses",
+        "progress": "long work told of",
+        "pipeline": "work in step",
+    },
     {
         "checkpoints": "checkpoint files, found and read into tensors",
         "gpu": "what the CUDA driver and TensorRT's versions say",

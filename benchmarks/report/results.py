@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.benchmarks.measuring.latency_stats import Drift, Latency, Ratio
 from glpn_deploy.benchmarks.workload.cases import CaseId, NotRun
+from glpn_deploy.decoding import Document, Valid, count
 from glpn_deploy.errors import InputError
 
 FORMAT, FORMAT_VERSION = "glpn-deploy-bench", 2
-_MAPPINGS = ("source", "machine", "state", "versions", "settings", "ceilings", "harness")
-
-Samples = dict[int, list[float]]
+_FIX = "run glpn-bench again"
+_ABOVE_0 = Valid("times above 0 ms", lambda samples: all(ms > 0 for ms in samples))
+WarmUp = dict[int, Annotated[list[float], _ABOVE_0]]
 """Milliseconds by round; the number of a round is the same for all cases of a report."""
+Samples = dict[int, Annotated[list[float], _ABOVE_0, count(1, 10**9)]]
+"""The same, with at least one in each round."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,8 +70,8 @@ class Row:
     images_per_s: float
     stable: bool
     reasons: dict[str, str]
-    samples: Samples
-    warm_up: Samples
+    samples: Annotated[Samples, count(1, 10**9)]
+    warm_up: WarmUp
     cold_start: dict[str, float]
     peak_memory_mib: float | None = None
     device_memory_mib: float | None = None
@@ -195,33 +197,7 @@ class Report:
         Raises:
             InputError: Not a report, of a later version, incomplete or damaged.
         """
-        if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise InputError(f"{where} is not a benchmark report", expected=f"JSON of format {FORMAT}")
-        version = values.get("format_version")
-        if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
-            raise InputError(
-                f"{where} has format version {version!r}",
-                expected=f"at most {FORMAT_VERSION}",
-                fix="upgrade with pip install -U glpn-deploy",
-            )
-        try:
-            known = {field.name for field in dataclasses.fields(cls)}
-            kept = {name: value for name, value in values.items() if name in known}
-            return cls(
-                **{
-                    **kept,
-                    **{name: _mapping(name, values[name]) for name in _MAPPINGS},
-                    "rows": tuple(_row(row) for row in values["rows"]),
-                    "not_run": tuple(_not_run(item) for item in values["not_run"]),
-                    "calibration": _samples(values["calibration"]),
-                    "headlines": tuple(_headline(line) for line in values["headlines"]),
-                    "load": tuple(values["load"]),
-                }
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise InputError(
-                f"{where} is incomplete or damaged ({error!r})", fix="run glpn-bench again"
-            ) from None
+        return _DOCUMENT.decode(values, where, _FIX)
 
     @classmethod
     def read(cls, path: Path) -> Report:
@@ -231,14 +207,33 @@ class Report:
             InputError: There is none, or it is not a report that can be read.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            text = path.read_bytes()
         except OSError as error:
             raise InputError(
                 f"{path} cannot be read ({error.strerror})", expected="a report of glpn-bench"
             ) from None
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path} is not JSON ({error})", expected="a report of glpn-bench") from None
-        return cls.from_dict(values, str(path))
+        return _DOCUMENT.read(text, str(path), _FIX)
+
+
+def _upgrade(values: dict[str, Any]) -> dict[str, Any]:
+    """Format version 1 knew cases by names only, and headlines as sentences."""
+    not_run, headlines = values.get("not_run"), values.get("headlines")
+    if values["format_version"] > 1 or not isinstance(not_run, list) or not isinstance(headlines, list):
+        return values
+    named = [{**item, "case": {"backend": item.get("name")}} for item in not_run if isinstance(item, dict)]
+    split = [line.partition(": ") for line in headlines if isinstance(line, str)]
+    told = [{"shape": shape, "words": words} for shape, _, words in split]
+    return {**values, "not_run": named, "headlines": told}
+
+
+_DOCUMENT = Document(
+    into=Report,
+    what="a benchmark report",
+    name=FORMAT,
+    version=FORMAT_VERSION,
+    error=InputError,
+    upgrade=_upgrade,
+)
 
 
 def rounded(value: Any) -> Any:
@@ -250,55 +245,3 @@ def rounded(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [rounded(entry) for entry in value]
     return value
-
-
-def _row(values: dict[str, Any]) -> Row:
-    known = {field.name for field in dataclasses.fields(Row)}
-    kept = {name: value for name, value in values.items() if name in known}
-    speedup = values.get("speedup")
-    row = Row(
-        **{
-            **kept,
-            **{name: str(values[name]) for name in ("backend", "precision", "device")},
-            "latency": Latency(**values["latency"]),
-            "network_size": tuple(values["network_size"]),
-            "reasons": _mapping("reasons", values["reasons"]),
-            "samples": _samples(values["samples"]),
-            "warm_up": _samples(values["warm_up"], fewest=0),
-            "speedup": None if speedup is None else Ratio(**speedup),
-            "drift": Drift(**values["drift"]),
-        }
-    )
-    if not row.samples:
-        raise ValueError(f"row {row.key} without samples")
-    return row
-
-
-def _not_run(values: dict[str, Any]) -> NotRun:
-    if "case" not in values:  # format version 1 knew names only
-        return NotRun(CaseId(str(values["name"])), str(values["reason"]))
-    shape = values["case"]["shape"]
-    case = CaseId(**{**values["case"], "shape": None if shape is None else tuple(shape)})
-    return NotRun(case, str(values["reason"]), values["part"])
-
-
-def _headline(line: Any) -> Headline:
-    if isinstance(line, str):  # format version 1
-        shape, _, words = line.partition(": ")
-        return Headline(shape, words)
-    return Headline(**line)
-
-
-def _mapping(name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(f"{name} is {value!r}, no object")
-    return value
-
-
-def _samples(values: dict[str, list[float]], fewest: int = 1) -> Samples:
-    """Milliseconds by round, of which each has some, and all are above 0."""
-    found = {int(number): [float(value) for value in samples] for number, samples in values.items()}
-    for number, samples in found.items():
-        if len(samples) < fewest or not all(0 < value < math.inf for value in samples):
-            raise ValueError(f"round {number} has the times {samples[:3]}")
-    return found

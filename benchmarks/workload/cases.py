@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from glpn_deploy.bundle.engine_profile import Profile, Shape, choose_profile
+from glpn_deploy.decoding import decode
 from glpn_deploy.runtimes.base import Compile, Device, Precision, Rest
 
 PEERS = {"hf-eager": "transformers", "hf-compile": "transformers", "optimum": "optimum.exporters.onnx"}
@@ -128,8 +129,12 @@ class Case:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Case:
-        """The other end of the pipe."""
-        return cls(**{**values, "images": tuple(values["images"])})
+        """The other end of the pipe.
+
+        Raises:
+            FieldError: A value is not what its field declares.
+        """
+        return decode(cls, values)
 
 
 Part = Literal["latency", "extras", "load", "reference"]

@@ -98,17 +98,6 @@ class Profile:
         """For the sidecar: three lists of batch, height, width."""
         return {kind: list(getattr(self, kind)) for kind in _KINDS}
 
-    @classmethod
-    def from_dict(cls, values: Any) -> Profile:
-        """Reads what `to_dict` gave, trusting nothing.
-
-        Raises:
-            InputError: It is something else.
-        """
-        if not isinstance(values, dict) or not all(isinstance(values.get(kind), list) for kind in _KINDS):
-            raise InputError("a profile that is none", expected=f"lists called {', '.join(_KINDS)}")
-        return cls(*(tuple(values[kind]) for kind in _KINDS))  # checked in __post_init__
-
 
 def parse_shape(option: str, text: str) -> Shape:
     """Reads ``BATCHxHEIGHTxWIDTH``.

@@ -11,14 +11,35 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.bundle.bundle import file_digest
-from glpn_deploy.bundle.engine_fields import ADDED, CHECKS, DEFAULT_LEVEL, FORMAT, Compatibility
-from glpn_deploy.bundle.engine_profile import Profile, profile_options, profiles_name
+from glpn_deploy.bundle.engine_fields import (
+    DEFAULT_LEVEL,
+    FORMAT,
+    MAX_WARNINGS,
+    Capability,
+    Compatibility,
+    Digest,
+    FileName,
+    FileSize,
+    Level,
+    Megabytes,
+    MemorySize,
+    Meters,
+    PathInBundle,
+    Seconds,
+    TacticSource,
+    TensorRTVersion,
+    TensorType,
+    Text,
+)
+from glpn_deploy.bundle.engine_profile import MAX_PROFILES, Profile, profile_options, profiles_name
 from glpn_deploy.bundle.manifest import RE_EXPORT, Artefact, Manifest
-from glpn_deploy.errors import BundleError, EngineError, InputError
+from glpn_deploy.decoding import REQUIRED, Document, count, within
+from glpn_deploy.errors import BundleError, EngineError
+from glpn_deploy.precisions import Precision
 
 if TYPE_CHECKING:
     from glpn_deploy.gpu.cuda_device import CudaDevice
@@ -77,42 +98,55 @@ class Sidecar:
     """
 
     format: int = FORMAT
-    engine: str
-    sha256: str
-    bytes: int
-    bundle: str
-    onnx: str
-    onnx_sha256: str
-    precision: str
-    max_depth: float
-    size_multiple: int
-    tensorrt: str
-    cuda: str
-    gpu: str
-    sm: str
-    platform: str = dataclasses.field(default_factory=current_platform)
+    engine: FileName
+    sha256: Digest
+    bytes: FileSize
+    bundle: Text
+    onnx: PathInBundle
+    onnx_sha256: Digest
+    precision: Precision
+    max_depth: Meters
+    size_multiple: Annotated[int, within(1, 4096)]
+    tensorrt: TensorRTVersion
+    cuda: Text
+    gpu: Text
+    sm: Capability
+    platform: Text = dataclasses.field(default_factory=current_platform, metadata=REQUIRED)
     compatibility: Compatibility = "none"
     version_compatible: bool = False
     stripped: bool = False
-    profiles: tuple[Profile, ...]
-    flags: tuple[str, ...] = ()
-    layers: dict[str, int] = dataclasses.field(default_factory=dict)
-    build_s: float = 0.0
+    profiles: Annotated[tuple[Profile, ...], count(1, MAX_PROFILES)]
+    flags: Annotated[tuple[Text, ...], count(0, 256)] = ()
+    layers: Annotated[dict[Text, Annotated[int, within(0, 10**7)]], count(0, 64)] = dataclasses.field(
+        default_factory=dict
+    )
+    build_s: Seconds = 0.0
     tf32: bool = False
-    io: str = "fp32"
+    io: TensorType = "fp32"
     parity: dict[str, Any] | None = None
-    level: int = DEFAULT_LEVEL
-    workspace_mb: int | None = None
-    tactic_dram_mb: int | None = None
-    tactic_sources: tuple[str, ...] | None = None
-    device_memory_bytes: int | None = None
-    warnings: tuple[str, ...] = ()
+    level: Level = DEFAULT_LEVEL
+    workspace_mb: Megabytes | None = None
+    tactic_dram_mb: Megabytes | None = None
+    tactic_sources: Annotated[tuple[TacticSource, ...], count(1, 32)] | None = None
+    device_memory_bytes: MemorySize | None = None
+    warnings: Annotated[tuple[Text, ...], count(0, MAX_WARNINGS)] = ()
 
     def to_json(self) -> str:
         """The text of the sidecar."""
         values = {"kind": KIND} | {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["profiles"] = [profile.to_dict() for profile in self.profiles]
         return json.dumps(values, indent=2, allow_nan=False) + "\n"
+
+
+_DOCUMENT = Document(
+    into=Sidecar,
+    what="an engine's sidecar",
+    name=KIND,
+    name_key="kind",
+    version=FORMAT,
+    version_key="format",
+    error=EngineError,
+)
 
 
 def artefact_digest(manifest: Manifest, artefact: Artefact) -> str:
@@ -183,12 +217,13 @@ def read_sidecar(engine: Path) -> Sidecar:
             of another engine.
     """
     path = sidecar_path(engine)
+    again = f"copy both files again, or build it again: {rebuild_command(engine)}"
     if not engine.is_file():
         raise EngineError(f"there is no engine {engine}", fix=f"build it: {rebuild_command(engine)}")
     try:
         if path.stat().st_size > _MAX_SIDECAR_BYTES:
-            raise _damaged(engine, "it is too large")
-        values = json.loads(path.read_text(encoding="utf-8"))
+            raise EngineError(f"{path} has more than {_MAX_SIDECAR_BYTES >> 20} MiB", fix=again)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise EngineError(
             f"{engine} has no sidecar {path.name}, without which an engine is not opened: "
@@ -196,19 +231,8 @@ def read_sidecar(engine: Path) -> Sidecar:
             fix=f"build it again: {rebuild_command(engine)}",
         ) from None
     except OSError as error:
-        raise _damaged(engine, f"it cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise _damaged(engine, "it is no JSON") from None
-    if not isinstance(values, dict) or values.get("kind") != KIND:
-        raise _damaged(engine, f"it is not of the kind {KIND}")
-    version = values.get("format")
-    if type(version) is int and version > FORMAT:
-        raise EngineError(
-            f"{path} has format {version if version < 10**6 else 'of a huge number'}",
-            expected=f"at most {FORMAT}",
-            fix="upgrade with pip install -U glpn-deploy",
-        )
-    sidecar = _from_dict(values, engine)
+        raise EngineError(f"{path} cannot be read ({error.strerror})", fix=again) from None
+    sidecar = _DOCUMENT.read(content, str(path), again)
     if sidecar.engine != engine.name:
         raise EngineError(
             f"{path} is the sidecar of {sidecar.engine}, not of {engine.name}",
@@ -363,28 +387,3 @@ def _check_digest(engine: Path, sidecar: Sidecar, digest: str) -> None:
             f"the content of {engine} changed since it was built (SHA-256 differs)",
             fix=f"copy it again, or build it again: {rebuild_command(engine, sidecar)}",
         )
-
-
-def _damaged(engine: Path, why: str) -> EngineError:
-    return EngineError(
-        f"{sidecar_path(engine)} is not an engine's sidecar, or is damaged ({why})",
-        fix=f"copy both files again, or build it again: {rebuild_command(engine)}",
-    )
-
-
-def _from_dict(values: dict[str, Any], engine: Path) -> Sidecar:
-    """Reads the fields; unknown ones, of later minor additions, are left out."""
-    for name, check in CHECKS.items():
-        if name not in values:
-            if name in ADDED:
-                continue
-            raise _damaged(engine, f"{name} is missing")
-        if not check(values[name]):
-            raise _damaged(engine, f"its {name} is none")
-    try:
-        profiles = tuple(Profile.from_dict(profile) for profile in values["profiles"])
-    except InputError as error:
-        raise _damaged(engine, error.got) from None
-    known = {name: values[name] for name in CHECKS if name in values}
-    lists = {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
-    return Sidecar(**{**known, **lists, "profiles": profiles})

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
-from glpn_deploy.errors import BundleError, ConfigError
+from glpn_deploy.decoding import Document, ReadBy
+from glpn_deploy.errors import BundleError
 from glpn_deploy.model.config import GLPNConfig
 
 FORMAT, FORMAT_VERSION = "glpn-deploy-bundle", 1
@@ -66,6 +67,13 @@ class Golden:
     source: str
 
 
+class FileEntry(TypedDict):
+    """Digest and size of one of the bundle's files."""
+
+    sha256: str
+    bytes: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Manifest:
     """The content of manifest.json.
@@ -84,7 +92,7 @@ class Manifest:
     """
 
     name: str
-    config: GLPNConfig
+    config: Annotated[GLPNConfig, ReadBy(GLPNConfig.from_dict)]
     preprocessing: dict[str, Any]
     tensors: dict[str, Any]
     source: dict[str, Any]
@@ -92,7 +100,7 @@ class Manifest:
     artefacts: tuple[Artefact, ...] = ()
     goldens: tuple[Golden, ...] = ()
     refused: tuple[dict[str, Any], ...] = ()
-    files: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    files: dict[str, FileEntry] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
         """The text of manifest.json."""
@@ -108,71 +116,9 @@ class Manifest:
         Raises:
             BundleError: Not a manifest, or of a later format.
         """
-        try:
-            values = json.loads(text)
-            version = values["format_version"]
-            if values["format"] != FORMAT or type(version) is not int or version < 1:
-                raise KeyError("format")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise BundleError(
-                f"{where} is not a bundle's manifest ({error!r})",
-                expected=f"JSON of format {FORMAT}",
-                fix=RE_EXPORT,
-            ) from None
-        if version > FORMAT_VERSION:
-            raise BundleError(
-                f"{where} has format version {version}",
-                expected=f"at most {FORMAT_VERSION}",
-                fix="upgrade with pip install -U glpn-deploy",
-            )
-        try:
-            return cls(
-                name=str(values["name"]),
-                config=GLPNConfig.from_dict(values["config"]),
-                preprocessing=dict(values["preprocessing"]),
-                tensors=dict(values["tensors"]),
-                source=dict(values["source"]),
-                tools=dict(values["tools"]),
-                artefacts=tuple(_artefact(artefact) for artefact in values["artefacts"]),
-                goldens=tuple(_golden(golden) for golden in values["goldens"]),
-                refused=tuple(dict(ladder) for ladder in values.get("refused", ())),
-                files={
-                    str(k): {"sha256": str(v["sha256"]), "bytes": int(v["bytes"])}
-                    for k, v in values["files"].items()
-                },
-            )
-        except ConfigError as error:
-            raise BundleError(f"{where}: {error.got}", expected=error.expected, fix=RE_EXPORT) from None
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise BundleError(f"{where} is incomplete ({error!r})", fix=RE_EXPORT) from None
+        return _DOCUMENT.read(text, where, RE_EXPORT)
 
 
-def _artefact(values: dict[str, Any]) -> Artefact:
-    """Reads one artefact; keys of later minor additions are left out."""
-    names = {field.name for field in dataclasses.fields(Artefact)}
-    artefact = Artefact(
-        **{
-            **{name: value for name, value in values.items() if name in names},
-            "data": tuple(values["data"]),
-            "kept": tuple(values["kept"]),
-        }
-    )
-    texts = (
-        artefact.file,
-        artefact.kind,
-        artefact.precision,
-        artefact.route,
-        artefact.io,
-        *artefact.data,
-        *artefact.kept,
-    )
-    if not all(isinstance(text, str) for text in texts) or isinstance(values["data"], str):
-        raise TypeError("artefacts")
-    return artefact
-
-
-def _golden(values: dict[str, Any]) -> Golden:
-    golden = Golden(values["image"], values["depth"], values["source"])
-    if not all(isinstance(text, str) for text in (golden.image, golden.depth, golden.source)):
-        raise TypeError("goldens")
-    return golden
+_DOCUMENT = Document(
+    into=Manifest, what="a bundle's manifest", name=FORMAT, version=FORMAT_VERSION, error=BundleError
+)

@@ -184,7 +184,9 @@ def test_additions_of_later_versions_are_read_over(bundle_copy):
 
 def test_a_config_with_nonsense_names_the_manifest(bundle_copy):
     edit(bundle_copy, lambda m: m["config"].update(depths=[1, 2]))
-    with pytest.raises(BundleError, match=r"manifest\.json: config value depths = \[1, 2\]; expected"):
+    with pytest.raises(
+        BundleError, match=r"manifest\.json is damaged: .*config value depths = \[1, 2\]; expected"
+    ):
         Bundle.open(bundle_copy)
 
 

@@ -20,6 +20,7 @@ from glpn_deploy.bundle.engine_profile import (
     profile_options,
     profiles_name,
 )
+from glpn_deploy.decoding import FieldError, decode
 from glpn_deploy.errors import InputError
 
 VGA = Profile((1, 480, 640), (1, 480, 640), (4, 480, 640))
@@ -59,7 +60,7 @@ def test_it_holds_its_ends_and_nothing_beyond(profile, shape):
 @given(profiles())
 def test_text_and_json_bring_the_same_profile_back(profile):
     assert Profile.parse(str(profile)) == profile
-    assert Profile.from_dict(json.loads(json.dumps(profile.to_dict()))) == profile
+    assert decode(Profile, json.loads(json.dumps(profile.to_dict()))) == profile
 
 
 @given(st.lists(profiles(), min_size=1, max_size=4, unique=True))
@@ -207,6 +208,6 @@ def test_too_many_profiles():
     ],
 )
 def test_a_hostile_profile_is_refused(values):
-    with pytest.raises(InputError) as refused:
-        Profile.from_dict(values)
+    with pytest.raises(FieldError) as refused:
+        decode(Profile, values)
     assert len(str(refused.value)) < 300

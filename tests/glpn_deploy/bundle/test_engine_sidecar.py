@@ -227,7 +227,7 @@ def test_the_sidecar_of_another_engine(engine):
 def test_a_sidecar_cut_off(engine, cut):
     path = sidecar_path(engine)
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(EngineError, match=r"damaged \(it is no JSON\)"):
+    with pytest.raises(EngineError, match="it is not JSON"):
         read_sidecar(engine)
 
 
@@ -248,8 +248,9 @@ def test_a_sidecar_cut_off(engine, cut):
 )
 def test_what_is_no_sidecar(engine, content):
     sidecar_path(engine).write_bytes(content)
-    with pytest.raises(EngineError, match="is not an engine's sidecar, or is damaged") as refused:
+    with pytest.raises(EngineError) as refused:
         read_sidecar(engine)
+    assert sidecar_path(engine).name in refused.value.got
     assert "glpn-build" in refused.value.fix
 
 
@@ -317,7 +318,11 @@ def test_a_sidecar_of_the_first_releases_is_read(engine):
     assert rebuild_command(engine, read_sidecar(engine)) == rebuild_command(engine, make())
 
 
-@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Sidecar) if f.name not in ADDED])
+@pytest.mark.parametrize(
+    "name",
+    [f.name for f in dataclasses.fields(Sidecar) if f.default is f.default_factory is dataclasses.MISSING]
+    + ["platform"],
+)
 def test_a_missing_field_is_refused(engine, name):
     path = sidecar_path(engine)
     values = json.loads(path.read_text())

@@ -168,7 +168,7 @@ DAMAGE = {
     "truncated": (truncate, "has 599 bytes; expected 600"),
     "a bit": (flip_a_bit, "the content of .* changed"),
     "no sidecar": (lambda engine: sidecar_path(engine).unlink(), "has no sidecar"),
-    "no JSON": (lambda engine: sidecar_path(engine).write_text("{"), "is no JSON"),
+    "no JSON": (lambda engine: sidecar_path(engine).write_text("{"), "is not JSON"),
     "no profile": (lambda engine: edit(engine, profiles=[]), "profiles"),
     "renamed": (lambda engine: edit(engine, engine="other.engine"), "is the sidecar of other.engine"),
     "another ONNX": (another_checkpoint, "was built from another model.onnx"),
