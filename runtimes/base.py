@@ -137,6 +137,19 @@ class InputSpec:
         return np.ascontiguousarray(pixel_values)
 
 
+@dataclasses.dataclass(frozen=True)
+class Reason:
+    """Why something is not as it was asked for, or why ``auto`` took this.
+
+    Attributes:
+        text: A clause for people.
+        of_choice: Whether it says why this backend was taken among several.
+    """
+
+    text: str
+    of_choice: bool = False
+
+
 class Runtime(abc.ABC):
     """One loaded network on one backend. Use it as a context manager, or call `close`.
 
@@ -146,7 +159,7 @@ class Runtime(abc.ABC):
         precision: What it computes in.
         spec: The shapes it takes.
         max_depth: The network's scale [m], or None where the artefact does not say.
-        why: Why this backend was taken, or another precision than asked for; empty where it is as asked.
+        reasons: Why this backend was taken, or another precision than asked for; empty where it is as asked.
     """
 
     backend: str
@@ -154,7 +167,7 @@ class Runtime(abc.ABC):
     precision: Precision
     spec: InputSpec
     max_depth: float | None = None
-    why: str = ""
+    reasons: tuple[Reason, ...] = ()
     _closed = False
 
     def run(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -186,6 +199,11 @@ class Runtime(abc.ABC):
 
     def _free(self) -> None:  # noqa: B027 - a backend without resources has nothing to free
         """Lets go of the backend's resources, once."""
+
+    @property
+    def why(self) -> str:
+        """The reasons as one text; empty where there is none."""
+        return "; ".join(reason.text for reason in self.reasons)
 
     def describe(self) -> dict[str, Any]:
         """Backend, device and precision, and why these where they were not asked for; for reports."""

@@ -18,7 +18,7 @@ import importlib
 from collections.abc import Callable, Collection, Sequence
 
 from glpn_deploy.errors import GlpnError, InputError, MissingDependencyError
-from glpn_deploy.runtimes.base import Device, Precision, Runtime
+from glpn_deploy.runtimes.base import Device, Precision, Reason, Runtime
 from glpn_deploy.runtimes.measured import MeasuredRuntime
 from glpn_deploy.runtimes.processor import cpu_flags, saturates_int8
 from glpn_deploy.runtimes.registry import BACKENDS, require_backend
@@ -33,7 +33,7 @@ class Choice:
     Attributes:
         backend: Its name.
         file: Precision of the file it runs.
-        why: Why it comes first, in words; empty where it was asked for.
+        why: Why it comes first, as a clause; empty where it was asked for.
     """
 
     backend: str
@@ -67,7 +67,7 @@ def choices(
         MissingDependencyError: No backend that can is installed.
     """
     if backend == "auto" and engines and device != "cpu":
-        first = Choice("tensorrt", precision, f"auto took tensorrt: {what} has engines for this GPU")
+        first = Choice("tensorrt", precision, f"{what} has engines for this GPU")
         with contextlib.suppress(MissingDependencyError):  # the engines may do without
             return [first, *choices(backend, precision, have, device, what)]
         return [first]
@@ -85,7 +85,7 @@ def choices(
     if not installed:
         require_backend(able[0].backend)
     if len(able) == 1:
-        why = f"auto took {able[0].backend}: it alone has {precision} for {what} here"
+        why = f"it alone has {precision} for {what} here"
         return [dataclasses.replace(able[0], why=why)]
     return _ordered(installed, precision, device)
 
@@ -102,16 +102,17 @@ def load(found: Sequence[Choice], open_choice: Callable[[Choice], Runtime], meas
         GlpnError: None loads; what the last one says.
     """
     loaded: list[Runtime] = []
-    failed: list[str] = []
+    failed: list[Reason] = []
     for choice in found:
         try:
             runtime = open_choice(choice)
         except GlpnError as error:
             if choice is found[-1] and not loaded:
                 raise
-            failed.append(f"{choice.backend} does not load it ({error})")
+            failed.append(Reason(f"{choice.backend} does not load it ({error})"))
             continue
-        runtime.why = "; ".join(part for part in (choice.why, *failed, runtime.why) if part)
+        taken = Reason(f"auto took {choice.backend}: {choice.why}", of_choice=True)
+        runtime.reasons = (*((taken,) if choice.why else ()), *failed, *runtime.reasons)
         loaded.append(runtime)
         if not measure:
             break
@@ -131,7 +132,7 @@ def _file(backend: str, precision: Precision, have: Collection[str]) -> Precisio
 
 def _ordered(installed: dict[str, Choice], precision: Precision, device: Device) -> list[Choice]:
     if device == "auto" and "onnxruntime" in installed and _has_cuda():
-        first = dataclasses.replace(installed["onnxruntime"], why="auto took onnxruntime: it has CUDA here")
+        first = dataclasses.replace(installed["onnxruntime"], why="it has CUDA here")
         return [first]
     flags = cpu_flags()
     order = ["openvino", "onnxruntime"]
@@ -148,7 +149,7 @@ def _ordered(installed: dict[str, Choice], precision: Precision, device: Device)
     found = [installed[name] for name in order if name in installed]
     if found[0].backend != order[0]:
         why = f"{order[0]} is not installed and may be faster here: {BACKENDS[order[0]].install}"
-    return [dataclasses.replace(found[0], why=f"auto took {found[0].backend}: {why}"), *found[1:]]
+    return [dataclasses.replace(found[0], why=why), *found[1:]]
 
 
 def _has_cuda() -> bool:

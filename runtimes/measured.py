@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.errors import BackendError
-from glpn_deploy.runtimes.base import Runtime
+from glpn_deploy.runtimes.base import Reason, Runtime
 
 
 class MeasuredRuntime(Runtime):
@@ -34,13 +34,13 @@ class MeasuredRuntime(Runtime):
         self._winner: Runtime | None = None
         self._lock = threading.Lock()
         names = [runtime.backend for runtime in candidates]
-        self._take(candidates[0], f"auto measures {' and '.join(names)} on the first batch")
+        self._take(candidates[0], Reason(f"auto measures {' and '.join(names)} on the first batch"))
         limits = [runtime.spec for runtime in candidates]
         self.spec = dataclasses.replace(limits[0], size_multiple=max(s.size_multiple for s in limits))
 
-    def _take(self, runtime: Runtime, why: str) -> None:
+    def _take(self, runtime: Runtime, *reasons: Reason) -> None:
         self.backend, self.device = runtime.backend, runtime.device
-        self.precision, self.max_depth, self.why = runtime.precision, runtime.max_depth, why
+        self.precision, self.max_depth, self.reasons = runtime.precision, runtime.max_depth, reasons
 
     def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._winner is None:
@@ -52,12 +52,12 @@ class MeasuredRuntime(Runtime):
 
     def _measure(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
         depths: dict[int, NDArray[np.float32]] = {}
-        failed: list[str] = []
+        failed: list[Reason] = []
         for i, runtime in enumerate(self._candidates):
             try:
                 depths[i] = runtime.run(pixel_values)
             except BackendError as error:
-                failed.append(f"{runtime.backend} failed ({error})")
+                failed.append(Reason(f"{runtime.backend} failed ({error})"))
                 if not depths and i == len(self._candidates) - 1:
                     raise
         taken: dict[int, list[float]] = {i: [] for i in depths}
@@ -74,13 +74,14 @@ class MeasuredRuntime(Runtime):
         winner = self._candidates[best]
         told = [f"{self._candidates[i].backend} {1e3 * median:.3g} ms" for i, median in medians.items()]
         size = "x".join(str(side) for side in (pixel_values.shape[0], *pixel_values.shape[2:]))
-        parts = [f"auto took {winner.backend}, measured on {size}: {', '.join(told)}"] if told else []
-        about = "; ".join([*parts, *failed, *_own(winner)])
+        measured = f"auto took {winner.backend}, measured on {size}: {', '.join(told)}"
+        chosen = [Reason(measured, of_choice=True)] if told else []
+        own = [reason for reason in winner.reasons if not reason.of_choice]
         for runtime in self._candidates:
             if runtime is not winner:
                 runtime.close()
         self._candidates = [winner]
-        self._take(winner, about)
+        self._take(winner, *chosen, *failed, *own)
         self._winner = winner
         return depths[best]
 
@@ -92,8 +93,3 @@ class MeasuredRuntime(Runtime):
     def _free(self) -> None:
         for runtime in self._candidates:
             runtime.close()
-
-
-def _own(runtime: Runtime) -> list[str]:
-    """What the winner itself has to say, without why it came first or not."""
-    return [part for part in runtime.why.split("; ") if part and not part.startswith("auto took")]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from glpn_deploy.errors import BackendError, BundleError
 from glpn_deploy.gpu.cuda_device import find_device
-from glpn_deploy.runtimes.base import Precision, Runtime, RuntimeOptions
+from glpn_deploy.runtimes.base import Precision, Reason, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.onnx_file.header import input_spec, read_header
 from glpn_deploy.runtimes.ort_session import CPU, CUDA, first_line, open_session
 from glpn_deploy.runtimes.ort_tensorrt import (
@@ -92,7 +92,7 @@ class OnnxRuntime(Runtime):
             self._close_engines()
             if wanted != "cuda" or options.device == "cuda" or options.provider != "auto":
                 raise
-            wanted, self.why = "cpu", f"runs on the CPU: {error.got}"
+            wanted, self.reasons = "cpu", (Reason(f"runs on the CPU: {error.got}"),)
             self._session = self._start(path, wanted, options)
         self.provider = _PROVIDERS[wanted]
         self.device = "cpu" if wanted == "cpu" else "cuda:0"

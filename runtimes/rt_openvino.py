@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.errors import BackendError, BundleError
-from glpn_deploy.runtimes.base import Precision, Runtime, RuntimeOptions
+from glpn_deploy.runtimes.base import Precision, Reason, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.compiled_cache import CompiledCache, files_digest
 from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.processor import cpu_flags, hides_avx512, saturates_int8
@@ -138,7 +138,7 @@ class OpenVINORuntime(Runtime):
         header = read_header(self._path)
         self.spec, self.max_depth = header.spec, header.max_depth
         native = native_precisions()
-        self.precision, hint, self.why = _precision(header.precision, options, native, header.target)
+        self.precision, hint, self.reasons = _precision(header.precision, options, native, header.target)
         self._config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _HINTS[hint],
             "PERFORMANCE_HINT": options.mode.upper(),
@@ -240,26 +240,25 @@ def _imported(blob: NDArray[np.uint8], config: dict[str, Any]) -> _Network:
 
 def _precision(
     file: Precision | None, options: RuntimeOptions, native: list[Precision], target: str = ""
-) -> tuple[Precision, Precision, str]:
+) -> tuple[Precision, Precision, tuple[Reason, ...]]:
     """What the network is said to compute in, what OpenVINO is told, and why where they differ."""
     own = options.precision if file is None else file
     if own in ("int8", "fp8"):
         told = []
         if target == "tensorrt":
-            told.append(_AS_IT_STANDS)
+            told.append(Reason(_AS_IT_STANDS))
         elif not target and own == "int8" and saturates_int8(cpu_flags()):
-            told.append(_SATURATES)  # ours for CPUs have 7-bit weights, which cannot
-        if options.rest in native:
-            return own, options.rest, "; ".join(told)
-        told.append(f"what is not quantised runs in fp32: {_lacking(options.rest)}")
-        return own, "fp32", "; ".join(told)
+            told.append(Reason(_SATURATES))  # ours for CPUs have 7-bit weights, which cannot
+        if options.rest not in native:
+            told.append(Reason(f"what is not quantized runs in fp32: {_lacking(options.rest)}"))
+        return own, options.rest if options.rest in native else "fp32", tuple(told)
     by_hint = file == "fp32" and options.precision in ("bf16", "fp16")
     hint = options.precision if by_hint else own
     if hint in native:
-        return hint, hint, ""
+        return hint, hint, ()
     if by_hint:
-        return "fp32", "fp32", f"runs in fp32, not {hint}: {_lacking(hint)}"
-    return own, "fp32", f"the {own} file is computed in fp32: {_lacking(hint)}"
+        return "fp32", "fp32", (Reason(f"runs in fp32, not {hint}: {_lacking(hint)}"),)
+    return own, "fp32", (Reason(f"the {own} file is computed in fp32: {_lacking(hint)}"),)
 
 
 def _lacking(precision: str) -> str:

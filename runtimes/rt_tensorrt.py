@@ -34,7 +34,7 @@ from glpn_deploy.bundle.manifest import MANIFEST
 from glpn_deploy.errors import BackendError, EngineError, InputError
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
 from glpn_deploy.gpu.tensorrt_versions import dialect, import_tensorrt, known_problem
-from glpn_deploy.runtimes.base import PRECISIONS, Runtime, RuntimeOptions
+from glpn_deploy.runtimes.base import PRECISIONS, Reason, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.engine.context import EngineContext
 from glpn_deploy.runtimes.engine.cuda_memory import Channel, Cuda, import_cudart
 from glpn_deploy.runtimes.engine.device_array import DeviceDepth, take
@@ -123,7 +123,8 @@ class TensorRTRuntime(Runtime):
         self._trt, self.graphs = engine.trt, graphs
         self.device, self.max_depth = f"cuda:{engine.device.index}", sidecar.max_depth
         self.precision = next(name for name in PRECISIONS if name == sidecar.precision)
-        self.why = known_problem(dialect(engine.trt).version, sidecar.precision, engine.device.sm) or ""
+        problem = known_problem(dialect(engine.trt).version, sidecar.precision, engine.device.sm)
+        self.reasons = (Reason(problem),) if problem else ()
         self._lock = threading.RLock()
         self._generation = 0
         self._last: EngineContext | None = None

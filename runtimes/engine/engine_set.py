@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from glpn_deploy.bundle.engine_profile import Profile, Shape, choose_profile, spell
 from glpn_deploy.bundle.engine_sidecar import ENGINES, bundle_engines, read_sidecar, rebuild_command
 from glpn_deploy.errors import BackendError, EngineError, GlpnError
-from glpn_deploy.runtimes.base import InputSpec, Precision, Runtime, RuntimeOptions
+from glpn_deploy.runtimes.base import InputSpec, Precision, Reason, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.engine.device_array import DeviceDepth, shape_of
 from glpn_deploy.runtimes.engine.spec import engine_spec, filled_shape
 from glpn_deploy.runtimes.rt_tensorrt import Checked, TensorRTRuntime, check
@@ -77,7 +77,7 @@ class EngineSet(Runtime):
         self._last: tuple[str, Runtime] | None = None
         first = self._open_first()
         self.device = first.device
-        self.why = "; ".join(note for note in (first.why, self.why) if note)
+        self.reasons = (*first.reasons, *self.reasons)
         shapes = engine_spec(self._profiles(), multiple, "the engines here", rebuild)
         self._shapes = dataclasses.replace(shapes, fills=True)
         limits = InputSpec(size_multiple=multiple, max_batch=shapes.max_batch)
@@ -199,7 +199,7 @@ class EngineSet(Runtime):
         self._note(f"{part.name} does not open ({error})")
 
     def _note(self, text: str) -> None:
-        self.why = "; ".join(part for part in (self.why, text) if part)
+        self.reasons = (*self.reasons, Reason(text))
 
     def _free(self) -> None:
         with self._lock, contextlib.ExitStack() as owner:

@@ -191,7 +191,7 @@ def test_half_precisions_move_the_depth_a_little(precision, limit, tiny_onnx, or
         ("fp32", "int8", "fp32", ["fp32"], ("fp32", "fp32", "")),  # as ONNX Runtime: the file's own
         ("int8", "fp32", "fp32", ["fp32", "bf16"], ("int8", "fp32", "")),
         ("int8", "int8", "bf16", ["fp32", "bf16"], ("int8", "bf16", "")),
-        ("int8", "int8", "bf16", ["fp32"], ("int8", "fp32", "not quantised runs in fp32: .*no bf16")),
+        ("int8", "int8", "bf16", ["fp32"], ("int8", "fp32", "not quantized runs in fp32: .*no bf16")),
         ("fp16", "fp32", "fp32", ["fp32"], ("fp16", "fp32", "the fp16 file is computed in fp32")),
         ("fp16", "fp16", "fp32", ["fp32", "fp16"], ("fp16", "fp16", "")),
         (None, "bf16", "fp32", ["fp32", "bf16"], ("bf16", "bf16", "")),
@@ -200,22 +200,24 @@ def test_half_precisions_move_the_depth_a_little(precision, limit, tiny_onnx, or
 def test_what_is_told_of_files_and_processors(file, asked, rest, native, expected, monkeypatch):
     monkeypatch.setattr(rt_openvino, "cpu_flags", lambda: frozenset({"avx2", "avx_vnni"}))
     options = RuntimeOptions("cpu", asked, rest=rest)
-    precision, hint, why = rt_openvino._precision(file, options, native)
+    precision, hint, reasons = rt_openvino._precision(file, options, native)
+    why = "; ".join(reason.text for reason in reasons)
     assert (precision, hint, bool(why)) == (*expected[:2], bool(expected[2]))
     assert re.search(expected[2], why)
 
 
 def test_what_is_told_of_int8_depends_on_whom_it_was_made_for(monkeypatch):
     monkeypatch.setattr(rt_openvino, "cpu_flags", lambda: frozenset({"avx2", "avx512f"}))
-    assert rt_openvino._precision("int8", CPU, ["fp32"], "cpu") == ("int8", "fp32", "")
-    assert "--target cpu is fast" in rt_openvino._precision("int8", CPU, ["fp32"], "tensorrt")[2]
-    assert "no VNNI" not in rt_openvino._precision("int8", CPU, ["fp32"], "tensorrt")[2]
+    assert rt_openvino._precision("int8", CPU, ["fp32"], "cpu") == ("int8", "fp32", ())
+    (reason,) = rt_openvino._precision("int8", CPU, ["fp32"], "tensorrt")[2]
+    assert "--target cpu is fast" in reason.text
 
 
 def test_int8_without_vnni_is_said(monkeypatch):
     monkeypatch.setattr(rt_openvino, "cpu_flags", lambda: frozenset({"avx2", "avx512f"}))
-    assert "no VNNI" in rt_openvino._precision("int8", CPU, ["fp32"])[2]
-    assert rt_openvino._precision("fp32", CPU, ["fp32"])[2] == ""
+    (reason,) = rt_openvino._precision("int8", CPU, ["fp32"])[2]
+    assert "no VNNI" in reason.text
+    assert rt_openvino._precision("fp32", CPU, ["fp32"])[2] == ()
 
 
 class Rooms(CalibrationDataReader):
