@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import glob
+import errno
+import functools
 import os
+import re
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from glpn_deploy.errors import WriteError
 
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
 _STEM_CHARACTERS = 40  # leaves room for the random part within the usual limit of 255 bytes a name
+_STAGING_NAME = re.compile(r"\..*\.partial-[0-9a-f]{8}", re.DOTALL)
+_LOCK, _CONTENT = "lock", "content"
+_LOCK_FLAGS = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+class _NoLocksError(Exception):
+    """The file system cannot lock files."""
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str], *, sync: bool = False) -> Iterator[Path]:
-    """Yields a temporary file beside ``path`` that takes its place when the block succeeds.
+    """Yields a temporary file near ``path`` that takes its place when the block succeeds.
 
     The temporary file exists, is empty, and ends in the same suffix as ``path``, so that writers which
     look at the suffix do what they would have done. Whatever ends the block otherwise, Ctrl-C included,
-    removes it and leaves what was at ``path`` before.
+    removes it and leaves what was at ``path`` before; what a killed process left is removed when the next
+    one first writes to the folder.
 
     Args:
         path: Where the file shall stand; a symbolic link there is replaced, not followed.
@@ -34,28 +50,25 @@ def atomic_path(path: str | os.PathLike[str], *, sync: bool = False) -> Iterator
             OSError (disk full, no permission); other exceptions of the block pass unchanged.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.stem[:_STEM_CHARACTERS]}.{secrets.token_hex(4)}{target.suffix}")
     with _write_errors(target):
         if target.exists() and not target.is_file():  # renaming onto /dev/null would replace the device
             raise WriteError(f"{target} exists and is not a plain file", fix="choose another name")
-        # os.open rather than tempfile: the file gets the permissions of the user's umask, not 0600.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        try:
+        _clean_once(target.parent)
+        with _staging(target) as folder:
+            temporary = folder / f"{target.stem[:_STEM_CHARACTERS]}{target.suffix}"
+            temporary.touch()
             yield temporary
             if sync:
                 _sync(temporary)
             temporary.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
 
 
 @contextlib.contextmanager
 def staging_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields a new folder beside ``path`` to prepare its content in; the folder is gone afterwards.
+    """Yields a new folder near ``path`` to prepare its content in; the folder is gone afterwards.
 
-    Leftovers of processes that were killed while they had one for the same ``path`` are removed.
+    What killed processes left beside ``path`` is removed. Processes are told apart by a lock that the
+    system frees with its process, which also holds between containers that share the folder.
 
     Args:
         path: The file or folder that the content is for; the block itself renames it into place
@@ -65,17 +78,78 @@ def staging_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         WriteError: As `atomic_path`.
     """
     target = Path(path)
-    prefix = f".{target.name[:_STEM_CHARACTERS]}.partial-"
     with _write_errors(target):
-        for leftover in target.parent.glob(f"{glob.escape(prefix)}*"):
-            if not _is_running(leftover.name.removeprefix(prefix).split("-")[0]):
-                shutil.rmtree(leftover, ignore_errors=True)
-        folder = target.with_name(f"{prefix}{os.getpid()}-{secrets.token_hex(4)}")
-        try:
-            folder.mkdir()  # within the block: a signal may arrive right behind it
+        _clean(target.parent)
+        with _staging(target) as folder:
             yield folder
+
+
+@contextlib.contextmanager
+def _staging(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` with a locked file and the folder that is given out."""
+    while True:
+        outer = target.with_name(f".{target.name[:_STEM_CHARACTERS]}.partial-{secrets.token_hex(4)}")
+        descriptor = None
+        try:
+            try:
+                outer.mkdir()  # within the block: a signal may arrive right behind it
+                descriptor = os.open(outer / _LOCK, _LOCK_FLAGS, 0o666)
+                with contextlib.suppress(_NoLocksError):  # then nobody removes anybody's folder
+                    _lock(descriptor)
+                (outer / _CONTENT).mkdir()
+            except (BlockingIOError, FileNotFoundError):
+                if not target.parent.is_dir():
+                    raise
+                continue  # another process saw the folder before its lock, and took it for a leftover
+            yield outer / _CONTENT
+            return
         finally:
+            if descriptor is not None:
+                os.close(descriptor)
+            shutil.rmtree(outer, ignore_errors=True)
+
+
+def _clean(folder: Path) -> None:
+    """Removes the staging folders whose process is gone."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _STAGING_NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                _remove_leftover(Path(entry.path))
+
+
+_clean_once = functools.lru_cache(maxsize=4096)(_clean)  # looking through a folder for every file is slow
+
+
+def _remove_leftover(folder: Path) -> None:
+    with contextlib.suppress(OSError, _NoLocksError):
+        descriptor = os.open(folder / _LOCK, _LOCK_FLAGS, 0o666)
+        try:
+            _lock(descriptor)
             shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
+        shutil.rmtree(folder, ignore_errors=True)  # Windows removes no open file
+
+
+def _lock(descriptor: int) -> None:
+    """Locks an open file until it is closed, or its process ends in whatever way.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+        FileNotFoundError: Another process held it and has removed it.
+        _NoLocksError: The file system has no locks.
+    """
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK):
+            raise BlockingIOError from error
+        raise _NoLocksError from error
+    if not os.fstat(descriptor).st_nlink:
+        raise FileNotFoundError
 
 
 def replace_folder(new: Path, target: Path) -> None:
@@ -107,16 +181,6 @@ def _exchange(a: Path, b: Path) -> bool:
         return False
     at_fdcwd, rename_exchange = -100, 2
     return bool(renameat2(at_fdcwd, os.fsencode(a), at_fdcwd, os.fsencode(b), rename_exchange) == 0)
-
-
-def _is_running(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except OSError:
-        return True
-    return True
 
 
 @contextlib.contextmanager

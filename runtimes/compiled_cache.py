@@ -10,7 +10,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +17,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from glpn_deploy.atomic import atomic_path
+from glpn_deploy.errors import WriteError
 
 _DIGEST = 32  # bytes of SHA-256 in front of the content
 _BLOCK = 8 << 20  # bytes hashed by one thread at a time
@@ -57,19 +59,13 @@ class CompiledCache:
 
     def write(self, name: str, content: bytes | memoryview) -> None:
         """Keeps an entry, whole or not at all."""
-        part = None
-        try:
+        # No room, no permission, a file in its place; no thread.
+        with contextlib.suppress(OSError, WriteError, RuntimeError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._make_room(len(content) + _DIGEST)
-            handle, part = tempfile.mkstemp(dir=self._folder)
-            with os.fdopen(handle, "wb") as file:
+            with atomic_path(self._path(name)) as part, part.open("wb") as file:
                 file.write(_digest(len(content), lambda start, end: content[start:end]))
                 file.write(content)
-            Path(part).replace(self._path(name))
-        except (OSError, RuntimeError):  # no room, no permission, a file in its place; no thread
-            if part is not None:
-                with contextlib.suppress(OSError):
-                    Path(part).unlink()
 
     def remove(self, name: str) -> None:
         """Removes an entry, if it is there."""

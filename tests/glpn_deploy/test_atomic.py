@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
-from glpn_deploy.atomic import atomic_path
+from glpn_deploy.atomic import _clean_once, atomic_path, replace_folder, staging_folder
 from glpn_deploy.errors import GlpnError, WriteError
 
 
@@ -23,7 +25,7 @@ def test_new_content_takes_the_place_of_the_old(tmp_path: Path, sync: bool) -> N
     target = tmp_path / "model.onnx"
     target.write_text("old")
     with atomic_path(target, sync=sync) as temporary:
-        assert temporary.parent == tmp_path
+        assert temporary.is_relative_to(tmp_path)
         assert temporary.suffix == ".onnx"
         temporary.write_text("new")
         assert target.read_text() == "old"
@@ -95,3 +97,130 @@ def test_very_long_name(tmp_path: Path) -> None:
     with atomic_path(target) as temporary:
         temporary.write_bytes(b"x")
     assert target.read_bytes() == b"x"
+
+
+# Other processes --------------------------------------------------------------------------------------
+
+
+def start(folder: Path, program: str) -> subprocess.Popen[str]:
+    """A process in ``folder`` that has printed a line: it is where the test wants it."""
+    head = "import sys, time\nfrom pathlib import Path\nfrom glpn_deploy.atomic import *\n"
+    command = [sys.executable, "-c", head + textwrap.dedent(program)]
+    process = subprocess.Popen(
+        command, cwd=folder, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+WRITING = {
+    "file": """
+        with atomic_path("a.depth_mm.png") as path:
+            path.write_bytes(b"half of the n")
+            print("ready", flush=True)
+            sys.stdin.read()
+            path.write_bytes(b"new")
+        """,
+    "folder": """
+        with staging_folder("bundle") as folder:
+            (folder / "model.onnx").write_bytes(b"half of the n")
+            print("ready", flush=True)
+            sys.stdin.read()
+            (folder / "model.onnx").write_bytes(b"new")
+            replace_folder(folder, Path("bundle"))
+        """,
+}
+
+
+def write_beside(folder: Path) -> None:
+    """What a next run does: it writes something of its own, the first time in this folder."""
+    _clean_once.cache_clear()
+    with atomic_path(folder / "other.json") as path:
+        path.write_text("{}")
+
+
+@pytest.mark.parametrize("kind", WRITING)
+def test_what_a_killed_process_left_is_removed_by_the_next_run(tmp_path: Path, kind: str) -> None:
+    process = start(tmp_path, WRITING[kind])
+    process.kill()
+    process.communicate()
+    assert len(names_in(tmp_path)) == 1
+    write_beside(tmp_path)
+    assert names_in(tmp_path) == ["other.json"]
+
+
+@pytest.mark.parametrize("kind", WRITING)
+def test_what_a_running_process_writes_is_left_alone(tmp_path: Path, kind: str) -> None:
+    process = start(tmp_path, WRITING[kind])
+    for _ in range(3):
+        write_beside(tmp_path)
+        with staging_folder(tmp_path / "bundle"):
+            pass
+    assert len(names_in(tmp_path)) == 2
+    _, err = process.communicate()  # ends its standard input: it writes the rest
+    assert (process.returncode, err) == (0, "")
+    made = tmp_path / {"file": "a.depth_mm.png", "folder": "bundle/model.onnx"}[kind]
+    assert made.read_bytes() == b"new"
+    assert len(names_in(tmp_path)) == 2
+
+
+def test_two_processes_that_write_the_same_and_clean_all_the_time(tmp_path: Path) -> None:
+    program = """
+        from glpn_deploy import atomic
+        print("ready", flush=True)
+        for number in range(200):
+            atomic._clean_once.cache_clear()
+            with atomic_path("a.txt") as path:
+                path.write_text("whole " * 100)
+            with staging_folder("b") as folder:
+                (folder / "c").write_text("whole")
+        """
+    processes = [start(tmp_path, program) for _ in range(2)]
+    assert [process.communicate()[1] for process in processes] == ["", ""]
+    assert names_in(tmp_path) == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "whole " * 100
+
+
+def test_what_looks_like_a_left_over_and_is_none_stays(tmp_path: Path) -> None:
+    """Names of others, a file, and a link to somebody's folder, which nothing is written through."""
+    (tmp_path / ".x.partial-99999999999999999999999-a").mkdir()
+    (tmp_path / ".x.partial-mine").mkdir()
+    (tmp_path / ".x.partial-0123abcd").write_text("a file")
+    (tmp_path / "home").mkdir()
+    (tmp_path / ".y.partial-0123abcd").symlink_to("home")
+    before = names_in(tmp_path)
+    write_beside(tmp_path)
+    with staging_folder(tmp_path / "x") as folder:
+        assert names_in(folder) == []
+    assert names_in(tmp_path) == sorted([*before, "other.json"])
+    assert names_in(tmp_path / "home") == []
+
+
+def test_killed_between_the_folder_and_its_lock(tmp_path: Path) -> None:
+    (tmp_path / ".x.partial-0123abcd").mkdir()
+    write_beside(tmp_path)
+    assert names_in(tmp_path) == ["other.json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock")
+def test_a_file_system_without_locks_is_written_to_and_never_cleaned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    (tmp_path / ".x.partial-0123abcd").mkdir()
+    write_beside(tmp_path)
+    assert names_in(tmp_path) == [".x.partial-0123abcd", "other.json"]
+
+
+def test_a_folder_takes_the_place_of_another_whole(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "old").touch()
+    with staging_folder(tmp_path / "b") as folder:
+        (folder / "new").touch()
+        replace_folder(folder, tmp_path / "b")
+    assert names_in(tmp_path) == ["b"]
+    assert names_in(tmp_path / "b") == ["new"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -95,11 +96,10 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 
 def test_a_full_disk_leaves_nothing(cache, tmp_path, monkeypatch):
-    def full(handle, mode):
-        os.close(handle)
+    def full(path, mode):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fdopen", full)
+    monkeypatch.setattr(Path, "open", full)
     cache.write("a", b"content")
     assert list((tmp_path / "deep" / "cache").iterdir()) == []
 
