@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from glpn_deploy.errors import WriteError
 
@@ -22,7 +23,7 @@ else:
     import fcntl
 
 _STEM_CHARACTERS = 40  # leaves room for the random part within the usual limit of 255 bytes a name
-_STAGING_NAME = re.compile(r"\..*\.partial-[0-9a-f]{8}", re.DOTALL)
+_STAGING_NAME = re.compile(r"\..*\.partial-[0-9a-f]{8}(\.[^.]*)?", re.DOTALL)
 _LOCK, _CONTENT = "lock", "content"
 _LOCK_FLAGS = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
@@ -33,7 +34,7 @@ class _NoLocksError(Exception):
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str], *, sync: bool = False) -> Iterator[Path]:
-    """Yields a temporary file near ``path`` that takes its place when the block succeeds.
+    """Yields a temporary file beside ``path`` that takes its place when the block succeeds.
 
     The temporary file exists, is empty, and ends in the same suffix as ``path``, so that writers which
     look at the suffix do what they would have done. Whatever ends the block otherwise, Ctrl-C included,
@@ -54,13 +55,21 @@ def atomic_path(path: str | os.PathLike[str], *, sync: bool = False) -> Iterator
         if target.exists() and not target.is_file():  # renaming onto /dev/null would replace the device
             raise WriteError(f"{target} exists and is not a plain file", fix="choose another name")
         _clean_once(target.parent)
-        with _staging(target) as folder:
-            temporary = folder / f"{target.stem[:_STEM_CHARACTERS]}{target.suffix}"
-            temporary.touch()
+        temporary, file = _locked_file(target)
+        try:
             yield temporary
             if sync:
                 _sync(temporary)
+            if sys.platform == "win32":  # which renames no open file, and removes none: that is its lock
+                file.close()
             temporary.replace(target)
+        except BaseException:
+            file.close()
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        finally:
+            file.close()
 
 
 @contextlib.contextmanager
@@ -82,6 +91,23 @@ def staging_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         _clean(target.parent)
         with _staging(target) as folder:
             yield folder
+
+
+def _locked_file(target: Path) -> tuple[Path, IO[bytes]]:
+    """An empty file beside ``target``, and what holds its lock."""
+    while True:
+        temporary = target.with_name(
+            f".{target.stem[:_STEM_CHARACTERS]}.partial-{secrets.token_hex(4)}{target.suffix}"
+        )
+        file = temporary.open("xb")
+        try:
+            if sys.platform != "win32":  # whose locks keep this very process from writing
+                with contextlib.suppress(_NoLocksError):
+                    _lock(file.fileno())
+        except (BlockingIOError, FileNotFoundError):  # taken for a leftover before it was locked
+            file.close()
+        else:
+            return temporary, file
 
 
 @contextlib.contextmanager
@@ -113,22 +139,37 @@ def _clean(folder: Path) -> None:
     """Removes the staging folders whose process is gone."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if _STAGING_NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-                _remove_leftover(Path(entry.path))
+            if not _STAGING_NAME.fullmatch(entry.name):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                _remove_leftover(Path(entry.path), Path(entry.path, _LOCK))
+            elif entry.is_file(follow_symlinks=False):
+                _remove_leftover(Path(entry.path), Path(entry.path))
 
 
 _clean_once = functools.lru_cache(maxsize=4096)(_clean)  # looking through a folder for every file is slow
 
 
-def _remove_leftover(folder: Path) -> None:
+def _remove_leftover(path: Path, lock: Path) -> None:
+    """Removes a file or folder unless a running process holds its lock."""
     with contextlib.suppress(OSError, _NoLocksError):
-        descriptor = os.open(folder / _LOCK, _LOCK_FLAGS, 0o666)
+        descriptor = os.open(lock, _LOCK_FLAGS, 0o666)
         try:
-            _lock(descriptor)
-            shutil.rmtree(folder, ignore_errors=True)
+            if lock != path or sys.platform != "win32":
+                _lock(descriptor)
+            if sys.platform != "win32":
+                _remove(path)
         finally:
             os.close(descriptor)
-        shutil.rmtree(folder, ignore_errors=True)  # Windows removes no open file
+        if sys.platform == "win32":  # which removes no open file
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _lock(descriptor: int) -> None:

@@ -25,7 +25,7 @@ def test_new_content_takes_the_place_of_the_old(tmp_path: Path, sync: bool) -> N
     target = tmp_path / "model.onnx"
     target.write_text("old")
     with atomic_path(target, sync=sync) as temporary:
-        assert temporary.is_relative_to(tmp_path)
+        assert temporary.parent == tmp_path
         assert temporary.suffix == ".onnx"
         temporary.write_text("new")
         assert target.read_text() == "old"
@@ -183,11 +183,13 @@ def test_two_processes_that_write_the_same_and_clean_all_the_time(tmp_path: Path
 
 
 def test_what_looks_like_a_left_over_and_is_none_stays(tmp_path: Path) -> None:
-    """Names of others, a file, and a link to somebody's folder, which nothing is written through."""
+    """Names of others, and links to somebody's folder and file, which nothing is written through."""
     (tmp_path / ".x.partial-99999999999999999999999-a").mkdir()
     (tmp_path / ".x.partial-mine").mkdir()
-    (tmp_path / ".x.partial-0123abcd").write_text("a file")
+    (tmp_path / ".x.partial-mine.png").touch()
     (tmp_path / "home").mkdir()
+    (tmp_path / "thesis.png").touch()
+    (tmp_path / ".z.partial-0123abcd.png").symlink_to("thesis.png")
     (tmp_path / ".y.partial-0123abcd").symlink_to("home")
     before = names_in(tmp_path)
     write_beside(tmp_path)
