@@ -23,8 +23,6 @@ from glpn_deploy.runtimes.measured import MeasuredRuntime
 from glpn_deploy.runtimes.processor import cpu_flags, saturates_int8
 from glpn_deploy.runtimes.registry import BACKENDS, require_backend
 
-ONNX_BACKENDS = tuple(name for name, backend in BACKENDS.items() if backend.runs == "onnx")
-
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
@@ -71,11 +69,12 @@ def choices(
         with contextlib.suppress(MissingDependencyError):  # the engines may do without
             return [first, *choices(backend, precision, have, device, what)]
         return [first]
-    if backend not in ("auto", *ONNX_BACKENDS):
-        expected = f"auto or one of {', '.join(ONNX_BACKENDS)}"
+    for_onnx = [name for name, about in BACKENDS.items() if about.runs == "onnx"]
+    if backend not in ("auto", *for_onnx):
+        expected = f"auto or one of {', '.join(for_onnx)}"
         fix = "build an engine of the bundle with glpn-build, and load that" if backend == "tensorrt" else ""
         raise InputError(f"backend {backend!r} for {what}", expected=expected, fix=fix)
-    names = ONNX_BACKENDS if backend == "auto" else (backend,)
+    names = for_onnx if backend == "auto" else [backend]
     able = [Choice(name, file) for name in names if (file := _file(name, precision, have)) is not None]
     if not able or backend != "auto":
         return able
@@ -146,6 +145,7 @@ def _ordered(installed: dict[str, Choice], precision: Precision, device: Device)
     else:
         order.reverse()
         why = "OpenVINO is no faster without AVX-512"
+    order += [name for name in installed if name not in order]
     found = [installed[name] for name in order if name in installed]
     if found[0].backend != order[0]:
         why = f"{order[0]} is not installed and may be faster here: {BACKENDS[order[0]].install}"

@@ -200,6 +200,12 @@ def _did_not_start(wanted: str, what: str) -> BackendError:
     return BackendError(f"ONNX Runtime could not start its {name} provider ({what})", fix=fix)
 
 
+def installed() -> str:
+    """For `glpn-doctor`: the version, and what it runs on."""
+    has_cuda = missing_provider_reason(_PROVIDERS["cuda"]) is None
+    return f"{ort.__version__}, CPU{' and CUDA' if has_cuda else ''}"
+
+
 def load(path: Path | None, options: RuntimeOptions) -> Runtime:
     """Loads an ``.onnx`` file."""
     if path is None:

@@ -272,6 +272,11 @@ def _reason(error: Exception) -> str:
     return (telling or lines or [type(error).__name__])[-1][:200]
 
 
+def installed() -> str:
+    """For `glpn-doctor`: the version, and what it computes in."""
+    return f"{ov.__version__.split('-')[0]}, CPU in {', '.join(native_precisions())}"
+
+
 def load(path: Path | None, options: RuntimeOptions) -> Runtime:
     """Loads an ``.onnx`` file."""
     if path is None:

@@ -142,6 +142,11 @@ def _words(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+def installed() -> str:
+    """For `glpn-doctor`: the version, and what it runs on."""
+    return f"{torch.__version__}, {f'CUDA {torch.version.cuda}' if torch.cuda.is_available() else 'CPU'}"
+
+
 def load(path: Path | None, options: RuntimeOptions) -> Runtime:
     """Loads a checkpoint folder or ``.ckpt`` file."""
     if path is None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy import progress
-from glpn_deploy.bundle.manifest import MANIFEST, RE_EXPORT, Artefact, Golden, Manifest
+from glpn_deploy.bundle.manifest import MANIFEST, RE_EXPORT, Artefact, FileEntry, Golden, Manifest
 from glpn_deploy.errors import BundleError
 from glpn_deploy.images.processing import GLPNImageProcessor
 
@@ -171,7 +171,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
     Returns:
         The manifest as written, digests included.
     """
-    files = {
+    files: dict[str, FileEntry] = {
         path.relative_to(folder).as_posix(): {"sha256": file_digest(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MANIFEST

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from glpn_deploy.datasets.base import DepthSample, Pair, PairDataset
-from glpn_deploy.datasets.lists import find_list, read_pairs
-from glpn_deploy.datasets.nyu import Split
+from glpn_deploy.datasets.base import DepthSample, Pair
+from glpn_deploy.datasets.lists import ListedDataset, Split
 from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError
 
@@ -14,7 +13,7 @@ KB_CROP = (352, 1216)
 """Height and width [px] of the KITTI benchmark's crop."""
 
 
-class KittiEigen(PairDataset):
+class KittiEigen(ListedDataset):
     """KITTI (Geiger et al., 2013; split of Eigen et al., 2014), sparse depth as uint16 of metres × 256.
 
     Args:
@@ -27,12 +26,7 @@ class KittiEigen(PairDataset):
         max_depth: Ground truth at or above this [m] does not count.
         crop: The evaluation crop, which counts from the KB crop where that is on.
 
-    Attributes:
-        without_depth: Lines of the list left out because their depth is ``None``, which says that there
-            is no ground truth (45 of 697 in BTS's test list).
-
-    Raises:
-        DatasetError: The list is missing, empty or has a bad line, which is named.
+    BTS's test list has no ground truth for 45 of its 697 lines; see `ListedDataset.without_depth`.
     """
 
     def __init__(
@@ -46,12 +40,18 @@ class KittiEigen(PairDataset):
         max_depth: float = 80.0,
         crop: Crop | None = "garg",
     ) -> None:
-        root = Path(root)
         names = (f"{split}_list.txt", f"eigen_{split}_files_with_gt.txt")
-        listed = find_list(root, Path(file_list) if file_list else None, names)
-        pairs, self.without_depth = read_pairs(listed, root, Path(depth_root) if depth_root else root)
+        super().__init__(
+            root,
+            file_list,
+            names,
+            name="kitti",
+            depth_root=depth_root,
+            depth_scale=256.0,
+            max_depth=max_depth,
+            crop=crop,
+        )
         self.kb_crop = kb_crop
-        super().__init__(pairs, name="kitti", depth_scale=256.0, max_depth=max_depth, crop=crop)
 
     def prepare(self, sample: DepthSample, pair: Pair) -> DepthSample:
         """Cuts the sample to the KB crop.

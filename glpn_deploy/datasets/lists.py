@@ -3,12 +3,54 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from glpn_deploy.datasets.base import Pair
+from glpn_deploy.datasets.base import Pair, PairDataset
 from glpn_deploy.datasets.files import read_lines
+from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError
 
+Split = Literal["train", "test"]
 _FORM = "lines of 'image depth' or 'image depth focal_length'"
+
+
+class ListedDataset(PairDataset):
+    """A data set whose samples a file list names.
+
+    Args:
+        root: The folder that the image paths in the list start from.
+        file_list: The list; None looks in ``root`` for ``names``.
+        names: What the list is called: GLPDepth's name, BTS's name.
+        name: As of any `PairDataset`, like the three after it.
+        depth_root: The folder that the depth paths start from; None for ``root``.
+        depth_scale: Units per metre of depth PNGs.
+        max_depth: Ground truth at or above this [m] does not count.
+        crop: The evaluation crop.
+
+    Attributes:
+        without_depth: Lines of the list left out because their depth is ``None``, which says that there
+            is no ground truth.
+
+    Raises:
+        DatasetError: The list is missing, empty or has a bad line, which is named.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        file_list: str | Path | None,
+        names: tuple[str, ...],
+        *,
+        name: str,
+        depth_root: str | Path | None = None,
+        depth_scale: float,
+        max_depth: float,
+        crop: Crop | None,
+    ) -> None:
+        root = Path(root)
+        listed = find_list(root, Path(file_list) if file_list else None, names)
+        pairs, self.without_depth = read_pairs(listed, root, Path(depth_root) if depth_root else root)
+        super().__init__(pairs, name=name, depth_scale=depth_scale, max_depth=max_depth, crop=crop)
 
 
 def read_pairs(file_list: Path, image_root: Path, depth_root: Path) -> tuple[list[Pair], int]:

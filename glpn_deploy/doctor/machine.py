@@ -15,7 +15,7 @@ from typing import Any
 from glpn_deploy.doctor.finding import Finding, Run, run_command
 from glpn_deploy.doctor.machine_gpu import cuda_finding, engines_finding, gpu_findings, tensorrt_finding
 from glpn_deploy.gpu.cuda_device import find_device_or_none
-from glpn_deploy.runtimes.registry import BACKENDS
+from glpn_deploy.runtimes.registry import BACKENDS, Backend
 
 _JETPACK_TENSORRT = (
     "sudo apt install python3-libnvinfer, and make the environment with python3 -m venv "
@@ -99,7 +99,7 @@ def _backends(jetson: bool) -> list[Finding]:
             findings.append(Finding(backend.name, "missing", f"{backend.package} is not installed", install))
             continue
         try:
-            findings.append(_probe(backend.name))
+            findings.append(_probe(backend))
         except Exception as error:  # a broken install fails in its own way: report it, go on
             reason = next(iter(str(error).splitlines()), "no message")
             detail = f"installed, but does not import ({type(error).__name__}: {reason})"
@@ -107,24 +107,19 @@ def _backends(jetson: bool) -> list[Finding]:
     return findings
 
 
-def _probe(name: str) -> Finding:
-    if name == "onnxruntime":
-        runtime = importlib.import_module("glpn_deploy.runtimes.rt_onnxruntime")
-        version = importlib.import_module("onnxruntime").__version__
-        reason = runtime.missing_provider_reason("CUDAExecutionProvider")
-        if reason is None:
-            return Finding(name, "ok", f"{version}, CPU and CUDA")
-        fix = f"for CUDA: {reason}" if find_device_or_none() is not None else ""
-        return Finding(name, "ok", f"{version}, CPU", fix)
-    if name == "openvino":
-        runtime = importlib.import_module("glpn_deploy.runtimes.rt_openvino")
-        version = importlib.metadata.version("openvino")
-        return Finding(name, "ok", f"{version}, CPU in {', '.join(runtime.native_precisions())}")
-    if name == "tensorrt":
+def _probe(backend: Backend) -> Finding:
+    if backend.name == "tensorrt":  # not to be imported where there is no GPU
         return tensorrt_finding()
-    torch = importlib.import_module("torch")
-    cuda = f"CUDA {torch.version.cuda}" if torch.cuda.is_available() else "CPU"
-    return Finding(name, "ok", f"{torch.__version__}, {cuda}")
+    runtime = importlib.import_module(f"glpn_deploy.runtimes.rt_{backend.name}")
+    return Finding(backend.name, "ok", runtime.installed(), _cuda_hint(backend.name, runtime))
+
+
+def _cuda_hint(name: str, runtime: Any) -> str:
+    """What ONNX Runtime lacks for a GPU that is there."""
+    if name != "onnxruntime" or find_device_or_none() is None:
+        return ""
+    reason = runtime.missing_provider_reason("CUDAExecutionProvider")
+    return "" if reason is None else f"for CUDA: {reason}"
 
 
 def _export() -> Finding:

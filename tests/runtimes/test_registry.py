@@ -6,12 +6,16 @@ import importlib
 import importlib.util
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
+from glpn_deploy.doctor.machine import examine
 from glpn_deploy.errors import BackendError, GlpnError, InputError, MissingDependencyError
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
-from glpn_deploy.runtimes.registry import BACKENDS, load_runtime, require_backend
+from glpn_deploy.runtimes.choose import choices
+from glpn_deploy.runtimes.registry import BACKENDS, Backend, load_runtime, require_backend
+from glpn_deploy.runtimes.rt_null import NullRuntime
 
 
 def test_every_backend_has_a_module_and_loads(tiny_onnx, tiny_checkpoint):
@@ -74,3 +78,24 @@ def test_the_registry_imports_no_backend():
         "assert not {'torch', 'onnxruntime', 'openvino', 'onnx', 'tensorrt', 'cuda'} & {*sys.modules}\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_backend_is_a_file_and_a_line(monkeypatch):
+    """CONTRIBUTING's example: chosen, loaded and found by glpn-doctor without another line anywhere."""
+    file = ModuleType("glpn_deploy.runtimes.rt_example")
+    file.load = lambda path, options: NullRuntime(precision=options.precision)
+    file.installed = lambda: "1.0, CPU"
+    monkeypatch.setitem(sys.modules, file.__name__, file)
+    monkeypatch.setitem(BACKENDS, "example", Backend("example", "json", "pip install example", "onnx"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: package if package == "json" else None)
+    (choice,) = choices("auto", "fp32", ["fp32"], "auto", "a bundle")
+    assert choice.backend == "example"
+    assert load_runtime("example", None, RuntimeOptions(precision="int8")).precision == "int8"
+    (finding,) = (finding for finding in examine() if finding.name == "example")
+    assert (finding.status, finding.detail) == ("ok", "1.0, CPU")
+
+
+@pytest.mark.parametrize("name", [name for name, backend in BACKENDS.items() if backend.runs != "engine"])
+def test_a_backend_says_what_is_installed(name):
+    if BACKENDS[name].package is not None:
+        assert importlib.import_module(f"glpn_deploy.runtimes.rt_{name}").installed()[0].isdigit()
