@@ -119,7 +119,7 @@ class InputSpec:
             if size == 0 or size % self.size_multiple:
                 nearest = max(1, size // self.size_multiple) * self.size_multiple
                 raise InputError(
-                    f"an input {name} of {size} px",
+                    f"the input's {name} is {size} px",
                     expected=f"a multiple of {self.size_multiple} px",
                     fix=f"resize it to {nearest} px, as GLPNImageProcessor does",
                 )
@@ -132,7 +132,7 @@ class InputSpec:
         for name, want, size in fixed:
             if want is not None and size != want:
                 raise InputError(
-                    f"an input {name} of {size}", expected=f"{want}, the only one this file takes"
+                    f"the input's {name} is {size}", expected=f"{want}, the only one that this file takes"
                 )
         return np.ascontiguousarray(pixel_values)
 

@@ -73,7 +73,7 @@ def choices(
     if backend not in ("auto", *for_onnx):
         expected = f"auto or one of {', '.join(for_onnx)}"
         fix = "build an engine of the bundle with glpn-build, and load that" if backend == "tensorrt" else ""
-        raise InputError(f"backend {backend!r} for {what}", expected=expected, fix=fix)
+        raise InputError(f"the backend {backend!r} does not run {what}", expected=expected, fix=fix)
     names = for_onnx if backend == "auto" else [backend]
     able = [Choice(name, file) for name in names if (file := _file(name, precision, have)) is not None]
     if not able or backend != "auto":

@@ -73,8 +73,8 @@ def provider_options(
     if tensorrt is not None and tensorrt < 10:
         if precision not in _WEAK:
             raise InputError(
-                f"precision {precision} with ONNX Runtime's TensorRT provider on TensorRT {tensorrt}",
-                expected=f"{', '.join(_WEAK)} there",
+                f"ONNX Runtime's TensorRT provider does not run {precision} on TensorRT {tensorrt}",
+                expected=f"one of {', '.join(_WEAK)}",
             )
         options |= dict.fromkeys(_WEAK[precision], True)
     for end in ("min", "opt", "max") if profile is not None else ():

@@ -55,7 +55,7 @@ def require_backend(name: str) -> Backend:
         MissingDependencyError: Its package is not installed.
     """
     if name not in BACKENDS:
-        raise InputError(f"backend {name!r}", expected=f"one of {', '.join(BACKENDS)}")
+        raise InputError(f"there is no backend {name!r}", expected=f"one of {', '.join(BACKENDS)}")
     backend = BACKENDS[name]
     install = backend.missing()
     if install is not None:

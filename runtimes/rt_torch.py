@@ -53,11 +53,11 @@ class TorchRuntime(Runtime):
             )
         if options.precision not in _DTYPES:
             raise InputError(
-                f"precision {options.precision} with the torch backend", expected="fp32, fp16 or bf16"
+                f"the torch backend does not run {options.precision}", expected="fp32, fp16 or bf16"
             )
         self.device = "cuda:0" if cuda and options.device != "cpu" else "cpu"
         if options.precision == "fp16" and self.device == "cpu":
-            raise InputError("precision fp16 with torch on a CPU", expected="bf16 or fp32 there")
+            raise InputError("the torch backend does not run fp16 on a CPU", expected="bf16 or fp32")
         self.precision: Precision = options.precision
         self.spec = InputSpec(model.config.num_channels, model.config.size_multiple)
         self.max_depth = model.config.max_depth

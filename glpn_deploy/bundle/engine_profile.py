@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from glpn_deploy.decoding import shown
 from glpn_deploy.errors import InputError
 
 Shape = tuple[int, int, int]
@@ -31,7 +32,8 @@ class Profile:
         maximum: Largest batch, height and width.
 
     Raises:
-        InputError: A side that is no multiple of 32 px, a number beyond reason, or an order that is none.
+        InputError: A side is not a multiple of 32 px, a number is out of range, or the three are not
+            in order.
     """
 
     minimum: Shape
@@ -45,7 +47,7 @@ class Profile:
             a, b = getattr(self, lower), getattr(self, upper)
             if any(x > y for x, y in zip(a, b, strict=True)):
                 raise InputError(
-                    f"a profile whose {lower} {spell(a)} exceeds its {upper} {spell(b)}",
+                    f"a profile's {lower} {spell(a)} exceeds its {upper} {spell(b)}",
                     expected="minimum <= optimum <= maximum in batch, height and width",
                 )
 
@@ -66,7 +68,7 @@ class Profile:
             return cls.fixed(parts[0])
         if len(parts) != 3:
             raise InputError(
-                f"--profile {text!r}",
+                f"--profile is {text!r}",
                 expected="minimum:optimum:maximum",
                 fix="write --profile 1x256x320:1x480x640:4x480x640",
             )
@@ -108,7 +110,7 @@ def parse_shape(option: str, text: str) -> Shape:
     found = re.fullmatch(rf"(\d{{1,6}})[xX×]{_SIZE}", text.strip(), re.ASCII)
     if not found:
         raise InputError(
-            f"{option} {text!r}", expected="batch x height x width", fix="write for example 1x480x640"
+            f"{option} is {text!r}", expected="batch x height x width", fix="write for example 1x480x640"
         )
     return int(found[1]), int(found[2]), int(found[3])
 
@@ -140,7 +142,7 @@ def parse_profiles(
     found = [Profile.parse(text) for text in profiles]
     if (minimum is None) != (maximum is None) or (optimum is not None and minimum is None):
         raise InputError(
-            "a range of shapes with one end only",
+            "only one end of the range of shapes is given",
             expected="--min and --max",
             fix="write --min 1x256x320 --max 4x480x640",
         )
@@ -151,7 +153,7 @@ def parse_profiles(
     sizes = [_parse_size(size) for text in shapes for size in text.split(",")]
     if found and not sizes and batch is not None:
         raise InputError(
-            "--batch without --shapes",
+            "--batch is given without --shapes",
             expected="the batch within --min, --opt, --max or --profile",
             fix="write it there (1x480x640), or name the sizes with --shapes",
         )
@@ -161,7 +163,9 @@ def parse_profiles(
     sized = [Profile((low_n, *size), (best_n, *size), (high_n, *size)) for size in sizes]
     unique = tuple(dict.fromkeys((*sized, *found)))
     if len(unique) > MAX_PROFILES:
-        raise InputError(f"{len(unique)} profiles", expected=f"at most {MAX_PROFILES} in one engine")
+        raise InputError(
+            f"{len(unique)} profiles are asked for", expected=f"at most {MAX_PROFILES} in one engine"
+        )
     return unique
 
 
@@ -211,7 +215,7 @@ def spell(shape: Shape) -> str:
 def _parse_size(text: str) -> tuple[int, int]:
     found = re.fullmatch(_SIZE, text.strip(), re.ASCII)
     if not found:
-        raise InputError(f"--shapes {text!r}", expected="height x width in pixels", fix="write 480x640")
+        raise InputError(f"--shapes is {text!r}", expected="height x width in pixels", fix="write 480x640")
     return int(found[1]), int(found[2])
 
 
@@ -219,7 +223,7 @@ def _parse_batch(text: str) -> Shape:
     found = re.fullmatch(r"(\d{1,6})(?::(\d{1,6}))?(?::(\d{1,6}))?", text.strip(), re.ASCII)
     if not found:
         raise InputError(
-            f"--batch {text!r}", expected="a number, 1:4, or 1:2:4 to tune for 2", fix="write --batch 1:4"
+            f"--batch is {text!r}", expected="a number, 1:4, or 1:2:4 to tune for 2", fix="write --batch 1:4"
         )
     low, second, third = (None if part is None else int(part) for part in found.groups())
     assert low is not None
@@ -230,15 +234,15 @@ def _parse_batch(text: str) -> Shape:
 
 def _check_shape(kind: str, shape: Any) -> None:
     if not isinstance(shape, tuple) or len(shape) != 3 or any(type(n) is not int for n in shape):
-        raise InputError(f"a profile's {kind} that is no shape", expected="batch, height, width")
+        raise InputError(f"a profile's {kind} is not a shape", expected="batch, height, width")
     batch, *sides = shape
     if not 1 <= batch <= MAX_BATCH:
-        raise InputError(f"a profile's {kind} batch out of range", expected=f"1 to {MAX_BATCH}")
+        raise InputError(f"a profile's {kind} batch is {shown(batch)}", expected=f"1 to {MAX_BATCH}")
     for side in sides:
         if not SIDE_MULTIPLE <= side <= MAX_SIDE or side % SIDE_MULTIPLE:
             near = min(max(side // SIDE_MULTIPLE, 1), MAX_SIDE // SIDE_MULTIPLE) * SIDE_MULTIPLE
             raise InputError(
-                f"a profile's {kind} side of {side if abs(side) < 10**9 else 'very many'} px",
+                f"a profile's {kind} side is {shown(side)} px",
                 expected=f"a multiple of {SIDE_MULTIPLE} px up to {MAX_SIDE}",
                 fix=f"write {near}",
             )

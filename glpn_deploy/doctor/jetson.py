@@ -134,8 +134,12 @@ def jetson_findings(jetson: Jetson) -> list[Finding]:
 
 
 def _power(jetson: Jetson) -> Finding:
-    clocks = {True: "GPU clock fixed", False: "GPU clock follows the load", None: "GPU clock not told"}
-    detail = f"mode {jetson.power or 'not told by nvpmodel -q'}, {clocks[jetson.clocks_fixed]}"
+    clocks = {
+        True: "the GPU clock is fixed",
+        False: "the GPU clock follows the load",
+        None: "the GPU clock is not known",
+    }
+    detail = f"mode {jetson.power or 'unknown (nvpmodel -q does not tell)'}, {clocks[jetson.clocks_fixed]}"
     fixes = []
     if jetson.power and not jetson.power.startswith("MAXN"):
         fixes.append("sudo nvpmodel -p --verbose lists the modes, sudo nvpmodel -m NUMBER sets one")

@@ -74,7 +74,7 @@ def _memory(root: Path, jetson: bool) -> Finding:
     try:
         text = (root / "proc/meminfo").read_text(encoding="utf-8")
     except OSError:
-        return Finding("memory", "ok", "not told by this system")
+        return Finding("memory", "ok", "this system does not tell")
     sizes = dict(re.findall(r"(\w+):\s+(\d+) kB", text))
     total, free = (int(sizes.get(key, 0)) / 2**20 for key in ("MemTotal", "MemAvailable"))
     shared = ", shared by processor and GPU" if jetson else ""

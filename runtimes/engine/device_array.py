@@ -62,16 +62,16 @@ def take(array: Any, cuda: Cuda, stream: int, owner: contextlib.ExitStack) -> De
     else:
         found, packed = _from_interface(array, cuda, stream, owner)
     if not packed:
-        raise InputError("an array on the GPU with gaps, or not in C order", fix="make it contiguous first")
+        raise InputError("the array on the GPU has gaps or is not in C order", fix="make it contiguous first")
     kinds = cuda.api.cudaMemoryType
     try:
         about = cuda.call("cudaPointerGetAttributes", found.address)
     except CudaError:
         about = None
     if about is None or about.type == kinds.cudaMemoryTypeUnregistered:  # pinned memory does as well
-        raise InputError("an array that does not lie in the GPU's memory", fix="hand it to run()")
+        raise InputError("the array is not in the GPU's memory", fix="hand it to run()")
     if about.type == kinds.cudaMemoryTypeDevice and about.device != cuda.index:
-        raise InputError(f"an array on cuda:{about.device}", expected=f"one on cuda:{cuda.index}")
+        raise InputError(f"the array is on cuda:{about.device}", expected=f"one on cuda:{cuda.index}")
     return found
 
 
@@ -80,13 +80,13 @@ def _from_dlpack(
 ) -> tuple[DeviceInput, bool]:
     kind, index = (int(n) for n in array.__dlpack_device__())
     if kind not in (dlpack.CUDA, dlpack.CUDA_MANAGED):
-        raise InputError("an array that does not lie in the GPU's memory", fix="hand it to run()")
+        raise InputError("the array is not in the GPU's memory", fix="hand it to run()")
     if kind == dlpack.CUDA and index != cuda.index:
-        raise InputError(f"an array on cuda:{index}", expected=f"one on cuda:{cuda.index}")
+        raise InputError(f"the array is on cuda:{index}", expected=f"one on cuda:{cuda.index}")
     try:
         borrowed = dlpack.borrow(array.__dlpack__(stream=stream))
     except (BufferError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"an array that cannot be shared ({error})") from error
+        raise InputError(f"the array cannot be shared ({error})") from error
     owner.callback(borrowed.release)
     return DeviceInput(borrowed.address, borrowed.shape, borrowed.dtype), borrowed.contiguous
 
@@ -112,10 +112,12 @@ def _interface(array: Any) -> dict[str, Any]:
         about = array.__cuda_array_interface__
     except AttributeError:
         raise InputError(
-            f"a {type(array).__name__}, which is no array on the GPU", expected=_KINDS, fix="hand it to run()"
+            f"the input is of type {type(array).__name__}, not an array on the GPU",
+            expected=_KINDS,
+            fix="hand it to run()",
         ) from None
     except Exception as error:  # whatever the producer raises: torch for tensors that need a gradient
-        raise InputError(f"an array that cannot be shared ({error})") from error
+        raise InputError(f"the array cannot be shared ({error})") from error
     return dict(about)
 
 

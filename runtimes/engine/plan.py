@@ -143,9 +143,9 @@ def _profiles(engine: Any, name: str, path: Path, again: str) -> tuple[Profile, 
         try:
             found.append(Profile(*((n, height, width) for n, _, height, width in shapes)))
         except InputError as error:
-            raise EngineError(f"{path} has {error.got}", expected=error.expected, fix=again) from None
+            raise EngineError(f"{path}: {error.got}", expected=error.expected, fix=again) from None
     if not found:
-        raise EngineError(f"{path} takes no shape at all: it has no profile", fix=again)
+        raise EngineError(f"{path} takes no shapes: it has no profile", fix=again)
     return tuple(found)
 
 

@@ -58,7 +58,9 @@ class EngineSpec(InputSpec):
         """What is said to a shape that no profile holds."""
         sides = [side for side in shape[1:] if side % self.size_multiple]
         if sides:
-            return InputError(f"a side of {sides[0]} px", expected=f"a multiple of {self.size_multiple} px")
+            return InputError(
+                f"a side of the input is {sides[0]} px", expected=f"a multiple of {self.size_multiple} px"
+            )
         fix = "resize the images"
         with contextlib.suppress(InputError):  # a shape that no engine ever takes
             fix = fix if self.rebuild is None else f"{fix}, or build for it: {self.rebuild(shape)}"

@@ -119,7 +119,7 @@ def test_bundle_file_and_checkpoint_give_the_same_depth(estimator, tiny_bundle, 
             {"backend": "tensorflow"},
             "'tensorflow' for a bundle; expected auto or one of onnxruntime, openvino",
         ),
-        ({"backend": "torch"}, "backend 'torch' for a bundle"),
+        ({"backend": "torch"}, "the backend 'torch' does not run a bundle"),
         ({"precision": "half"}, "precision 'half'; expected auto or one of fp32"),
         ({"precision": "FP32"}, "precision 'FP32'"),
         ({"device": "gpu"}, "device 'gpu'; expected one of auto, cpu, cuda"),
@@ -139,7 +139,7 @@ def test_a_precision_the_source_has_not(tiny_bundle, tiny_checkpoint):
         DepthEstimator.load(tiny_bundle, "onnxruntime", "fp16")
     with pytest.raises(InputError, match=r"precision int8 for .*; expected auto or fp32, which the file has"):
         DepthEstimator.load(tiny_bundle / "model.onnx", precision="int8")
-    with pytest.raises(InputError, match="precision fp8 with the torch backend"):
+    with pytest.raises(InputError, match="the torch backend does not run fp8"):
         DepthEstimator.load(tiny_checkpoint, precision="fp8")
 
 
@@ -556,7 +556,7 @@ def test_a_bundle_without_engines_looks_no_further(tiny_bundle):
         ({"provider": "cuda"}, "openvino", "for the provider cuda"),
         ({"provider": "cuda", "device": "cpu"}, "auto", "provider cuda on device cpu"),
         ({"compile": "default"}, "onnxruntime", "for torch.compile"),
-        ({"compile": "default"}, "auto", "backend 'torch' for a bundle"),
+        ({"compile": "default"}, "auto", "the backend 'torch' does not run a bundle"),
     ],
 )
 def test_options_of_one_backend_are_refused_by_the_others(tiny_bundle, options, backend, reason):

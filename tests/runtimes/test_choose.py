@@ -87,7 +87,7 @@ def test_a_name_is_a_name(machine):
     machine(AVX512, packages=())
     assert taken(backend="onnxruntime") == [("onnxruntime", "fp32")]
     with pytest.raises(
-        InputError, match="'torch' for a bundle; expected auto or one of onnxruntime, openvino"
+        InputError, match="'torch' does not run a bundle; expected auto or one of onnxruntime, openvino"
     ):
         taken(backend="torch")
 
@@ -243,7 +243,7 @@ def test_engines_are_left_alone(machine):
 
 def test_an_onnx_file_is_no_engine(machine):
     machine()
-    with pytest.raises(InputError, match=r"'tensorrt' for an \.onnx file.*with glpn-build"):
+    with pytest.raises(InputError, match=r"'tensorrt' does not run an \.onnx file.*with glpn-build"):
         choose.choices("tensorrt", "fp32", ["fp32"], "auto", "an .onnx file")
 
 

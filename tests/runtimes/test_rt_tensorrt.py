@@ -310,19 +310,19 @@ def test_arrays_that_cannot_be_taken(make_gpu, tmp_path, pixels):
         (good, "ndarray"),
         (Lent(gpu.cuda, good[0]), r"shape \(3, 64, 96\)"),
         (Lent(gpu.cuda, good.astype(np.float64)), "dtype float64; expected float32"),
-        (Lent(gpu.cuda, good, strides=strides), "with gaps, or not in C order"),
-        (Lent(gpu.cuda, good, device=1), "an array on cuda:1; expected one on cuda:0"),
-        (Lent(gpu.cuda, good, data=(12345, False)), "does not lie in the GPU's memory; hand it to run"),
-        (Packed(good, 0, device=(1, 0)), "does not lie in the GPU's memory"),
+        (Lent(gpu.cuda, good, strides=strides), "has gaps or is not in C order"),
+        (Lent(gpu.cuda, good, device=1), "the array is on cuda:1; expected one on cuda:0"),
+        (Lent(gpu.cuda, good, data=(12345, False)), "is not in the GPU's memory; hand it to run"),
+        (Packed(good, 0, device=(1, 0)), "is not in the GPU's memory"),
         (Packed(good, 0, device=(2, 1)), "on cuda:1"),
-        (Lent(gpu.cuda, pixels(1, 64, 80)), "a side of 80 px; expected a multiple of 32"),
+        (Lent(gpu.cuda, pixels(1, 64, 80)), "a side of the input is 80 px; expected a multiple of 32"),
         (Lent(gpu.cuda, pixels(1, 64, 160)), "a batch of 1x64x160 .* lies outside"),
-        (object(), "a object, which is no array on the GPU"),
+        (object(), "the input is of type object, not an array on the GPU"),
     ]
     with loaded(gpu.engine(tmp_path)) as runtime:
         for array, words in cases:
             if isinstance(array, np.ndarray):
-                words = "does not lie in the GPU's memory"  # numpy speaks DLPack, of the CPU
+                words = "is not in the GPU's memory"  # numpy speaks DLPack, of the CPU
             with pytest.raises(InputError, match=words):
                 runtime.run_device(array)
         runtime.run_device(Lent(gpu.cuda, good))

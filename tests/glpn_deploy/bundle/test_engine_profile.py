@@ -145,8 +145,8 @@ def test_what_the_command_line_means():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"shapes": ["480"]}, "--shapes '480'; expected height x width"),
-        ({"shapes": ["480x640,"]}, "--shapes ''"),
+        ({"shapes": ["480"]}, "--shapes is '480'; expected height x width"),
+        ({"shapes": ["480x640,"]}, "--shapes is ''"),
         ({"shapes": ["480x650"]}, "side of 650 px; expected a multiple of 32 px .*; write 640"),
         ({"shapes": ["16x32"]}, "side of 16 px; .*; write 32"),
         ({"shapes": ["0x32"]}, "side of 0 px"),
@@ -154,19 +154,22 @@ def test_what_the_command_line_means():
         ({"shapes": ["-480x640"]}, "--shapes"),
         ({"shapes": ["९६x96"]}, "--shapes"),  # digits, but not ours
         ({"shapes": ["9" * 400 + "x32"]}, "--shapes"),
-        ({"batch": "0"}, "batch out of range; expected 1 to"),
+        ({"batch": "0"}, "batch is 0; expected 1 to"),
         ({"batch": "4:1"}, "minimum 4x480x640 exceeds its optimum|exceeds its maximum"),
         ({"batch": "1:8:4"}, "optimum 8x480x640 exceeds its maximum 4x480x640"),
-        ({"batch": "1-4"}, "--batch '1-4'; .*write --batch 1:4"),
-        ({"batch": str(MAX_BATCH + 1)}, "out of range"),
-        ({"minimum": "1x256x320"}, "one end only; expected --min and --max"),
-        ({"maximum": "1x256x320"}, "one end only"),
-        ({"optimum": "1x256x320"}, "one end only"),
-        ({"minimum": "256x320", "maximum": "1x480x640"}, "--min '256x320'; expected batch x height x width"),
+        ({"batch": "1-4"}, "--batch is '1-4'; .*write --batch 1:4"),
+        ({"batch": str(MAX_BATCH + 1)}, f"batch is {MAX_BATCH + 1}; expected 1 to {MAX_BATCH}"),
+        ({"minimum": "1x256x320"}, "only one end .*; expected --min and --max"),
+        ({"maximum": "1x256x320"}, "only one end"),
+        ({"optimum": "1x256x320"}, "only one end"),
+        (
+            {"minimum": "256x320", "maximum": "1x480x640"},
+            "--min is '256x320'; expected batch x height x width",
+        ),
         ({"minimum": "1x480x640", "maximum": "1x256x640"}, "exceeds its"),
-        ({"minimum": "1x64x64", "maximum": "1x96x96", "batch": "4"}, "--batch without --shapes"),
+        ({"minimum": "1x64x64", "maximum": "1x96x96", "batch": "4"}, "--batch is given without --shapes"),
         ({"profiles": ["1x32x32:1x64x64"]}, "expected minimum:optimum:maximum"),
-        ({"profiles": ["1x32x32"], "batch": "2"}, "--batch without --shapes"),
+        ({"profiles": ["1x32x32"], "batch": "2"}, "--batch is given without --shapes"),
     ],
 )
 def test_wrong_use_is_a_sentence(arguments, words):
@@ -177,7 +180,9 @@ def test_wrong_use_is_a_sentence(arguments, words):
 def test_too_many_profiles():
     sizes = [f"{32 * i}x32" for i in range(1, MAX_PROFILES + 2)]
     assert len(parse_profiles(sizes[:-1])) == MAX_PROFILES
-    with pytest.raises(InputError, match=f"{MAX_PROFILES + 1} profiles; expected at most {MAX_PROFILES}"):
+    with pytest.raises(
+        InputError, match=f"{MAX_PROFILES + 1} profiles are asked for; expected at most {MAX_PROFILES}"
+    ):
         parse_profiles(sizes)
 
 

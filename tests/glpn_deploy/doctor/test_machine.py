@@ -228,5 +228,5 @@ def test_processor_and_memory(tmp_path):
 
 def test_a_system_that_tells_nothing(tmp_path):
     findings = {finding.name: finding for finding in examine(tmp_path, lambda command: None)}
-    assert findings["memory"].detail == "not told by this system"
+    assert findings["memory"].detail == "this system does not tell"
     assert findings["processor"].status == "ok"
