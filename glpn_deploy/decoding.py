@@ -1,7 +1,4 @@
-"""JSON from anywhere into dataclasses: one strict decoder, led by the fields' own declarations.
-
-msgspec was tried and left: its messages name neither the value found nor the key within an object.
-"""
+"""JSON from anywhere into dataclasses: one strict decoder, led by the fields' own declarations."""
 
 from __future__ import annotations
 

@@ -2,12 +2,8 @@
 
 The rule, within the precision asked for: TensorRT where a bundle has engines that were built for this GPU;
 else ONNX Runtime where it has a GPU; bf16 on OpenVINO, which alone has it on a CPU; otherwise OpenVINO on
-processors with AVX-512 and ONNX Runtime on those without, each where it is installed. Measured with
-glpn-nyu's architecture at 1x480x640 in FP32: OpenVINO is 1.35 times as fast as ONNX Runtime on two cores of
-an AMX Xeon, and 0.97 times on one AVX2 core (AMD EPYC). INT8 without VNNI stays with ONNX Runtime,
-where alone it was measured; with AVX-512 and VNNI OpenVINO is the faster one in the form for CPUs (480 ms
-against 625 on two cores of a Zen 4, benchmarks/results/figures.json). `glpn_deploy.runtimes.measured`
-times both instead; it looks at nothing but time.
+processors with AVX-512 (for INT8 with VNNI) and ONNX Runtime on those without, each where it is installed.
+The measurements behind it are in docs/decisions/backends.md. `glpn_deploy.runtimes.measured` times both instead.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Compiled networks on disk, for a faster second start; nothing is given out whose digest does not match.
 
-OpenVINO has a cache of its own (``CACHE_DIR``), which is not used: it loads an entry with a changed byte
-among the weights without a word (tried with 2026.4), and never removes one.
+OpenVINO's own cache (``CACHE_DIR``) loads damaged entries (docs/decisions/backends.md).
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """ONNX Runtime on CPU, CUDA and, where it is asked for, TensorRT.
 
-The graph stays dynamic: a session with its free dimensions fixed to 1x480x640 took as long as the dynamic
-one (glpn-nyu's architecture, 1.03 times the processor time on an AVX2 core, within the run's noise).
+The graph stays dynamic: fixing its free dimensions made it no faster (docs/decisions/backends.md).
 """
 
 from __future__ import annotations

@@ -1,18 +1,7 @@
 """OpenVINO on the CPU, one compiled network per shape.
 
-Measured with glpn-nyu's architecture at 1x480x640 in FP32, in turns with ONNX Runtime: on one AVX2 core (AMD
-EPYC) the network compiled for the shape takes 1.03 times ONNX Runtime's processor time and the dynamic one
-1.14 times; on two cores of an AMX Xeon the compiled one takes 0.74 times (0.62 s against 0.84 s), and in
-bf16 0.20 s compiled and 0.47 s dynamic. Compiling for a shape costs about as much as one FP32 run.
-
-Start, on two Zen 4 cores (benchmarks/results/figures.json): the first depth map is there 5.0 s after
-``glpn-predict``'s start, and 2.4 s after it from a warm cache, of which the run itself takes 0.95 s, import
-0.75 s and reading and hashing 0.2 s. OpenVINO imports node by node; weights stay where they were read.
-
-INT8: the form for CPUs (unsigned activations, 7-bit weights) moves the demo network's depth by 0.007 AbsRel,
-0.006 in ONNX Runtime, with and without VNNI. Of the form for TensorRT (signed, 8-bit weights) OpenVINO 2026.4
-makes integer kernels that are wrong behind the decoder's Concat (0.053; 0.040 for one of its convolutions
-alone), so such a graph is computed as it stands, which is right (0.0055) and no faster than FP32.
+An INT8 graph in the form for TensorRT is computed as it stands: OpenVINO 2026.4 makes integer kernels of it
+that are wrong behind the decoder's Concat. The measurements are in docs/decisions/backends.md.
 """
 
 from __future__ import annotations

@@ -27,10 +27,10 @@ GOOD = np.zeros((2, 3, 64, 96), np.float32)
         (GOOD[:, :1], r"shape \(2, 1, 64, 96\)"),
         (GOOD.transpose(0, 2, 3, 1), r"shape \(2, 64, 96, 3\); expected float32 \(N, 3, H, W\)"),
         (GOOD[:0], r"shape \(0, 3, 64, 96\)"),
-        (GOOD[:, :, :63], "height of 63 px; expected a multiple of 32 px; resize it to 32 px"),
-        (GOOD[..., :70], "width of 70 px; expected a multiple of 32 px; resize it to 64 px"),
-        (GOOD[..., :5], "width of 5 px; .*resize it to 32 px"),
-        (GOOD[:, :, :0], "height of 0 px; .*resize it to 32 px"),
+        (GOOD[:, :, :63], "height is 63 px; expected a multiple of 32 px; resize it to 32 px"),
+        (GOOD[..., :70], "width is 70 px; expected a multiple of 32 px; resize it to 64 px"),
+        (GOOD[..., :5], "width is 5 px; .*resize it to 32 px"),
+        (GOOD[:, :, :0], "height is 0 px; .*resize it to 32 px"),
     ],
 )
 def test_what_is_refused(value, words):
@@ -42,16 +42,16 @@ def test_fixed_shapes_name_the_only_size():
     spec = InputSpec(batch=2, height=64, width=96)
     assert spec.check(GOOD) is GOOD
     for value, words in (
-        (GOOD[:1], "batch of 1; expected 2"),
-        (GOOD[:, :, :32], "height of 32; expected 64"),
-        (GOOD[..., :64], "width of 64; expected 96"),
+        (GOOD[:1], "batch is 1; expected 2"),
+        (GOOD[:, :, :32], "height is 32; expected 64"),
+        (GOOD[..., :64], "width is 64; expected 96"),
     ):
         with pytest.raises(InputError, match=words):
             spec.check(value)
 
 
 def test_another_multiple():
-    with pytest.raises(InputError, match="width of 96 px; expected a multiple of 64 px; resize it to 64 px"):
+    with pytest.raises(InputError, match="width is 96 px; expected a multiple of 64 px; resize it to 64 px"):
         InputSpec(size_multiple=64).check(GOOD)
 
 

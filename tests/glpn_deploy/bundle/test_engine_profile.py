@@ -147,9 +147,9 @@ def test_what_the_command_line_means():
     [
         ({"shapes": ["480"]}, "--shapes is '480'; expected height x width"),
         ({"shapes": ["480x640,"]}, "--shapes is ''"),
-        ({"shapes": ["480x650"]}, "side of 650 px; expected a multiple of 32 px .*; write 640"),
-        ({"shapes": ["16x32"]}, "side of 16 px; .*; write 32"),
-        ({"shapes": ["0x32"]}, "side of 0 px"),
+        ({"shapes": ["480x650"]}, "side is 650 px; expected a multiple of 32 px .*; write 640"),
+        ({"shapes": ["16x32"]}, "side is 16 px; .*; write 32"),
+        ({"shapes": ["0x32"]}, "side is 0 px"),
         ({"shapes": [f"{MAX_SIDE + 32}x32"]}, f"write {MAX_SIDE}"),
         ({"shapes": ["-480x640"]}, "--shapes"),
         ({"shapes": ["९६x96"]}, "--shapes"),  # digits, but not ours
