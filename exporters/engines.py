@@ -232,7 +232,7 @@ def _as_in_a_bundle(work: Path, bundle: Bundle, artefact: Artefact) -> Path:
 
 
 def _check_sides(profile: Profile, multiple: int) -> None:
-    for shape in (profile.minimum, profile.optimum, profile.maximum):
+    for shape in (profile.min, profile.opt, profile.max):
         for side in shape[1:]:
             if side % multiple:
                 raise InputError(

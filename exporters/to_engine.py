@@ -185,7 +185,7 @@ def _build_logged(
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise _failure("TensorRT cannot load the engine that it built", log.errors, options, device)
-    layers = inspect_engine(trt, engine, None if options.strip else options.profiles[0].optimum)
+    layers = inspect_engine(trt, engine, None if options.strip else options.profiles[0].opt)
     if not options.strip or set(layers) - {UNKNOWN}:  # without weights it may tell nothing
         require_precision(layers, options.precision)
     memory = getattr(engine, "device_memory_size_v2", None)

@@ -78,7 +78,7 @@ def provider_options(
             )
         options |= dict.fromkeys(_WEAK[precision], True)
     for end in ("min", "opt", "max") if profile is not None else ():
-        batch, height, width = getattr(profile, {"min": "minimum", "opt": "optimum", "max": "maximum"}[end])
+        batch, height, width = getattr(profile, end)
         shape = f"{header.input}:{batch}x{header.spec.channels}x{height}x{width}"
         options[f"trt_profile_{end}_shapes"] = shape
     return options

@@ -146,7 +146,7 @@ class TensorRTRuntime(Runtime):
                 engine.path.name,
                 functools.partial(_rebuild_command, engine),
             )
-            pixels = max(int(np.prod(profile.maximum)) for profile in self.profiles)
+            pixels = max(int(np.prod(profile.max)) for profile in self.profiles)
             source, target = self._plan.source.dtype.itemsize, self._plan.target.dtype.itemsize
             mapped = engine.device.integrated
             self._input = Channel(self._cuda, owner, 3 * pixels * source, mapped)

@@ -274,7 +274,7 @@ class SimulatedGpu:
     ) -> Path:
         """Writes a plan and its sidecar."""
         folder.mkdir(parents=True, exist_ok=True)
-        shapes = [(p.minimum, p.optimum, p.maximum) for p in profiles]
+        shapes = [(p.min, p.opt, p.max) for p in profiles]
         arguments = {"stripped": changed.get("stripped", False)} | ({"tensors": tensors} if tensors else {})
         plan = plan_bytes(shapes, **arguments) if content is None else content
         path = folder / name

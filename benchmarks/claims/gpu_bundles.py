@@ -31,7 +31,7 @@ SIZES = ((256, 256), (480, 640), (640, 480), (640, 640))
 PROFILE = Profile((1, 256, 256), (1, 480, 640), (8, 640, 640))
 """Both orientations and batches of 1 to 8 in one profile, of which `SIZES` are the ends and the middle."""
 
-BATCHES = range(PROFILE.minimum[0], PROFILE.maximum[0] + 1)
+BATCHES = range(PROFILE.min[0], PROFILE.max[0] + 1)
 PRECISIONS = ("fp32", "fp16", "int8")
 IMAGES = 3  # of each size; larger batches repeat them
 

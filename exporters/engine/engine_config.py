@@ -132,7 +132,7 @@ def add_profiles(builder: Any, config: Any, input_name: str, profiles: Sequence[
     """
     for number, wanted in enumerate(profiles):
         profile = builder.create_optimization_profile()
-        shapes = (_nchw(wanted.minimum), _nchw(wanted.optimum), _nchw(wanted.maximum))
+        shapes = (_nchw(wanted.min), _nchw(wanted.opt), _nchw(wanted.max))
         profile.set_shape(input_name, *shapes)
         if config.add_optimization_profile(profile) != number:
             raise ExportError(

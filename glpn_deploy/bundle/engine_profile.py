@@ -17,38 +17,38 @@ SIDE_MULTIPLE = 32  # the network halves the image five times
 MAX_SIDE, MAX_BATCH, MAX_PROFILES = 16384, 4096, 32
 DEFAULT_SHAPE = "480x640"
 
-_KINDS = ("minimum", "optimum", "maximum")
+_KINDS = ("min", "opt", "max")
 _SIZE = r"(\d{1,6})[xX×](\d{1,6})"
 _NAME_CHARACTERS = 80
 
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """The shapes from ``minimum`` to ``maximum``, tuned for ``optimum``.
+    """The shapes from ``min`` to ``max``, tuned for ``opt``.
 
     Attributes:
-        minimum: Smallest batch, height and width.
-        optimum: What the kernels are chosen for.
-        maximum: Largest batch, height and width.
+        min: Smallest batch, height and width.
+        opt: What the kernels are chosen for.
+        max: Largest batch, height and width.
 
     Raises:
         InputError: A side is not a multiple of 32 px, a number is out of range, or the three are not
             in order.
     """
 
-    minimum: Shape
-    optimum: Shape
-    maximum: Shape
+    min: Shape
+    opt: Shape
+    max: Shape
 
     def __post_init__(self) -> None:
         for kind in _KINDS:
             _check_shape(kind, getattr(self, kind))
-        for lower, upper in (("minimum", "optimum"), ("optimum", "maximum")):
+        for lower, upper in (("min", "opt"), ("opt", "max")):
             a, b = getattr(self, lower), getattr(self, upper)
             if any(x > y for x, y in zip(a, b, strict=True)):
                 raise InputError(
                     f"a profile's {lower} {spell(a)} exceeds its {upper} {spell(b)}",
-                    expected="minimum <= optimum <= maximum in batch, height and width",
+                    expected="min <= opt <= max in batch, height and width",
                 )
 
     @classmethod
@@ -69,19 +69,19 @@ class Profile:
         if len(parts) != 3:
             raise InputError(
                 f"--profile is {text!r}",
-                expected="minimum:optimum:maximum",
+                expected="min:opt:max",
                 fix="write --profile 1x256x320:1x480x640:4x480x640",
             )
         return cls(*parts)
 
     def holds(self, shape: Shape) -> bool:
         """Whether the engine takes a shape with this profile."""
-        return all(a <= n <= b for a, n, b in zip(self.minimum, shape, self.maximum, strict=True))
+        return all(a <= n <= b for a, n, b in zip(self.min, shape, self.max, strict=True))
 
     @property
     def plain(self) -> bool:
         """Whether it is tuned for what is tuned for by default: the smallest batch at the largest size."""
-        return self.optimum == (self.minimum[0], *self.maximum[1:])
+        return self.opt == (self.min[0], *self.max[1:])
 
     @property
     def name(self) -> str:
@@ -89,12 +89,12 @@ class Profile:
 
         The optimum is named where it is not the default one, so that unlike profiles have unlike names.
         """
-        batch, height, width = (_span(a, b) for a, b in zip(self.minimum, self.maximum, strict=True))
-        tuned = "" if self.plain else f".o{spell(self.optimum)}"
+        batch, height, width = (_span(a, b) for a, b in zip(self.min, self.max, strict=True))
+        tuned = "" if self.plain else f".o{spell(self.opt)}"
         return f"{height}x{width}.b{batch}{tuned}"
 
     def __str__(self) -> str:
-        return f"{spell(self.minimum)}:{spell(self.optimum)}:{spell(self.maximum)}"
+        return f"{spell(self.min)}:{spell(self.opt)}:{spell(self.max)}"
 
     def to_dict(self) -> dict[str, list[int]]:
         """For the sidecar: three lists of batch, height, width."""
@@ -118,9 +118,9 @@ def parse_shape(option: str, text: str) -> Shape:
 def parse_profiles(
     shapes: Sequence[str] = (),
     batch: str | None = None,
-    minimum: str | None = None,
-    optimum: str | None = None,
-    maximum: str | None = None,
+    min_shape: str | None = None,
+    opt_shape: str | None = None,
+    max_shape: str | None = None,
     profiles: Sequence[str] = (),
 ) -> tuple[Profile, ...]:
     """The profiles that the command line asks for; 480x640 at batch 1 where it asks for none.
@@ -128,9 +128,9 @@ def parse_profiles(
     Args:
         shapes: ``480x640``, or several separated by commas; a profile of this size alone for each.
         batch: Of the shapes: ``1``, ``1:4`` (tuned for the smallest) or ``1:2:4`` (tuned for the middle).
-        minimum: ``1x256x320``: the smallest shape of one profile more; needs ``maximum``.
-        optimum: What it is tuned for; the smallest batch at the largest size where left out.
-        maximum: Its largest shape.
+        min_shape: ``1x256x320``: the smallest shape of one profile more; needs ``max_shape``.
+        opt_shape: What it is tuned for; the smallest batch at the largest size where left out.
+        max_shape: Its largest shape.
         profiles: Whole profiles as `Profile.parse` reads them.
 
     Returns:
@@ -140,15 +140,15 @@ def parse_profiles(
         InputError: A text that is none of these, a half-given range, or too many profiles.
     """
     found = [Profile.parse(text) for text in profiles]
-    if (minimum is None) != (maximum is None) or (optimum is not None and minimum is None):
+    if (min_shape is None) != (max_shape is None) or (opt_shape is not None and min_shape is None):
         raise InputError(
             "only one end of the range of shapes is given",
             expected="--min and --max",
             fix="write --min 1x256x320 --max 4x480x640",
         )
-    if minimum is not None and maximum is not None:
-        low, high = parse_shape("--min", minimum), parse_shape("--max", maximum)
-        best = (low[0], *high[1:]) if optimum is None else parse_shape("--opt", optimum)
+    if min_shape is not None and max_shape is not None:
+        low, high = parse_shape("--min", min_shape), parse_shape("--max", max_shape)
+        best = (low[0], *high[1:]) if opt_shape is None else parse_shape("--opt", opt_shape)
         found.append(Profile(low, best, high))
     sizes = [_parse_size(size) for text in shapes for size in text.split(",")]
     if found and not sizes and batch is not None:
@@ -179,18 +179,18 @@ def choose_profile(profiles: Sequence[Profile], shape: Shape) -> int | None:
 
     def looseness(i: int) -> tuple[int, int, bool, int]:
         profile = profiles[i]
-        return _pixels(profile.maximum), -_pixels(profile.minimum), profile.optimum != shape, i
+        return _pixels(profile.max), -_pixels(profile.min), profile.opt != shape, i
 
     return min(holding, key=looseness, default=None)
 
 
 def profile_options(profiles: Sequence[Profile]) -> list[str]:
     """The arguments of glpn-build that ask for these profiles; `parse_profiles` reads them back."""
-    batches = {(p.minimum[0], p.optimum[0], p.maximum[0]) for p in profiles}
-    sized = all(p.minimum[1:] == p.optimum[1:] == p.maximum[1:] for p in profiles)
+    batches = {(p.min[0], p.opt[0], p.max[0]) for p in profiles}
+    sized = all(p.min[1:] == p.opt[1:] == p.max[1:] for p in profiles)
     if not sized or len(batches) != 1:
         return [argument for profile in profiles for argument in ("--profile", str(profile))]
-    shapes = ",".join(f"{p.maximum[1]}x{p.maximum[2]}" for p in profiles)
+    shapes = ",".join(f"{p.max[1]}x{p.max[2]}" for p in profiles)
     ((low, best, high),) = batches
     batch = str(low) if low == high else f"{low}:{high}" if best == low else f"{low}:{best}:{high}"
     return ["--shapes", shapes, "--batch", batch]

@@ -139,11 +139,11 @@ def require_comparisons(bundle: Bundle, profiles: Sequence[Profile], problem: st
     planned = _comparisons(bundle, profiles)
     run = {choose_profile(profiles, shape) for shape in planned.shapes()}
     for index, profile in enumerate(profiles):
-        corners = (profile.minimum, profile.optimum, profile.maximum)
+        corners = (profile.min, profile.opt, profile.max)
         reasons = [planned.not_checked[spell(c)] for c in corners if spell(c) in planned.not_checked]
         if index in run or not reasons:
             continue
-        _, height, width = profile.optimum
+        _, height, width = profile.opt
         fix = f"export the bundle again with --image of this size ({height}x{width})"
         fix += f", or {BACKENDS['onnxruntime'].install}"
         raise ParityError(
@@ -156,7 +156,7 @@ def require_comparisons(bundle: Bundle, profiles: Sequence[Profile], problem: st
 def _comparisons(bundle: Bundle, profiles: Sequence[Profile]) -> _Comparisons:
     goldens = _fitting_goldens(bundle, profiles)
     seen = {_golden_shape(*golden) for golden in goldens}
-    corners = dict.fromkeys(corner for p in profiles for corner in (p.minimum, p.optimum, p.maximum))
+    corners = dict.fromkeys(corner for p in profiles for corner in (p.min, p.opt, p.max))
     open_corners = [corner for corner in corners if corner not in seen or corner[0] > 1]
     small = [corner for corner in open_corners if _pixels(corner) <= _MOST_PIXELS]
     not_checked = {spell(corner): _TOO_LARGE for corner in open_corners if corner not in small}
@@ -181,7 +181,7 @@ def engine_limit(bundle: Bundle, artefact: Artefact, *, tf32: bool = False) -> L
 
 def _fitting_goldens(bundle: Bundle, profiles: Sequence[Profile]) -> list[tuple[Batch, int]]:
     """Goldens whose size a profile takes, with the batch sizes to run them at."""
-    sizes = sorted({n for p in profiles for n in (p.minimum[0], p.optimum[0], p.maximum[0])})
+    sizes = sorted({n for p in profiles for n in (p.min[0], p.opt[0], p.max[0])})
     found = []
     for golden in golden_batches(bundle):
         _, height, width = golden.depth.shape

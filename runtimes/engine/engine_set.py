@@ -91,7 +91,7 @@ class EngineSet(Runtime):
             BackendError: The backend failed, or is closed.
         """
         size = shape_of(pixel_values)
-        shape = (size[0], *size[2:]) if len(size) == 4 else self._parts[0].profiles[0].optimum
+        shape = (size[0], *size[2:]) if len(size) == 4 else self._parts[0].profiles[0].opt
         runtime = self._engine(shape)
         if runtime is None:
             raise self._shapes.outside(shape)

@@ -73,7 +73,7 @@ class EngineSpec(InputSpec):
 
 def filled_shape(profiles: Sequence[Profile], shape: Shape) -> Shape | None:
     """The smallest batch of more images that a profile takes at a shape's size, or None where none does."""
-    batches = sorted({p.minimum[0] for p in profiles if p.minimum[0] > shape[0]})
+    batches = sorted({p.min[0] for p in profiles if p.min[0] > shape[0]})
     larger = ((n, *shape[1:]) for n in batches)
     return next((found for found in larger if choose_profile(profiles, found) is not None), None)
 
@@ -82,12 +82,12 @@ def engine_spec(
     profiles: Sequence[Profile], multiple: int, what: str, rebuild: Callable[[Shape], str] | None
 ) -> EngineSpec:
     """The spec of profiles; a batch size that all of them insist on is named, so that batches are filled."""
-    only = {(profile.minimum[0], profile.maximum[0]) for profile in profiles}
+    only = {(profile.min[0], profile.max[0]) for profile in profiles}
     (low, high), *others = only
     return EngineSpec(
         size_multiple=multiple,
         batch=low if low == high and not others and low > 1 else None,
-        max_batch=min(profile.maximum[0] for profile in profiles),
+        max_batch=min(profile.max[0] for profile in profiles),
         profiles=tuple(profiles),
         what=what,
         rebuild=rebuild,

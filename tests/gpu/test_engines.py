@@ -31,7 +31,7 @@ def test_its_depth_is_the_references_over_the_profile(network, precision, load, 
     opened = Bundle.open(bundle(network))
     limit = engine_limit(opened, opened.artefact(precision))
     shapes = [(n, *size) for size in SIZES for n in BATCHES]
-    assert {PROFILE.minimum, PROFILE.optimum, PROFILE.maximum} <= set(shapes)
+    assert {PROFILE.min, PROFILE.opt, PROFILE.max} <= set(shapes)
     batches = (goldens(network, shape) for shape in shapes)
     about = {"backend": "golden", "precision": "fp32"}
     report = compare_batches(load(network, precision), batches, about, limit)

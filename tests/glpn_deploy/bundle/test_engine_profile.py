@@ -45,15 +45,15 @@ SHAPES = st.tuples(
 
 def inside(profile: Profile, shape: tuple[int, int, int]) -> bool:
     """Written out, as the oracle."""
-    (a, b, c), (d, e, f) = profile.minimum, profile.maximum
+    (a, b, c), (d, e, f) = profile.min, profile.max
     return a <= shape[0] <= d and b <= shape[1] <= e and c <= shape[2] <= f
 
 
 @given(profiles(), SHAPES)
 def test_it_holds_its_ends_and_nothing_beyond(profile, shape):
-    assert profile.holds(profile.minimum)
-    assert profile.holds(profile.optimum)
-    assert profile.holds(profile.maximum)
+    assert profile.holds(profile.min)
+    assert profile.holds(profile.opt)
+    assert profile.holds(profile.max)
     assert profile.holds(shape) == inside(profile, shape)
 
 
@@ -98,8 +98,8 @@ def test_the_tightest_that_holds_a_shape_is_chosen(candidates, shape):
         assert not holding
         return
     assert inside(candidates[index], shape)
-    pixels = [n * h * w for n, h, w in (profile.maximum for profile in holding)]
-    n, h, w = candidates[index].maximum
+    pixels = [n * h * w for n, h, w in (profile.max for profile in holding)]
+    n, h, w = candidates[index].max
     assert n * h * w == min(pixels)
 
 
@@ -113,7 +113,7 @@ def test_names_as_people_read_them():
 
 
 def test_of_two_that_fit_the_tuned_one_runs():
-    far, near = Profile(WIDE.minimum, (1, 480, 640), WIDE.maximum), Profile(WIDE.minimum, *[WIDE.maximum] * 2)
+    far, near = Profile(WIDE.min, (1, 480, 640), WIDE.max), Profile(WIDE.min, *[WIDE.max] * 2)
     assert choose_profile([far, near], (4, 480, 640)) == 1
     assert choose_profile([far, near], (1, 480, 640)) == 0
     assert choose_profile([WIDE, VGA], (1, 480, 640)) == 1
@@ -130,8 +130,8 @@ def test_what_the_command_line_means():
         Profile.fixed((2, 256, 320)),
     )
     assert parse_profiles(["480x640"], "1:2:4") == (Profile((1, 480, 640), (2, 480, 640), (4, 480, 640)),)
-    assert parse_profiles(minimum="1x256x320", maximum="4x480x640") == (WIDE,)
-    assert parse_profiles(minimum="1x256x320", optimum="2x256x320", maximum="4x480x640") == (
+    assert parse_profiles(min_shape="1x256x320", max_shape="4x480x640") == (WIDE,)
+    assert parse_profiles(min_shape="1x256x320", opt_shape="2x256x320", max_shape="4x480x640") == (
         Profile((1, 256, 320), (2, 256, 320), (4, 480, 640)),
     )
     assert parse_profiles(["480x640"], "1:4", "1x256x320", None, "4x480x640") == (VGA, WIDE)
@@ -155,20 +155,20 @@ def test_what_the_command_line_means():
         ({"shapes": ["९६x96"]}, "--shapes"),  # digits, but not ours
         ({"shapes": ["9" * 400 + "x32"]}, "--shapes"),
         ({"batch": "0"}, "batch is 0; expected 1 to"),
-        ({"batch": "4:1"}, "minimum 4x480x640 exceeds its optimum|exceeds its maximum"),
-        ({"batch": "1:8:4"}, "optimum 8x480x640 exceeds its maximum 4x480x640"),
+        ({"batch": "4:1"}, "min 4x480x640 exceeds its opt|exceeds its max"),
+        ({"batch": "1:8:4"}, "opt 8x480x640 exceeds its max 4x480x640"),
         ({"batch": "1-4"}, "--batch is '1-4'; .*write --batch 1:4"),
         ({"batch": str(MAX_BATCH + 1)}, f"batch is {MAX_BATCH + 1}; expected 1 to {MAX_BATCH}"),
-        ({"minimum": "1x256x320"}, "only one end .*; expected --min and --max"),
-        ({"maximum": "1x256x320"}, "only one end"),
-        ({"optimum": "1x256x320"}, "only one end"),
+        ({"min_shape": "1x256x320"}, "only one end .*; expected --min and --max"),
+        ({"max_shape": "1x256x320"}, "only one end"),
+        ({"opt_shape": "1x256x320"}, "only one end"),
         (
-            {"minimum": "256x320", "maximum": "1x480x640"},
+            {"min_shape": "256x320", "max_shape": "1x480x640"},
             "--min is '256x320'; expected batch x height x width",
         ),
-        ({"minimum": "1x480x640", "maximum": "1x256x640"}, "exceeds its"),
-        ({"minimum": "1x64x64", "maximum": "1x96x96", "batch": "4"}, "--batch is given without --shapes"),
-        ({"profiles": ["1x32x32:1x64x64"]}, "expected minimum:optimum:maximum"),
+        ({"min_shape": "1x480x640", "max_shape": "1x256x640"}, "exceeds its"),
+        ({"min_shape": "1x64x64", "max_shape": "1x96x96", "batch": "4"}, "--batch is given without --shapes"),
+        ({"profiles": ["1x32x32:1x64x64"]}, "expected min:opt:max"),
         ({"profiles": ["1x32x32"], "batch": "2"}, "--batch is given without --shapes"),
     ],
 )
@@ -192,10 +192,10 @@ def test_too_many_profiles():
         None,
         [],
         {},
-        {"minimum": [1, 32, 32], "optimum": [1, 32, 32]},
-        {"minimum": "132", "optimum": [1, 32, 32], "maximum": [1, 32, 32]},
+        {"min": [1, 32, 32], "opt": [1, 32, 32]},
+        {"min": "132", "opt": [1, 32, 32], "max": [1, 32, 32]},
         *(
-            {"minimum": shape, "optimum": [1, 32, 32], "maximum": [1, 32, 32]}
+            {"min": shape, "opt": [1, 32, 32], "max": [1, 32, 32]}
             for shape in (
                 [1, 32],
                 [1, 32, 32, 32],

@@ -95,9 +95,7 @@ def test_what_was_written_is_read(engine):
     assert read_sidecar(engine) == make()
     values = json.loads(sidecar_path(engine).read_text())
     assert (values["kind"], values["format"]) == ("glpn-deploy-engine", 1)
-    assert values["profiles"] == [
-        {"minimum": [1, 480, 640], "optimum": [1, 480, 640], "maximum": [4, 480, 640]}
-    ]
+    assert values["profiles"] == [{"min": [1, 480, 640], "opt": [1, 480, 640], "max": [4, 480, 640]}]
 
 
 def test_it_runs_where_it_was_built(engine):
@@ -277,7 +275,7 @@ HOSTILE = [
     *({"sm": sm} for sm in ("", "87", "8.7.1", 8.7, None)),
     *({"precision": precision} for precision in ("int4", "", None, ["fp16"], {})),
     *({"compatibility": level} for level in ("all", None, [])),
-    *({"profiles": profiles} for profiles in (None, [], {}, [1], [{}], [HUGE], [{"minimum": [1, 33, 32]}])),
+    *({"profiles": profiles} for profiles in (None, [], {}, [1], [{}], [HUGE], [{"min": [1, 33, 32]}])),
     {"profiles": [Profile.fixed((1, 32, 32)).to_dict()] * 1000},
     *({"flags": flags} for flags in (None, "TF32", [1], ["x\n"], ["x"] * 1000)),
     *({"layers": layers} for layers in (None, [], {"fp16": -1}, {"fp16": HUGE}, {"\x1b": 1}, {"fp16": "1"})),

@@ -56,7 +56,7 @@ def test_a_dry_run_for_machines(run: Callable, tiny_bundle: Path) -> None:
     result = run("build", tiny_bundle, *spans, "--precision", "fp32", "--dry-run", "--json")
     (engine,) = json.loads(result.out)["engines"]
     assert engine["onnx"] == "model.onnx"
-    assert [profile["maximum"] for profile in engine["profiles"]] == [[1, 32, 64], [4, 480, 640]]
+    assert [profile["max"] for profile in engine["profiles"]] == [[1, 32, 64], [4, 480, 640]]
     assert engine["hardware_compatibility"] == "none"
 
 
