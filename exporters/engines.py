@@ -26,7 +26,7 @@ from glpn_deploy.exporters.engine.engine_config import EngineOptions
 from glpn_deploy.exporters.engine.timing_cache import read_timings
 from glpn_deploy.exporters.to_engine import to_engine
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
-from glpn_deploy.gpu.tensorrt_versions import Dialect, dialect, import_tensorrt, known_problem
+from glpn_deploy.gpu.tensorrt_versions import TensorRT, import_tensorrt, known_problem, tensorrt_of
 from glpn_deploy.proof.engine_proof import prove_engine, require_comparisons
 from glpn_deploy.runtimes.base import Precision, RuntimeOptions
 from glpn_deploy.runtimes.onnx_file.header import read_header
@@ -79,7 +79,7 @@ class EnginePlan:
         }
 
 
-def require_tensorrt(opset: int = 0) -> tuple[CudaDevice, Dialect]:
+def require_tensorrt(opset: int = 0) -> tuple[CudaDevice, TensorRT]:
     """The GPU and the TensorRT of this machine.
 
     Args:
@@ -91,14 +91,14 @@ def require_tensorrt(opset: int = 0) -> tuple[CudaDevice, Dialect]:
         InputError: It does not read the opset.
     """
     device = find_device()  # before TensorRT is imported or asked: some versions crash without a GPU
-    spoken = dialect(import_tensorrt())
-    if opset > spoken.max_opset:
+    trt = tensorrt_of(import_tensorrt())
+    if opset > trt.max_opset:
         raise InputError(
-            f"opset {opset}, which TensorRT {spoken.text} does not read",
-            expected=f"at most {spoken.max_opset}",
+            f"opset {opset}, which TensorRT {trt.text} does not read",
+            expected=f"at most {trt.max_opset}",
             fix="export with --opset 17, or use a later TensorRT",
         )
-    return device, spoken
+    return device, trt
 
 
 def default_precision(bundle: Bundle) -> Precision:
@@ -169,9 +169,9 @@ def build_engine(
     """
     plan = plan_engine(folder, precision, options)
     bundle, artefact, options = plan.bundle, plan.artefact, plan.options
-    device, spoken = require_tensorrt(artefact.opset)
-    _heed_known_problem(plan, spoken, device, verify=verify)
-    target = _place(bundle.folder) / plan.file_name(spoken.text, device.capability)
+    device, trt = require_tensorrt(artefact.opset)
+    _heed_known_problem(plan, trt, device, verify=verify)
+    target = _place(bundle.folder) / plan.file_name(trt.text, device.capability)
     with staging_folder(target) as work:
         built = _as_in_a_bundle(work, bundle, artefact) / target.name
         report = to_engine(plan.onnx, built, options)
@@ -241,15 +241,15 @@ def _check_sides(profile: Profile, multiple: int) -> None:
                 )
 
 
-def _heed_known_problem(plan: EnginePlan, spoken: Dialect, device: CudaDevice, *, verify: bool) -> None:
+def _heed_known_problem(plan: EnginePlan, trt: TensorRT, device: CudaDevice, *, verify: bool) -> None:
     """Warns of what this TensorRT gets wrong, and insists on a proof that is not empty there."""
     precision = plan.options.precision
-    problem = known_problem(spoken.version, precision, device.sm)
+    problem = known_problem(trt.version, precision, device.sm)
     if problem is None:
         return
     if not verify:
         raise InputError(
-            f"--no-verify with TensorRT {spoken.text} and {precision}: {problem}",
+            f"--no-verify with TensorRT {trt.text} and {precision}: {problem}",
             fix="leave out --no-verify: only the comparison shows whether this engine is right",
         )
     require_comparisons(plan.bundle, plan.options.profiles, problem)

@@ -24,7 +24,7 @@ from glpn_deploy.exporters.engine.engine_progress import UNITS, Watch, make_moni
 from glpn_deploy.exporters.engine.engine_source import EngineSource, read_source
 from glpn_deploy.exporters.engine.timing_cache import attach_timings, read_timings, write_timings
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
-from glpn_deploy.gpu.tensorrt_versions import Dialect, collecting_logger, dialect, import_tensorrt
+from glpn_deploy.gpu.tensorrt_versions import TensorRT, collecting_logger, import_tensorrt, tensorrt_of
 
 __all__ = ["EngineOptions", "EngineReport", "to_engine"]
 
@@ -102,17 +102,17 @@ def to_engine(
     """
     graph = read_source(source)
     device = find_device()  # before TensorRT is imported: without a GPU its calls can end the process
-    spoken = dialect(import_tensorrt())
-    check_request(spoken, options, graph.opset, device)
+    trt = tensorrt_of(import_tensorrt())
+    check_request(trt, options, graph.opset, device)
     timings = read_timings(options.timing_cache)
-    monitored = spoken.has("IProgressMonitor")
+    monitored = trt.has("IProgressMonitor")
     start = time.perf_counter()
     title = f"TensorRT {options.precision}"
     with atomic_path(target) as temporary:
         with progress.step(title, UNITS if monitored else None) as step:
             watch = Watch(step)
             built = run_cancellable(
-                lambda: _build(spoken, graph, options, device, watch, timings), watch, heeded=monitored
+                lambda: _build(trt, graph, options, device, watch, timings), watch, heeded=monitored
             )
             build_s = time.perf_counter() - start
             with temporary.open("wb") as file:
@@ -125,7 +125,7 @@ def to_engine(
         layers=built.layers,
         flags=built.flags,
         build_s=build_s,
-        tensorrt=spoken.text,
+        tensorrt=trt.text,
         cuda=device.cuda,
         bytes=size,
         tf32=options.tf32,
@@ -135,7 +135,7 @@ def to_engine(
 
 
 def _build(
-    spoken: Dialect,
+    trt: TensorRT,
     graph: EngineSource,
     options: EngineOptions,
     device: CudaDevice,
@@ -143,16 +143,16 @@ def _build(
     timings: bytes | None,
 ) -> _Built:
     """Everything that TensorRT does; writes nothing."""
-    log = collecting_logger(spoken.module)
+    log = collecting_logger(trt.module)
     try:
-        return _build_logged(spoken, graph, options, device, watch, timings, log)
+        return _build_logged(trt, graph, options, device, watch, timings, log)
     except (MemoryError, RuntimeError) as error:  # what the bindings raise
         log.errors.append(str(error) or type(error).__name__)
         raise _failure("TensorRT could not build the engine", log.errors, options, device) from error
 
 
 def _build_logged(
-    spoken: Dialect,
+    trt: TensorRT,
     graph: EngineSource,
     options: EngineOptions,
     device: CudaDevice,
@@ -160,32 +160,32 @@ def _build_logged(
     timings: bytes | None,
     log: Any,
 ) -> _Built:
-    trt = spoken.module
+    module = trt.module
     try:
-        builder = trt.Builder(log)
+        builder = module.Builder(log)
     except TypeError as error:  # pybind11: the factory returned nothing
         raise BackendError(
-            f"TensorRT {spoken.text} does not start on {device.name}{_quote(log.errors)}",
+            f"TensorRT {trt.text} does not start on {device.name}{_quote(log.errors)}",
             fix="free the GPU's memory, and see in glpn-doctor whether driver and TensorRT suit each other",
         ) from error
-    network = builder.create_network(spoken.network_flags())
-    _parse(trt, network, graph, log)
+    network = builder.create_network(trt.network_flags())
+    _parse(module, network, graph, log)
     config = builder.create_builder_config()
-    flags = configure(spoken, config, options, device, weak_typing_flags(spoken, network))
+    flags = configure(trt, config, options, device, weak_typing_flags(module, network))
     add_profiles(builder, config, network.get_input(0).name, options.profiles)
     cache = attach_timings(config, timings)
-    monitor = make_monitor(trt, watch)  # must outlive the build
+    monitor = make_monitor(module, watch)  # must outlive the build
     if monitor is not None:
         config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise _failure("TensorRT could not build the engine", log.errors, options, device)
     saved = None if cache is None else config.get_timing_cache().serialize()
-    runtime = trt.Runtime(log)
+    runtime = module.Runtime(log)
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise _failure("TensorRT cannot load the engine that it built", log.errors, options, device)
-    layers = inspect_engine(trt, engine, None if options.strip else options.profiles[0].opt)
+    layers = inspect_engine(module, engine, None if options.strip else options.profiles[0].opt)
     if not options.strip or set(layers) - {UNKNOWN}:  # without weights it may tell nothing
         require_precision(layers, options.precision)
     memory = getattr(engine, "device_memory_size_v2", None)
@@ -195,8 +195,8 @@ def _build_logged(
     return _Built(plan, flags, layers, None if memory is None else int(memory), saved, warnings)
 
 
-def _parse(trt: Any, network: Any, graph: EngineSource, log: Any) -> None:
-    parser = trt.OnnxParser(network, log)
+def _parse(module: Any, network: Any, graph: EngineSource, log: Any) -> None:
+    parser = module.OnnxParser(network, log)
     if parser.parse_from_file(str(graph.path)):
         if network.num_inputs != 1 or network.num_outputs != 1:
             raise ExportError(

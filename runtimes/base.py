@@ -35,7 +35,7 @@ class RuntimeOptions:
             threads of the program start at the same time. OpenVINO only; the others do the first.
         cache: Folder for compiled networks, for a faster second start; None keeps none. OpenVINO, and the
             engines of ONNX Runtime's TensorRT provider. Others must not be able to write to it.
-        rest: What the layers of an INT8 graph that are not quantised compute in. OpenVINO only, the
+        rest: What the layers of an INT8 graph that are not quantized compute in. OpenVINO only, the
             others take FP32.
         provider: Which of ONNX Runtime's execution providers runs on the GPU. ``auto`` is CUDA where there
             is one, else the CPU; ``tensorrt`` has to be asked for, since building its engines takes minutes.

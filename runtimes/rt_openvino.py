@@ -22,7 +22,7 @@ from glpn_deploy.runtimes.base import Precision, Reason, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.compiled_cache import CompiledCache, files_digest
 from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.processor import cpu_flags, hides_avx512, saturates_int8
-from glpn_deploy.runtimes.specialise import Shape, Specialiser
+from glpn_deploy.runtimes.specialize import Shape, Specializer
 
 # Importing openvino reports the import to Intel by network, through a package that it falls back from
 # to a stub of its own where it is missing. A depth estimator has nothing to report; it also starts faster.
@@ -143,7 +143,7 @@ class OpenVINORuntime(Runtime):
         if self._cache is None or not self._cache.has(self._digest):
             self._read()
         self._fixed = None not in (header.spec.batch, header.spec.height, header.spec.width)
-        self._networks = Specialiser(self._compile)
+        self._networks = Specializer(self._compile)
 
     @property
     def shapes(self) -> list[Shape]:

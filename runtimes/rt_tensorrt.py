@@ -33,7 +33,7 @@ from glpn_deploy.bundle.engine_sidecar import (
 from glpn_deploy.bundle.manifest import MANIFEST
 from glpn_deploy.errors import BackendError, EngineError, InputError
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
-from glpn_deploy.gpu.tensorrt_versions import dialect, import_tensorrt, known_problem
+from glpn_deploy.gpu.tensorrt_versions import import_tensorrt, known_problem, tensorrt_of
 from glpn_deploy.runtimes.base import PRECISIONS, Reason, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.engine.context import EngineContext
 from glpn_deploy.runtimes.engine.cuda_memory import Channel, Cuda, import_cudart
@@ -75,7 +75,7 @@ def check(path: Path) -> Checked:
     sidecar = read_sidecar(path)
     device = find_device()
     trt = import_tensorrt()
-    check_machine(path, sidecar, device, dialect(trt).text)
+    check_machine(path, sidecar, device, tensorrt_of(trt).text)
     onnx = None
     folder = path.parent.parent
     if path.parent.name == ENGINES and (folder / MANIFEST).is_file():
@@ -123,7 +123,7 @@ class TensorRTRuntime(Runtime):
         self._trt, self.graphs = engine.trt, graphs
         self.device, self.max_depth = f"cuda:{engine.device.index}", sidecar.max_depth
         self.precision = next(name for name in PRECISIONS if name == sidecar.precision)
-        problem = known_problem(dialect(engine.trt).version, sidecar.precision, engine.device.sm)
+        problem = known_problem(tensorrt_of(engine.trt).version, sidecar.precision, engine.device.sm)
         self.reasons = (Reason(problem),) if problem else ()
         self._lock = threading.RLock()
         self._generation = 0

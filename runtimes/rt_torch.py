@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from glpn_deploy.errors import BackendError, InputError
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.runtimes.base import InputSpec, Precision, Runtime, RuntimeOptions
-from glpn_deploy.runtimes.specialise import Shape, Specialiser
+from glpn_deploy.runtimes.specialize import Shape, Specializer
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _LIMIT = 8  # shapes compiled; torch._dynamo.config.recompile_limit's default
@@ -67,7 +67,7 @@ class TorchRuntime(Runtime):
         self.compile, self._count = options.compile, 0
         if options.compile != "no":
             _require_compiler(self.device)
-            self._networks = Specialiser(self._compiled, _LIMIT)
+            self._networks = Specializer(self._compiled, _LIMIT)
 
     def _compiled(self, shape: Shape | None) -> Callable[..., Any]:
         """The network compiled for a shape at its first batch, or uncompiled past the limit."""

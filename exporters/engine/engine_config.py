@@ -11,7 +11,7 @@ from glpn_deploy.bundle.engine_fields import DEFAULT_LEVEL, Compatibility
 from glpn_deploy.bundle.engine_profile import Profile, Shape
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.gpu.cuda_device import CudaDevice
-from glpn_deploy.gpu.tensorrt_versions import Dialect, Precision, unsupported
+from glpn_deploy.gpu.tensorrt_versions import Precision, TensorRT, unsupported
 
 _MIB = 1 << 20
 _CHANNELS = 3
@@ -90,11 +90,11 @@ class EngineOptions:
             )
 
 
-def check_request(spoken: Dialect, options: EngineOptions, opset: int, device: CudaDevice) -> None:
+def check_request(trt: TensorRT, options: EngineOptions, opset: int, device: CudaDevice) -> None:
     """Refuses what this TensorRT or this GPU cannot do, before anything is built.
 
     Args:
-        spoken: The TensorRT.
+        trt: The TensorRT.
         options: What is asked for.
         opset: The graph's opset.
         device: The GPU.
@@ -103,25 +103,25 @@ def check_request(spoken: Dialect, options: EngineOptions, opset: int, device: C
         ExportError: It cannot be done; the message says which version can.
         InputError: A tactic source is none of this version's.
     """
-    if opset > spoken.max_opset:
+    if opset > trt.max_opset:
         raise ExportError(
-            f"the graph is of opset {opset}, and TensorRT {spoken.text} reads up to {spoken.max_opset}",
-            fix=f"export the bundle again: glpn-export CHECKPOINT --opset {min(spoken.max_opset, 20)}",
+            f"the graph is of opset {opset}, and TensorRT {trt.text} reads up to {trt.max_opset}",
+            fix=f"export the bundle again: glpn-export CHECKPOINT --opset {min(trt.max_opset, 20)}",
         )
-    reason = unsupported(spoken, options.precision, device)
+    reason = unsupported(trt, options.precision, device)
     if reason is not None:
         raise ExportError(reason, fix="build another precision: --precision fp16")
     for name in _wanted_flags(options):
-        _require(spoken, f"BuilderFlag.{name}")
+        _require(trt, f"BuilderFlag.{name}")
     level = options.hardware_compatibility.upper()
-    _require(spoken, f"HardwareCompatibilityLevel.{level}")
+    _require(trt, f"HardwareCompatibilityLevel.{level}")
     if level == "AMPERE_PLUS" and device.sm < (8, 0):
         raise ExportError(
             f"{device.name} (compute capability {device.capability}) is older than Ampere",
             expected="a GPU of compute capability 8.0 or later for hardware compatibility",
             fix="build without it",
         )
-    _source_bits(spoken, options)
+    _source_bits(trt, options)
 
 
 def add_profiles(builder: Any, config: Any, input_name: str, profiles: Sequence[Profile]) -> None:
@@ -143,7 +143,7 @@ def add_profiles(builder: Any, config: Any, input_name: str, profiles: Sequence[
 
 
 def configure(
-    spoken: Dialect,
+    trt: TensorRT,
     config: Any,
     options: EngineOptions,
     device: CudaDevice,
@@ -152,7 +152,7 @@ def configure(
     """Sets everything but the profiles and the timing cache.
 
     Args:
-        spoken: The TensorRT.
+        trt: The TensorRT.
         config: An ``IBuilderConfig``.
         options: What is asked for; `check_request` has accepted it.
         device: The GPU.
@@ -163,20 +163,20 @@ def configure(
     """
     flags = [*network_flags, *_wanted_flags(options)]
     for name in flags:
-        config.set_flag(spoken.member(f"BuilderFlag.{name}"))
+        config.set_flag(trt.member(f"BuilderFlag.{name}"))
     if not options.tf32:  # the default is on
-        config.clear_flag(spoken.member("BuilderFlag.TF32"))
+        config.clear_flag(trt.member("BuilderFlag.TF32"))
     for pool, size in memory_limits(options, device).items():
-        config.set_memory_pool_limit(spoken.member(f"MemoryPoolType.{pool}"), size)
+        config.set_memory_pool_limit(trt.member(f"MemoryPoolType.{pool}"), size)
     config.builder_optimization_level = options.level
-    config.profiling_verbosity = spoken.member("ProfilingVerbosity.DETAILED")  # precisions, for the inspector
+    config.profiling_verbosity = trt.member("ProfilingVerbosity.DETAILED")  # precisions, for the inspector
     if options.hardware_compatibility != "none":
         level = options.hardware_compatibility.upper()
-        config.hardware_compatibility_level = spoken.member(f"HardwareCompatibilityLevel.{level}")
-    bits = _source_bits(spoken, options)
+        config.hardware_compatibility_level = trt.member(f"HardwareCompatibilityLevel.{level}")
+    bits = _source_bits(trt, options)
     if bits is not None and not config.set_tactic_sources(bits):
         raise ExportError(
-            f"TensorRT {spoken.text} refuses the tactic sources {', '.join(options.tactic_sources or ())}",
+            f"TensorRT {trt.text} refuses the tactic sources {', '.join(options.tactic_sources or ())}",
             fix="leave --tactic-sources out",
         )
     return tuple(flags)
@@ -196,24 +196,24 @@ def memory_limits(options: EngineOptions, device: CudaDevice) -> dict[str, int]:
     return limits
 
 
-def weak_typing_flags(spoken: Dialect, network: Any) -> tuple[str, ...]:
+def weak_typing_flags(trt: TensorRT, network: Any) -> tuple[str, ...]:
     """Makes a weakly typed network (TensorRT 8.6) compute in the graph's own types, as far as it can be told.
 
     A flag allows a precision everywhere. So layers that are FP32 in a graph of both types are bound to FP32;
     not around quantised layers, which would then not be fused.
 
     Args:
-        spoken: The TensorRT.
+        trt: The TensorRT.
         network: The parsed network; its layers' precisions are set.
 
     Returns:
         Names of builder flags; none where networks are strongly typed.
     """
-    if spoken.strongly_typed:
+    if trt.strongly_typed:
         return ()
-    half, single = spoken.member("DataType.HALF"), spoken.member("DataType.FLOAT")
-    quantising = {spoken.member("LayerType.QUANTIZE"), spoken.member("LayerType.DEQUANTIZE")}
-    constant = spoken.member("LayerType.CONSTANT")
+    half, single = trt.member("DataType.HALF"), trt.member("DataType.FLOAT")
+    quantising = {trt.member("LayerType.QUANTIZE"), trt.member("LayerType.DEQUANTIZE")}
+    constant = trt.member("LayerType.CONSTANT")
     layers = [network.get_layer(number) for number in range(network.num_layers)]
     outputs = [[layer.get_output(i) for i in range(layer.num_outputs)] for layer in layers]
     has_half = any(tensor.dtype == half for tensors in outputs for tensor in tensors)
@@ -252,24 +252,24 @@ _SINCE = {
 }
 
 
-def _require(spoken: Dialect, name: str) -> None:
-    if not spoken.has(name):
+def _require(trt: TensorRT, name: str) -> None:
+    if not trt.has(name):
         short = name.partition(".")[2]
         since = f"TensorRT {_SINCE[short]} or later" if short in _SINCE else "another TensorRT"
         raise ExportError(
-            f"TensorRT {spoken.text} has no {short}", expected=since, fix="build without this option"
+            f"TensorRT {trt.text} has no {short}", expected=since, fix="build without this option"
         )
 
 
-def _source_bits(spoken: Dialect, options: EngineOptions) -> int | None:
+def _source_bits(trt: TensorRT, options: EngineOptions) -> int | None:
     if options.tactic_sources is None:
         return None
-    have = spoken.member("TacticSource").__members__
+    have = trt.member("TacticSource").__members__
     unknown = [name for name in options.tactic_sources if name.upper() not in have]
     if unknown:
         raise InputError(
             f"tactic source {unknown[0]!r}",
-            expected=f"of TensorRT {spoken.text}: {', '.join(name.lower() for name in have)}",
+            expected=f"of TensorRT {trt.text}: {', '.join(name.lower() for name in have)}",
         )
     return sum(1 << int(have[name]) for name in {name.upper() for name in options.tactic_sources})
 

@@ -1,4 +1,4 @@
-"""The shapes a TensorRT engine is built for: optimisation profiles, their arithmetic, names and spelling."""
+"""The shapes a TensorRT engine is built for: optimization profiles, their arithmetic, names and spelling."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Profile:
 
     @classmethod
     def fixed(cls, shape: Shape) -> Profile:
-        """The profile of one shape alone, which TensorRT optimises best."""
+        """The profile of one shape alone, which TensorRT optimizes best."""
         return cls(shape, shape, shape)
 
     @classmethod

@@ -288,7 +288,7 @@ def check_bundle(engine: Path, sidecar: Sidecar, manifest: Manifest) -> Artefact
 
 
 def read_plan(engine: Path, sidecar: Sidecar) -> bytes:
-    """The plan's bytes, the very ones whose size and digest were checked, for TensorRT to deserialise.
+    """The plan's bytes, the very ones whose size and digest were checked, for TensorRT to deserialize.
 
     Raises:
         EngineError: The file cannot be read, or is not the one that was written.

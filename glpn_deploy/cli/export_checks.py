@@ -87,25 +87,25 @@ def require_engines(asked: Sequence[Precision], opset: int, target: Target, *, v
             "--engine of an INT8 graph for CPUs, whose quantisation TensorRT does not run well",
             fix="leave out --target cpu, or --engine",
         )
-    device, spoken = require_tensorrt()
+    device, trt = require_tensorrt()
     for precision in asked:
         least = PRECISION_INFO[precision].least_opset
-        if least > spoken.max_opset:  # before the opset asked for: no other would help
+        if least > trt.max_opset:  # before the opset asked for: no other would help
             raise InputError(
-                f"--{precision} --engine: {precision} takes opset {least}, and TensorRT {spoken.text} reads "
-                f"up to {spoken.max_opset}",
+                f"--{precision} --engine: {precision} takes opset {least}, and TensorRT {trt.text} reads "
+                f"up to {trt.max_opset}",
                 expected=tensorrt_for(least),
                 fix=f"leave out --{precision}, or --engine and build it elsewhere",
             )
     require_tensorrt(opset)
     wanted: Sequence[Precision] = asked or ("fp32",)
     for name in wanted:
-        reason = unsupported(spoken, name, device)
+        reason = unsupported(trt, name, device)
         if reason is not None:
             raise ExportError(reason, fix=f"leave out --{name}, or --engine and build it elsewhere")
-        problem = known_problem(spoken.version, name, device.sm)
+        problem = known_problem(trt.version, name, device.sm)
         if problem is not None and not verify:
             raise InputError(
-                f"--no-verify with TensorRT {spoken.text} and {name}: {problem}",
+                f"--no-verify with TensorRT {trt.text} and {name}: {problem}",
                 fix="leave out --no-verify: only the comparison shows whether this engine is right",
             )

@@ -12,11 +12,11 @@ from glpn_deploy.doctor.jetson import jetson_findings, read_jetson
 from glpn_deploy.errors import BackendError
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
 from glpn_deploy.gpu.tensorrt_versions import (
-    Dialect,
-    dialect,
+    TensorRT,
     import_tensorrt,
     known_problem,
     least_cuda,
+    tensorrt_of,
     unsupported,
 )
 from glpn_deploy.runtimes.base import PRECISIONS
@@ -40,13 +40,13 @@ def gpu_findings(root: Path, run: Run) -> list[Finding]:
 def tensorrt_finding() -> Finding:
     """TensorRT's version, what is known to be wrong with it, and whether it is of use here."""
     try:
-        device, about = _tensorrt()
+        device, trt = _tensorrt()
     except BackendError as error:
         version = _version("tensorrt")
         what = f"{version} is installed, but {error.got}" if version else error.got
         return Finding("tensorrt", "missing", what, error.fix)
-    detail = f"{about.text}, reads opset {about.max_opset}"
-    problem = known_problem(about.version, "fp16", device.sm)
+    detail = f"{trt.text}, reads opset {trt.max_opset}"
+    problem = known_problem(trt.version, "fp16", device.sm)
     if problem is not None:
         return Finding(
             "tensorrt",
@@ -76,13 +76,13 @@ def cuda_finding() -> Finding | None:
 def engines_finding() -> Finding:
     """Whether `glpn-build` and the tensorrt backend can run here, and in which precisions."""
     try:
-        device, about = _tensorrt()
+        device, trt = _tensorrt()
         bindings = importlib.import_module("glpn_deploy.runtimes.engine.cuda_memory").import_cudart(device)
     except BackendError as error:
         return Finding("engines", "missing", f"glpn-build cannot run: {error.got}", error.fix)
-    able = [precision for precision in PRECISIONS if unsupported(about, precision, device) is None]
+    able = [precision for precision in PRECISIONS if unsupported(trt, precision, device) is None]
     name = getattr(bindings, "__name__", "cuda.bindings.runtime")
-    detail = f"glpn-build can run: TensorRT {about.text}, compute capability {device.capability}, {name}"
+    detail = f"glpn-build can run: TensorRT {trt.text}, compute capability {device.capability}, {name}"
     return Finding("engines", "ok", f"{detail}; {', '.join(able)}")
 
 
@@ -104,9 +104,9 @@ def cuda_needs() -> dict[str, str]:
     return needs
 
 
-def _tensorrt() -> tuple[CudaDevice, Dialect]:
-    about = dialect(import_tensorrt())  # looks for a GPU first
-    return find_device(), about
+def _tensorrt() -> tuple[CudaDevice, TensorRT]:
+    trt = tensorrt_of(import_tensorrt())  # looks for a GPU first
+    return find_device(), trt
 
 
 def _gpu(root: Path, jetson: bool) -> Finding:

@@ -28,8 +28,8 @@ _OPSETS: tuple[tuple[Version, int], ...] = (((8, 6, 0), 17), ((10, 0, 0), 20), (
 
 
 @dataclasses.dataclass(frozen=True)
-class Dialect:
-    """How to speak to one version of TensorRT; everything is looked up in the module by name.
+class TensorRT:
+    """One version of TensorRT; everything is looked up in the module by name.
 
     Flags have other values in every major version, so that a number from one means something else in
     another.
@@ -88,11 +88,11 @@ def import_tensorrt() -> Any:
         raise BackendError(
             f"tensorrt is installed but does not import ({reason})", fix=f"reinstall it: {_install_hint()}"
         ) from error
-    dialect(module)
+    tensorrt_of(module)
     return module
 
 
-def dialect(module: Any) -> Dialect:
+def tensorrt_of(module: Any) -> TensorRT:
     """What the module's version can do.
 
     Raises:
@@ -109,7 +109,7 @@ def dialect(module: Any) -> Dialect:
     flag = getattr(getattr(module, "NetworkDefinitionCreationFlag", None), "STRONGLY_TYPED", None)
     opset = max(opset for since, opset in _OPSETS if version >= since)
     typed = flag is not None or version >= (11, 0, 0)  # 11 knows nothing else
-    return Dialect(module, version, ".".join(map(str, version)), opset, typed)
+    return TensorRT(module, version, ".".join(map(str, version)), opset, typed)
 
 
 def parse_version(text: str) -> Version | None:
@@ -129,7 +129,7 @@ def least_cuda() -> tuple[int, int] | None:
     return None
 
 
-def unsupported(about: Dialect, precision: Precision, device: CudaDevice) -> str | None:
+def unsupported(trt: TensorRT, precision: Precision, device: CudaDevice) -> str | None:
     """Why a precision cannot be had with this TensorRT on this GPU, or None where it can."""
     least = PRECISION_INFO[precision].least_sm
     if least is not None and device.sm < least:
@@ -137,8 +137,8 @@ def unsupported(about: Dialect, precision: Precision, device: CudaDevice) -> str
             f"{device.name} (compute capability {device.capability}) has no {precision.upper()}, "
             f"which needs {least[0]}.{least[1]} or later"
         )
-    if precision == "bf16" and not about.strongly_typed and not about.has("BuilderFlag.BF16"):
-        return f"TensorRT {about.text} has no BF16, which came with 10.0"
+    if precision == "bf16" and not trt.strongly_typed and not trt.has("BuilderFlag.BF16"):
+        return f"TensorRT {trt.text} has no BF16, which came with 10.0"
     return None
 
 

@@ -18,7 +18,7 @@ from glpn_deploy.bundle.engine_sidecar import (
 )
 from glpn_deploy.errors import BackendError, EngineError
 from glpn_deploy.gpu.cuda_device import find_device
-from glpn_deploy.gpu.tensorrt_versions import dialect, import_tensorrt
+from glpn_deploy.gpu.tensorrt_versions import import_tensorrt, tensorrt_of
 from glpn_deploy.proof.artefact_check import known_precision
 from glpn_deploy.proof.engine_proof import prove_engine
 from glpn_deploy.proof.findings import BrokenEngine, NotRun, Verification
@@ -95,7 +95,7 @@ def _open(engine: Path, sidecar: Sidecar, options: RuntimeOptions) -> Runtime:
         raise BackendError("TensorRT runs on NVIDIA GPUs only", fix="leave out --device cpu to run it")
     device = find_device()
     try:
-        check_machine(engine, sidecar, device, dialect(import_tensorrt()).text)
+        check_machine(engine, sidecar, device, tensorrt_of(import_tensorrt()).text)
     except EngineError as error:  # in order, and for another place
         raise BackendError(error.got, expected=error.expected, fix=error.fix) from None
     return load_runtime("tensorrt", engine, options)

@@ -63,7 +63,7 @@ def reason(trt: Any) -> str:
 
 
 def open_plan(trt: Any, content: bytes, path: Path, sidecar: Sidecar, onnx: Path | None) -> Plan:
-    """Deserialises a plan that was checked before.
+    """Deserializes a plan that was checked before.
 
     Args:
         trt: The tensorrt module.

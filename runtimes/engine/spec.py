@@ -17,7 +17,7 @@ from glpn_deploy.runtimes.base import InputSpec
 
 @dataclasses.dataclass(frozen=True)
 class EngineSpec(InputSpec):
-    """Shapes by optimisation profile.
+    """Shapes by optimization profile.
 
     Attributes:
         profiles: What it takes.

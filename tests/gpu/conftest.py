@@ -213,9 +213,9 @@ def engine(
     """The engine of a network and precision over `PROFILE`, built when it is first asked for."""
     from glpn_deploy.exporters.engines import build_engine, plan_engine
     from glpn_deploy.exporters.to_engine import EngineOptions
-    from glpn_deploy.gpu.tensorrt_versions import dialect, known_problem
+    from glpn_deploy.gpu.tensorrt_versions import known_problem, tensorrt_of
 
-    spoken = dialect(trt)
+    about = tensorrt_of(trt)
     built: dict[tuple[str, str], Path | BaseException] = {}
 
     def build(network: str, precision: str) -> Path:
@@ -223,12 +223,12 @@ def engine(
         options = EngineOptions(
             (PROFILE,), precision, timing_cache=folder.parent / "timing.cache", tactic_sources=sources
         )
-        name = plan_engine(folder, precision, options).file_name(spoken.text, device.capability)
+        name = plan_engine(folder, precision, options).file_name(about.text, device.capability)
         path = folder / "engines" / name
         if option(pytestconfig, "--reuse-engines") and path.is_file():
             return path
         # Parity has a test of its own, which must see an engine that is wrong, too.
-        verify = known_problem(spoken.version, precision) is not None
+        verify = known_problem(about.version, precision) is not None
         return build_engine(folder, precision, options, verify=verify)
 
     def get(network: str, precision: str) -> Path:

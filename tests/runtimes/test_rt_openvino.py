@@ -262,7 +262,7 @@ def test_a_quantised_graph_runs_in_int8(tiny_onnx, tmp_path):
 
 
 def test_our_int8_graph_is_multiplied_in_int8(tiny_onnx, tmp_path):
-    """No weight is dequantised in a run, as OpenVINO does where zero points are shared."""
+    """No weight is dequantized in a run, as OpenVINO does where zero points are shared."""
     if "INT8" not in rt_openvino._CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor has no INT8 arithmetic")
     rooms = tuple(room.image for room in RenderedRooms("test", 4, height=64, width=96))

@@ -41,9 +41,9 @@ def place(solids: list[Solid], x: float, y: float, yaw: float, z: float = 0.0) -
     cos, sin = float(np.cos(yaw)), float(np.sin(yaw))
     moved = []
     for s in solids:
-        a, b, c = s.centre
-        centre = (x + cos * a - sin * b, y + sin * a + cos * b, z + c)
-        moved.append(Solid(s.kind, centre, s.half, s.yaw + yaw, s.material, s.front))
+        a, b, c = s.center
+        center = (x + cos * a - sin * b, y + sin * a + cos * b, z + c)
+        moved.append(Solid(s.kind, center, s.half, s.yaw + yaw, s.material, s.front))
     return moved
 
 
@@ -70,11 +70,11 @@ def _clutter(rng: np.random.Generator, w: float, d: float, z: float, most: int) 
         elif kind < 0.75:
             found.append(sphere((x, y, z + 0.03 + 0.2 * a), 0.03 + 0.2 * a, palette.plastic(rng)))
         elif kind < 0.88:
-            glowing = Material(palette.colour(rng, 0.7, 0.2), glow=float(rng.uniform(0, 1.2)))
+            glowing = Material(palette.color(rng, 0.7, 0.2), glow=float(rng.uniform(0, 1.2)))
             found.append(cylinder((x, y, z + 0.15), 0.025, 0.3, palette.METAL))
             found.append(cylinder((x, y, z + 0.36), 0.13, 0.18, glowing))
         else:
-            screen = Material((0.03, 0.04, 0.06), palette.colour(rng, 0.4, 0.5), gloss=0.6)
+            screen = Material((0.03, 0.04, 0.06), palette.color(rng, 0.4, 0.5), gloss=0.6)
             found.append(box((x * 0.4, -0.2 * d, z + 0.26), (0.55, 0.04, 0.34), palette.BLACK, front=screen))
             found.append(box((x * 0.4, -0.2 * d, z + 0.045), (0.2, 0.15, 0.09), palette.BLACK))
     return found
@@ -205,7 +205,7 @@ def stand(rng: np.random.Generator) -> Piece:
 def lamp(rng: np.random.Generator) -> Piece:
     """A floor lamp."""
     h, radius = rng.uniform((1.2, 0.13), (1.75, 0.24)).tolist()
-    shade = Material(palette.colour(rng, 0.7, 0.25), glow=float(rng.uniform(0.0, 1.5)))
+    shade = Material(palette.color(rng, 0.7, 0.25), glow=float(rng.uniform(0.0, 1.5)))
     solids = [
         cylinder((0, 0, 0.015), 0.14, 0.03, palette.METAL),
         cylinder((0, 0, h / 2), 0.018, h, palette.METAL),

@@ -72,7 +72,7 @@ def _window(rng: np.random.Generator, w: float, ceiling: float) -> list[Solid]:
     if rng.random() < 0.45:
         cloth = palette.fabric(rng)
         tall = min(sill + h + 0.15, ceiling - 0.05) - 0.05
-        folds = Material(cloth.colour, palette.darker(cloth.colour, 0.7), Pattern.STRIPES, (14.0, 1.0), 0.5)
+        folds = Material(cloth.color, palette.darker(cloth.color, 0.7), Pattern.STRIPES, (14.0, 1.0), 0.5)
         for x in (-w / 2 - 0.1, w / 2 + 0.1):
             solids.append(box((x, 0.09, 0.05 + tall / 2), (0.34, 0.08, tall), folds))
     elif rng.random() < 0.5:

@@ -60,12 +60,12 @@ def _room(rng: np.random.Generator) -> Room:
     shrink = min(1.0, float(np.sqrt((MAX_DEPTH - 0.02) ** 2 - h * h)) / float(np.hypot(w, d)))
     wall = palette.wall(rng)
     walls = [wall, wall, wall, wall]
-    if rng.random() < 0.35:  # one wall in another colour
+    if rng.random() < 0.35:  # one wall in another color
         walls[int(rng.integers(4))] = palette.wall(rng)
     white = float(rng.uniform(0.6, 0.85))
     ceiling = Material((white, white, white * 0.97), grain=0.06, grain_scale=(18.0, 18.0))
     skirting = float(rng.uniform(0.06, 0.14)) if rng.random() < 0.7 else 0.0
-    board = (0.72, 0.72, 0.7) if rng.random() < 0.7 else palette.wood(rng).colour
+    board = (0.72, 0.72, 0.7) if rng.random() < 0.7 else palette.wood(rng).color
     return Room(
         (w * shrink, d * shrink, h),
         (walls[0], walls[1], walls[2], walls[3]),

@@ -13,7 +13,7 @@ BLACK = Material((0.03, 0.03, 0.035), gloss=0.5)
 METAL = Material((0.45, 0.45, 0.46), gloss=0.8)
 
 
-def colour(rng: np.random.Generator, brightness: float, saturation: float) -> Rgb:
+def color(rng: np.random.Generator, brightness: float, saturation: float) -> Rgb:
     """A random hue at about ``brightness`` (linear), greyer the smaller ``saturation`` is (0–1)."""
     hue, spread, level = rng.random(3).tolist()
     wheel = [0.5 + 0.5 * float(np.cos(2 * np.pi * (hue - k / 3))) for k in range(3)]
@@ -34,7 +34,7 @@ def wood(rng: np.random.Generator) -> Material:
     value = 0.05 + 0.5 * tone**1.5
     shade = (value, value * (0.62 + 0.2 * warm), value * (0.3 + 0.35 * warm))
     if painted > 0.72:
-        shade = colour(rng, 0.5 if painted > 0.85 else 0.2, 0.4)
+        shade = color(rng, 0.5 if painted > 0.85 else 0.2, 0.4)
         return Material(shade, grain=0.06, grain_scale=(20.0, 20.0), gloss=0.3 * gloss)
     return Material(shade, grain=0.25 + 0.3 * grain, grain_scale=(4.0, 38.0), gloss=0.35 * gloss)
 
@@ -42,18 +42,18 @@ def wood(rng: np.random.Generator) -> Material:
 def fabric(rng: np.random.Generator) -> Material:
     """Cloth: plain, striped, dotted or checked."""
     kind, level = rng.random(2).tolist()
-    base = Material(colour(rng, 0.08 + 0.4 * level, 0.7), grain=0.35, grain_scale=(70.0, 70.0))
+    base = Material(color(rng, 0.08 + 0.4 * level, 0.7), grain=0.35, grain_scale=(70.0, 70.0))
     if kind < 0.55:
         return base
     scale = float(rng.uniform(4, 16))
     pattern = (Pattern.STRIPES, Pattern.DOTS, Pattern.CHECKER)[int(rng.integers(3))]
     gap = 0.28 if pattern == Pattern.DOTS else 0.4
-    return replace(base, second=colour(rng, 0.35, 0.6), pattern=pattern, scale=(scale, scale), gap=gap)
+    return replace(base, second=color(rng, 0.35, 0.6), pattern=pattern, scale=(scale, scale), gap=gap)
 
 
 def plastic(rng: np.random.Generator) -> Material:
-    """A smooth, often strong colour."""
-    return Material(colour(rng, 0.3, 0.9), grain=0.05, gloss=0.6)
+    """A smooth, often strong color."""
+    return Material(color(rng, 0.3, 0.9), grain=0.05, gloss=0.6)
 
 
 def cardboard(rng: np.random.Generator) -> Material:
@@ -68,14 +68,14 @@ def cardboard(rng: np.random.Generator) -> Material:
 def panels(rng: np.random.Generator, base: Material, across: float, up: float) -> Material:
     """``base`` with door or drawer joints, ``across`` and ``up`` repeats a metre."""
     gap = 0.02 + 0.02 * float(rng.random())
-    shade = darker(base.colour, 0.35)
+    shade = darker(base.color, 0.35)
     return replace(base, second=shade, pattern=Pattern.PANELS, scale=(across, up), gap=gap, variation=0.05)
 
 
 def books(rng: np.random.Generator) -> Material:
     """A row of spines."""
     scale = float(rng.uniform(22, 38))
-    first, second = colour(rng, 0.08, 0.8), colour(rng, 0.65, 0.6)
+    first, second = color(rng, 0.08, 0.8), color(rng, 0.65, 0.6)
     return Material(first, second, Pattern.MOSAIC, (scale, 0.3), variation=0.95, grain=0.2)
 
 
@@ -83,7 +83,7 @@ def painting(rng: np.random.Generator) -> Material:
     """Something to hang on a wall."""
     scale = rng.uniform(2, 8, 2).tolist()
     return Material(
-        colour(rng, 0.15, 0.9), colour(rng, 0.6, 0.9), Pattern.ART, (scale[0], scale[1]), variation=1.0
+        color(rng, 0.15, 0.9), color(rng, 0.6, 0.9), Pattern.ART, (scale[0], scale[1]), variation=1.0
     )
 
 
@@ -100,27 +100,27 @@ def floor(rng: np.random.Generator) -> Material:
     if kind < 0.45:
         base = wood(rng)
         across = float(rng.uniform(5, 11))
-        return replace(base, second=darker(base.colour, 0.3), pattern=Pattern.PLANKS,
+        return replace(base, second=darker(base.color, 0.3), pattern=Pattern.PLANKS,
                        scale=(float(rng.uniform(0.5, 1.1)), across), gap=0.05, variation=0.55,
                        grain_scale=(3.0, 45.0), gloss=0.25 * level)  # fmt: skip
     if kind < 0.65:
-        shade, scale = colour(rng, 0.15 + 0.45 * level, 0.2), float(rng.uniform(1.6, 4.5))
+        shade, scale = color(rng, 0.15 + 0.45 * level, 0.2), float(rng.uniform(1.6, 4.5))
         grout = darker(shade, 0.5 if level > 0.4 else 1.5)
         return Material(shade, grout, Pattern.TILES, (scale, scale), 0.03, 0.18, 0.12, (6.0, 6.0), gloss=0.35)
     if kind < 0.9:
-        return Material(colour(rng, 0.06 + 0.35 * level, 0.45), grain=0.5, grain_scale=(60.0, 60.0))
+        return Material(color(rng, 0.06 + 0.35 * level, 0.45), grain=0.5, grain_scale=(60.0, 60.0))
     if kind < 0.95:
         scale = float(rng.uniform(2.5, 5))
         return Material(
-            colour(rng, 0.5, 0.2), colour(rng, 0.1, 0.4), Pattern.CHECKER, (scale, scale), gloss=0.3
+            color(rng, 0.5, 0.2), color(rng, 0.1, 0.4), Pattern.CHECKER, (scale, scale), gloss=0.3
         )
-    return Material(colour(rng, 0.3, 0.1), grain=0.25, grain_scale=(7.0, 7.0))
+    return Material(color(rng, 0.3, 0.1), grain=0.25, grain_scale=(7.0, 7.0))
 
 
 def wall(rng: np.random.Generator) -> Material:
     """Paint, wallpaper or tiles."""
     kind, level, strength = rng.random(3).tolist()
-    shade = colour(rng, 0.35 + 0.3 * level, 0.5 * strength)
+    shade = color(rng, 0.35 + 0.3 * level, 0.5 * strength)
     if kind < 0.68:
         return Material(shade, grain=0.02 + 0.07 * level * strength, grain_scale=(14.0, 14.0))
     other = darker(shade, 0.72 if level > 0.4 else 1.25)

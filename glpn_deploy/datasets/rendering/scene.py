@@ -29,7 +29,7 @@ class Kind(IntEnum):
 
 
 class Pattern(IntEnum):
-    """How a material mixes its two colours over a surface."""
+    """How a material mixes its two colors over a surface."""
 
     PLAIN = 0
     PLANKS = 1
@@ -47,11 +47,11 @@ class Material:
     """The look of a surface.
 
     Attributes:
-        colour: Linear RGB reflectance, 0–1.
-        second: The pattern's other colour (grout, gaps, every second stripe).
+        color: Linear RGB reflectance, 0–1.
+        second: The pattern's other color (grout, gaps, every second stripe).
         pattern: How the two are mixed.
         scale: Pattern repeats a metre, along the surface's first and second direction.
-        gap: Width of the second colour as a share of one repeat.
+        gap: Width of the second color as a share of one repeat.
         variation: Brightness difference between cells (planks, tiles), 0–1.
         grain: Amplitude of the noise, 0–1.
         grain_scale: Noise cells a metre, along both directions (unequal ones look like wood).
@@ -59,7 +59,7 @@ class Material:
         glow: Light given off, in units of the reflected light.
     """
 
-    colour: Rgb
+    color: Rgb
     second: Rgb = (0.0, 0.0, 0.0)
     pattern: Pattern = Pattern.PLAIN
     scale: tuple[float, float] = (1.0, 1.0)
@@ -77,7 +77,7 @@ class Solid:
 
     Attributes:
         kind: Box, sphere or upright cylinder.
-        centre: Its middle [m].
+        center: Its middle [m].
         half: Half its size along its own axes [m]; the radius, three times, for a sphere;
             (radius, radius, half the height) for a cylinder.
         yaw: Turn about the vertical axis [rad].
@@ -86,7 +86,7 @@ class Solid:
     """
 
     kind: Kind
-    centre: Vec3
+    center: Vec3
     half: Vec3
     yaw: float
     material: Material
@@ -94,20 +94,20 @@ class Solid:
 
 
 def box(
-    centre: Vec3, size: Vec3, material: Material, *, yaw: float = 0.0, front: Material | None = None
+    center: Vec3, size: Vec3, material: Material, *, yaw: float = 0.0, front: Material | None = None
 ) -> Solid:
-    """A box of ``size`` (along its own x, y, z) [m] about ``centre``, turned by ``yaw`` [rad]."""
-    return Solid(Kind.BOX, centre, (size[0] / 2, size[1] / 2, size[2] / 2), yaw, material, front)
+    """A box of ``size`` (along its own x, y, z) [m] about ``center``, turned by ``yaw`` [rad]."""
+    return Solid(Kind.BOX, center, (size[0] / 2, size[1] / 2, size[2] / 2), yaw, material, front)
 
 
-def sphere(centre: Vec3, radius: float, material: Material) -> Solid:
+def sphere(center: Vec3, radius: float, material: Material) -> Solid:
     """A sphere [m]."""
-    return Solid(Kind.SPHERE, centre, (radius, radius, radius), 0.0, material)
+    return Solid(Kind.SPHERE, center, (radius, radius, radius), 0.0, material)
 
 
-def cylinder(centre: Vec3, radius: float, height: float, material: Material) -> Solid:
-    """An upright cylinder with flat ends about ``centre`` [m]."""
-    return Solid(Kind.CYLINDER, centre, (radius, radius, height / 2), 0.0, material)
+def cylinder(center: Vec3, radius: float, height: float, material: Material) -> Solid:
+    """An upright cylinder with flat ends about ``center`` [m]."""
+    return Solid(Kind.CYLINDER, center, (radius, radius, height / 2), 0.0, material)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Room:
         floor: Material of the floor.
         ceiling: Material of the ceiling.
         skirting: Height of the skirting board [m], 0 for none.
-        skirting_colour: Its linear RGB.
+        skirting_color: Its linear RGB.
     """
 
     size: Vec3
@@ -128,7 +128,7 @@ class Room:
     floor: Material
     ceiling: Material
     skirting: float = 0.0
-    skirting_colour: Rgb = (0.7, 0.7, 0.7)
+    skirting_color: Rgb = (0.7, 0.7, 0.7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ class Camera:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """What the photograph adds: exposure, colour balance and the lens.
+    """What the photograph adds: exposure, color balance and the lens.
 
     Attributes:
         ambient: Strength of the light that comes from everywhere, linear RGB.
@@ -192,7 +192,7 @@ class Finish:
         balance: Gain of red, green and blue.
         vignette: Share of light lost in the corners.
         noise: Standard deviation of the sensor's noise, 0–1.
-        blur: Share of each pixel's light that spills to its neighbours, 0–0.5.
+        blur: Share of each pixel's light that spills to its neighbors, 0–0.5.
         contrast: Exponent of the tone curve, about 1.
     """
 

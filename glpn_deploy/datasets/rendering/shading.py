@@ -21,7 +21,7 @@ def shade(
     hit_row: Ints,
     rng: np.random.Generator,
 ) -> npt.NDArray[np.uint8]:
-    """Colours a traced view.
+    """Colors a traced view.
 
     Args:
         scene: The lights and the photograph's finish.
@@ -61,16 +61,16 @@ def shade(
     for lamp in scene.lights:
         _add_lamp(lamp, table, lit, point, normal, to_eye, glossy, light, gleam)
     gloss, glow = materials.gloss.take(material), materials.glow.take(material)
-    colour = [a * (e + glow) + s * gloss for a, e, s in zip(albedo, light, gleam, strict=True)]
-    return _develop([c.reshape(depth.shape) for c in colour], scene.finish, rng)
+    color = [a * (e + glow) + s * gloss for a, e, s in zip(albedo, light, gleam, strict=True)]
+    return _develop([c.reshape(depth.shape) for c in color], scene.finish, rng)
 
 
 def _surface(table: SolidTable, row: Ints, point: list[Floats]) -> tuple[list[Floats], Ints, Floats, Floats]:
     """Outward normal, face (0–5 for −x +x −y +y −z +z) and place on the face, for every pixel."""
-    centre, half = table.centre.astype(np.float32), table.half.astype(np.float32)
+    center, half = table.center.astype(np.float32), table.half.astype(np.float32)
     cos, sin = np.cos(table.yaw).astype(np.float32).take(row), np.sin(table.yaw).astype(np.float32).take(row)
-    dx, dy = point[0] - centre[:, 0].take(row), point[1] - centre[:, 1].take(row)
-    local = [cos * dx + sin * dy, cos * dy - sin * dx, point[2] - centre[:, 2].take(row)]
+    dx, dy = point[0] - center[:, 0].take(row), point[1] - center[:, 1].take(row)
+    local = [cos * dx + sin * dy, cos * dy - sin * dx, point[2] - center[:, 2].take(row)]
     reach = [half[:, i].take(row) for i in range(3)]
     out = [p / r for p, r in zip(local, reach, strict=True)]
     size = [np.abs(o) for o in out]
@@ -110,7 +110,7 @@ def _skirting(room: Room, row: Ints, face: Ints, z: Floats, albedo: list[Floats]
     if room.skirting > 0:
         at = np.flatnonzero((row == 0) & (face < 4) & (z < room.skirting))
         line = np.where(z[at] > 0.92 * room.skirting, np.float32(0.75), np.float32(1.0))
-        for channel, value in zip(albedo, room.skirting_colour, strict=True):
+        for channel, value in zip(albedo, room.skirting_color, strict=True):
             channel[at] = value * line
 
 
@@ -135,12 +135,12 @@ def _floor_plan(room: Room, table: SolidTable) -> npt.NDArray[np.float32]:
     nodes = 65
     xs, ys = np.linspace(0, room.size[0], nodes), np.linspace(0, room.size[1], nodes)
     plan = np.zeros((nodes, nodes), dtype=np.float32)
-    bottom, top = table.centre[:, 2] - table.half[:, 2], table.centre[:, 2] + table.half[:, 2]
+    bottom, top = table.center[:, 2] - table.half[:, 2], table.center[:, 2] + table.half[:, 2]
     span = np.hypot(table.half[:, 0], table.half[:, 1]) + 0.1
     for row in np.flatnonzero((bottom < 0.5) & (top > 0.08)):
         if row == 0:
             continue
-        cx, cy = table.centre[row, :2].tolist()
+        cx, cy = table.center[row, :2].tolist()
         x0, x1 = np.searchsorted(xs, (cx - span[row], cx + span[row])).tolist()
         y0, y1 = np.searchsorted(ys, (cy - span[row], cy + span[row])).tolist()
         dx, dy = xs[None, x0:x1] - cx, ys[y0:y1, None] - cy
@@ -195,7 +195,7 @@ def _visible(lamp: Light, table: SolidTable, lit: npt.NDArray[np.bool_], point: 
     right = np.array([1.0, 0.0, 0.0]) if abs(forward[2]) > 0.5 else np.array([-forward[1], forward[0], 0.0])
     axes = np.stack([right, np.cross(forward, right), forward])
     origin = np.array(lamp.position)
-    corners = table.centre[0] + table.half[0] * np.array(
+    corners = table.center[0] + table.half[0] * np.array(
         [[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]
     )
     seen = ((corners - origin)[:, None, :] * axes).sum(axis=2)
@@ -230,17 +230,17 @@ def _bilinear(grid: npt.NDArray[np.float32], column: Floats, row: Floats) -> Flo
     return mixed
 
 
-def _develop(colour: list[Floats], finish: Finish, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+def _develop(color: list[Floats], finish: Finish, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Linear light (three times (H, W)) to an 8-bit photograph."""
-    height, width = colour[0].shape
-    root = np.sqrt(sum((float(w) * c for w, c in zip(_LUMA, colour, strict=True)), np.float32(1e-6)))
+    height, width = color[0].shape
+    root = np.sqrt(sum((float(w) * c for w, c in zip(_LUMA, color, strict=True)), np.float32(1e-6)))
     gain = finish.exposure**2.2 / float(root.mean()) ** 2  # a bright window weighs less than in the mean
     x = (np.arange(width, dtype=np.float32) + 0.5) / width - 0.5
     y = (np.arange(height, dtype=np.float32) + 0.5) / height - 0.5
     lens = 1.0 - (2.0 * finish.vignette) * ((x * x)[None, :] + (y * y)[:, None])
     picture = np.empty((height, width, 3), dtype=np.uint8)
     for channel in range(3):
-        value = colour[channel] * lens
+        value = color[channel] * lens
         value *= float(gain * finish.balance[channel])
         value = value * (1.0 + value * 0.06) / (1.0 + value * 0.55)  # highlights bend over (Reinhard)
         _spill(value, finish.blur)

@@ -23,7 +23,7 @@ class MaterialTable:
     """Materials as arrays, one row each, so that a pixel looks its numbers up by row."""
 
     pattern: npt.NDArray[np.int8]
-    colour: npt.NDArray[np.float32]
+    color: npt.NDArray[np.float32]
     second: npt.NDArray[np.float32]
     scale: npt.NDArray[np.float32]
     gap: npt.NDArray[np.float32]
@@ -42,7 +42,7 @@ class MaterialTable:
 
         return cls(
             pattern=np.array([m.pattern for m in materials], dtype=np.int8),
-            colour=column([m.colour for m in materials]),
+            color=column([m.color for m in materials]),
             second=column([m.second for m in materials]),
             scale=column([m.scale for m in materials]),
             gap=column([m.gap for m in materials]),
@@ -74,7 +74,7 @@ def value_noise(u: Floats, v: Floats) -> Floats:
 
 
 def reflectance(table: MaterialTable, row: Ints, u: Floats, v: Floats, pixel: Floats) -> list[Floats]:
-    """Colour of every pixel before light falls on it.
+    """Color of every pixel before light falls on it.
 
     Args:
         table: The materials.
@@ -86,18 +86,18 @@ def reflectance(table: MaterialTable, row: Ints, u: Floats, v: Floats, pixel: Fl
     Returns:
         Linear red, green and blue, each (P,) float32.
     """
-    colours = [table.colour[:, c].take(row) for c in range(3)]
+    colors = [table.color[:, c].take(row) for c in range(3)]
     kinds = table.pattern.take(row)
     for kind in np.unique(table.pattern):
         if kind == Pattern.PLAIN:
             continue
         at = np.flatnonzero(kinds == kind)
         if at.size:
-            _apply(Pattern(kind), table, row[at], u[at], v[at], pixel[at], at, colours)
+            _apply(Pattern(kind), table, row[at], u[at], v[at], pixel[at], at, colors)
     noise = _grain(table, row, u, v, pixel)
-    for colour in colours:
-        colour *= noise
-    return colours
+    for color in colors:
+        color *= noise
+    return colors
 
 
 def _grain(table: MaterialTable, row: Ints, u: Floats, v: Floats, pixel: Floats) -> Floats:
@@ -123,9 +123,9 @@ def _apply(
     v: Floats,
     pixel: Floats,
     at: Ints,
-    colours: list[Floats],
+    colors: list[Floats],
 ) -> None:
-    """Mixes the second colour into ``colours[…][at]`` where ``kind`` has it."""
+    """Mixes the second color into ``colors[…][at]`` where ``kind`` has it."""
     scale_u, scale_v = table.scale[:, 0].take(row), table.scale[:, 1].take(row)
     gap = table.gap.take(row)
     a, b = u * scale_u, v * scale_v
@@ -155,21 +155,21 @@ def _apply(
         second = np.clip((gap - away) / soft_a + 0.5, 0.0, 1.0)
         second *= np.clip(1.8 - 2.0 * soft_a, 0.0, 1.0)
     else:
-        _random_colours(kind, table, row, a, b, at, colours)
+        _random_colors(kind, table, row, a, b, at, colors)
         return
     keep = 1.0 - second
     if shade is not None:
         keep *= 1.0 + table.variation.take(row) * (shade - 0.5)
-    for channel, colour in enumerate(colours):
-        colour[at] = colour[at] * keep + table.second[:, channel].take(row) * second
+    for channel, color in enumerate(colors):
+        color[at] = color[at] * keep + table.second[:, channel].take(row) * second
 
 
-def _random_colours(
-    kind: Pattern, table: MaterialTable, row: Ints, a: Floats, b: Floats, at: Ints, colours: list[Floats]
+def _random_colors(
+    kind: Pattern, table: MaterialTable, row: Ints, a: Floats, b: Floats, at: Ints, colors: list[Floats]
 ) -> None:
-    """Books and patchwork (one colour a cell), or a painting (colours that flow)."""
+    """Books and patchwork (one color a cell), or a painting (colors that flow)."""
     strength = table.variation.take(row)
-    for channel, colour in enumerate(colours):
+    for channel, color in enumerate(colors):
         other = table.second[:, channel].take(row)
         if kind == Pattern.MOSAIC:
             spine, shelf = np.floor(a), np.floor(b)
@@ -181,8 +181,8 @@ def _random_colours(
             pick = np.clip(
                 0.5 + 1.8 * (0.6 * pick + 0.4 * value_noise(a * 2.6, b * 2.6 + offset) - 0.5), 0, 1
             )
-        base = colour[at]
-        colour[at] = base + (other - base) * (1.0 - strength + strength * pick) * (pick + 0.15)
+        base = color[at]
+        color[at] = base + (other - base) * (1.0 - strength + strength * pick) * (pick + 0.15)
 
 
 def _cell(i: Floats, j: Floats) -> Floats:

@@ -21,7 +21,7 @@ class SolidTable:
 
     Attributes:
         kind: (N+1,) int8, a `Kind`.
-        centre: (N+1, 3) float64 [m].
+        center: (N+1, 3) float64 [m].
         half: (N+1, 3) float64 [m].
         yaw: (N+1,) float64 [rad].
         material: (N+1, 6) int16 rows of ``materials`` for the faces −x, +x, −y, +y, −z, +z.
@@ -29,7 +29,7 @@ class SolidTable:
     """
 
     kind: npt.NDArray[np.int8]
-    centre: npt.NDArray[np.float64]
+    center: npt.NDArray[np.float64]
     half: npt.NDArray[np.float64]
     yaw: npt.NDArray[np.float64]
     material: npt.NDArray[np.int16]
@@ -60,7 +60,7 @@ class SolidTable:
             )
         return cls(
             kind=np.array([Kind.ROOM, *(s.kind for s in solids)], dtype=np.int8),
-            centre=np.array([middle, *(s.centre for s in solids)], dtype=np.float64),
+            center=np.array([middle, *(s.center for s in solids)], dtype=np.float64),
             half=half,
             yaw=np.array([0.0, *(s.yaw for s in solids)], dtype=np.float64),
             material=np.array(faces, dtype=np.int16),
@@ -86,7 +86,7 @@ class View:
 
     @classmethod
     def of(cls, camera: Camera, height: int, width: int) -> View:
-        """The rays through the centres of a camera's ``height × width`` pixels."""
+        """The rays through the centers of a camera's ``height × width`` pixels."""
         focal = camera.focal(width)
         return cls(
             origin=np.array(camera.position, dtype=np.float64),
@@ -145,7 +145,7 @@ def _local_frames(view: View, table: SolidTable) -> tuple[Floats, Floats]:
     turn = np.zeros((len(cos), 3, 3))
     turn[:, 0, 0], turn[:, 0, 1], turn[:, 1, 0], turn[:, 1, 1], turn[:, 2, 2] = cos, sin, -sin, cos, 1.0
     frames = (turn[:, :, None, :] * view.axes[None, None, :, :]).sum(axis=3)
-    origin = (turn * (view.origin - table.centre)[:, None, :]).sum(axis=2)
+    origin = (turn * (view.origin - table.center)[:, None, :]).sum(axis=2)
     return frames, origin
 
 
@@ -190,7 +190,7 @@ def _windows(view: View, table: SolidTable) -> list[tuple[int, int, int, int]]:
     cos, sin = np.cos(table.yaw)[:, None], np.sin(table.yaw)[:, None]
     local = _SIGNS[None] * table.half[:, None, :]
     world = np.stack([cos * local[..., 0] - sin * local[..., 1], sin * local[..., 0] + cos * local[..., 1],
-                      local[..., 2]], axis=-1) + table.centre[:, None, :]  # fmt: skip
+                      local[..., 2]], axis=-1) + table.center[:, None, :]  # fmt: skip
     seen = ((world - view.origin)[:, :, None, :] * view.axes[None, None]).sum(axis=3)
     start, end = seen[:, _EDGES[:, 0]], seen[:, _EDGES[:, 1]]
     rise = end[..., 2] - start[..., 2]
@@ -201,10 +201,10 @@ def _windows(view: View, table: SolidTable) -> list[tuple[int, int, int, int]]:
     valid = np.concatenate([seen[..., 2] > _NEAR, crossing], axis=1)
     depth = np.where(valid, np.maximum(points[..., 2], _NEAR), 1.0)
     windows = np.empty((len(table.kind), 4), dtype=np.int64)
-    for column, (axis, centres) in enumerate(((1, view.ys), (0, view.xs))):
+    for column, (axis, centers) in enumerate(((1, view.ys), (0, view.xs))):
         at = points[..., axis] / depth
         low = np.where(valid, at, np.inf).min(axis=1) - 1e-9
         high = np.where(valid, at, -np.inf).max(axis=1) + 1e-9
-        windows[:, 2 * column] = np.searchsorted(centres, low)
-        windows[:, 2 * column + 1] = np.searchsorted(centres, high, side="right")
+        windows[:, 2 * column] = np.searchsorted(centers, low)
+        windows[:, 2 * column + 1] = np.searchsorted(centers, high, side="right")
     return [(int(a), int(b), int(c), int(d)) for a, b, c, d in windows]

@@ -18,7 +18,7 @@ from glpn_deploy.exporters.engine.engine_config import (
     weak_typing_flags,
 )
 from glpn_deploy.gpu.cuda_device import CudaDevice
-from glpn_deploy.gpu.tensorrt_versions import dialect
+from glpn_deploy.gpu.tensorrt_versions import tensorrt_of
 
 VERSIONS = ("8.6.0", "10.3.0", "10.13.3", "11.4.0")
 GIB = 2**30
@@ -46,7 +46,7 @@ def new_config(trt):
 def applied(trt, options, device=DISCRETE, **kwargs):
     """Sets everything; flag names as the module saw them, and what `configure` says."""
     before = len(trt.calls)
-    names = configure(dialect(trt), new_config(trt), options, device, **kwargs)
+    names = configure(tensorrt_of(trt), new_config(trt), options, device, **kwargs)
     calls = trt.calls[before:]
     flags = [arguments[0].name for name, arguments in calls if name == "IBuilderConfig.set_flag"]
     return names, flags, dict(calls)
@@ -72,7 +72,7 @@ def test_every_option_that_all_versions_have(trt):
         tactic_sources=("edge_mask_convolutions", "jit_convolutions"),
         tf32=True,
     )
-    check_request(dialect(trt), options, 17, DISCRETE)
+    check_request(tensorrt_of(trt), options, 17, DISCRETE)
     names, flags, calls = applied(trt, options)
     assert list(names) == flags == ["VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME", "REFIT", "TF32"]
     assert "IBuilderConfig.clear_flag" not in calls
@@ -95,12 +95,12 @@ def test_every_option_that_all_versions_have(trt):
     ],
 )
 def test_options_that_came_later_are_refused_before(trt, options, since, needs):
-    spoken = dialect(trt)
-    if spoken.version[:2] < since:
-        with pytest.raises(ExportError, match=rf"TensorRT {spoken.text} has no .*TensorRT {needs} or later"):
-            check_request(spoken, EngineOptions(**options), 17, DISCRETE)
+    about = tensorrt_of(trt)
+    if about.version[:2] < since:
+        with pytest.raises(ExportError, match=rf"TensorRT {about.text} has no .*TensorRT {needs} or later"):
+            check_request(about, EngineOptions(**options), 17, DISCRETE)
     else:
-        check_request(spoken, EngineOptions(**options), 17, DISCRETE)
+        check_request(about, EngineOptions(**options), 17, DISCRETE)
         applied(trt, EngineOptions(**options))
 
 
@@ -126,33 +126,33 @@ def test_stripped_plans_take_their_own_weights_back(tensorrt_stand_in, refit, ex
     ],
 )
 def test_opset_ceilings(tensorrt_stand_in, version, opset, read):
-    spoken = dialect(tensorrt_stand_in(version))
+    trt = tensorrt_of(tensorrt_stand_in(version))
     if read:
-        check_request(spoken, EngineOptions(), opset, DISCRETE)
+        check_request(trt, EngineOptions(), opset, DISCRETE)
         return
     with pytest.raises(
         ExportError, match=rf"opset {opset}.*reads up to {opset - 1}.*--opset {min(opset - 1, 20)}"
     ):
-        check_request(spoken, EngineOptions(), opset, DISCRETE)
+        check_request(trt, EngineOptions(), opset, DISCRETE)
 
 
 def test_what_the_gpu_cannot_do(trt):
     with pytest.raises(ExportError, match=r"has no FP8.*--precision fp16"):
-        check_request(dialect(trt), EngineOptions(precision="fp8"), 17, ORIN)
+        check_request(tensorrt_of(trt), EngineOptions(precision="fp8"), 17, ORIN)
     with pytest.raises(ExportError, match=r"Tesla T4.*older than Ampere"):
-        check_request(dialect(trt), EngineOptions(hardware_compatibility="ampere_plus"), 17, TURING)
+        check_request(tensorrt_of(trt), EngineOptions(hardware_compatibility="ampere_plus"), 17, TURING)
 
 
 @pytest.mark.parametrize("version", ["10.13.3", "11.4.0"])
 def test_tactic_sources_are_those_of_the_version(tensorrt_stand_in, version):
-    spoken = dialect(tensorrt_stand_in(version))
+    trt = tensorrt_of(tensorrt_stand_in(version))
     options = EngineOptions(tactic_sources=("cublas",))
     if version == "10.13.3":
-        check_request(spoken, options, 17, DISCRETE)
+        check_request(trt, options, 17, DISCRETE)
         return
     expected = r"'cublas'; expected of TensorRT 11.4.0: edge_mask_convolutions, jit_convolutions"
     with pytest.raises(InputError, match=expected):
-        check_request(spoken, options, 17, DISCRETE)
+        check_request(trt, options, 17, DISCRETE)
 
 
 def test_tactic_sources_that_tensorrt_refuses(trt):
@@ -220,7 +220,7 @@ class Network:
 def test_weak_typing_of_an_fp32_graph(tensorrt_stand_in):
     trt = tensorrt_stand_in("8.6.0")
     net = Network(trt, ("CONVOLUTION", "FLOAT"), ("SHAPE", "INT32"), ("SOFTMAX", "FLOAT"))
-    assert weak_typing_flags(dialect(trt), net.network) == ()
+    assert weak_typing_flags(tensorrt_of(trt), net.network) == ()
     assert net.bound() == []
 
 
@@ -235,7 +235,7 @@ def test_weak_typing_of_a_mixed_graph_binds_what_stays_fp32(tensorrt_stand_in):
         ("CAST", "FLOAT"),
         ("ELEMENTWISE", "FLOAT"),
     )
-    flags = weak_typing_flags(dialect(trt), net.network)
+    flags = weak_typing_flags(tensorrt_of(trt), net.network)
     assert flags == ("FP16", "PREFER_PRECISION_CONSTRAINTS")
     assert net.bound() == [4, 5]
     assert all(vars(net.layers[i])["precision"] == trt.DataType.FLOAT for i in (4, 5))
@@ -250,14 +250,14 @@ def test_weak_typing_of_a_quantised_graph(tensorrt_stand_in, rest, expected):
     net = Network(
         trt, ("QUANTIZE", "INT8"), ("DEQUANTIZE", "FLOAT"), ("CONVOLUTION", "FLOAT"), ("SOFTMAX", rest)
     )
-    assert weak_typing_flags(dialect(trt), net.network) == expected
+    assert weak_typing_flags(tensorrt_of(trt), net.network) == expected
     assert net.bound() == []
 
 
 @pytest.mark.parametrize("version", VERSIONS[1:])
 def test_strong_typing_needs_no_flags_and_asks_nothing(tensorrt_stand_in, version):
     trt = tensorrt_stand_in(version)
-    assert weak_typing_flags(dialect(trt), trt.Builder(trt.Logger()).create_network(2)) == ()
+    assert weak_typing_flags(tensorrt_of(trt), trt.Builder(trt.Logger()).create_network(2)) == ()
 
 
 @pytest.mark.parametrize(

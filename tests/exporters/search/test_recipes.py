@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from glpn_deploy.exporters.search.recipes import fallback_precision, tensorrt_for
-from glpn_deploy.gpu.tensorrt_versions import dialect
+from glpn_deploy.gpu.tensorrt_versions import tensorrt_of
 from glpn_deploy.precisions import LOWER_PRECISIONS, PRECISION_INFO
 
 
 @pytest.mark.parametrize("version", ["8.6.0", "10.3.0", "10.13.3", "11.4.0"])
 @pytest.mark.parametrize("opset", range(17, 26))
 def test_the_tensorrt_that_is_named_for_an_opset_reads_it(tensorrt_stand_in, version, opset):
-    reads = dialect(tensorrt_stand_in(version)).max_opset >= opset
+    reads = tensorrt_of(tensorrt_stand_in(version)).max_opset >= opset
     least = tensorrt_for(opset).removeprefix("TensorRT ").removesuffix(" or later")
     assert reads is (float(version.rpartition(".")[0]) >= float(least))
 

@@ -17,7 +17,7 @@ from glpn_deploy.bundle.engine_profile import parse_profiles
 from glpn_deploy.bundle.engine_sidecar import ENGINES, Sidecar, write_sidecar
 from glpn_deploy.exporters import engines
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device_or_none
-from glpn_deploy.gpu.tensorrt_versions import dialect
+from glpn_deploy.gpu.tensorrt_versions import tensorrt_of
 
 no_gpu = pytest.mark.skipif(find_device_or_none() is not None, reason="this machine has a GPU")
 
@@ -141,8 +141,8 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, parity: dict | None,
     )
     write_sidecar(dataclasses.replace(sidecar, **changed), engine)
     orin = CudaDevice(0, "Orin", (8, 7), 32 << 30, True, (12, 6))
-    spoken = dialect(types.SimpleNamespace(__version__="10.13.3"))
-    monkeypatch.setattr(engines, "require_tensorrt", lambda opset=0: (orin, spoken))
+    trt = tensorrt_of(types.SimpleNamespace(__version__="10.13.3"))
+    monkeypatch.setattr(engines, "require_tensorrt", lambda opset=0: (orin, trt))
     monkeypatch.setattr(engines, "build_engine", lambda *arguments: engine)
     return engine
 

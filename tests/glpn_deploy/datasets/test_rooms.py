@@ -124,7 +124,7 @@ def scalar_depth(scene: Scene, height: int, width: int, row: int, column: int) -
     )
     for solid in scene.solids:
         c, s = math.cos(solid.yaw), math.sin(solid.yaw)
-        off = [o - m for o, m in zip(cam.position, solid.centre, strict=True)]
+        off = [o - m for o, m in zip(cam.position, solid.center, strict=True)]
         o = (c * off[0] + s * off[1], c * off[1] - s * off[0], off[2])
         d = (c * ray[0] + s * ray[1], c * ray[1] - s * ray[0], ray[2])
         candidates: list[float] = []

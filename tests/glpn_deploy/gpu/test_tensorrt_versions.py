@@ -14,11 +14,11 @@ from glpn_deploy.gpu import tensorrt_versions
 from glpn_deploy.gpu.cuda_device import CudaDevice
 from glpn_deploy.gpu.tensorrt_versions import (
     collecting_logger,
-    dialect,
     import_tensorrt,
     known_problem,
     least_cuda,
     parse_version,
+    tensorrt_of,
     unsupported,
 )
 
@@ -67,31 +67,31 @@ def installed(monkeypatch, module=None, error=None):
     ],
 )
 def test_what_a_version_can_do(tensorrt_stand_in, version, opset, typed, bits):
-    about = dialect(tensorrt_stand_in(version))
+    about = tensorrt_of(tensorrt_stand_in(version))
     assert about.text == version
     assert about.version == tuple(map(int, version.split(".")))
     assert (about.max_opset, about.strongly_typed, about.network_flags()) == (opset, typed, bits)
 
 
 def test_names_are_looked_up(tensorrt_stand_in):
-    stripped = [dialect(tensorrt_stand_in(version)).has("BuilderFlag.STRIP_PLAN") for version in VERSIONS]
+    stripped = [tensorrt_of(tensorrt_stand_in(version)).has("BuilderFlag.STRIP_PLAN") for version in VERSIONS]
     assert stripped == [False, True, True, True]
-    fp16 = [dialect(tensorrt_stand_in(version)).has("BuilderFlag.FP16") for version in VERSIONS]
+    fp16 = [tensorrt_of(tensorrt_stand_in(version)).has("BuilderFlag.FP16") for version in VERSIONS]
     assert fp16 == [True, True, True, False]
-    about = dialect(tensorrt_stand_in("11.4.0"))
+    about = tensorrt_of(tensorrt_stand_in("11.4.0"))
     assert about.member("BuilderFlag.REFIT").name == "REFIT"
     assert about.member("No.Such.Name") is None
 
 
 def test_versions_of_tomorrow_are_typed():
-    assert dialect(types.SimpleNamespace(__version__="12.0.1")).strongly_typed
-    assert dialect(types.SimpleNamespace(__version__="12.0.1")).network_flags() == 0
+    assert tensorrt_of(types.SimpleNamespace(__version__="12.0.1")).strongly_typed
+    assert tensorrt_of(types.SimpleNamespace(__version__="12.0.1")).network_flags() == 0
 
 
 @pytest.mark.parametrize("version", ["8.5.2.2", "7.1", "nonsense"])
 def test_versions_before_layer_normalization_are_refused(version):
     with pytest.raises(BackendError, match=r"LayerNormalization.*JetPack 6.0 or later"):
-        dialect(types.SimpleNamespace(__version__=version))
+        tensorrt_of(types.SimpleNamespace(__version__=version))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_version_too_old_is_refused_at_import(monkeypatch, gpu):
 
 
 def test_unsupported_precisions(tensorrt_stand_in):
-    old, new = dialect(tensorrt_stand_in("8.6.0")), dialect(tensorrt_stand_in("10.13.3"))
+    old, new = tensorrt_of(tensorrt_stand_in("8.6.0")), tensorrt_of(tensorrt_stand_in("10.13.3"))
     assert "8.7) has no FP8, which needs 8.9" in str(unsupported(new, "fp8", device(8, 7)))
     assert unsupported(new, "fp8", device(8, 9)) is None
     assert unsupported(new, "bf16", device(8, 7)) is None

@@ -11,7 +11,7 @@ Network = TypeVar("Network")
 Shape = tuple[int, ...]
 
 
-class Specialiser(Generic[Network]):
+class Specializer(Generic[Network]):
     """Decides which shapes are worth a network of their own.
 
     The first shape gets one at once, for most programs only ever see one. A later shape runs on the

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from glpn_deploy.runtimes.specialise import Specialiser
+from glpn_deploy.runtimes.specialize import Specializer
 
 
 class Counted:
@@ -15,14 +15,14 @@ class Counted:
 
     def __init__(self, limit: int = 4) -> None:
         self.compiled: list[tuple[int, ...] | None] = []
-        self.specialiser = Specialiser(self._compile, limit)
+        self.specializer = Specializer(self._compile, limit)
 
     def _compile(self, shape):
         self.compiled.append(shape)
         return "dynamic" if shape is None else shape
 
     def run(self, shapes):
-        return [self.specialiser.network(shape) for shape in shapes]
+        return [self.specializer.network(shape) for shape in shapes]
 
 
 A, B, C, D, E, F = ((1, 3, 32 * i, 64) for i in range(1, 7))
@@ -60,9 +60,9 @@ def test_a_stream_that_moves_on_gets_new_networks():
     answers = counted.run([E] * 100)
     assert answers[0] == "dynamic"
     assert answers[-1] == E
-    assert counted.specialiser.shapes == [B, C, D, E]  # A was not used for longest
+    assert counted.specializer.shapes == [B, C, D, E]  # A was not used for longest
     assert counted.run([B]) == [B]
-    assert counted.specialiser.shapes[-1] == B
+    assert counted.specializer.shapes[-1] == B
 
 
 def test_never_more_than_the_limit():
@@ -70,7 +70,7 @@ def test_never_more_than_the_limit():
     for _ in range(500):
         (answer,) = counted.run([shape := rng.choice([A, A, A, A, B, C, D, E, F])])
         assert answer in (shape, "dynamic")
-        assert len(counted.specialiser.shapes) <= 2
+        assert len(counted.specializer.shapes) <= 2
     assert len(counted.compiled) < 20
 
 
@@ -78,11 +78,11 @@ def test_a_shape_that_fails_to_compile_can_be_asked_for_again():
     def fail(shape):
         raise MemoryError
 
-    specialiser = Specialiser(fail)
+    specializer = Specializer(fail)
     for _ in range(2):
         with pytest.raises(MemoryError):
-            specialiser.network(A)
-    assert specialiser.shapes == []
+            specializer.network(A)
+    assert specializer.shapes == []
 
 
 def test_threads_compile_a_shape_once():
@@ -98,5 +98,5 @@ def test_threads_compile_a_shape_once():
 def test_cleared():
     counted = Counted()
     counted.run([A, B])
-    counted.specialiser.clear()
-    assert counted.specialiser.shapes == []
+    counted.specializer.clear()
+    assert counted.specializer.shapes == []
