@@ -107,12 +107,7 @@ class Document(Generic[T]):
     upgrade: Callable[[dict[str, Any]], dict[str, Any]] = lambda values: values
 
     def read(self, text: str | bytes, where: str, fix: str) -> T:
-        """Decodes a file's text.
-
-        Args:
-            text: JSON.
-            where: The file's name, for messages.
-            fix: What to do about a damaged one.
+        """Decodes a file's text; ``where`` is its name and ``fix`` what to do about a damaged one.
 
         Raises:
             GlpnError: ``error``, naming file, field, what was found and what is valid.
@@ -192,25 +187,29 @@ def _decode(kind: Any, value: Any, field: str) -> Any:
             raise _refused(field, value, f"one of {', '.join(map(str, inner))}")
         return value
     if origin in (list, tuple):
-        return origin(_entries(kind, value, field))
-    if origin is dict:
-        return _object(inner[0], inner[1], value, field)
-    if dataclasses.is_dataclass(kind) or is_typeddict(kind):
-        return _record(kind, value, field)
+        if not isinstance(value, (list, tuple)):
+            raise _refused(field, value, "a list")
+        kinds = inner if origin is tuple and inner[1:] != (...,) else inner[:1] * len(value)
+        if len(kinds) != len(value):
+            raise _refused(field, value, f"a list of {len(kinds)}")
+        return origin(_decode(kinds[i], entry, f"{field}[{i}]") for i, entry in enumerate(value))
     if kind is Any:
         return _anything(value, field)
-    if kind is float and type(value) is int and abs(value) < _MOST:
-        return float(value)
+    if origin is dict or dataclasses.is_dataclass(kind) or is_typeddict(kind):
+        if not isinstance(value, dict):
+            raise _refused(field, value, "an object")
+        return _mapping(*inner, value, field) if origin is dict else _record(kind, value, field)
     too_large = type(value) is int and abs(value) >= _MOST
+    if kind is float and type(value) is int and not too_large:
+        return float(value)
     if type(value) is not kind or too_large or (kind is float and not math.isfinite(value)):
         raise _refused(field, value, _PLAIN[kind])
     return value
 
 
 def _annotated(kind: Any, rules: tuple[Any, ...], value: Any, field: str) -> Any:
-    for rule in rules:
-        if isinstance(rule, ReadBy):
-            return _made(functools.partial(rule.function, value), field)
+    if isinstance(rules[0], ReadBy):
+        return _made(functools.partial(rules[0].function, value), field)
     decoded = _decode(kind, value, field)
     for rule in rules:
         if not rule.holds(decoded):
@@ -218,42 +217,22 @@ def _annotated(kind: Any, rules: tuple[Any, ...], value: Any, field: str) -> Any
     return decoded
 
 
-def _entries(kind: Any, value: Any, field: str) -> list[Any]:
-    inner = get_args(kind)
-    if not isinstance(value, (list, tuple)):
-        raise _refused(field, value, "a list")
-    if (len(inner) == 2 and inner[1] is ...) or get_origin(kind) is list:
-        inner = (inner[0],) * len(value)
-    if len(inner) != len(value):
-        raise _refused(field, value, f"a list of {len(inner)}")
-    return [
-        _decode(each, entry, f"{field}[{i}]")
-        for i, (each, entry) in enumerate(zip(inner, value, strict=True))
-    ]
-
-
-def _object(key_kind: Any, kind: Any, value: Any, field: str) -> dict[Any, Any]:
-    if not isinstance(value, dict):
-        raise _refused(field, value, "an object")
+def _mapping(key_kind: Any, kind: Any, values: dict[Any, Any], field: str) -> dict[Any, Any]:
     found = {}
-    for key, entry in value.items():
+    for key, entry in values.items():
         place = f"{field}[{shown(key)}]"
-        if key_kind is int and isinstance(key, str):  # JSON's keys are text
-            if not re.fullmatch(r"-?\d{1,18}", key, re.ASCII):
-                raise FieldError(field, f"has the key {shown(key)}", "whole numbers")
-            key = int(key)
-        found[_decode(key_kind, key, place)] = _decode(kind, entry, place)
+        if key_kind is int and isinstance(key, str) and re.fullmatch(r"-?\d{1,18}", key, re.ASCII):
+            key = int(key)  # JSON's keys are text
+        found[_decode(key_kind, key, f"the key {place}")] = _decode(kind, entry, place)
     return found
 
 
-def _record(kind: Any, value: Any, field: str) -> Any:
-    if not isinstance(value, dict):
-        raise _refused(field, value, "an object")
+def _record(kind: Any, values: dict[Any, Any], field: str) -> Any:
     given = {}
     for name, (declared, required) in _declarations(kind).items():
         place = f"{field}.{name}" if field else name
-        if name in value:
-            given[name] = _decode(declared, value[name], place)
+        if name in values:
+            given[name] = _decode(declared, values[name], place)
         elif required:
             raise FieldError(place, "is missing")
     return _made(functools.partial(kind, **given), field)
@@ -265,11 +244,10 @@ def _declarations(kind: Any) -> dict[str, tuple[Any, bool]]:
     hints = get_type_hints(kind, include_extras=True)
     if is_typeddict(kind):
         return {name: (hint, True) for name, hint in hints.items()}
-    missing = dataclasses.MISSING
     return {
         field.name: (
             hints[field.name],
-            (field.default is missing and field.default_factory is missing) or field.metadata == REQUIRED,
+            field.default is field.default_factory is dataclasses.MISSING or field.metadata == REQUIRED,
         )
         for field in dataclasses.fields(kind)
         if field.init
@@ -279,13 +257,11 @@ def _declarations(kind: Any) -> dict[str, tuple[Any, bool]]:
 def _anything(value: Any, field: str) -> Any:
     """Looks for numbers that no field may hold, and leaves the rest as it is."""
     if isinstance(value, dict):
-        for key, entry in value.items():
-            _anything(entry, f"{field}[{shown(key)}]")
+        _mapping(str, Any, value, field)
     elif isinstance(value, (list, tuple)):
-        for i, entry in enumerate(value):
-            _anything(entry, f"{field}[{i}]")
+        _decode(list[Any], value, field)
     elif isinstance(value, (int, float)):
-        _decode(float if isinstance(value, float) else type(value), value, field)
+        _decode(type(value), value, field)
     return value
 
 

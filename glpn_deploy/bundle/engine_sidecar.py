@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from glpn_deploy.atomic import atomic_path
-from glpn_deploy.bundle.bundle import file_digest
 from glpn_deploy.bundle.engine_fields import (
     DEFAULT_LEVEL,
     FORMAT,
@@ -239,33 +238,6 @@ def read_sidecar(engine: Path) -> Sidecar:
             fix=f"give both files their own names again, or build it again: {rebuild_command(engine)}",
         )
     return sidecar
-
-
-def check_engine(
-    engine: Path, sidecar: Sidecar, device: CudaDevice, tensorrt: str, onnx_sha256: str | None
-) -> None:
-    """Refuses an engine that was not built for this place, or is not the file that was written.
-
-    Args:
-        engine: The plan.
-        sidecar: Its sidecar, as `read_sidecar` gave it.
-        device: The GPU that shall run it.
-        tensorrt: Version of the TensorRT that shall run it.
-        onnx_sha256: `artefact_digest` of the bundle's artefact; None where the engine stands alone.
-
-    Raises:
-        EngineError: It does not fit, or was changed; ``fix`` holds the command that builds it again.
-    """
-    again = f"build it again here: {rebuild_command(engine, sidecar)}"
-    _check_size(engine, sidecar)
-    check_machine(engine, sidecar, device, tensorrt)
-    if onnx_sha256 is not None:
-        _check_origin(engine, sidecar, onnx_sha256)
-    try:
-        digest = file_digest(engine)
-    except OSError as error:
-        raise EngineError(f"{engine} cannot be read ({error.strerror})", fix=again) from None
-    _check_digest(engine, sidecar, digest)
 
 
 def check_bundle(engine: Path, sidecar: Sidecar, manifest: Manifest) -> Artefact:

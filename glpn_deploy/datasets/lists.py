@@ -15,21 +15,12 @@ _FORM = "lines of 'image depth' or 'image depth focal_length'"
 
 
 class ListedDataset(PairDataset):
-    """A data set whose samples a file list names.
+    """A data set whose samples a file list names: the one given, or the first of ``names`` in ``root``.
 
-    Args:
-        root: The folder that the image paths in the list start from.
-        file_list: The list; None looks in ``root`` for ``names``.
-        names: What the list is called: GLPDepth's name, BTS's name.
-        name: As of any `PairDataset`, like the three after it.
-        depth_root: The folder that the depth paths start from; None for ``root``.
-        depth_scale: Units per metre of depth PNGs.
-        max_depth: Ground truth at or above this [m] does not count.
-        crop: The evaluation crop.
+    The other arguments are those of `PairDataset`; depth paths start from ``depth_root``, or else ``root``.
 
     Attributes:
-        without_depth: Lines of the list left out because their depth is ``None``, which says that there
-            is no ground truth.
+        without_depth: Lines of the list left out because their depth is ``None``: there is no ground truth.
 
     Raises:
         DatasetError: The list is missing, empty or has a bad line, which is named.

@@ -21,7 +21,8 @@ from glpn_deploy.bundle.engine_sidecar import (
     ENGINES,
     bundle_engines,
     check_bundle,
-    check_engine,
+    check_machine,
+    read_plan,
     read_sidecar,
     rebuild_command,
     sidecar_path,
@@ -65,7 +66,8 @@ def open_plan(name, path, options):
     bundle = Bundle.open(path.parent.parent)
     sidecar = read_sidecar(path)
     check_bundle(path, sidecar, bundle.manifest)
-    check_engine(path, sidecar, A6000, "10.13.3", None)
+    check_machine(path, sidecar, A6000, "10.13.3")
+    read_plan(path, sidecar)
     return load_runtime("onnxruntime", path, RuntimeOptions("cpu"))
 
 
@@ -100,7 +102,9 @@ def test_an_engine_comes_into_the_bundle(bundle_copy):
     assert sorted(path.name for path in engine.parent.iterdir()) == sorted([NAME, sidecar_path(engine).name])
     sidecar = read_sidecar(engine)
     assert check_bundle(engine, sidecar, Bundle.open(bundle_copy).manifest).file == "model.onnx"
-    check_engine(engine, sidecar, A6000, "10.13.3", before["model.onnx"])
+    check_machine(engine, sidecar, A6000, "10.13.3")
+    assert sidecar.onnx_sha256 == before["model.onnx"]
+    read_plan(engine, sidecar)
     assert (sidecar.gpu, sidecar.sm, sidecar.tensorrt, sidecar.cuda) == (A6000.name, "8.6", "10.13.3", "12.6")
     assert (sidecar.max_depth, sidecar.layers, sidecar.build_s) == (10.0, {"fp32": 3}, 1.5)
     assert sidecar.parity["passed"]
@@ -184,7 +188,7 @@ def test_stopped_between_plan_and_sidecar(bundle_copy, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         build_engine(bundle_copy, "fp32", SMALL)
     with pytest.raises(EngineError, match=r"bytes|SHA-256 differs"):
-        check_engine(engine, read_sidecar(engine), A6000, "10.13.3", None)
+        read_plan(engine, read_sidecar(engine))
     monkeypatch.undo()
 
 
@@ -302,7 +306,7 @@ def test_the_plan(tiny_bundle):
     assert plan.file_name() == "glpn-tiny.fp32.96x320.b1.ampere-plus.tf32.trt*.sm*.engine"
     values = plan.to_dict()
     assert (values["onnx"], values["precision"], values["timing_cache"]) == ("model.onnx", "fp32", "times")
-    assert values["profiles"] == [{kind: [1, 96, 320] for kind in ("minimum", "optimum", "maximum")}]
+    assert values["profiles"] == [{kind: [1, 96, 320] for kind in ("min", "opt", "max")}]
 
 
 def test_unlike_engines_have_unlike_names(tiny_bundle):

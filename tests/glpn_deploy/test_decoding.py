@@ -112,7 +112,7 @@ def test_what_is_declared_is_taken():
         ({"shape": [1]}, "shape is a list", "a list of 2"),
         ({"shape": [1, 2.0]}, "shape[1] is 2.0", "a whole number"),
         ({"shape": [1, True]}, "shape[1] is true", "a whole number"),
-        ({"rounds": {"a": []}}, "rounds has the key 'a'", "whole numbers"),
+        ({"rounds": {"a": []}}, "the key rounds['a'] is 'a'", "a whole number"),
         ({"rounds": {"1": [None]}}, "rounds['1'][0] is null", "a finite number"),
         ({"files": {"f": {}}}, "files['f'].size is missing", ""),
         ({"files": {"f": 1}}, "files['f'] is 1", "an object"),

@@ -6,7 +6,7 @@ import pytest
 
 from glpn_deploy.benchmarks.claims.gpu_bundles import BATCHES, DEMO, PROFILE, SIZES
 from glpn_deploy.bundle.bundle import Bundle
-from glpn_deploy.bundle.engine_sidecar import check_engine, read_sidecar
+from glpn_deploy.bundle.engine_sidecar import check_machine, read_plan, read_sidecar
 from glpn_deploy.errors import InputError
 
 HALF = {"fp16", "int8"}
@@ -16,7 +16,8 @@ def test_it_builds_with_layers_of_its_precision(network, precision, engine, devi
     path = engine(network, precision)
     sidecar = read_sidecar(path)
     record(build_s=sidecar.build_s, bytes=sidecar.bytes, layers=sidecar.layers, flags=list(sidecar.flags))
-    check_engine(path, sidecar, device, sidecar.tensorrt, None)
+    check_machine(path, sidecar, device, sidecar.tensorrt)
+    read_plan(path, sidecar)
     assert sidecar.layers.get(precision, 0) > 0
     if precision in HALF:  # the products, which are most layers, are not left in FP32
         total = sum(sidecar.layers.values())

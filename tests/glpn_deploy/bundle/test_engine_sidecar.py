@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shlex
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,8 @@ from glpn_deploy.bundle.engine_sidecar import (
     Sidecar,
     artefact_digest,
     bundle_engines,
-    check_engine,
+    check_bundle,
+    check_machine,
     engine_name,
     read_plan,
     read_sidecar,
@@ -26,6 +28,7 @@ from glpn_deploy.bundle.engine_sidecar import (
     sidecar_path,
     write_sidecar,
 )
+from glpn_deploy.bundle.manifest import Artefact
 from glpn_deploy.errors import BundleError, EngineError
 from glpn_deploy.gpu.cuda_device import CudaDevice
 
@@ -72,6 +75,16 @@ def engine(tmp_path):
     path.write_bytes(PLAN)
     write_sidecar(make(), path)
     return path
+
+
+def check_engine(engine, sidecar, device, tensorrt, onnx) -> None:
+    """What is asked of an engine before it is opened, in the backend's order."""
+    check_machine(engine, sidecar, device, tensorrt)
+    if onnx is not None:
+        artefact = Artefact(sidecar.onnx, "onnx", sidecar.precision, "", 17, 1)
+        files = {sidecar.onnx: {"sha256": onnx, "bytes": 1}}
+        check_bundle(engine, sidecar, SimpleNamespace(artefacts=(artefact,), files=files))
+    assert read_plan(engine, sidecar) == PLAN
 
 
 def refusal(engine, sidecar=None, device=A6000, tensorrt="10.3.0", onnx=ONNX) -> EngineError:
