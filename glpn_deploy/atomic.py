@@ -117,15 +117,13 @@ def _staging(target: Path) -> Iterator[Path]:
         outer = target.with_name(f".{target.name[:_STEM_CHARACTERS]}.partial-{secrets.token_hex(4)}")
         descriptor = None
         try:
+            outer.mkdir()  # within the block: a signal may arrive right behind it
             try:
-                outer.mkdir()  # within the block: a signal may arrive right behind it
                 descriptor = os.open(outer / _LOCK, _LOCK_FLAGS, 0o666)
                 with contextlib.suppress(_NoLocksError):  # then nobody removes anybody's folder
                     _lock(descriptor)
                 (outer / _CONTENT).mkdir()
             except (BlockingIOError, FileNotFoundError):
-                if not target.parent.is_dir():
-                    raise
                 continue  # another process saw the folder before its lock, and took it for a leftover
             yield outer / _CONTENT
             return

@@ -218,6 +218,14 @@ def test_a_file_system_without_locks_is_written_to_and_never_cleaned(
     assert names_in(tmp_path) == [".x.partial-0123abcd", "other.json"]
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="/proc")
+def test_where_nothing_can_be_made_it_is_said(tmp_path: Path) -> None:
+    """/proc answers as if the folder were not there."""
+    for writer in (atomic_path, staging_folder):
+        with pytest.raises(WriteError), writer("/proc/bundle"):
+            pytest.fail("the block must not run")
+
+
 def test_a_folder_takes_the_place_of_another_whole(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "old").touch()

@@ -117,7 +117,7 @@ def test_bundle_file_and_checkpoint_give_the_same_depth(estimator, tiny_bundle, 
     [
         (
             {"backend": "tensorflow"},
-            "'tensorflow' for a bundle; expected auto or one of onnxruntime, openvino",
+            "'tensorflow' does not run a bundle; expected auto or one of onnxruntime, openvino",
         ),
         ({"backend": "torch"}, "the backend 'torch' does not run a bundle"),
         ({"precision": "half"}, "precision 'half'; expected auto or one of fp32"),
