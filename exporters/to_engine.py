@@ -171,7 +171,7 @@ def _build_logged(
     network = builder.create_network(trt.network_flags())
     _parse(module, network, graph, log)
     config = builder.create_builder_config()
-    flags = configure(trt, config, options, device, weak_typing_flags(module, network))
+    flags = configure(trt, config, options, device, weak_typing_flags(trt, network))
     add_profiles(builder, config, network.get_input(0).name, options.profiles)
     cache = attach_timings(config, timings)
     monitor = make_monitor(module, watch)  # must outlive the build

@@ -94,7 +94,7 @@ class Document(Generic[T]):
         name: Its format's name, which stands under ``name_key``.
         version: The newest version of the format that is read, under ``version_key``.
         error: What is raised.
-        upgrade: Turns the values of an older version, of which only the head has been checked, into the newest's.
+        upgrade: Turns an older version's values, of which only the head has been checked, into the newest's.
     """
 
     into: type[T]
@@ -198,7 +198,7 @@ def _decode(kind: Any, value: Any, field: str) -> Any:
     if origin is dict or dataclasses.is_dataclass(kind) or is_typeddict(kind):
         if not isinstance(value, dict):
             raise _refused(field, value, "an object")
-        return _mapping(*inner, value, field) if origin is dict else _record(kind, value, field)
+        return _mapping(inner[0], inner[1], value, field) if origin is dict else _record(kind, value, field)
     too_large = type(value) is int and abs(value) >= _MOST
     if kind is float and type(value) is int and not too_large:
         return float(value)
