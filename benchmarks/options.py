@@ -1,23 +1,37 @@
-"""What is measured, and how: the options of a benchmark."""
+"""What is measured, and how: the options of a benchmark. Light: commands read it for ``--help``."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from glpn_deploy.benchmarks.measuring.rounds import RoundOptions
-from glpn_deploy.benchmarks.report.stability import StabilityLimits
 from glpn_deploy.benchmarks.workload.cases import PEERS
 from glpn_deploy.errors import InputError
-from glpn_deploy.runtimes.base import Device, Precision, RuntimeOptions
+from glpn_deploy.options import (
+    ADVANCED,
+    SIZES,
+    WHOLE_NUMBERS,
+    WORDS,
+    DeviceOption,
+    Offline,
+    Option,
+    Reader,
+    Threads,
+    check_options,
+    parse_words,
+)
+from glpn_deploy.precisions import PRECISIONS, Precision
 from glpn_deploy.runtimes.registry import BACKENDS
+from glpn_deploy.timing.order_statistics import FEWEST
+
+_advanced = partial(Option, panel=ADVANCED)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EvalChoice:
     """A data set to judge every backend and precision on.
 
@@ -33,76 +47,184 @@ class EvalChoice:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BenchOptions:
-    """What is measured, and how.
+class RoundOptions:
+    """When rounds stop.
 
     Attributes:
-        backends: Names; None takes all that are installed.
-        precisions: Names; None takes all.
-        shapes: Sizes of the images (height, width) [px].
-        batches: Images a run.
-        baseline: Backend or peer, alone or as ``backend:precision``; None takes torch FP32 or the first row.
-        peers: Other projects' rows.
-        reference: Checkpoint that the bundle was made from; None takes the manifest's where it is at hand.
-        images: Folder of photographs; None takes the bundle's goldens.
-        device: Where to run.
-        threads: Threads within one operator; None leaves the backends' defaults.
-        rounds: When rounds stop.
-        limits: From where on a row is not stable; its ``half_width`` is that of ``rounds``.
-        max_workers: Most workers that run at a time.
-        stages: Also measure the stages.
-        evaluate: A data set to judge on, or None.
-        callers: Numbers of threads that call one loaded network at a time; empty leaves that out.
-        load_seconds: For how long each number calls [s].
-        offline: Use the hub's cache only.
-        null_delay_ms: The null backend's planted delay [ms], for tests.
-        pythons: By backend or peer, another Python that has its packages, where they are not this one's.
+        half_width: Half the median's interval that is aimed at, as a share of the median.
+        seconds: A slow case has up to three times as much to come to as many rounds as an interval needs.
+        fewest: Rounds that are made before a case can be settled, and until the next look at it.
+        seed: Of the order within rounds.
 
     Raises:
         InputError: A value is out of range.
     """
 
-    backends: tuple[str, ...] | None = None
-    precisions: tuple[Precision, ...] | None = None
-    shapes: tuple[tuple[int, int], ...] = ((480, 640),)
-    batches: tuple[int, ...] = (1,)
-    baseline: str | None = None
-    peers: tuple[str, ...] = ()
-    reference: str | None = None
-    images: Path | None = None
-    device: Device = "auto"
-    threads: int | None = None
-    rounds: RoundOptions = RoundOptions()  # noqa: RUF009 - frozen
-    limits: StabilityLimits = StabilityLimits()  # noqa: RUF009 - frozen
-    max_workers: int = 8
-    stages: bool = True
-    evaluate: EvalChoice | None = None
-    callers: tuple[int, ...] = ()
-    load_seconds: float = 5.0
-    offline: bool = False
-    null_delay_ms: float = 0.0
-    pythons: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    half_width: Annotated[
+        float,
+        _advanced(
+            "Stop when the median is known to ± this many percent.",
+            names=("--width",),
+            above=0,
+            below=1,
+            typed=float,
+            reader=Reader(lambda option, percent: percent / 100, lambda share: 100 * share),
+        ),
+    ] = 0.02
+    seconds: Annotated[
+        float, Option("Time of a case in rounds [s]; a slow one may have thrice that.", least=0.1)
+    ] = 10.0
+    fewest: Annotated[int, Option(least=FEWEST, hidden=True)] = 15
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        RuntimeOptions(self.device, threads=self.threads)
+        check_options(self)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StabilityLimits:
+    """From where on a measurement is not stable.
+
+    Attributes:
+        half_width: Half the median's interval, as a share of the median.
+        drift: Change from the first round to the last, as a share of the median, where the trend is clear.
+        drift_p: A trend is clear when chance gives one like it more rarely than this.
+        others: Cores that other processes took on average.
+        stolen: Cores that the hypervisor took on average.
+
+    Raises:
+        InputError: A limit is not above 0.
+    """
+
+    half_width: float = 0.02
+    drift: float = 0.05
+    drift_p: float = 0.01
+    others: float = 0.1
+    stolen: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, limit in dataclasses.asdict(self).items():
+            if not limit > 0:
+                raise InputError(f"the stability limit {name} is {limit}", expected="a number above 0")
+
+
+def _parse_precisions(option: str, text: str) -> tuple[Precision, ...]:
+    words = parse_words(option, text)
+    unknown = [word for word in words if word not in PRECISIONS]
+    if unknown:
+        raise InputError(f"{option} {unknown[0]}", expected=f"some of {', '.join(PRECISIONS)}")
+    return tuple(precision for precision in PRECISIONS if precision in words)
+
+
+def parse_pythons(option: str, words: Sequence[str]) -> dict[str, str]:
+    """``tensorrt=/opt/kit/python`` as a mapping.
+
+    Raises:
+        InputError: A word has no ``=``.
+    """
+    for word in words:
+        if not all(word.partition("=")):
+            raise InputError(
+                f"{option} {word}", expected="BACKEND=PYTHON", fix="write tensorrt=/opt/kit/python"
+            )
+    return {name: path for name, _, path in (word.partition("=") for word in words)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """What is measured, and how.
+
+    Attributes:
+        limits: From where on a row is not stable; its ``half_width`` is that of ``rounds``.
+        callers: Numbers of threads that call one loaded network at a time; empty leaves that out.
+        max_workers: Most workers that run at a time.
+        evaluate: A data set to judge on, or None.
+        null_delay_ms: The null backend's planted delay [ms], for tests.
+
+    Raises:
+        InputError: A value is out of range.
+    """
+
+    backends: Annotated[
+        tuple[str, ...] | None,
+        Option(
+            "Backends, separated by commas [default: all that are installed]; also torch-compile, "
+            "tensorrt-nograph and openvino-fallback-bf16.",
+            reader=WORDS,
+        ),
+    ] = None
+    precisions: Annotated[
+        tuple[Precision, ...] | None,
+        Option("Precisions, separated by commas [default: all].", reader=Reader(_parse_precisions)),
+    ] = None
+    shapes: Annotated[
+        tuple[tuple[int, int], ...],
+        Option("Sizes of the images, height x width.", metavar="HxW,…", reader=SIZES),
+    ] = ((480, 640),)
+    batches: Annotated[tuple[int, ...], Option("Images a run.", metavar="N,…", reader=WHOLE_NUMBERS)] = (1,)
+    baseline: Annotated[
+        str | None,
+        Option(
+            "What ratios refer to: a backend or a peer, alone or as backend:precision [default: torch fp32, "
+            "else the first]."
+        ),
+    ] = None
+    peers: Annotated[
+        tuple[str, ...],
+        _advanced("Other projects' rows: hf-eager, hf-compile, optimum, separated by commas.", reader=WORDS),
+    ] = ()
+    reference: Annotated[
+        str | None,
+        _advanced("The checkpoint that the bundle was made from [default: the bundle's, if at hand]."),
+    ] = None
+    images: Annotated[
+        Path | None, Option("Folder of photographs as inputs [default: the bundle's goldens].")
+    ] = None
+    rounds: RoundOptions = RoundOptions()
+    stages: Annotated[bool, _advanced("Also measure decode, preprocess and so on.")] = True
+    callers: Annotated[
+        tuple[int, ...],
+        Option(
+            "Also measure 1, 2, 4 and 8 concurrent callers.",
+            names=("--load",),
+            typed=bool,
+            reader=Reader(lambda option, wanted: (1, 2, 4, 8) if wanted else (), bool),
+        ),
+    ] = ()
+    load_seconds: Annotated[float, _advanced("How long each number of callers calls [s].", least=0.1)] = 5.0
+    pythons: Annotated[
+        Mapping[str, str],
+        _advanced(
+            "Another Python that has a backend's or peer's packages; may be repeated.",
+            names=("--python",),
+            metavar="BACKEND=PYTHON",
+            typed=list[str],
+            reader=Reader(parse_pythons, lambda pythons: None),
+        ),
+    ] = dataclasses.field(default_factory=dict)
+    device: DeviceOption = "auto"
+    threads: Threads = None
+    offline: Offline = False
+    evaluate: EvalChoice | None = None
+    limits: StabilityLimits = StabilityLimits()
+    max_workers: Annotated[int, Option(least=3, hidden=True)] = 8
+    null_delay_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_options(self)
         if not self.shapes or not self.batches or min(itertools.chain(*self.shapes, self.batches)) < 1:
             raise InputError(
                 f"shapes {self.shapes} and batches {self.batches} cannot be measured",
                 expected="positive numbers",
             )
-        if min(self.callers, default=1) < 1 or not 0 < self.load_seconds < math.inf:
-            raise InputError(
-                f"{self.callers} callers cannot call for {self.load_seconds} s",
-                expected="finite numbers above 0",
-            )
+        if min(self.callers, default=1) < 1:
+            raise InputError(f"{self.callers} callers cannot call", expected="numbers above 0")
         for name in self.pythons:
             if name not in BACKENDS and name not in PEERS:
                 known = ", ".join((*BACKENDS, *PEERS))
                 raise InputError(
                     f"a Python for backend {name!r} was given, which is unknown", expected=f"one of {known}"
                 )
-        if self.max_workers < 3:
-            raise InputError(f"{self.max_workers} workers at a time are too few", expected="at least 3")
 
     def settings(self) -> dict[str, Any]:
         """For the report."""

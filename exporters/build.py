@@ -22,10 +22,11 @@ from glpn_deploy.checkpoints.hub import is_demo, resolve_checkpoint
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import BundleError, ConfigError, WriteError
 from glpn_deploy.exporters.engine.carry_engines import CarriedEngines, carry_engines
-from glpn_deploy.exporters.to_onnx import OnnxOptions, count_nodes, tensor_shapes, to_onnx
+from glpn_deploy.exporters.options import BuildOptions
+from glpn_deploy.exporters.to_onnx import count_nodes, tensor_shapes, to_onnx
 from glpn_deploy.images.loading import load_image, shrink
 from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
-from glpn_deploy.model.config import GLPNConfig, NormEps
+from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.proof.parity import (
     VERIFICATION_SEED,
@@ -39,40 +40,12 @@ from glpn_deploy.runtimes.registry import load_runtime, require_backend
 from glpn_deploy.runtimes.rt_torch import TorchRuntime
 
 if TYPE_CHECKING:
-    from glpn_deploy.exporters.lower import LowerOptions
     from glpn_deploy.exporters.search.search import SearchReport
 
 _GOLDEN_ROOMS = ((480, 640), (256, 192), (96, 320))
 _GOLDEN_SIDE = 640  # longer photographs are shrunk: goldens travel with the bundle
 _GOLDEN_SHORT_SIDE = 64  # of a panorama
 _TOOLS = ("torch", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow")
-
-
-@dataclasses.dataclass(frozen=True)
-class BuildOptions:
-    """How a bundle is made.
-
-    Attributes:
-        onnx: How the ONNX file is written.
-        lower: Lower precisions to make beside it, where there shall be any.
-        verify: Hold the ONNX file against the reference before the bundle is finished.
-        tolerance: Largest |difference| allowed, as a share of max_depth; None takes the default.
-        golden_images: Photographs for the goldens; rendered rooms where there are none.
-        max_depth: Overrides the checkpoint's scale [m].
-        norm_eps: LayerNorm epsilons as HF or as the authors run them; None leaves the checkpoint's.
-        revision: Hub revision.
-        offline: Use the hub's cache only.
-    """
-
-    onnx: OnnxOptions = OnnxOptions()  # noqa: RUF009 - frozen
-    lower: LowerOptions | None = None
-    verify: bool = True
-    tolerance: float | None = None
-    golden_images: tuple[Path, ...] = ()
-    max_depth: float | None = None
-    norm_eps: NormEps | None = None
-    revision: str | None = None
-    offline: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

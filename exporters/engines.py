@@ -22,7 +22,7 @@ from glpn_deploy.bundle.engine_sidecar import (
 from glpn_deploy.bundle.manifest import MANIFEST, Artefact
 from glpn_deploy.errors import BundleError, InputError, WriteError
 from glpn_deploy.exporters.engine.carry_engines import link_or_copy
-from glpn_deploy.exporters.engine.engine_config import EngineOptions
+from glpn_deploy.exporters.engine.engine_options import EngineOptions
 from glpn_deploy.exporters.engine.timing_cache import read_timings
 from glpn_deploy.exporters.to_engine import to_engine
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
@@ -110,7 +110,7 @@ def default_precision(bundle: Bundle) -> Precision:
 def plan_engine(
     folder: str | Path,
     precision: Precision | None = None,
-    options: EngineOptions = EngineOptions(),  # noqa: B008 - frozen
+    options: EngineOptions = EngineOptions(),
 ) -> EnginePlan:
     """Says what `build_engine` would build, having checked what can be checked without a GPU.
 
@@ -142,7 +142,7 @@ def plan_engine(
 def build_engine(
     folder: str | Path,
     precision: Precision | None = None,
-    options: EngineOptions = EngineOptions(),  # noqa: B008 - frozen
+    options: EngineOptions = EngineOptions(),
     verify: bool = True,
 ) -> Path:
     """Builds one engine of a bundle for this machine's GPU, proves it, and puts it into the bundle.
@@ -207,7 +207,9 @@ def build_engine(
         )
         write_sidecar(sidecar, built)
         if verify:
-            runtime = load_runtime("tensorrt", built, RuntimeOptions("cuda", options.precision))
+            runtime = load_runtime(
+                "tensorrt", built, RuntimeOptions(device="cuda", precision=options.precision)
+            )
             with runtime:
                 proof = prove_engine(bundle, artefact, runtime, options.profiles, tf32=report.tf32)
             proof.require()

@@ -11,88 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.bundle.manifest import Artefact
-from glpn_deploy.datasets.base import DepthDataset
-from glpn_deploy.errors import BackendError, ExportError, InputError, MissingDependencyError
-from glpn_deploy.exporters.calibration.calibration import CalibrationOptions
-from glpn_deploy.exporters.calibration.image_sets import ImageSet, Where
+from glpn_deploy.errors import BackendError, ExportError, MissingDependencyError
+from glpn_deploy.exporters.calibration.image_sets import ImageSet
 from glpn_deploy.exporters.graph.graph_edit import load_graph, opset_of
+from glpn_deploy.exporters.options import LowerOptions
 from glpn_deploy.exporters.search.network import Network
-from glpn_deploy.exporters.search.recipes import fallback_precision, make_recipe
+from glpn_deploy.exporters.search.recipes import make_recipe
 from glpn_deploy.exporters.search.search import SearchReport, search
-from glpn_deploy.exporters.to_half import Io
-from glpn_deploy.exporters.typed_qdq import Target
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.precisions import PRECISION_INFO, QUANTIZED_PRECISIONS, Precision
+from glpn_deploy.precisions import PRECISION_INFO, Precision
 from glpn_deploy.proof.checks.budget import Budget
 from glpn_deploy.proof.checks.check import Check
 from glpn_deploy.proof.checks.ground_truth import GroundTruth
 from glpn_deploy.proof.checks.images import FP32Depth
 from glpn_deploy.proof.checks.latency import measure_verdict
 from glpn_deploy.proof.checks.shapes import ShapeErrors, ShapeSweep
-
-
-@dataclasses.dataclass(frozen=True)
-class LowerOptions:
-    """Which lower precisions a bundle gets, and what they are held to.
-
-    Attributes:
-        precisions: ``fp16``, ``bf16``, ``int8``, ``fp8``, in the order in which they are made.
-        images: A folder of photographs, ``rooms``, ``random`` (noise for the ranges), or None.
-        calibration: How ranges are found.
-        target: What INT8 is for.
-        max_abs_rel: In place of each precision's default.
-        max_abs_m: Asked for beside it [m].
-        ground_truth: A data set with ground truth to be checked on as well.
-        sweep: Hold every graph to its budget at every shape of the sweep as well.
-        verdict: Measure the latency here, beside FP32's.
-        io: Type of the graphs' input and output: ``fp32``, or ``half`` for FP16 where `io_of` says so.
-
-    Raises:
-        InputError: ``half`` is asked for, and none of the precisions has it; FP8 is asked for on CPUs; or a
-            budget is not a finite number above 0.
-    """
-
-    precisions: tuple[Precision, ...] = ()
-    images: Where = None
-    calibration: CalibrationOptions = CalibrationOptions()  # noqa: RUF009 - frozen
-    target: Target = "tensorrt"
-    max_abs_rel: float | None = None
-    max_abs_m: float | None = None
-    ground_truth: DepthDataset | None = None
-    sweep: bool = True
-    verdict: bool = True
-    io: Io = "fp32"
-
-    def __post_init__(self) -> None:
-        for precision in self.precisions:
-            self.budget(precision)  # refuses what is none
-        no_cpus = [name for name in self.precisions if not PRECISION_INFO[name].on_cpus]
-        if self.target == "cpu" and no_cpus:
-            name = no_cpus[0].upper()
-            raise InputError(
-                f"the target is cpu, and no CPU computes in {name}",
-                expected="the target tensorrt",
-                fix=f"leave out --target cpu, or make {name} in a bundle of its own",
-            )
-        if self.io == "half" and "half" not in map(self.io_of, self.precisions):
-            raise InputError(
-                "no graph has the half-precision input and output that are asked for",
-                expected="fp16, fp8, or int8 for tensorrt among the precisions",
-                fix="add --fp16, or leave out --half-io",
-            )
-
-    def io_of(self, precision: Precision) -> Io:
-        """Type of a precision's input and output: half where asked for, and where it can be."""
-        return self.io if fallback_precision(precision, self.target) == "fp16" else "fp32"
-
-    @property
-    def ranges(self) -> int:
-        """Images wanted for finding ranges."""
-        return self.calibration.max_images if {*QUANTIZED_PRECISIONS} & {*self.precisions} else 0
-
-    def budget(self, precision: Precision) -> Budget:
-        """What a precision is held to."""
-        return Budget.of(precision, self.max_abs_rel, self.max_abs_m)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +71,9 @@ class Lowering:
         self._images, self._goldens, self._processor = images, goldens, processor
         self.options, self._work = options, work
 
+    def _budget(self, precision: Precision) -> Budget:
+        return Budget.of(precision, self.options.max_abs_rel, self.options.max_abs_m)
+
     def lower(self, precision: Precision, target: Path) -> Lowered:
         """Makes one precision and puts it at ``target`` where it is within its budget.
 
@@ -152,7 +88,7 @@ class Lowering:
         images = self._images
         report = SearchReport(
             precision=precision,
-            budget=self.options.budget(precision),
+            budget=self._budget(precision),
             images=len(images.checking),
             images_from=images.source,
         )
@@ -204,7 +140,7 @@ class Lowering:
         """What a precision's graphs are asked, the quickest first; FP32 runs once for all precisions."""
         if source not in self._depths:
             self._depths[source] = FP32Depth(source, self._images.checking, self._processor)
-        budget = self.options.budget(precision)
+        budget = self._budget(precision)
         checks: list[Check] = [functools.partial(self._depths[source].check, budget)]
         if self._sweep is not None:
             checks.append(functools.partial(self._sweep.check, precision, budget))

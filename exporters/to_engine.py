@@ -13,13 +13,13 @@ from glpn_deploy.atomic import atomic_path
 from glpn_deploy.bundle.engine_fields import MAX_WARNINGS
 from glpn_deploy.errors import BackendError, ExportError
 from glpn_deploy.exporters.engine.engine_config import (
-    EngineOptions,
     add_profiles,
     check_request,
     configure,
     weak_typing_flags,
 )
 from glpn_deploy.exporters.engine.engine_inspect import UNKNOWN, inspect_engine, require_precision
+from glpn_deploy.exporters.engine.engine_options import EngineOptions
 from glpn_deploy.exporters.engine.engine_progress import UNITS, Watch, make_monitor, run_cancellable
 from glpn_deploy.exporters.engine.engine_source import EngineSource, read_source
 from glpn_deploy.exporters.engine.timing_cache import attach_timings, read_timings, write_timings
@@ -77,7 +77,7 @@ class _Built:
 def to_engine(
     source: Path,
     target: Path,
-    options: EngineOptions = EngineOptions(),  # noqa: B008 - frozen
+    options: EngineOptions = EngineOptions(),
 ) -> EngineReport:
     """Builds one engine and looks whether it computes in what the graph promises.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -28,9 +28,8 @@ from glpn_deploy.exporters.graph.graph_edit import (
 )
 from glpn_deploy.exporters.graph.half_numbers import HALF_TYPES, half_bits, loses_digits, overflows
 from glpn_deploy.exporters.graph.half_plan import nodes_in_fp32
+from glpn_deploy.exporters.options import Io
 from glpn_deploy.precisions import PRECISION_INFO, QUANTIZED_PRECISIONS, Precision
-
-Io = Literal["fp32", "half"]
 
 # Slots whose type does not follow the node's: always FP32, or whatever comes.
 _FP32_SLOTS = {("Resize", 1), ("Resize", 2)}

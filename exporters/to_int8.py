@@ -27,10 +27,10 @@ from glpn_deploy.exporters.graph.qdq import (
     activation_scale,
     weight_scales,
 )
+from glpn_deploy.exporters.options import Target
 from glpn_deploy.exporters.to_half import require_fp32
 from glpn_deploy.exporters.typed_qdq import (
     QuantizeOptions,
-    Target,
     chosen_nodes,
     describe_recipe,
     input_tensors,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from pathlib import Path
@@ -10,36 +9,11 @@ from pathlib import Path
 import onnx
 
 import glpn_deploy
-from glpn_deploy.errors import ExportError, InputError
+from glpn_deploy.errors import ExportError
 from glpn_deploy.exporters.graph.graph_edit import SINGLE_FILE_LIMIT, save_graph
 from glpn_deploy.exporters.graph.onnx_graph import build_model
+from glpn_deploy.exporters.options import OnnxOptions
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
-
-MIN_OPSET, MAX_OPSET, DEFAULT_OPSET = 17, 25, 17
-
-
-@dataclasses.dataclass(frozen=True)
-class OnnxOptions:
-    """How the ONNX file is written.
-
-    Attributes:
-        opset: ONNX opset.
-        single_file_limit: Weights of more bytes than this go into ``<name>.data`` beside the file.
-
-    Raises:
-        InputError: The opset is not one that can be written.
-    """
-
-    opset: int = DEFAULT_OPSET
-    single_file_limit: int = SINGLE_FILE_LIMIT
-
-    def __post_init__(self) -> None:
-        if not MIN_OPSET <= self.opset <= MAX_OPSET:
-            raise InputError(
-                f"the opset is {self.opset}",
-                expected=f"one from {MIN_OPSET} (the first with LayerNormalization) to {MAX_OPSET}",
-                fix=f"leave --opset out to take {DEFAULT_OPSET}",
-            )
 
 
 def to_onnx(model: GLPNForDepthEstimation, path: Path, options: OnnxOptions = OnnxOptions()) -> Path:
@@ -78,7 +52,8 @@ def to_onnx(model: GLPNForDepthEstimation, path: Path, options: OnnxOptions = On
     }
     onnx.helper.set_model_props(proto, metadata)
     check_promises(proto)
-    return save_graph(proto, path, options.single_file_limit)
+    limit = options.single_file_limit
+    return save_graph(proto, path, SINGLE_FILE_LIMIT if limit is None else limit)
 
 
 def check_promises(model: onnx.ModelProto) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import onnx
 from onnx import helper, numpy_helper
@@ -14,9 +14,8 @@ from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.calibration.calibration import Ranges
 from glpn_deploy.exporters.graph.graph_edit import opset_of
 from glpn_deploy.exporters.graph.qdq import FP8, Format, Kind, QdqWriter, node_kinds, weight_scales
-from glpn_deploy.exporters.to_half import HalfOptions, Io, half_model
-
-Target = Literal["tensorrt", "cpu"]
+from glpn_deploy.exporters.options import Io, Target
+from glpn_deploy.exporters.to_half import HalfOptions, half_model
 
 TYPED_OPSET = 19
 """The first opset whose QuantizeLinear takes FP16."""

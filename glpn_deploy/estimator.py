@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,24 +20,19 @@ from glpn_deploy.errors import BundleError, ConfigError, ImageError, InputError
 from glpn_deploy.images.loading import ImageSource, load_image
 from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
 from glpn_deploy.images.resample import resize_bicubic
+from glpn_deploy.options import Auto, Device
 from glpn_deploy.pipeline import pipelined
+from glpn_deploy.precisions import Precision
 from glpn_deploy.runtimes import choose
-from glpn_deploy.runtimes.base import (
-    PRECISIONS,
-    Compile,
-    Device,
-    Mode,
-    Precision,
-    Provider,
-    Rest,
-    Runtime,
-    RuntimeOptions,
-)
+from glpn_deploy.runtimes.base import Runtime
 from glpn_deploy.runtimes.onnx_file.header import read_header
+from glpn_deploy.runtimes.options import BackendName, LoadOptions, RuntimeKeywords, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime, require_backend
 
-Auto = Literal["auto"]
-Result = TypeVar("Result")
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Source = TypeVar("Source", bound=ImageSource)
 
 
 class _Prepared(NamedTuple):
@@ -46,6 +41,9 @@ class _Prepared(NamedTuple):
     sources: list[ImageSource]
     images: list[NDArray[np.uint8]]
     batch: NDArray[np.float32]
+
+
+_Computed = tuple[_Prepared, NDArray[np.float32]]
 
 
 class DepthEstimator:
@@ -74,18 +72,14 @@ class DepthEstimator:
     def load(
         cls,
         source: str | Path,
-        backend: str = "auto",
-        precision: Precision | Auto = "auto",
+        backend: Auto | BackendName = "auto",
+        precision: Auto | Precision = "auto",
         device: Device = "auto",
         *,
-        threads: int | None = None,
         offline: bool = False,
         measure: bool = False,
-        mode: Mode = "latency",
         cache: str | Path | None = None,
-        provider: Provider = "auto",
-        compile: Compile = "no",
-        rest: Rest = "fp32",
+        **runtime: Unpack[RuntimeKeywords],
     ) -> DepthEstimator:
         """Loads anything that holds a GLPN network.
 
@@ -93,7 +87,7 @@ class DepthEstimator:
             source: Bundle folder, ``.onnx`` or ``.engine`` file, checkpoint folder, ``.ckpt``, hub id, or
                 ``"demo"`` for the small checkpoint that comes with the package (a folder of that name is
                 ``./demo``).
-            backend: ``onnxruntime``, ``openvino``, ``tensorrt``, ``torch`` or ``null``; ``auto`` takes torch
+            backend: ``onnxruntime``, ``openvino``, ``tensorrt`` or ``torch``; ``auto`` takes torch
                 for checkpoints, TensorRT for engines, and for bundles and ``.onnx`` files what
                 `glpn_deploy.runtimes.choose` expects to be the fastest of those installed: a bundle's
                 engines where they were built for this GPU, with an ONNX runtime for the shapes that none of
@@ -101,52 +95,52 @@ class DepthEstimator:
             precision: ``fp32`` and so on; ``auto`` takes FP32, the reference's, for bundles and the file's
                 own for ``.onnx`` and ``.engine`` files. OpenVINO runs bf16 and fp16 from the FP32 file.
             device: ``cpu``, ``cuda``, or ``auto`` for the GPU where the backend finds one.
-            threads: Threads within one operator; None leaves the backend's default.
             offline: Use the hub's cache only.
             measure: With backend ``auto``, time the installed backends on the first batch and keep the
                 fastest for as long as the estimator lives.
-            mode: ``throughput`` for programs that call this estimator from several threads (OpenVINO).
-            cache: Folder for compiled networks, for a faster second start (OpenVINO, ONNX Runtime's TensorRT
-                provider); None keeps none.
-            provider: What ONNX Runtime runs with on a GPU: ``cuda`` or ``tensorrt``, which builds engines of
-                its own and takes minutes; ``auto`` is CUDA where there is one.
-            compile: ``default`` or ``max-autotune`` runs a checkpoint through `torch.compile`.
-            rest: What the layers of an INT8 network that are not quantised compute in: ``bf16`` is faster on
-                processors that have it (OpenVINO).
+            cache: Folder for compiled networks, for a faster second start; None keeps none.
+            runtime: ``threads``, ``provider`` and so on: see `RuntimeOptions`.
 
         Raises:
             GlpnError: The source is nothing that can be loaded, is damaged, or cannot run here.
         """
-        if precision not in ("auto", *PRECISIONS):
-            raise InputError(f"precision {precision!r}", expected=f"auto or one of {', '.join(PRECISIONS)}")
-        if measure and backend != "auto":
-            raise InputError(f"measure with backend {backend}", expected="backend auto, which has a choice")
-        wanted: Precision = "fp32" if precision == "auto" else precision
         folder = None if cache is None else Path(cache)
-        options = RuntimeOptions(device, wanted, threads, mode, folder, rest, provider, compile=compile)
-        backend = _implied_backend(backend, options)
-        if is_demo(source) and backend != "null":
-            return cls._from_checkpoint(source, backend, options, offline)
+        options = LoadOptions(
+            backend=backend,
+            precision=precision,
+            runtime=RuntimeOptions(device=device, cache=folder, **runtime),
+            measure=measure,
+            offline=offline,
+        )
+        return cls.open(source, options)
+
+    @classmethod
+    def open(cls, source: str | Path, options: LoadOptions) -> DepthEstimator:
+        """`load` with all options in one object.
+
+        Raises:
+            GlpnError: As `load`.
+        """
+        options = dataclasses.replace(options, backend=_implied_backend(options))
         path = Path(source)
-        if backend == "null":
-            return cls(load_runtime("null", None, options), GLPNImageProcessor(), 10.0)
+        if is_demo(source):
+            return cls._from_checkpoint(source, options)
         if (path / MANIFEST).is_file():
-            return cls._from_bundle(Bundle.open(path), backend, options, measure)
+            return cls._from_bundle(Bundle.open(path), options)
         if path.suffix == ".engine":
-            return cls._from_engine(path, backend, options, precision)
+            return cls._from_engine(path, options)
         if path.suffix == ".onnx":
-            return cls._from_onnx(path, backend, options, precision, measure)
+            return cls._from_onnx(path, options)
         if path.is_dir() and not (path / "config.json").is_file():
             raise BundleError(
                 f"the folder {path} is neither a bundle (no {MANIFEST}) nor a checkpoint (no config.json)",
                 fix="make a bundle with glpn-export CHECKPOINT OUT",
             )
-        return cls._from_checkpoint(source, backend, options, offline)
+        return cls._from_checkpoint(source, options)
 
     @classmethod
-    def _from_bundle(
-        cls, bundle: Bundle, backend: str, options: RuntimeOptions, measure: bool
-    ) -> DepthEstimator:
+    def _from_bundle(cls, bundle: Bundle, asked: LoadOptions) -> DepthEstimator:
+        backend, options = asked.backend, asked.resolved()
         have = [artefact.precision for artefact in bundle.manifest.artefacts if artefact.kind == "onnx"]
         scale = bundle.manifest.config.max_depth
         engines = 0
@@ -172,38 +166,29 @@ class DepthEstimator:
             path = bundle.artefact_path(bundle.artefact(choice.file))
             return load_runtime(choice.backend, path, options)
 
-        runtime = choose.load(found, open_choice, measure)
-        return cls(runtime, bundle.processor, scale)
+        return cls(choose.load(found, open_choice, asked.measure), bundle.processor, scale)
 
     @classmethod
-    def _from_engine(
-        cls, path: Path, backend: str, options: RuntimeOptions, precision: Precision | Auto
-    ) -> DepthEstimator:
-        _only("tensorrt", backend, "an engine")
+    def _from_engine(cls, path: Path, asked: LoadOptions) -> DepthEstimator:
+        _only("tensorrt", asked.backend, "an engine")
         sidecar = read_sidecar(path)
-        if precision not in ("auto", sidecar.precision):
+        if asked.precision not in ("auto", sidecar.precision):
             expected = f"auto or {sidecar.precision}, which the engine has"
-            raise InputError(f"precision {precision} for {path}", expected=expected)
+            raise InputError(f"precision {asked.precision} for {path}", expected=expected)
         folder = path.parent.parent
         inside = path.parent.name == ENGINES and (folder / MANIFEST).is_file()
         processor = Bundle.open(folder).processor if inside else GLPNImageProcessor()
         from glpn_deploy.runtimes import rt_tensorrt  # as above; without tensorrt it says what is missing
 
-        return cls(rt_tensorrt.load(path, options), processor, sidecar.max_depth)
+        return cls(rt_tensorrt.load(path, asked.resolved()), processor, sidecar.max_depth)
 
     @classmethod
-    def _from_onnx(
-        cls,
-        path: Path,
-        backend: str,
-        options: RuntimeOptions,
-        precision: Precision | Auto,
-        measure: bool,
-    ) -> DepthEstimator:
+    def _from_onnx(cls, path: Path, asked: LoadOptions) -> DepthEstimator:
         header = read_header(path)
-        own = header.precision or options.precision
-        wanted = own if precision == "auto" else precision
-        found = choose.choices(backend, wanted, [own], options.device, "an .onnx file")
+        own = header.precision or asked.resolved().precision
+        options = asked.resolved(own)
+        wanted = options.precision
+        found = choose.choices(asked.backend, wanted, [own], options.device, "an .onnx file")
         if not found:
             raise InputError(f"precision {wanted} for {path}", expected=f"auto or {own}, which the file has")
         if header.max_depth is None:
@@ -211,18 +196,17 @@ class DepthEstimator:
                 f"{path} does not say what depth it gives: it was not made by glpn-export",
                 fix="export the checkpoint with glpn-export and load the bundle",
             )
-        options = dataclasses.replace(options, precision=wanted)
-        runtime = choose.load(found, lambda choice: load_runtime(choice.backend, path, options), measure)
+        runtime = choose.load(
+            found, lambda choice: load_runtime(choice.backend, path, options), asked.measure
+        )
         return cls(runtime, GLPNImageProcessor(), header.max_depth)
 
     @classmethod
-    def _from_checkpoint(
-        cls, source: str | Path, backend: str, options: RuntimeOptions, offline: bool
-    ) -> DepthEstimator:
-        name = _only("torch", backend, "a checkpoint")
+    def _from_checkpoint(cls, source: str | Path, asked: LoadOptions) -> DepthEstimator:
+        name = _only("torch", asked.backend, "a checkpoint")
         require_backend(name)
-        path = resolve_checkpoint(source, offline=offline)
-        runtime = load_runtime(name, path, options)
+        path = resolve_checkpoint(source, offline=asked.offline)
+        runtime = load_runtime(name, path, asked.resolved())
         assert runtime.max_depth is not None  # a checkpoint's config always says
         return cls(runtime, load_processor(path), runtime.max_depth)
 
@@ -276,38 +260,32 @@ class DepthEstimator:
                 yield batch(groups.pop(size))
         yield from map(batch, groups.values())
 
-    def stream(
-        self, images: Iterable[ImageSource], then: Callable[[DepthMap, NDArray[np.uint8]], Result]
-    ) -> Generator[Result | ImageError, None, None]:
-        """Depth of one image after the other, in order; reading and saving run beside the network.
+    def stream(self, images: Iterable[Source]) -> Generator[tuple[Source, DepthMap | ImageError], None, None]:
+        """Depth of one image after the other, in order; reading and enlarging run beside the network.
 
         While an image is in the network, the next one is taken from ``images``, read and prepared, and the
-        one before is handed to ``then``, each in a thread; at most three are in memory.
+        depth of the one before enlarged, each in a thread; at most three are in memory.
 
         Args:
             images: Paths, PIL images or numpy arrays.
-            then: What shall be done with a depth map and its image, ``(H, W, 3)`` uint8; saving it, say.
 
         Yields:
-            What ``then`` returned, or the error of an image that cannot be used.
+            What was given, and its depth map, or the error of an image that cannot be used.
         """
 
-        def prepare(source: ImageSource) -> _Prepared | ImageError:
+        def prepare(source: Source) -> tuple[Source, _Prepared | ImageError]:
             try:
-                return self._prepare([source], [load_image(source)])
+                return source, self._prepare([source], [load_image(source)])
             except ImageError as error:
-                return error
+                return source, error
 
-        def compute(prepared: _Prepared | ImageError) -> tuple[_Prepared, NDArray[np.float32]] | ImageError:
-            return prepared if isinstance(prepared, ImageError) else self._compute(prepared)
+        def compute(item: tuple[Source, _Prepared | ImageError]) -> tuple[Source, _Computed | ImageError]:
+            source, prepared = item
+            return source, prepared if isinstance(prepared, ImageError) else self._compute(prepared)
 
-        def finish(computed: tuple[_Prepared, NDArray[np.float32]] | ImageError) -> Result | ImageError:
-            if isinstance(computed, ImageError):
-                return computed
-            try:
-                return then(self._finish(computed)[0], computed[0].images[0])
-            except ImageError as error:
-                return error
+        def finish(item: tuple[Source, _Computed | ImageError]) -> tuple[Source, DepthMap | ImageError]:
+            source, computed = item
+            return source, computed if isinstance(computed, ImageError) else self._finish(computed)[0]
 
         return pipelined(map(prepare, images), compute, finish)
 
@@ -317,10 +295,10 @@ class DepthEstimator:
         missing = (self.runtime.spec.batch or len(images)) - len(images)
         return _Prepared(sources, images, _stack(prepared + prepared[:1] * missing))
 
-    def _compute(self, prepared: _Prepared) -> tuple[_Prepared, NDArray[np.float32]]:
+    def _compute(self, prepared: _Prepared) -> _Computed:
         return prepared, self.runtime.run(prepared.batch)
 
-    def _finish(self, computed: tuple[_Prepared, NDArray[np.float32]]) -> list[DepthMap]:
+    def _finish(self, computed: _Computed) -> list[DepthMap]:
         """Depth maps at the images' own sizes; what filled a fixed batch is left over."""
         (sources, images, _), raw = computed
         return [
@@ -349,20 +327,22 @@ def _stack(prepared: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     return prepared[0][None] if len(prepared) == 1 else np.stack(prepared)
 
 
-def _implied_backend(asked: str, options: RuntimeOptions) -> str:
+def _implied_backend(options: LoadOptions) -> Auto | BackendName:
     """The backend asked for, or that which alone knows an option that was."""
-    if options.provider != "auto":
-        return _only("onnxruntime", asked, f"the provider {options.provider}")
-    if options.compile != "no":
+    asked, runtime, fallback = options.backend, options.runtime, options.runtime.fallback_precision
+    if runtime.provider != "auto":
+        return _only("onnxruntime", asked, f"the provider {runtime.provider}")
+    if runtime.compile != "no":
         return _only("torch", asked, "torch.compile")
-    if options.rest != "fp32":
+    if fallback != "fp32":
         if options.precision != "int8":
-            raise InputError(f"rest {options.rest} with precision {options.precision}", expected="int8")
-        return _only("openvino", asked, f"{options.rest} beside INT8")
+            wanted = options.resolved().precision
+            raise InputError(f"fallback_precision {fallback} with precision {wanted}", expected="int8")
+        return _only("openvino", asked, f"{fallback} beside INT8")
     return asked
 
 
-def _only(name: str, asked: str, what: str) -> str:
+def _only(name: BackendName, asked: str, what: str) -> BackendName:
     """The backend that runs this kind of source."""
     if asked not in ("auto", name):
         raise InputError(f"backend {asked!r} for {what}", expected=f"auto or {name}")

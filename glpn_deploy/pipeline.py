@@ -42,3 +42,21 @@ def pipelined(
             yield finishing.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def beside(
+    items: Iterable[Prepared], work: Callable[[Prepared], Finished]
+) -> Generator[Finished, None, None]:
+    """Yields ``work(item)`` of every item, in order; it runs in a thread while the next item is made.
+
+    The first error ends it. Ended early, it waits for the work that runs.
+    """
+    before: Future[Finished] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="glpn-pipeline") as pool:
+        for item in items:
+            after = pool.submit(work, item)
+            if before is not None:
+                yield before.result()
+            before = after
+        if before is not None:
+            yield before.result()

@@ -4,82 +4,33 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import BackendError, InputError
-from glpn_deploy.precisions import PRECISIONS as PRECISIONS
-from glpn_deploy.precisions import Precision as Precision
+from glpn_deploy.options import Device
+from glpn_deploy.precisions import PRECISIONS, Precision
+from glpn_deploy.runtimes.options import Compile, FallbackPrecision, Mode, Provider, RuntimeOptions
 
-Device = Literal["auto", "cpu", "cuda"]
-Mode = Literal["latency", "throughput"]
-Provider = Literal["auto", "cuda", "tensorrt"]
-Compile = Literal["no", "default", "max-autotune"]
-Rest = Literal["fp32", "bf16"]
-
-
-@dataclasses.dataclass(frozen=True)
-class RuntimeOptions:
-    """How a runtime shall run.
-
-    Attributes:
-        device: ``auto`` takes the GPU where the backend finds one.
-        precision: Precision of the computation; the artefact's own for files.
-        threads: Threads within one operator; None leaves the backend's default.
-        mode: ``latency`` gives every run all threads; ``throughput`` splits them among runs that several
-            threads of the program start at the same time. OpenVINO only; the others do the first.
-        cache: Folder for compiled networks, for a faster second start; None keeps none. OpenVINO, and the
-            engines of ONNX Runtime's TensorRT provider. Others must not be able to write to it.
-        rest: What the layers of an INT8 graph that are not quantized compute in. OpenVINO only, the
-            others take FP32.
-        provider: Which of ONNX Runtime's execution providers runs on the GPU. ``auto`` is CUDA where there
-            is one, else the CPU; ``tensorrt`` has to be asked for, since building its engines takes minutes.
-        profile: The shapes that the TensorRT provider builds its engine for; without one it builds for
-            the first shape it meets, and again, over the wider range, for every shape outside.
-        compile: torch only: ``default`` and ``max-autotune`` are `torch.compile`'s modes, which compile at
-            the first batch of a new shape.
-
-    Raises:
-        InputError: A value is none of these, or two contradict each other.
-    """
-
-    device: Device = "auto"
-    precision: Precision = "fp32"
-    threads: int | None = None
-    mode: Mode = "latency"
-    cache: Path | None = None
-    rest: Rest = "fp32"
-    provider: Provider = "auto"
-    profile: Profile | None = None
-    compile: Compile = "no"
-
-    def __post_init__(self) -> None:
-        if self.device not in get_args(Device):
-            raise InputError(f"device {self.device!r}", expected=f"one of {', '.join(get_args(Device))}")
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision {self.precision!r}", expected=f"one of {', '.join(PRECISIONS)}")
-        if self.threads is not None and self.threads < 1:
-            raise InputError(f"{self.threads} threads", expected="at least 1")
-        if self.mode not in get_args(Mode):
-            raise InputError(f"mode {self.mode!r}", expected=f"one of {', '.join(get_args(Mode))}")
-        if self.rest not in get_args(Rest):
-            raise InputError(f"rest {self.rest!r}", expected=f"one of {', '.join(get_args(Rest))}")
-        if self.provider not in get_args(Provider):
-            raise InputError(
-                f"provider {self.provider!r}", expected=f"one of {', '.join(get_args(Provider))}"
-            )
-        if self.provider != "auto" and self.device == "cpu":
-            raise InputError(f"provider {self.provider} on device cpu", expected='device="auto" or "cuda"')
-        if self.compile not in get_args(Compile):
-            raise InputError(f"compile {self.compile!r}", expected=f"one of {', '.join(get_args(Compile))}")
+__all__ = [
+    "PRECISIONS",
+    "Compile",
+    "Device",
+    "FallbackPrecision",
+    "InputSpec",
+    "Mode",
+    "Precision",
+    "Provider",
+    "Reason",
+    "Runtime",
+    "RuntimeOptions",
+]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class InputSpec:
     """The shapes a runtime takes.
 

@@ -6,10 +6,14 @@ import dataclasses
 import importlib
 import importlib.util
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from glpn_deploy.errors import BackendError, InputError, MissingDependencyError
-from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
+from glpn_deploy.optional import install_line
+
+if TYPE_CHECKING:
+    from glpn_deploy.runtimes.base import Runtime
+    from glpn_deploy.runtimes.options import RuntimeOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,14 +23,19 @@ class Backend:
     Attributes:
         name: The public name.
         package: The module it needs, or None.
-        install: The pip line that brings it.
+        extra: The extra of this package that brings it.
         runs: What it is given: an ``.onnx`` file, a checkpoint, an ``.engine`` file, or nothing.
     """
 
     name: str
     package: str | None
-    install: str
+    extra: str
     runs: Literal["onnx", "checkpoint", "engine", "nothing"]
+
+    @property
+    def install(self) -> str:
+        """The pip line that brings its package."""
+        return install_line(self.extra)
 
     def missing(self) -> str | None:
         """The pip line to run, or None where the package is installed."""
@@ -38,10 +47,10 @@ class Backend:
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend("torch", "torch", 'pip install "glpn-deploy[export]"', "checkpoint"),
-        Backend("onnxruntime", "onnxruntime", 'pip install "glpn-deploy[cpu]"', "onnx"),
-        Backend("openvino", "openvino", 'pip install "glpn-deploy[openvino]"', "onnx"),
-        Backend("tensorrt", "tensorrt", 'pip install "glpn-deploy[tensorrt]"', "engine"),
+        Backend("torch", "torch", "export", "checkpoint"),
+        Backend("onnxruntime", "onnxruntime", "cpu", "onnx"),
+        Backend("openvino", "openvino", "openvino", "onnx"),
+        Backend("tensorrt", "tensorrt", "tensorrt", "engine"),
         Backend("null", None, "", "nothing"),
     )
 }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from glpn_deploy.errors import BackendError, BundleError
 from glpn_deploy.gpu.cuda_device import find_device
+from glpn_deploy.optional import install_line
 from glpn_deploy.runtimes.base import Precision, Reason, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.onnx_file.header import input_spec, read_header
 from glpn_deploy.runtimes.ort_session import CPU, CUDA, first_line, open_session
@@ -43,7 +44,7 @@ def missing_provider_reason(provider: str) -> str | None:
         return (
             f"this onnxruntime {ort.__version__} was built without {provider} "
             f"(it has {', '.join(ort.get_available_providers())}); "
-            'pip uninstall onnxruntime, then pip install "glpn-deploy[gpu]" (the two exclude each other)'
+            f"pip uninstall onnxruntime, then {install_line('gpu')} (the two exclude each other)"
         )
     if provider == _PROVIDERS["cpu"]:
         return None

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.errors import BackendError, BundleError
+from glpn_deploy.optional import install_line
 from glpn_deploy.runtimes.base import Precision, Reason, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.compiled_cache import CompiledCache, files_digest
 from glpn_deploy.runtimes.onnx_file.header import read_header
@@ -93,7 +94,7 @@ class OpenVINORuntime(Runtime):
     The precision is always explicit: OpenVINO's own default is bf16 on processors that have it. An FP32
     file runs in FP32, or in bf16 or FP16 where the options ask for it and the processor has it; where it
     has not, OpenVINO computes in FP32, and `precision` and `why` say so. Files of another precision run as
-    they are; `RuntimeOptions.rest` says what an INT8 file's other layers compute in.
+    they are; `RuntimeOptions.fallback_precision` says what an INT8 file's other layers compute in.
 
     Several threads may run it at once; ``mode="throughput"`` is made for that.
 
@@ -114,7 +115,7 @@ class OpenVINORuntime(Runtime):
         if options.device == "cuda":
             raise BackendError(
                 "the openvino backend runs on the CPU only",
-                fix='use device="cpu", or the onnxruntime backend of pip install "glpn-deploy[gpu]"',
+                fix=f'use device="cpu", or the onnxruntime backend: {install_line("gpu")}',
             )
         # oneDNN heeds the setting, OpenVINO's own kernels do not, and the mixture crashes (2026.4 on Zen 4).
         hidden = hides_avx512(os.environ, cpu_flags())
@@ -238,9 +239,10 @@ def _precision(
             told.append(Reason(_AS_IT_STANDS))
         elif not target and own == "int8" and saturates_int8(cpu_flags()):
             told.append(Reason(_SATURATES))  # ours for CPUs have 7-bit weights, which cannot
-        if options.rest not in native:
-            told.append(Reason(f"what is not quantized runs in fp32: {_lacking(options.rest)}"))
-        return own, options.rest if options.rest in native else "fp32", tuple(told)
+        fallback = options.fallback_precision
+        if fallback not in native:
+            told.append(Reason(f"what is not quantized runs in fp32: {_lacking(fallback)}"))
+        return own, fallback if fallback in native else "fp32", tuple(told)
     by_hint = file == "fp32" and options.precision in ("bf16", "fp16")
     hint = options.precision if by_hint else own
     if hint in native:

@@ -59,7 +59,7 @@ class TorchRuntime(Runtime):
         if options.precision == "fp16" and self.device == "cpu":
             raise InputError("the torch backend does not run fp16 on a CPU", expected="bf16 or fp32")
         self.precision: Precision = options.precision
-        self.spec = InputSpec(model.config.num_channels, model.config.size_multiple)
+        self.spec = InputSpec(channels=model.config.num_channels, size_multiple=model.config.size_multiple)
         self.max_depth = model.config.max_depth
         if options.threads is not None:
             torch.set_num_threads(options.threads)

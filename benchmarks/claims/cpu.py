@@ -20,9 +20,8 @@ from glpn_deploy import progress
 from glpn_deploy.benchmarks.claims.main_job import photographs
 from glpn_deploy.benchmarks.claims.random_network import NYU, random_model
 from glpn_deploy.benchmarks.claims.running import FigureOptions, run_command
-from glpn_deploy.benchmarks.measuring.rounds import RoundOptions
 from glpn_deploy.benchmarks.measuring.worker_process import WorkerProcess
-from glpn_deploy.benchmarks.options import BenchOptions
+from glpn_deploy.benchmarks.options import BenchOptions, RoundOptions
 from glpn_deploy.benchmarks.report.results import Report, rounded
 from glpn_deploy.benchmarks.sweep import run_sweep
 from glpn_deploy.benchmarks.workload.cases import Case

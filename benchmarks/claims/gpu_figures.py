@@ -22,8 +22,7 @@ from glpn_deploy import progress
 from glpn_deploy.benchmarks.claims.gpu_bundles import NETWORKS, NYU, checkpoint_folder, prepare
 from glpn_deploy.benchmarks.claims.running import StepLines
 from glpn_deploy.benchmarks.measuring.latency_stats import ratio_in_turns
-from glpn_deploy.benchmarks.measuring.rounds import RoundOptions
-from glpn_deploy.benchmarks.options import BenchOptions
+from glpn_deploy.benchmarks.options import BenchOptions, RoundOptions
 from glpn_deploy.benchmarks.report.results import Report, Row, rounded
 from glpn_deploy.benchmarks.report.written import write_reports
 from glpn_deploy.benchmarks.sweep import run_sweep

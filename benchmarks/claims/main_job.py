@@ -29,7 +29,8 @@ from glpn_deploy.benchmarks.claims.random_network import NYU, random_model
 from glpn_deploy.benchmarks.claims.running import FigureOptions, run_command
 from glpn_deploy.depth.metrics import DepthMetrics
 from glpn_deploy.estimator import DepthEstimator
-from glpn_deploy.exporters.to_onnx import OnnxOptions, count_nodes, to_onnx
+from glpn_deploy.exporters.options import OnnxOptions
+from glpn_deploy.exporters.to_onnx import count_nodes, to_onnx
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.model.modeling import GLPNForDepthEstimation

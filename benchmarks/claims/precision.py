@@ -12,9 +12,9 @@ from glpn_deploy import progress
 from glpn_deploy.benchmarks.claims.running import FigureOptions
 from glpn_deploy.datasets.registry import open_dataset
 from glpn_deploy.exporters.calibration.image_sets import ImageSet, Pictures, choose_images
+from glpn_deploy.exporters.options import MIN_OPSET, OnnxOptions, Target
 from glpn_deploy.exporters.search.recipes import make_recipe
-from glpn_deploy.exporters.to_onnx import MIN_OPSET, OnnxOptions, to_onnx
-from glpn_deploy.exporters.typed_qdq import Target
+from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.precisions import PRECISION_INFO, Precision

@@ -17,7 +17,7 @@ from typing import Any
 
 from glpn_deploy.benchmarks.machine.environment import describe_environment
 from glpn_deploy.benchmarks.machine.gpu import Gpu
-from glpn_deploy.errors import MissingDependencyError
+from glpn_deploy.optional import needs
 from glpn_deploy.runtimes.registry import BACKENDS
 
 CPU = Path("/sys/devices/system/cpu")
@@ -30,12 +30,8 @@ def require_psutil() -> ModuleType:
     Raises:
         MissingDependencyError: It is not installed.
     """
-    try:
+    with needs("glpn-bench", "bench"):
         import psutil
-    except ImportError:
-        raise MissingDependencyError(
-            "glpn-bench needs psutil, which is not installed", fix='pip install "glpn-deploy[bench]"'
-        ) from None
     module: ModuleType = psutil
     return module
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import random
 from typing import Any
 
@@ -13,8 +12,9 @@ from glpn_deploy.benchmarks.machine.gpu import Gpu
 from glpn_deploy.benchmarks.machine.machine_state import Usage, Watch
 from glpn_deploy.benchmarks.measuring.latency_stats import summarize
 from glpn_deploy.benchmarks.measuring.worker_process import WorkerProcess
+from glpn_deploy.benchmarks.options import RoundOptions
 from glpn_deploy.benchmarks.workload.cases import CALIBRATION, Case
-from glpn_deploy.errors import BackendError, InputError
+from glpn_deploy.errors import BackendError
 from glpn_deploy.timing.order_statistics import FEWEST
 
 BEFORE = -1
@@ -25,36 +25,6 @@ _CALIBRATION_S = 0.1
 _WARM_UP_S = 0.5
 _SLOW_MS = 1000.0  # a run that takes longer fills its caches anew anyway: bursts have no warm-up run
 _PATIENCE = 3
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RoundOptions:
-    """When rounds stop.
-
-    Attributes:
-        half_width: Half the median's interval that is aimed at, as a share of the median.
-        seconds: Time that a case has in rounds [s]. A slow one has up to three times as much to come to as
-            many rounds as an interval needs.
-        fewest: Rounds that are made before a case can be settled, and until the next look at it.
-        seed: Of the order within rounds.
-
-    Raises:
-        InputError: A value is out of range.
-    """
-
-    half_width: float = 0.02
-    seconds: float = 10.0
-    fewest: int = 15
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.half_width < 1 or not 0 < self.seconds < math.inf:
-            raise InputError(
-                f"rounds cannot aim at ±{self.half_width:g} within {self.seconds:g} s",
-                expected="a share below 1 and a finite time, both above 0",
-            )
-        if self.fewest < FEWEST:
-            raise InputError(f"{self.fewest} rounds are too few", expected=f"{FEWEST} or more")
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)

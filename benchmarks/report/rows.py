@@ -8,8 +8,9 @@ from typing import Any
 
 from glpn_deploy.benchmarks.measuring.latency_stats import drift, ratio_in_turns, round_medians, summarize
 from glpn_deploy.benchmarks.measuring.rounds import CaseWorker
+from glpn_deploy.benchmarks.options import StabilityLimits
 from glpn_deploy.benchmarks.report.results import Headline, Row
-from glpn_deploy.benchmarks.report.stability import StabilityLimits, judge_stability
+from glpn_deploy.benchmarks.report.stability import judge_stability
 from glpn_deploy.benchmarks.workload.cases import CaseId
 from glpn_deploy.benchmarks.workload.ceilings import count_flops
 from glpn_deploy.model.config import GLPNConfig

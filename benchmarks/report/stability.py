@@ -2,40 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from glpn_deploy.benchmarks.machine.machine_state import Usage
 from glpn_deploy.benchmarks.measuring.latency_stats import Drift, Latency
-from glpn_deploy.errors import InputError
+from glpn_deploy.benchmarks.options import StabilityLimits
 from glpn_deploy.timing.order_statistics import FEWEST
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StabilityLimits:
-    """From where on a measurement is not stable.
-
-    Attributes:
-        half_width: Half the median's interval, as a share of the median.
-        drift: Change from the first round to the last, as a share of the median, where the trend is clear.
-        drift_p: A trend is clear when chance gives one like it more rarely than this.
-        others: Cores that other processes took on average.
-        stolen: Cores that the hypervisor took on average.
-
-    Raises:
-        InputError: A limit is not above 0.
-    """
-
-    half_width: float = 0.02
-    drift: float = 0.05
-    drift_p: float = 0.01
-    others: float = 0.1
-    stolen: float = 0.05
-
-    def __post_init__(self) -> None:
-        for name, limit in dataclasses.asdict(self).items():
-            if not limit > 0:
-                raise InputError(f"the stability limit {name} is {limit}", expected="a number above 0")
 
 
 def judge_stability(

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from glpn_deploy.bundle.engine_profile import Profile, Shape, choose_profile
 from glpn_deploy.decoding import decode
-from glpn_deploy.runtimes.base import Compile, Device, Precision, Rest
+from glpn_deploy.options import Device
+from glpn_deploy.precisions import Precision
+from glpn_deploy.runtimes.options import Compile, FallbackPrecision
 
 PEERS = {"hf-eager": "transformers", "hf-compile": "transformers", "optimum": "optimum.exporters.onnx"}
 """Rows that other projects give, and the module each needs."""
@@ -23,20 +25,20 @@ class Variant:
         precisions: Those that it makes a difference to; None for all.
         compile: `torch.compile`'s mode.
         graphs: Whether CUDA graphs are used, where the backend has them.
-        rest: What the layers of an INT8 graph that are not quantised compute in.
+        fallback_precision: What the layers of an INT8 graph that are not quantised compute in.
     """
 
     of: str
     precisions: tuple[Precision, ...] | None = None
     compile: Compile = "no"
     graphs: bool = True
-    rest: Rest = "fp32"
+    fallback_precision: FallbackPrecision = "fp32"
 
 
 VARIANTS = {
     "torch-compile": Variant(of="torch", compile="max-autotune"),
     "tensorrt-nograph": Variant(of="tensorrt", graphs=False),
-    "openvino-fallback-bf16": Variant(of="openvino", precisions=("int8",), rest="bf16"),
+    "openvino-fallback-bf16": Variant(of="openvino", precisions=("int8",), fallback_precision="bf16"),
 }
 _COMPILES = ("torch-compile", "hf-compile")
 _LOAD_LIMIT_S, _COMPILE_LIMIT_S = 300.0, 1800.0  # max-autotune tries hundreds of kernels

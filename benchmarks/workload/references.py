@@ -9,6 +9,7 @@ from typing import Any
 
 from glpn_deploy.benchmarks.workload.cases import PEERS, CaseId, NotRun, Runner, parse_runner
 from glpn_deploy.bundle.bundle import Bundle, file_digest
+from glpn_deploy.datasets.options import DatasetOptions
 from glpn_deploy.datasets.registry import open_dataset
 from glpn_deploy.errors import GlpnError, InputError
 from glpn_deploy.model.config import GLPNConfig
@@ -70,7 +71,7 @@ def check_dataset(dataset: str, path: str | None, count: int | None) -> None:
     """
     if path is None and dataset != "rooms":
         raise InputError(f"--eval {dataset} needs a path", fix="pass --eval-path, where the data set lies")
-    data = open_dataset(dataset, path, count=count)
+    data = open_dataset(dataset, path, DatasetOptions(count=count))
     if hasattr(data, "check"):
         data.check()
 

@@ -126,7 +126,11 @@ def load_workload(case: Case) -> Network | Product:
 def _load(case: Case) -> Runtime:
     variant = VARIANTS.get(case.backend, Variant(of=case.backend))
     options = RuntimeOptions(
-        case.device, case.precision, case.threads, rest=variant.rest, compile=variant.compile
+        device=case.device,
+        precision=case.precision,
+        threads=case.threads,
+        fallback_precision=variant.fallback_precision,
+        compile=variant.compile,
     )
     path = None if case.path is None else Path(case.path)
     if case.backend in PEERS:

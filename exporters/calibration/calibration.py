@@ -8,60 +8,27 @@ import json
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from glpn_deploy import progress
-from glpn_deploy.errors import ExportError, ImageError, InputError, MissingDependencyError
+from glpn_deploy.errors import ExportError, ImageError, InputError
 from glpn_deploy.exporters.calibration.histogram import MagnitudeHistogram
 from glpn_deploy.exporters.graph.graph_edit import load_graph
 from glpn_deploy.exporters.graph.tensor_sizes import available_memory, tensor_elements
+from glpn_deploy.exporters.options import FEWEST_IMAGES, CalibrationOptions
 from glpn_deploy.exporters.to_half import require_fp32
 from glpn_deploy.images.files import find_images
 from glpn_deploy.images.loading import ImageSource, load_image, shrink
 from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.optional import needs
 
-Method = Literal["minmax", "percentile"]
-
-FEWEST_IMAGES, ENOUGH_IMAGES = 2, 16
+ENOUGH_IMAGES = 16
 MAX_HELD = 2 * 2**30
 """Inner tensors [bytes] held at once; an image that has more is run several times, some tensors each."""
-
-
-@dataclasses.dataclass(frozen=True)
-class CalibrationOptions:
-    """How ranges are found.
-
-    Attributes:
-        method: ``minmax`` takes the largest magnitude seen, ``percentile`` the one that ``percentile``
-            percent do not exceed.
-        percentile: For the method of that name, above 50 and up to 100.
-        max_images: Images taken of a folder, spread evenly over it.
-
-    Raises:
-        InputError: A value is out of range.
-    """
-
-    method: Method = "minmax"
-    percentile: float = 99.999
-    max_images: int = 128
-
-    def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise InputError(f"the calibration method is {self.method!r}", expected="one of " + _METHODS)
-        if not 50 < self.percentile <= 100:
-            raise InputError(f"the percentile is {self.percentile}", expected="above 50, up to 100")
-        if self.max_images < FEWEST_IMAGES:
-            raise InputError(
-                f"the largest number of calibration images is {self.max_images}",
-                expected=f"at least {FEWEST_IMAGES}",
-            )
-
-
-_METHODS = ", ".join(get_args(Method))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,13 +216,8 @@ class _Probe:
     """A session over the graph that also gives inner tensors, a few at a time."""
 
     def __init__(self, model: onnx.ModelProto, tensors: Sequence[str]) -> None:
-        try:
+        with needs("calibration", "cpu"):
             from glpn_deploy.runtimes.ort_session import open_session
-        except ImportError:
-            raise MissingDependencyError(
-                "calibration runs the network in onnxruntime, which is not installed",
-                fix='pip install "glpn-deploy[cpu]"',
-            ) from None
         self.model, self.tensors = model, list(tensors)
         self.input = model.graph.input[0].name
         made = {name for node in model.graph.node for name in node.output} | {self.input}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +12,11 @@ from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, RenderedRooms
 from glpn_deploy.errors import InputError
 from glpn_deploy.exporters.calibration.calibration import (
     ENOUGH_IMAGES,
-    FEWEST_IMAGES,
     calibration_images,
     find_calibration_images,
     random_images,
 )
+from glpn_deploy.exporters.options import FEWEST_IMAGES, Where
 from glpn_deploy.images.processing import GLPNImageProcessor
 
 Pictures = tuple[NDArray[np.uint8], ...]
@@ -44,11 +43,6 @@ class ImageSet:
     calibration: Pictures
     checking: Pictures
     source: str
-
-
-Where = Path | Literal["rooms", "random"] | None
-"""A folder of photographs; ``rooms`` for rendered ones; ``random`` for noise to calibrate on, while
-errors are measured on rooms; None for rooms where that is honest."""
 
 
 def check_images(where: Where, *, ranges: int, demo: bool) -> None:

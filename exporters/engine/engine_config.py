@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from glpn_deploy.bundle.engine_fields import DEFAULT_LEVEL, Compatibility
 from glpn_deploy.bundle.engine_profile import Profile, Shape
 from glpn_deploy.errors import ExportError, InputError
+from glpn_deploy.exporters.engine.engine_options import EngineOptions
 from glpn_deploy.gpu.cuda_device import CudaDevice
-from glpn_deploy.gpu.tensorrt_versions import Precision, TensorRT, unsupported
+from glpn_deploy.gpu.tensorrt_versions import TensorRT, unsupported
 
 _MIB = 1 << 20
 _CHANNELS = 3
@@ -20,74 +18,6 @@ _CHANNELS = 3
 # left is for the parsed weights, the timed kernels' inputs and everything else that runs.
 _WORKSPACE_SHARE, _TACTIC_SHARE = 1 / 4, 1 / 2
 _LEAST_WORKSPACE = 256 * _MIB
-
-
-@dataclasses.dataclass(frozen=True)
-class EngineOptions:
-    """How an engine is built.
-
-    Attributes:
-        profiles: The shapes it shall take.
-        precision: What the graph computes in. It decides what the inspector must find and, on TensorRT 8.6,
-            the builder flags; it changes no type.
-        workspace_mb: The most memory that one kernel may take for itself [MiB]. None takes TensorRT's own
-            limit, the whole of the GPU, and a quarter of the free memory on a GPU that shares it.
-        tactic_dram_mb: The most memory that trying kernels may take [MiB]. None takes TensorRT's own limit,
-            and half of the free memory on a GPU that shares it.
-        level: How long kernels are searched for, 0 to 5; higher builds longer.
-        timing_cache: File of kernel timings, read and written; later builds take a fraction of the time.
-            It serves one kind of GPU and one TensorRT, and is begun anew for another.
-        hardware_compatibility: Which GPUs besides this one's kind shall run it; slower.
-        version_compatible: Whether programs that load this version's lean runtime shall run it with a later
-            TensorRT. The plan holds none, since it would be executable code, and this package loads none: a
-            lean runtime has to be of the very version that built, and cannot refit.
-        strip: Leave the weights out; they are put in from the same ONNX file after loading.
-        refit: Let other weights be put in after loading. TensorRT 11.3 may drop a bias of such an engine
-            (its release notes); ``strip`` alone is not affected.
-        tactic_sources: Where kernels may come from, by TensorRT's names in lower case (``cublas``,
-            ``edge_mask_convolutions``), at least one; None takes TensorRT's choice.
-        tf32: Whether FP32 products may be rounded to TF32 (10 bits).
-
-    Raises:
-        InputError: A value is none of these.
-    """
-
-    profiles: tuple[Profile, ...] = (Profile.fixed((1, 480, 640)),)
-    precision: Precision = "fp32"
-    workspace_mb: int | None = None
-    tactic_dram_mb: int | None = None
-    level: int = DEFAULT_LEVEL
-    timing_cache: Path | None = None
-    hardware_compatibility: Compatibility = "none"
-    version_compatible: bool = False
-    strip: bool = False
-    refit: bool = False
-    tactic_sources: tuple[str, ...] | None = None
-    tf32: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.profiles:
-            raise InputError("no profile", expected="at least one")
-        if self.precision not in get_args(Precision):
-            raise InputError(
-                f"precision {self.precision!r}", expected=f"one of {', '.join(get_args(Precision))}"
-            )
-        for name, size in (("workspace", self.workspace_mb), ("tactic memory", self.tactic_dram_mb)):
-            if size is not None and not 1 <= size <= 1 << 20:
-                raise InputError(f"a {name} of {size} MiB", expected="1 MiB to 1 TiB")
-        if not 0 <= self.level <= 5:
-            raise InputError(f"level {self.level}", expected="0 to 5")
-        if self.tactic_sources is not None and not self.tactic_sources:
-            raise InputError(
-                "no tactic source, without which there are few kernels",
-                expected="at least one of TensorRT's names",
-                fix="leave --tactic-sources out for TensorRT's choice",
-            )
-        if self.hardware_compatibility not in get_args(Compatibility):
-            raise InputError(
-                f"hardware compatibility {self.hardware_compatibility!r}",
-                expected=f"one of {', '.join(get_args(Compatibility))}",
-            )
 
 
 def check_request(trt: TensorRT, options: EngineOptions, opset: int, device: CudaDevice) -> None:

@@ -6,15 +6,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Protocol
 
-from glpn_deploy.exporters.calibration.calibration import CalibrationOptions, calibrate
+from glpn_deploy.exporters.calibration.calibration import calibrate
 from glpn_deploy.exporters.calibration.image_sets import ImageSet
+from glpn_deploy.exporters.options import MAX_OPSET, CalibrationOptions, Io, Target, fallback_precision
 from glpn_deploy.exporters.to_fp8 import describe_fp8, fp8_tensors, to_fp8
-from glpn_deploy.exporters.to_half import HalfOptions, Io, to_half
+from glpn_deploy.exporters.to_half import HalfOptions, to_half
 from glpn_deploy.exporters.to_int8 import describe_int8, int8_tensors, to_int8
-from glpn_deploy.exporters.to_onnx import MAX_OPSET
-from glpn_deploy.exporters.typed_qdq import QuantizeOptions, Target
+from glpn_deploy.exporters.typed_qdq import QuantizeOptions
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.precisions import HALF_PRECISIONS, PRECISION_INFO, Precision
+from glpn_deploy.precisions import HALF_PRECISIONS, Precision
 
 _QUANTIZERS = {
     "int8": (int8_tensors, to_int8, describe_int8),
@@ -67,23 +67,12 @@ class Recipe:
     calibration: dict[str, Any] | None = None
 
 
-def fallback_precision(precision: Precision, target: Target = "tensorrt") -> Precision:
-    """What a precision's graph computes in where it is not quantized, or everywhere.
-
-    Where that is FP16, input and output can be 16 bits. BF16 graphs keep FP32 there: numpy has no BF16, and
-    ONNX Runtime takes none from Python. In graphs for CPUs what is not quantized is FP32.
-    """
-    if precision not in HALF_PRECISIONS and target == "cpu":
-        return "fp32"
-    return PRECISION_INFO[precision].fallback or "fp32"
-
-
 def make_recipe(
     precision: Precision,
     source: Path,
     images: ImageSet,
     processor: GLPNImageProcessor,
-    calibration: CalibrationOptions = CalibrationOptions(),  # noqa: B008 - frozen
+    calibration: CalibrationOptions = CalibrationOptions(),
     target: Target = "tensorrt",
     io: Io = "fp32",
 ) -> Recipe:

@@ -6,16 +6,17 @@ import dataclasses
 import time
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy import progress
 from glpn_deploy.accuracy.baselines import Baseline
+from glpn_deploy.accuracy.options import EvalOptions
 from glpn_deploy.datasets.base import DepthDataset, DepthSample
 from glpn_deploy.depth.metrics import Crop, DepthMetrics, crop_window
-from glpn_deploy.errors import DatasetError, GlpnError, ImageError, InputError
+from glpn_deploy.errors import DatasetError, GlpnError, ImageError
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.images.loading import load_image
 
@@ -24,29 +25,7 @@ class RangeWarning(UserWarning):
     """A network whose depth ends before the protocol's does."""
 
 
-@dataclasses.dataclass(frozen=True)
-class EvalOptions:
-    """How a network is judged.
-
-    Attributes:
-        flip: Average each prediction with the un-flipped prediction of the mirrored image.
-        median_scaling: Scale each prediction to the ground truth's median; see `DepthMetrics`.
-        max_depth: Ground truth at or above this [m] does not count; None takes the data set's.
-        crop: The crop to judge in, ``none`` for the whole image; None takes the data set's.
-        batch_size: Images predicted at a time.
-        skip_bad: Leave out samples that cannot be read or judged, and name them in the report, instead
-            of ending at the first.
-    """
-
-    flip: bool = False
-    median_scaling: bool = False
-    max_depth: float | None = None
-    crop: Crop | Literal["none"] | None = None
-    batch_size: int = 4
-    skip_bad: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluationReport:
     """What an evaluation found.
 
@@ -125,8 +104,6 @@ def evaluate(
     Warns:
         RangeWarning: The network's depth ends before the protocol's, and nothing scales it.
     """
-    if options.batch_size < 1:
-        raise InputError(f"a batch size of {options.batch_size}", expected="at least 1")
     crop = dataset.crop if options.crop is None else None if options.crop == "none" else options.crop
     max_depth = dataset.max_depth if options.max_depth is None else options.max_depth
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from glpn_deploy.checkpoints.hub import cached_as, local_path, resolve_checkpoint
 from glpn_deploy.checkpoints.original import is_original, to_hf_names
-from glpn_deploy.errors import CheckpointError, MissingDependencyError
+from glpn_deploy.errors import CheckpointError
+from glpn_deploy.optional import needs
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -189,13 +190,9 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
+    with needs(f"reading {path}", "export"):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
-    except ImportError:
-        raise MissingDependencyError(
-            f"reading {path} needs safetensors", fix='pip install "glpn-deploy[export]"'
-        ) from None
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:

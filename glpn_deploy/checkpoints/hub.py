@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from glpn_deploy.errors import CheckpointError, MissingDependencyError
+from glpn_deploy.errors import CheckpointError
+from glpn_deploy.optional import needs
 
 DEMO = "demo"
 """The name of the small checkpoint that the package carries. As text it always means that one; a folder of
@@ -110,13 +111,8 @@ def cached_as(path: Path) -> tuple[str, str] | None:
 def _download(
     hub_id: str, revision: str | None, offline: bool, cache_dir: str | Path | None, progress: bool
 ) -> Path:
-    try:
+    with needs(f"there is no folder {hub_id!r}, and fetching it from the hub", "export"):
         import huggingface_hub
-    except ImportError:
-        raise MissingDependencyError(
-            f"there is no folder {hub_id!r}, and fetching it from the hub needs huggingface-hub",
-            fix='pip install "glpn-deploy[export]"',
-        ) from None
 
     def fetch(patterns: list[str], revision: str | None) -> Path:
         folder = huggingface_hub.snapshot_download(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from glpn_deploy.cli.app import FAILED, command, output, print_json
+from glpn_deploy.cli.app import FAILED, command
 from glpn_deploy.cli.options import JsonOption
+from glpn_deploy.optional import install_line
 
 
 def doctor(as_json: JsonOption = False) -> None:
@@ -19,6 +20,7 @@ def doctor(as_json: JsonOption = False) -> None:
     """
     from rich.markup import escape
 
+    from glpn_deploy.cli.console import output, print_json
     from glpn_deploy.doctor.machine import examine, to_dict
 
     findings = examine()
@@ -35,7 +37,7 @@ def doctor(as_json: JsonOption = False) -> None:
         if report["backends"]:
             console.print(f"\nThis machine can run bundles with: {', '.join(report['backends'])}.")
         else:
-            console.print('\nNo backend can run. Next:\n  pip install "glpn-deploy[cpu]"', markup=False)
+            console.print(f"\nNo backend can run. Next:\n  {install_line('cpu')}", markup=False)
     if not report["backends"]:
         raise typer.Exit(FAILED)
 

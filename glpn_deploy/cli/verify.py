@@ -3,57 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from glpn_deploy.cli.app import command, output, print_json
-from glpn_deploy.cli.options import DeviceOption, JsonOption, OfflineOption, ThreadsOption
-
-if TYPE_CHECKING:
-    from glpn_deploy.proof.findings import Verification
-    from glpn_deploy.proof.parity_report import ParityReport
-    from glpn_deploy.proof.polygraphy_check import PolygraphyReport
+from glpn_deploy.cli.app import command
+from glpn_deploy.cli.options import JsonOption
+from glpn_deploy.proof.options import VerifyOptions
 
 
 def verify(
     bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
-    reference: Annotated[
-        str | None,
-        typer.Option(
-            help="Checkpoint folder, hub id or .ckpt: also compare with PyTorch over the whole shape sweep."
-        ),
-    ] = None,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            min=0.0,
-            help="Largest difference allowed to the fp32 artefact, as a share of max_depth "
-            "[default: 1e-5]. The others are held to their budgets.",
-        ),
-    ] = None,
-    precision: Annotated[
-        list[str] | None,
-        typer.Option(help="fp32, fp16, bf16, int8 or fp8: check it only; may be repeated [default: all]."),
-    ] = None,
-    sweep: Annotated[
-        bool,
-        typer.Option(help="Hold every other artefact against the fp32 one over the whole shape sweep."),
-    ] = True,
+    options: VerifyOptions,
     error_map: Annotated[
         Path | None,
         typer.Option(
             help="PNG to draw the worst image in: input, reference, candidate, error.", dir_okay=False
         ),
     ] = None,
-    polygraphy: Annotated[
-        bool, typer.Option("--polygraphy", help="Let Polygraphy run and judge the same, independently.")
-    ] = False,
-    device: DeviceOption = "auto",
-    threads: ThreadsOption = None,
-    offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check a bundle's digests, and the depth of every artefact against the reference.
@@ -70,106 +37,9 @@ def verify(
 
     Example: glpn-verify glpn-nyu --reference vinvino02/glpn-nyu
     """
-    from glpn_deploy.proof.verification import VerifyOptions, verify
-    from glpn_deploy.runtimes.base import RuntimeOptions
+    from glpn_deploy.cli.working.verify import run
 
-    console = output(as_json=as_json)
-    options = VerifyOptions(
-        reference=reference,
-        runtime=RuntimeOptions(device, threads=threads),
-        tolerance=tolerance,
-        offline=offline,
-        precisions=None if precision is None else tuple(precision),
-        sweep=sweep,
-        polygraphy=polygraphy,
-    )
-    found = verify(bundle, options)
-    for report in found.reports:
-        _print_report(console, report)
-    if found.polygraphy:
-        console.print()
-    for opinion in found.polygraphy:
-        _print_opinion(console, opinion)
-    if error_map is not None:
-        _draw(bundle, found, error_map, console)
-    if as_json:
-        print_json(found.to_dict())
-    for item in found.not_run:
-        console.print(
-            f"\n[bold yellow]not checked here:[/] {escape(f'{item.file} ({item.precision}): {item.reason}')}"
-        )
-    for engine in found.broken:
-        console.print(f"\n[bold red]broken:[/] {escape(f'{engine.file}: {engine.reason}')}")
-    found.require()
-    if not found.reports:
-        console.print("\nNo depth was compared.")
-    elif {report.candidate["precision"] for report in found.reports} == {"fp32"}:
-        console.print("\nThe depth is the reference's.", end="")
-    else:
-        which = "every artefact" if found.complete else "every artefact that was run"
-        console.print(f"\nThe depth is the reference's, {which} within its budget.", end="")
-    incomplete = "" if found.complete else "  The check is incomplete: see above."
-    following = "" if reference else f"  Next:\n  glpn-predict {bundle} photo.jpg"
-    console.print(incomplete + following, markup=False)
-
-
-def _print_report(console: Console, report: ParityReport) -> None:
-    """What was compared, then a line a case, and for lower precisions the errors by depth range."""
-    from glpn_deploy.proof.parity_report import describe_flags, describe_limit
-
-    ran = f"{report.candidate['backend']} on {report.candidate['device']}"
-    if "file" in report.candidate:
-        run = report.candidate["run"]
-        ran = f"{report.candidate['file']}, {ran}" + ("" if run == "native" else f", {run}")
-    limit = (
-        describe_limit(report.limit) if report.tolerance_m is None else f"at most {report.tolerance_m:.2g} m"
-    )
-    console.print(f"\n{ran} against {report.reference['backend']}, {limit}:", markup=False)
-    for case in report.cases:
-        mark = "[green]✓[/]" if case.passed else "[red]✗[/]"
-        stats = case.stats
-        figures = f"max {stats.max_abs_m:.2e} m   p99 {stats.p99_abs_m:.2e} m   AbsRel {stats.abs_rel:.2e}"
-        flags = f"   [red]{describe_flags(case.flags)}[/]" if case.flags else ""
-        console.print(f"  {mark} {case.name:<18} {figures}{flags}")
-    if report.max_abs_rel is None:
-        return
-    console.print("  by depth         pixels    max [m]    p99 [m]     AbsRel         δ1", markup=False)
-    for part in report.by_range:
-        if part.stats is None:
-            continue
-        stats = part.stats
-        console.print(
-            f"  {part.name + ' m':<10} {part.pixels:>12} {stats.max_abs_m:>10.2e} {stats.p99_abs_m:>10.2e} "
-            f"{stats.abs_rel:>10.2e} {stats.delta1:>10.5f}"
-        )
-
-
-def _print_opinion(console: Console, opinion: PolygraphyReport) -> None:
-    agreed = sum(case.agrees for case in opinion.cases)
-    mark = "[green]✓[/]" if opinion.agrees else "[red]✗[/]"
-    worst = max(opinion.cases, key=lambda case: case.abs_rel)
-    console.print(
-        f"{mark} Polygraphy {opinion.version} on {opinion.candidate['precision']} against "
-        f"{opinion.reference['backend']} {opinion.reference['precision']}: agrees with our result on "
-        f"{agreed} of {len(opinion.cases)}; its worst AbsRel {worst.abs_rel:.2e} at {worst.name}"
-    )
-
-
-def _draw(bundle: Path, found: Verification, path: Path, console: Console) -> None:
-    """Writes the picture of the worst image."""
-    from PIL import Image
-
-    from glpn_deploy.atomic import atomic_path
-    from glpn_deploy.bundle.bundle import Bundle
-    from glpn_deploy.errors import InputError
-    from glpn_deploy.proof.parity_picture import draw_worst_image
-
-    if found.worst_image is None:
-        raise InputError("nothing was run, so there is no worst image to draw", fix="leave out --error-map")
-    picture = draw_worst_image(*found.worst_image, Bundle.open(bundle).manifest.config.max_depth)
-    with atomic_path(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")
-    console.print(f"\nworst image: {found.worst_image[1].name} -> {path}", markup=False)
+    run(bundle, options, error_map, as_json=as_json)
 
 
 main = command(verify)

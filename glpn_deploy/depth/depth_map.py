@@ -17,7 +17,8 @@ from glpn_deploy.atomic import atomic_path
 from glpn_deploy.depth.colormap import colorize_depth, draw_legend
 from glpn_deploy.depth.point_cloud import Intrinsics as Intrinsics
 from glpn_deploy.depth.point_cloud import back_project, write_ply
-from glpn_deploy.errors import InputError, MissingDependencyError
+from glpn_deploy.errors import InputError
+from glpn_deploy.optional import needs
 
 _DEPTH_SUFFIXES = {
     ".png": "16-bit millimetres",
@@ -271,10 +272,5 @@ def _write_exr(openexr: Any, path: Path, depth: NDArray[np.float32]) -> None:
 
 
 def _import_openexr() -> Any:
-    try:
+    with needs("writing .exr", "exr", instead="save as .tif"):
         return importlib.import_module("OpenEXR")
-    except ImportError:
-        raise MissingDependencyError(
-            "writing .exr needs OpenEXR, which is not installed",
-            fix='pip install "glpn-deploy[exr]", or save as .tif',
-        ) from None

@@ -15,6 +15,7 @@ from typing import Any
 from glpn_deploy.doctor.finding import Finding, Run, run_command
 from glpn_deploy.doctor.machine_gpu import cuda_finding, engines_finding, gpu_findings, tensorrt_finding
 from glpn_deploy.gpu.cuda_device import find_device_or_none
+from glpn_deploy.optional import install_line
 from glpn_deploy.runtimes.registry import BACKENDS, Backend
 
 _JETPACK_TENSORRT = (
@@ -127,6 +128,6 @@ def _export() -> Finding:
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         detail = f"glpn-export needs {', '.join(missing)} (running bundles does not)"
-        return Finding("export", "missing", detail, 'pip install "glpn-deploy[cpu,export]"')
+        return Finding("export", "missing", detail, install_line("cpu", "export"))
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in needed[1:])
     return Finding("export", "ok", versions)

@@ -12,13 +12,13 @@ from typing import Any
 
 from glpn_deploy.errors import BackendError, MissingDependencyError
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
+from glpn_deploy.optional import install_line
 from glpn_deploy.precisions import PRECISION_INFO
 from glpn_deploy.precisions import Precision as Precision
 
 Version = tuple[int, int, int]
 
 LEAST: Version = (8, 6, 0)
-INSTALL = 'pip install "glpn-deploy[tensorrt]"'
 
 _JETSON = Path("/etc/nv_tegra_release")
 _WHEELS = {"tensorrt-cu11": (11, 0), "tensorrt-cu12": (12, 0), "tensorrt-cu13": (13, 0)}
@@ -104,7 +104,8 @@ def tensorrt_of(module: Any) -> TensorRT:
         raise BackendError(
             f"TensorRT {text} cannot read LayerNormalization, which it has from 8.6 on",
             expected="TensorRT 8.6, 10.x or 11.x",
-            fix="on a Jetson flash JetPack 6.0 or later (JetPack 5 has TensorRT 8.5); else " + INSTALL,
+            fix="on a Jetson flash JetPack 6.0 or later (JetPack 5 has TensorRT 8.5); else "
+            + install_line("tensorrt"),
         )
     flag = getattr(getattr(module, "NetworkDefinitionCreationFlag", None), "STRONGLY_TYPED", None)
     opset = max(opset for since, opset in _OPSETS if version >= since)
@@ -213,4 +214,4 @@ def _install_hint() -> str:
             "sudo apt install python3-libnvinfer, and make the environment with "
             "python3 -m venv --system-site-packages: a Jetson takes TensorRT from JetPack"
         )
-    return INSTALL
+    return install_line("tensorrt")

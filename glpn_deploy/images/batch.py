@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from glpn_deploy.errors import InputError, MissingDependencyError
+from glpn_deploy.errors import InputError
 from glpn_deploy.images.loading import ImageSource, load_image
+from glpn_deploy.optional import needs
 
 
 class ImageBatch(dict[str, Any]):
@@ -78,11 +79,6 @@ def _as_tensor(batch: NDArray[np.float32], kind: str) -> Any:
         return batch
     if kind != "pt":
         raise InputError(f"return_tensors is {kind!r}", expected="'np' or 'pt'")
-    try:
+    with needs("return_tensors='pt'", "export", instead='ask for return_tensors="np"'):
         torch = importlib.import_module("torch")
-    except ImportError:
-        raise MissingDependencyError(
-            "return_tensors='pt' needs torch, which is not installed",
-            fix='pip install "glpn-deploy[export]", or ask for return_tensors="np"',
-        ) from None
     return torch.from_numpy(batch)

@@ -16,9 +16,10 @@ from glpn_deploy.checkpoints.files import CONFIG_NAME, WEIGHTS_NAME, load_state_
 from glpn_deploy.checkpoints.fit import fit
 from glpn_deploy.checkpoints.hub import cached_as, local_path, resolve_checkpoint
 from glpn_deploy.checkpoints.original import infer_config
-from glpn_deploy.errors import CheckpointError, ConfigError, InputError, MissingDependencyError
+from glpn_deploy.errors import CheckpointError, ConfigError, InputError
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.model.config import GLPNConfig, NormEps
+from glpn_deploy.optional import needs
 
 _Model = TypeVar("_Model", bound="PreTrained")
 
@@ -143,12 +144,8 @@ class PreTrained(nn.Module):
             WriteError: The folder or a file cannot be written.
             MissingDependencyError: safetensors is not installed.
         """
-        try:
+        with needs("writing a checkpoint", "export"):
             from safetensors.torch import save
-        except ImportError:
-            raise MissingDependencyError(
-                "writing a checkpoint needs safetensors", fix='pip install "glpn-deploy[export]"'
-            ) from None
         folder = Path(folder)
         (processor or GLPNImageProcessor()).save_pretrained(folder)
         values = self.config.to_dict() | {"architectures": [type(self).architecture]}

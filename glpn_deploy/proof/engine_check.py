@@ -68,7 +68,9 @@ def _run(bundle: Bundle, engine: Path, sidecar: Sidecar, options: RuntimeOptions
     file = f"{ENGINES}/{engine.name}"
     artefact = check_bundle(engine, sidecar, bundle.manifest)
     try:
-        runtime = _open(engine, sidecar, RuntimeOptions(options.device, known_precision(artefact)))
+        runtime = _open(
+            engine, sidecar, RuntimeOptions(device=options.device, precision=known_precision(artefact))
+        )
     except EngineError as error:  # whole, and TensorRT does not take it
         return Verification(broken=(_broken(engine, error),))
     except BackendError as error:

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from glpn_deploy import progress
-from glpn_deploy.errors import BackendError, MissingDependencyError, ParityError
+from glpn_deploy.errors import BackendError, ParityError
+from glpn_deploy.optional import needs
 from glpn_deploy.proof.parity import Batch
 from glpn_deploy.proof.parity_report import ParityReport, allows
-
-INSTALL = 'pip install "glpn-deploy[polygraphy]"'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,13 +110,9 @@ def require_polygraphy() -> None:
     Raises:
         MissingDependencyError: It is not installed.
     """
-    try:
+    with needs("the independent check", "polygraphy"):
         import polygraphy.backend.onnxrt
         import polygraphy.comparator  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"the independent check needs polygraphy ({error})", fix=INSTALL
-        ) from None
 
 
 def polygraphy_check(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_sidecar import bundle_engines
 from glpn_deploy.bundle.manifest import Artefact
-from glpn_deploy.errors import BundleError, InputError, MissingDependencyError
-from glpn_deploy.precisions import PRECISIONS
+from glpn_deploy.errors import BundleError, MissingDependencyError
 from glpn_deploy.proof.artefact_check import (
     Reference,
     check_artefact,
@@ -21,6 +19,7 @@ from glpn_deploy.proof.artefact_runs import ArtefactRun
 from glpn_deploy.proof.checks.budget import artefact_budget
 from glpn_deploy.proof.engine_check import check_engines
 from glpn_deploy.proof.findings import NotRun, Verification
+from glpn_deploy.proof.options import VerifyOptions
 from glpn_deploy.proof.parity import compare_over_sweep, sweep_depths, tolerance_m, verify_goldens
 from glpn_deploy.proof.parity_report import ParityReport
 from glpn_deploy.proof.polygraphy_check import require_polygraphy
@@ -34,50 +33,6 @@ _TRAINING_ONLY = {  # settings that do not change what the network computes in e
     "initializer_range": 0.02,
     "layer_norm_eps": 1e-6,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class VerifyOptions:
-    """What is verified, and how.
-
-    Attributes:
-        reference: A checkpoint that the FP32 artefact is compared with over the shape sweep; needs torch.
-            Its scale is taken from the bundle, so that a bundle exported with another ``max_depth`` is
-            compared fairly.
-        runtime: Where to run.
-        tolerance: Largest |difference| allowed to the FP32 artefact, as a share of max_depth; None takes
-            the default. The others are held to their own budgets.
-        offline: Use the hub's cache only.
-        precisions: Artefacts to check; None takes all.
-        sweep: Hold the other artefacts against the FP32 one over the shape sweep.
-        polygraphy: Let Polygraphy compare as well.
-
-    Raises:
-        InputError: A reference without the sweep, or a precision that is none.
-    """
-
-    reference: str | None = None
-    runtime: RuntimeOptions = RuntimeOptions()  # noqa: RUF009 - frozen
-    tolerance: float | None = None
-    offline: bool = False
-    precisions: tuple[str, ...] | None = None
-    sweep: bool = True
-    polygraphy: bool = False
-
-    def __post_init__(self) -> None:
-        if self.reference is not None and not self.sweep:
-            raise InputError(
-                "a reference is given, which is compared over the sweep, and the sweep is switched off",
-                fix="leave out --no-sweep or --reference",
-            )
-        if self.reference is not None and "fp32" not in (self.precisions or PRECISIONS):
-            raise InputError(
-                "a reference is given, which is compared with the fp32 artefact, and that is left out",
-                fix="add --precision fp32, or leave out --reference",
-            )
-        unknown = [name for name in self.precisions or () if name not in PRECISIONS]
-        if unknown:
-            raise InputError(f"the precision is {unknown[0]!r}", expected=f"one of {', '.join(PRECISIONS)}")
 
 
 def verify(

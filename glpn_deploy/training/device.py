@@ -8,7 +8,8 @@ import dataclasses
 import torch
 
 from glpn_deploy.errors import BackendError, InputError
-from glpn_deploy.training.options import DeviceName, Precision
+from glpn_deploy.options import Device
+from glpn_deploy.training.options import Precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Numerics:
         return torch.autocast(self.device.type, self.dtype)
 
 
-def choose_device(name: DeviceName) -> torch.device:
+def choose_device(name: Device) -> torch.device:
     """The device of that name; ``auto`` takes a GPU where torch finds one.
 
     Raises:

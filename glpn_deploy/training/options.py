@@ -3,160 +3,167 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from glpn_deploy.errors import InputError
+from glpn_deploy.options import SIZE, DeviceOption, Offline, Option, bad_option, check_options
 
 DataKind = Literal["nyu", "kitti", "folder", "rooms"]
 Schedule = Literal["paper", "cosine"]
 OptimizerName = Literal["adam", "adamw"]
 LossName = Literal["silog", "log-l1"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-DeviceName = Literal["auto", "cpu", "cuda"]
 CutDepthScaling = Literal["unit", "as-released"]
 
-_CHOICES: dict[str, Any] = {
-    "dataset": DataKind,
-    "schedule": Schedule,
-    "optimizer": OptimizerName,
-    "loss": LossName,
-    "precision": Precision,
-    "device": DeviceName,
-    "cutdepth_scaling": CutDepthScaling,
-}
+_data, _start = partial(Option, panel="Data"), partial(Option, panel="Start")
+_optimizer, _augment = partial(Option, panel="Optimisation"), partial(Option, panel="Augmentation")
 _FREE_ON_RESUME = ("out", "fresh", "device", "workers", "threads", "cache", "save_every", "offline")
 """What may differ when a run goes on: none of it moves the loss (another device only by rounding)."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainOptions:
     """What a training run is told; the defaults are the paper's (section 4.2 and the authors' code).
-
-    Attributes:
-        out: Folder for ``last/`` (the state to go on from), ``best/``, ``final/`` and ``log.csv``.
-        dataset: ``nyu``, ``kitti``, ``folder`` or ``rooms``.
-        path: Where the data set lies; none for rooms, which are rendered.
-        train_list: File list of the training samples, where not the data set's usual one.
-        val_list: The same for the validation samples.
-        val_path: ``folder``: another such folder to validate on; without it every 20th pair is held out.
-        depth_root: ``kitti``: folder that the depth paths start from.
-        depth_scale: ``folder``: units per metre of depth PNGs.
-        rooms: Training rooms to render.
-        val_rooms: Validation rooms to render.
-        size: ``rooms``: height and width [px] to render at.
-        shrink: ``rooms`` and ``folder``: train and validate at one ``shrink``-th of the images' sides.
-        cache: ``rooms``: folder to keep the rendered rooms in; without one each epoch renders anew.
-        start: ``scratch``, a GLPN checkpoint, or a MiT/SegFormer encoder in HF's format.
-        config: ``scratch``: ``demo``, ``mit-b0`` … ``mit-b5``, or a ``config.json``.
-        max_depth: Depth [m] at which the network saturates; the data set's own by default.
-        revision: Hub revision of ``start``.
-        offline: Take hub ids from the cache only.
-        epochs: Passes over the training samples.
-        batch: Samples a step.
-        crop: Height and width [px] of the random crop; 448×576 for nyu, 352×704 for kitti, else the image.
-        lr: Highest learning rate.
-        schedule: ``paper`` or ``cosine``; see `glpn_deploy.training.schedule`.
-        optimizer: ``adam`` or ``adamw``.
-        loss: ``silog``, the paper's, or ``log-l1``; see `glpn_deploy.training.learner.log_l1_loss`.
-        weight_decay: Of the optimiser; 0 in the paper.
-        clip: Largest norm of the gradient; none by default.
-        ema: Decay of a moving average of the weights, which is then validated and written; none by default.
-        drop_path: Stochastic depth, instead of the start's own rate.
-        cutdepth: Share of the samples that Vertical CutDepth changes.
-        cutdepth_scaling: How depth is pasted; see `glpn_deploy.training.data.augment.vertical_cutdepth`.
-        flip: Share of the samples that are mirrored.
-        colour: Share of the samples that each of brightness/contrast, gamma and hue changes.
-        precision: ``auto`` is bf16 or fp16 where a GPU has it, else fp32.
-        device: ``auto`` takes the GPU where there is one.
-        seed: Of initial weights, order and augmentation.
-        workers: Processes that read (or render) samples; 0 reads in the training process.
-        threads: Threads of a CPU operator; torch's choice by default.
-        save_every: Steps between states; one is also kept at each epoch's end.
-        fresh: Begin anew where ``out`` holds a state.
 
     Raises:
         InputError: A value is out of range.
     """
 
-    out: Path
-    dataset: DataKind
-    path: Path | None = None
-    train_list: Path | None = None
-    val_list: Path | None = None
-    val_path: Path | None = None
-    depth_root: Path | None = None
-    depth_scale: float | None = None
-    rooms: int = 20_000
-    val_rooms: int = 200
-    size: tuple[int, int] = (192, 256)
-    shrink: int = 1
-    cache: Path | None = None
-    start: str = "scratch"
-    config: str = "mit-b4"
-    max_depth: float | None = None
-    revision: str | None = None
-    offline: bool = False
-    epochs: int = 25
-    batch: int = 12
-    crop: tuple[int, int] | None = None
-    lr: float = 1e-4
-    schedule: Schedule = "paper"
-    optimizer: OptimizerName = "adam"
-    loss: LossName = "silog"
-    weight_decay: float = 0.0
-    clip: float | None = None
-    ema: float | None = None
-    drop_path: float | None = None
-    cutdepth: float = 0.25
-    cutdepth_scaling: CutDepthScaling = "unit"
-    flip: float = 0.5
-    colour: float = 0.5
-    precision: Precision = "auto"
-    device: DeviceName = "auto"
-    seed: int = 0
-    workers: int = 2
-    threads: int | None = None
-    save_every: int = 500
-    fresh: bool = False
+    dataset: Annotated[
+        DataKind,
+        Option(
+            "nyu (NYU Depth V2), kitti (Eigen's split), folder (images/ and depth/), rooms (rendered).",
+            argument=True,
+        ),
+    ]
+    out: Annotated[
+        Path, Option("Folder for last/ (the state), best/ and final/ (checkpoints), log.csv.", argument=True)
+    ]
+    path: Annotated[Path | None, _data("Where the data set lies.")] = None
+    train_list: Annotated[Path | None, _data("File list of the training samples.")] = None
+    val_list: Annotated[Path | None, _data("File list of the validation samples.")] = None
+    val_path: Annotated[
+        Path | None,
+        _data("folder: another such folder to validate on [default: every 20th pair is held out]."),
+    ] = None
+    depth_root: Annotated[Path | None, _data("kitti: where the depth paths start from.")] = None
+    depth_scale: Annotated[
+        float | None, _data("folder: units per metre of depth PNGs (1000: millimetres).")
+    ] = None
+    rooms: Annotated[int, _data("rooms: how many to train on.", least=1)] = 20_000
+    val_rooms: Annotated[int, _data("rooms: how many to validate on.", least=1)] = 200
+    size: Annotated[tuple[int, int], _data("rooms: height and width [px].", metavar="HxW", reader=SIZE)] = (
+        192,
+        256,
+    )
+    shrink: Annotated[
+        int,
+        _data(
+            "rooms, folder: train at this fraction of the images' sides (2: half), for a cheap first pass.",
+            least=1,
+        ),
+    ] = 1
+    cache: Annotated[
+        Path | None,
+        _data("rooms: keep them here (0.25 MB each at 192x256) instead of rendering in every epoch."),
+    ] = None
+    start: Annotated[
+        str,
+        _start(
+            "scratch; a GLPN checkpoint; or a MiT/SegFormer encoder in HF format (nvidia/mit-b4), which is "
+            "what the paper starts from."
+        ),
+    ] = "scratch"
+    config: Annotated[str, _start("scratch: demo, mit-b0 ... mit-b5, or a config.json.")] = "mit-b4"
+    max_depth: Annotated[
+        float | None,
+        _start(
+            "Depth [m] at which the network saturates [default: the data set's; kitti 80, else 10].", above=0
+        ),
+    ] = None
+    revision: Annotated[str | None, _start("Hub revision.")] = None
+    epochs: Annotated[int, _optimizer("Passes over the training samples.", least=1)] = 25
+    batch: Annotated[  # a batch norm learns nothing from one sample
+        int, _optimizer("Samples a step.", least=2)
+    ] = 12
+    lr: Annotated[float, _optimizer("Highest learning rate.", above=0)] = 1e-4
+    schedule: Annotated[
+        Schedule,
+        _optimizer(
+            "paper: from 0.3 of --lr up to it and back, by the power 0.9; cosine: a short rise, then down to "
+            "0, which suits training from scratch."
+        ),
+    ] = "paper"
+    optimizer: Annotated[OptimizerName, _optimizer()] = "adam"
+    loss: Annotated[
+        LossName,
+        _optimizer("silog: the paper's; log-l1: mean |ln depth - ln truth|, which outliers sway less."),
+    ] = "silog"
+    weight_decay: Annotated[float, _optimizer("The optimizer's.", least=0)] = 0.0
+    clip: Annotated[float | None, _optimizer("Largest norm of the gradient.", above=0)] = None
+    ema: Annotated[
+        float | None,
+        _optimizer(
+            "Validate and write a moving average of the weights with this decay (0.999).", least=0, below=1
+        ),
+    ] = None
+    drop_path: Annotated[
+        float | None, _optimizer("Stochastic depth [default: the start's own].", least=0, below=1)
+    ] = None
+    precision: Annotated[
+        Precision,
+        _optimizer("auto: bf16 (or fp16) on a GPU, fp32 on a CPU; bf16 pays on a CPU that computes in it."),
+    ] = "auto"
+    seed: Annotated[int, _optimizer("Of initial weights, order and augmentation.", least=0)] = 0
+    crop: Annotated[
+        tuple[int, int] | None,
+        _augment(
+            "Height and width [px] of the random crop [default: nyu 448x576, kitti 352x704, else the first "
+            "image's size].",
+            metavar="HxW",
+            reader=SIZE,
+        ),
+    ] = None
+    cutdepth: Annotated[float, _augment("Share of samples with Vertical CutDepth.", least=0, most=1)] = 0.25
+    cutdepth_scaling: Annotated[
+        CutDepthScaling,
+        _augment(
+            "unit pastes depth from black (0 m) to white (max depth); as-released pastes millimetres that "
+            "wrap around at 256, as the authors' code does."
+        ),
+    ] = "unit"
+    flip: Annotated[float, _augment("Share of mirrored samples.", least=0, most=1)] = 0.5
+    colour: Annotated[
+        float,
+        _augment(
+            "Share of samples that each of brightness/contrast, gamma and hue changes.", least=0, most=1
+        ),
+    ] = 0.5
+    device: DeviceOption = "auto"
+    workers: Annotated[int, Option("Processes that read samples; 0 reads in this one.", least=0)] = 2
+    threads: Annotated[int | None, Option("Threads within one operator [default: torch's].", least=1)] = None
+    save_every: Annotated[int, Option("Steps between states; a kill loses at most these.", least=1)] = 500
+    fresh: Annotated[bool, Option("Begin anew where OUT holds a state.")] = False
+    offline: Offline = False
 
     def __post_init__(self) -> None:
-        for name, choice in _CHOICES.items():
-            if getattr(self, name) not in get_args(choice):
-                raise _bad(name, getattr(self, name), f"one of {', '.join(get_args(choice))}")
-        for name in ("epochs", "rooms", "val_rooms", "shrink", "save_every"):
-            _whole(name, getattr(self, name), 1)
-        _whole("batch", self.batch, 2)  # a batch norm learns nothing from one sample
-        _whole("workers", self.workers, 0)
-        _whole("seed", self.seed, 0)
-        if self.threads is not None:
-            _whole("threads", self.threads, 1)
-        for name in ("lr", "clip", "max_depth"):
-            value = getattr(self, name)
-            if value is not None and not (0 < value < math.inf):
-                raise _bad(name, value, "a number above 0")
-        if not 0 <= self.weight_decay < math.inf:
-            raise _bad("weight_decay", self.weight_decay, "0 or more")
-        for name in ("cutdepth", "flip", "colour"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise _bad(name, getattr(self, name), "a share from 0 to 1")
-        for name in ("ema", "drop_path"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                raise _bad(name, value, "a number from 0 up to, not including, 1")
+        check_options(self)
         for name in ("size", "crop"):
             for side in getattr(self, name) or ():
                 if side < 32 or side % 32:
-                    raise _bad(name, "x".join(map(str, getattr(self, name))), "multiples of 32 px")
+                    raise bad_option(name, "x".join(map(str, getattr(self, name))), "multiples of 32 px")
         if self.dataset == "rooms" and self.path is not None:
-            raise _bad("path", str(self.path), "none for rooms: they are rendered")
+            raise bad_option("path", str(self.path), "none for rooms: they are rendered")
         if self.dataset != "rooms" and self.path is None:
             raise InputError(f"the {self.dataset} data set has no path", expected="the folder it lies in")
         if self.dataset in ("nyu", "kitti") and self.shrink != 1:
-            raise _bad("shrink", self.shrink, f"1: the protocol of {self.dataset} counts in its own pixels")
+            raise bad_option(
+                "shrink", self.shrink, f"1: the protocol of {self.dataset} counts in its own pixels"
+            )
         if self.dataset != "rooms" and self.cache is not None:
-            raise _bad("cache", str(self.cache), "none: only rooms are rendered into a cache")
+            raise bad_option("cache", str(self.cache), "none: only rooms are rendered into a cache")
 
     def identity(self) -> dict[str, Any]:
         """What decides the loss curve, as plain values: a run goes on only where all of it is the same."""
@@ -168,12 +175,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value.absolute())
     return list(value) if isinstance(value, tuple) else value
-
-
-def _whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise _bad(name, value, f"a whole number of at least {least}")
-
-
-def _bad(name: str, value: object, expected: str) -> InputError:
-    return InputError(f"the option {name} is {value!r}", expected=expected)

@@ -37,7 +37,7 @@ class EngineSpec(InputSpec):
         Raises:
             InputError: Not a float32 array ``(N, channels, H, W)``, or of a shape in no profile.
         """
-        array = InputSpec(self.channels, self.size_multiple).check(pixel_values)
+        array = InputSpec(channels=self.channels, size_multiple=self.size_multiple).check(pixel_values)
         shape = (array.shape[0], array.shape[2], array.shape[3])
         if not (self.fills and filled_shape(self.profiles, shape)):
             self.index(shape)

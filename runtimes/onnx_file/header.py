@@ -112,7 +112,13 @@ def input_spec(shape: Sequence[Side]) -> InputSpec:
     multiple = max((int(match[1]) for match in multiples if match), default=32)
     if any(isinstance(size, int) and size % multiple for size in (height, width)):
         multiple = 1
-    return InputSpec(fixed(channels) or 3, multiple, fixed(batch), fixed(height), fixed(width))
+    return InputSpec(
+        channels=fixed(channels) or 3,
+        size_multiple=multiple,
+        batch=fixed(batch),
+        height=fixed(height),
+        width=fixed(width),
+    )
 
 
 def positive_scale(text: str | None, path: Path) -> float | None:

@@ -59,7 +59,7 @@ def real(tiny_bundle) -> Report:
         BOTH,
         precisions=("fp32",),
         batches=(2,),
-        evaluate=EvalChoice("rooms", None, 2),
+        evaluate=EvalChoice(dataset="rooms", count=2),
         callers=(2,),
         load_seconds=0.1,
         null_delay_ms=5.0,

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -36,6 +37,7 @@ from glpn_deploy.errors import (
 from glpn_deploy.exporters import build
 from glpn_deploy.exporters.build import BuildOptions, build_bundle
 from glpn_deploy.exporters.to_onnx import OnnxOptions
+from glpn_deploy.optional import install_line
 from glpn_deploy.proof import parity
 
 UNVERIFIED = BuildOptions(verify=False)
@@ -115,7 +117,7 @@ def test_same_checkpoint_twice(tiny_checkpoint, tiny_bundle, tmp_path):
 
 
 def test_options_reach_the_bundle(tiny_checkpoint, tmp_path):
-    options = BuildOptions(OnnxOptions(20, single_file_limit=1000), verify=False, max_depth=80.0)
+    options = BuildOptions(onnx=OnnxOptions(20, single_file_limit=1000), verify=False, max_depth=80.0)
     bundle = build_bundle(tiny_checkpoint, tmp_path / "out", options)
     (artefact,) = bundle.manifest.artefacts
     assert (bundle.manifest.config.max_depth, artefact.opset) == (80, 20)
@@ -249,7 +251,7 @@ def test_a_file_is_refused_before_the_work(tiny_checkpoint, tmp_path):
 @pytest.mark.usefixtures("no_work")
 def test_a_missing_backend_is_told_before_the_work(tiny_checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "glpn-deploy\[cpu\]"'):
+    with pytest.raises(MissingDependencyError, match=re.escape(install_line("cpu"))):
         build_bundle(tiny_checkpoint, tmp_path / "out")
 
 

@@ -30,7 +30,7 @@ from glpn_deploy.bundle.engine_sidecar import (
 from glpn_deploy.errors import BundleError, EngineError, InputError, ParityError, WriteError
 from glpn_deploy.exporters import engines
 from glpn_deploy.exporters.build import BuildOptions, build_bundle
-from glpn_deploy.exporters.engine.engine_config import EngineOptions
+from glpn_deploy.exporters.engine.engine_options import EngineOptions
 from glpn_deploy.exporters.engines import build_engine, default_precision, plan_engine, require_tensorrt
 from glpn_deploy.exporters.to_engine import EngineReport
 from glpn_deploy.exporters.to_onnx import OnnxOptions
@@ -68,7 +68,7 @@ def open_plan(name, path, options):
     check_bundle(path, sidecar, bundle.manifest)
     check_machine(path, sidecar, A6000, "10.13.3")
     read_plan(path, sidecar)
-    return load_runtime("onnxruntime", path, RuntimeOptions("cpu"))
+    return load_runtime("onnxruntime", path, RuntimeOptions(device="cpu"))
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_an_engine_comes_into_the_bundle(bundle_copy):
 
 @pytest.mark.usefixtures("gpu")
 def test_weights_in_a_file_of_their_own(tiny_checkpoint, tmp_path):
-    options = BuildOptions(OnnxOptions(single_file_limit=1000), verify=False)
+    options = BuildOptions(onnx=OnnxOptions(single_file_limit=1000), verify=False)
     bundle = build_bundle(tiny_checkpoint, tmp_path / "glpn-tiny", options)
     engine = build_engine(bundle.folder, "fp32", SMALL, verify=False)
     assert check_bundle(engine, read_sidecar(engine), bundle.manifest).data == ("model.onnx.data",)

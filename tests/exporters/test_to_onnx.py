@@ -22,14 +22,8 @@ import transformers
 from glpn_deploy import GLPNConfig
 from glpn_deploy.errors import ExportError, InputError, WriteError
 from glpn_deploy.exporters import to_onnx as module
-from glpn_deploy.exporters.to_onnx import (
-    MAX_OPSET,
-    MIN_OPSET,
-    OnnxOptions,
-    check_promises,
-    count_nodes,
-    to_onnx,
-)
+from glpn_deploy.exporters.options import MAX_OPSET, MIN_OPSET, OnnxOptions
+from glpn_deploy.exporters.to_onnx import check_promises, count_nodes, to_onnx
 
 ACTIVATIONS = ("gelu", "relu", "silu", "gelu_new", "gelu_pytorch_tanh")
 OPSETS = range(MIN_OPSET, MAX_OPSET + 1)
@@ -253,7 +247,7 @@ def test_onnxruntime_doubles_the_fused_map_in_its_fast_layout(make_model, tiny_c
 @pytest.mark.parametrize("opset", [MIN_OPSET - 1, MAX_OPSET + 1, 0, -3])
 def test_opset_out_of_range(opset):
     with pytest.raises(
-        InputError, match=rf"the opset is {opset}; expected one from {MIN_OPSET} .* to {MAX_OPSET}"
+        InputError, match=rf"opset is {opset}; expected .* at least {MIN_OPSET} and at most {MAX_OPSET}"
     ):
         OnnxOptions(opset=opset)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import typing
 
 import numpy as np
 import onnx
@@ -34,8 +36,10 @@ from glpn_deploy.errors import (
     MissingDependencyError,
 )
 from glpn_deploy.images.loading import load_image
+from glpn_deploy.optional import install_line
 from glpn_deploy.runtimes import choose, rt_onnxruntime, rt_openvino
 from glpn_deploy.runtimes.base import InputSpec
+from glpn_deploy.runtimes.options import RuntimeKeywords, RuntimeOptions
 from glpn_deploy.runtimes.rt_null import NullRuntime
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "motorcycle_left", "retina")
@@ -115,16 +119,13 @@ def test_bundle_file_and_checkpoint_give_the_same_depth(estimator, tiny_bundle, 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (
-            {"backend": "tensorflow"},
-            "'tensorflow' does not run a bundle; expected auto or one of onnxruntime, openvino",
-        ),
+        ({"backend": "tensorflow"}, "backend is 'tensorflow'; expected one of auto, onnxruntime, openvino"),
         ({"backend": "torch"}, "the backend 'torch' does not run a bundle"),
-        ({"precision": "half"}, "precision 'half'; expected auto or one of fp32"),
-        ({"precision": "FP32"}, "precision 'FP32'"),
-        ({"device": "gpu"}, "device 'gpu'; expected one of auto, cpu, cuda"),
-        ({"threads": 0}, "0 threads"),
-        ({"mode": "fast"}, "mode 'fast'; expected one of latency, throughput"),
+        ({"precision": "half"}, "precision is 'half'; expected one of auto, fp32"),
+        ({"precision": "FP32"}, "precision is 'FP32'"),
+        ({"device": "gpu"}, "device is 'gpu'; expected one of auto, cpu, cuda"),
+        ({"threads": 0}, "threads is 0"),
+        ({"mode": "fast"}, "mode is 'fast'; expected one of latency, throughput"),
     ],
 )
 def test_wrong_names(options, words, tiny_bundle):
@@ -168,16 +169,23 @@ def test_damage_is_found_on_loading(bundle_copy):
 def test_missing_backends_name_the_line(tiny_bundle, tiny_checkpoint, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for source, extra in ((tiny_bundle, "cpu"), (tiny_checkpoint, "export")):
-        with pytest.raises(MissingDependencyError, match=rf"glpn-deploy\[{extra}\]"):
+        with pytest.raises(MissingDependencyError, match=re.escape(install_line(extra))):
             DepthEstimator.load(source)
     for options in ({"backend": "openvino"}, {"precision": "bf16"}):  # which only OpenVINO has on a CPU
-        with pytest.raises(MissingDependencyError, match=r"glpn-deploy\[openvino\]"):
+        with pytest.raises(MissingDependencyError, match=re.escape(install_line("openvino"))):
             DepthEstimator.load(tiny_bundle, **options)
 
 
-def test_null_backend_needs_no_source(tmp_path):
-    with DepthEstimator.load(tmp_path / "nothing", backend="null") as estimator:
-        assert estimator(grey(0)).depth.shape == (64, 64)
+@pytest.mark.parametrize("backend", ["null", "tvm"])
+def test_a_backend_that_runs_no_network_is_refused(backend, tiny_bundle):
+    with pytest.raises(InputError) as caught:
+        DepthEstimator.load(tiny_bundle, backend=backend)
+    assert caught.value.expected == "one of auto, onnxruntime, openvino, tensorrt, torch"
+
+
+def test_load_takes_every_option_of_the_runtime_by_its_name():
+    named = {*inspect.signature(DepthEstimator.load).parameters, *typing.get_type_hints(RuntimeKeywords)}
+    assert {field.name for field in dataclasses.fields(RuntimeOptions)} - named == {"profile"}
 
 
 @pytest.mark.parametrize(
@@ -387,12 +395,12 @@ def test_images_are_read_while_the_network_computes_and_not_all_at_once(tmp_path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rest": "bf16"}, "rest bf16 with precision fp32; expected int8"),
+        ({"fallback_precision": "bf16"}, "fallback_precision bf16 with precision fp32; expected int8"),
         (
-            {"rest": "bf16", "precision": "int8", "backend": "onnxruntime"},
+            {"fallback_precision": "bf16", "precision": "int8", "backend": "onnxruntime"},
             "bf16 beside INT8; expected auto or",
         ),
-        ({"rest": "fp16"}, "rest 'fp16'; expected one of fp32, bf16"),
+        ({"fallback_precision": "fp16"}, "fallback_precision is 'fp16'; expected one of fp32, bf16"),
         ({"measure": True, "backend": "openvino"}, "measure with backend openvino; expected backend auto"),
     ],
 )
@@ -401,22 +409,16 @@ def test_options_that_do_not_go_together(options, message, tiny_bundle):
         DepthEstimator.load(tiny_bundle, **options)
 
 
-def test_a_stream_gives_results_and_errors_in_order(estimator, tmp_path):
+def test_a_stream_gives_what_was_given_and_its_depth_or_error_in_order(estimator, tmp_path):
     (tmp_path / "note.txt").write_text("x")
     images = [grey(200, 40, 50), tmp_path / "note.txt", photograph("chelsea"), grey(9, 31, 99), grey(80)]
-    taken = []
-
-    def then(depth_map, image):
-        taken.append(image.shape[:2])
-        return depth_map.depth
-
-    results = list(estimator.stream(iter(images), then))
-    for image, result in zip(images, results, strict=True):
-        if isinstance(result, np.ndarray):
-            np.testing.assert_array_equal(result, estimator(image).depth)
-    assert [isinstance(result, ImageError) for result in results] == [False, True, False, True, False]
-    assert "note.txt" in str(results[1])
-    assert taken == [result.shape for result in results if isinstance(result, np.ndarray)]
+    results = list(estimator.stream(iter(images)))
+    for image, (source, result) in zip(images, results, strict=True):
+        assert source is image
+        if not isinstance(result, ImageError):
+            np.testing.assert_array_equal(result.depth, estimator(image).depth)
+    assert [isinstance(result, ImageError) for _, result in results] == [False, True, False, True, False]
+    assert "note.txt" in str(results[1][1])
 
 
 def test_a_stream_that_is_left_early_reads_no_further(estimator):
@@ -427,19 +429,11 @@ def test_a_stream_that_is_left_early_reads_no_further(estimator):
             read.append(value)
             yield grey(value)
 
-    stream = estimator.stream(images(), lambda depth_map, image: None)
+    stream = estimator.stream(images())
     next(stream)
     stream.close()
     assert len(read) <= 4
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("glpn-pipeline")]
-
-
-def test_what_then_raises_ends_the_stream(estimator):
-    def then(depth_map, image):
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        list(estimator.stream([grey(1), grey(2), grey(3)], then))
 
 
 def test_an_empty_list_gives_an_empty_list(estimator):

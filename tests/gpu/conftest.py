@@ -221,7 +221,10 @@ def engine(
     def build(network: str, precision: str) -> Path:
         folder = bundle(network)
         options = EngineOptions(
-            (PROFILE,), precision, timing_cache=folder.parent / "timing.cache", tactic_sources=sources
+            profiles=(PROFILE,),
+            precision=precision,
+            timing_cache=folder.parent / "timing.cache",
+            tactic_sources=sources,
         )
         name = plan_engine(folder, precision, options).file_name(about.text, device.capability)
         path = folder / "engines" / name
@@ -255,7 +258,7 @@ def load(engine: Callable[[str, str], Path]) -> Iterator[Callable[..., Any]]:
     loaded: list[Any] = []
 
     def open_engine(network: str = DEMO, precision: str = "fp16") -> Any:
-        runtime = load_runtime("tensorrt", engine(network, precision), RuntimeOptions("cuda"))
+        runtime = load_runtime("tensorrt", engine(network, precision), RuntimeOptions(device="cuda"))
         loaded.append(runtime)
         return runtime
 

@@ -51,7 +51,7 @@ def test_what_glpn_build_keeps_has_been_proved(bundle, sources, record):
     from glpn_deploy.exporters.engines import build_engine
     from glpn_deploy.exporters.to_engine import EngineOptions
 
-    options = EngineOptions((Profile.fixed((1, 480, 640)),), tactic_sources=sources)
+    options = EngineOptions(profiles=(Profile.fixed((1, 480, 640)),), tactic_sources=sources)
     path = build_engine(bundle(DEMO), "fp16", options)
     parity = read_sidecar(path).parity
     record(parity_passed=parity["passed"], not_checked=parity["not_checked"])

@@ -25,7 +25,7 @@ def opened(path):
     from glpn_deploy.runtimes.base import RuntimeOptions
     from glpn_deploy.runtimes.registry import load_runtime
 
-    return load_runtime("tensorrt", path, RuntimeOptions("cuda"))
+    return load_runtime("tensorrt", path, RuntimeOptions(device="cuda"))
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ from glpn_deploy.errors import GlpnError
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 bad, good, pixels, depth = sys.argv[1:]
-options, x = RuntimeOptions("cuda"), np.load(pixels)
+options, x = RuntimeOptions(device="cuda"), np.load(pixels)
 before = load_runtime("tensorrt", Path(good), options)
 expected = before.run(x)
 try:

@@ -64,12 +64,13 @@ def test_a_contiguous_batch_is_not_copied_and_another_one_is():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"device": "gpu"}, "device 'gpu'; expected one of auto, cpu, cuda"),
-        ({"precision": "half"}, "precision 'half'; expected one of fp32"),
-        ({"threads": 0}, "0 threads"),
-        ({"threads": -1}, "-1 threads"),
-        ({"mode": "fast"}, "mode 'fast'; expected one of latency, throughput"),
-        ({"rest": "fp16"}, "rest 'fp16'; expected one of fp32, bf16"),
+        ({"device": "gpu"}, "device is 'gpu'; expected one of auto, cpu, cuda"),
+        ({"precision": "half"}, "precision is 'half'; expected one of fp32"),
+        ({"threads": 0}, "threads is 0; expected a whole number at least 1"),
+        ({"threads": -1}, "threads is -1"),
+        ({"threads": 1.5}, "threads is 1.5"),
+        ({"mode": "fast"}, "mode is 'fast'; expected one of latency, throughput"),
+        ({"fallback_precision": "fp16"}, "fallback_precision is 'fp16'; expected one of fp32, bf16"),
     ],
 )
 def test_options_are_checked(options, words):

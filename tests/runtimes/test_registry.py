@@ -12,6 +12,7 @@ import pytest
 
 from glpn_deploy.doctor.machine import examine
 from glpn_deploy.errors import BackendError, GlpnError, InputError, MissingDependencyError
+from glpn_deploy.optional import install_line
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 from glpn_deploy.runtimes.choose import choices
 from glpn_deploy.runtimes.registry import BACKENDS, Backend, load_runtime, require_backend
@@ -36,19 +37,14 @@ def test_unknown_name(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("onnxruntime", '"glpn-deploy[cpu]"'),
-        ("openvino", '"glpn-deploy[openvino]"'),
-        ("tensorrt", '"glpn-deploy[tensorrt]"'),
-        ("torch", '"glpn-deploy[export]"'),
-    ],
+    ("name", "extra"),
+    [("onnxruntime", "cpu"), ("openvino", "openvino"), ("tensorrt", "tensorrt"), ("torch", "export")],
 )
-def test_missing_package_names_the_pip_line(name, line, monkeypatch):
+def test_missing_package_names_the_pip_line(name, extra, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
     with pytest.raises(MissingDependencyError) as caught:
         require_backend(name)
-    assert caught.value.fix == f"pip install {line}"
+    assert caught.value.fix == install_line(extra)
     assert isinstance(caught.value, ImportError)
 
 

@@ -50,7 +50,7 @@ def test_layout_and_read_only_arrays_do_not_matter(tiny_model, pixels):
 
 def test_bf16_is_near_and_not_equal(tiny_model, pixels):
     x = pixels(1, 64, 64)
-    depth = TorchRuntime(tiny_model, RuntimeOptions("cpu", "bf16")).run(x)
+    depth = TorchRuntime(tiny_model, RuntimeOptions(device="cpu", precision="bf16")).run(x)
     expected = TorchRuntime(tiny_model, CPU).run(x)
     assert depth.dtype == np.float32
     assert 0 < np.abs(depth - expected).max() < 0.05 * 10
@@ -59,13 +59,13 @@ def test_bf16_is_near_and_not_equal(tiny_model, pixels):
 @pytest.mark.parametrize(("precision", "words"), [("int8", "fp32, fp16 or bf16"), ("fp16", "bf16 or fp32")])
 def test_precisions_it_does_not_run(precision, words, tiny_model):
     with pytest.raises(InputError, match=f"does not run {precision}.*; expected {words}"):
-        TorchRuntime(tiny_model, RuntimeOptions("cpu", precision))
+        TorchRuntime(tiny_model, RuntimeOptions(device="cpu", precision=precision))
 
 
 def test_no_cuda(tiny_model, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(BackendError, match="torch finds no CUDA device"):
-        TorchRuntime(tiny_model, RuntimeOptions("cuda"))
+        TorchRuntime(tiny_model, RuntimeOptions(device="cuda"))
 
 
 def test_out_of_memory_is_one_sentence(tiny_model, pixels, monkeypatch):
@@ -107,7 +107,7 @@ def test_compiled_equals_uncompiled(monkeypatch, tmp_path, pixels):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(importlib.import_module("torch._inductor.config"), "compile_threads", 1)
     model = Small()
-    with TorchRuntime(model, RuntimeOptions("cpu", compile="default")) as runtime:
+    with TorchRuntime(model, RuntimeOptions(device="cpu", compile="default")) as runtime:
         assert runtime.describe()["compile"] == "default"
         for batch, height, width in ((1, 32, 64), (1, 64, 32), (1, 32, 64)):
             x = pixels(batch, height, width)
@@ -121,7 +121,7 @@ def test_no_more_shapes_than_torch_allows(tiny_model, monkeypatch, pixels):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda model, **how: compiled.append(how) or model)
     monkeypatch.setattr(shutil, "which", lambda name: name)
-    runtime = TorchRuntime(tiny_model, RuntimeOptions("cpu", compile="max-autotune"))
+    runtime = TorchRuntime(tiny_model, RuntimeOptions(device="cpu", compile="max-autotune"))
     for _ in range(3):
         for side in range(1, 13):
             runtime.run(pixels(1, 32, 32 * side))
@@ -132,7 +132,7 @@ def test_no_more_shapes_than_torch_allows(tiny_model, monkeypatch, pixels):
 def test_no_compiler(tiny_model, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(BackendError, match=r"torch\.compile needs a C\+\+ compiler .*apt install g\+\+"):
-        TorchRuntime(tiny_model, RuntimeOptions("cpu", compile="default"))
+        TorchRuntime(tiny_model, RuntimeOptions(device="cpu", compile="default"))
 
 
 def test_what_does_not_compile_is_one_sentence(monkeypatch, pixels):
@@ -145,12 +145,12 @@ def test_what_does_not_compile_is_one_sentence(monkeypatch, pixels):
     with pytest.raises(
         BackendError, match=r'torch\.compile failed on .*\(1, 3, 32, 32\).*compile="no"'
     ) as caught:
-        TorchRuntime(Unsupported(), RuntimeOptions("cpu", compile="default")).run(pixels(1, 32, 32))
+        TorchRuntime(Unsupported(), RuntimeOptions(device="cpu", compile="default")).run(pixels(1, 32, 32))
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_mode():
-    with pytest.raises(InputError, match="compile 'fast'; expected one of no, default, max-autotune"):
+    with pytest.raises(InputError, match="compile is 'fast'; expected one of no, default, max-autotune"):
         RuntimeOptions(compile="fast")
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from glpn_deploy.datasets.base import DepthDataset, DepthSample
+from glpn_deploy.datasets.options import DatasetOptions
 from glpn_deploy.datasets.registry import open_dataset
 from glpn_deploy.datasets.rooms import RenderedRooms
 from glpn_deploy.depth.metrics import Crop
@@ -108,7 +109,11 @@ def open_data(options: TrainOptions) -> tuple[DepthDataset, DepthDataset]:
     else:
         root = options.depth_root  # registry and options both know it as kitti's alone
         train, val = (
-            open_dataset(options.dataset, options.path, split=split, file_list=file_list, depth_root=root)
+            open_dataset(
+                options.dataset,
+                options.path,
+                DatasetOptions(split=split, file_list=file_list, depth_root=root),
+            )
             for split, file_list in (("train", options.train_list), ("test", options.val_list))
         )
     if options.shrink > 1:
@@ -152,9 +157,10 @@ def _rooms(options: TrainOptions) -> tuple[DepthDataset, DepthDataset]:
 
 
 def _folder(options: TrainOptions) -> tuple[DepthDataset, DepthDataset]:
-    train = open_dataset("folder", options.path, depth_scale=options.depth_scale)
+    scale = DatasetOptions(depth_scale=options.depth_scale)
+    train = open_dataset("folder", options.path, scale)
     if options.val_path is not None:
-        return train, open_dataset("folder", options.val_path, depth_scale=options.depth_scale)
+        return train, open_dataset("folder", options.val_path, scale)
     held_out = range(0, len(train), HELD_OUT)
     rest = [index for index in range(len(train)) if index % HELD_OUT]
     return Part(train, rest), Part(train, held_out)

@@ -76,7 +76,7 @@ def test_precisions_without_a_file_are_tried_from_fp32(tiny_bundle) -> None:
 
 
 def test_what_cannot_be_tried_says_why(tiny_bundle, monkeypatch) -> None:
-    absent = Backend("absent", "no_such_module", 'pip install "glpn-deploy[absent]"', "onnx")
+    absent = Backend("absent", "no_such_module", "cpu", "onnx")
     monkeypatch.setitem(BACKENDS, "absent", absent)
     _, not_run = plan_runners(Bundle.open(tiny_bundle), None, peers=["hf-eager"])
     reasons = {item.name: item.reason for item in not_run}

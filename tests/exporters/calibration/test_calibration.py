@@ -207,7 +207,7 @@ def test_few_images_are_warned_of(tiny_onnx, images):
     [
         ({"method": "mean"}, "one of minmax, percentile"),
         ({"percentile": 50}, "above 50"),
-        ({"percentile": 100.1}, "up to 100"),
+        ({"percentile": 100.1}, "at most 100"),
         ({"max_images": 1}, "at least 2"),
     ],
 )

@@ -10,13 +10,13 @@ import pytest
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.engine.engine_config import (
-    EngineOptions,
     add_profiles,
     check_request,
     configure,
     memory_limits,
     weak_typing_flags,
 )
+from glpn_deploy.exporters.engine.engine_options import EngineOptions
 from glpn_deploy.gpu.cuda_device import CudaDevice
 from glpn_deploy.gpu.tensorrt_versions import tensorrt_of
 

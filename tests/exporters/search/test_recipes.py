@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from glpn_deploy.exporters.search.recipes import fallback_precision, tensorrt_for
+from glpn_deploy.exporters.options import fallback_precision
+from glpn_deploy.exporters.search.recipes import tensorrt_for
 from glpn_deploy.gpu.tensorrt_versions import tensorrt_of
 from glpn_deploy.precisions import LOWER_PRECISIONS, PRECISION_INFO
 

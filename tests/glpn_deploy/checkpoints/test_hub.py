@@ -1,6 +1,7 @@
 """Hub ids: the cache, revisions, offline mode, and a sentence for each thing the hub can answer."""
 
 import fnmatch
+import re
 import sys
 
 import huggingface_hub
@@ -14,6 +15,7 @@ from glpn_deploy.checkpoints.files import describe_checkpoint
 from glpn_deploy.checkpoints.hub import resolve_checkpoint
 from glpn_deploy.errors import CheckpointError, MissingDependencyError
 from glpn_deploy.model.pretrained import ScaleWarning
+from glpn_deploy.optional import install_line
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SMALL = GLPNConfig(depths=(1, 1, 1, 1), hidden_sizes=(4, 8, 10, 16), decoder_hidden_size=6)
@@ -234,12 +236,12 @@ def test_local_paths_come_back_as_they_are(tmp_path, monkeypatch):
 
 def test_without_huggingface_hub_the_pip_line_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "glpn-deploy\[export\]"'):
+    with pytest.raises(MissingDependencyError, match=re.escape(install_line("export"))):
         resolve_checkpoint("vinvino02/glpn-nyu")
 
 
 def test_without_safetensors_the_pip_line_is_named(cache, monkeypatch):
     folder = resolve_checkpoint("someone/glpn-kitti-small", offline=True, cache_dir=cache)
     monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "glpn-deploy\[export\]"'):
+    with pytest.raises(MissingDependencyError, match=re.escape(install_line("export"))):
         GLPNForDepthEstimation.from_pretrained(folder, max_depth=80)

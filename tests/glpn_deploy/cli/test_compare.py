@@ -110,4 +110,4 @@ def test_no_report(tmp_path, reports, run) -> None:
     damaged.write_text(json.dumps({**json.loads(reports["a"].read_text()), "machine": None}))
     result = run("compare", reports["a"], damaged)
     assert result.status == 2
-    assert "damaged.json is incomplete or damaged" in result.err
+    assert "damaged.json is damaged" in result.err

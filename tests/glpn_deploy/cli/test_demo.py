@@ -12,7 +12,7 @@ import skimage.data
 from PIL import Image
 
 from glpn_deploy import DepthEstimator
-from glpn_deploy.cli.demo import ERROR_SCALE_M, SHOWN
+from glpn_deploy.cli.working.demo import ERROR_SCALE_M, SHOWN
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, RenderedRooms
 from glpn_deploy.depth.metrics import depth_metrics
 from glpn_deploy.depth.pictures import depth_panel, error_map

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from glpn_deploy.optional import install_line
+
 
 def test_this_machine(run: Callable) -> None:
     result = run("doctor")
@@ -31,5 +33,5 @@ def test_a_machine_with_nothing(run: Callable, monkeypatch: pytest.MonkeyPatch) 
     )
     result = run("doctor")
     assert result.status == 1
-    assert 'pip install "glpn-deploy[cpu]"' in result.out
-    assert 'pip install "glpn-deploy[cpu,export]"' in result.out
+    assert install_line("cpu") in result.out
+    assert install_line("cpu", "export") in result.out

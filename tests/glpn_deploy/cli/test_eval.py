@@ -13,11 +13,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glpn_deploy import DepthEstimator
+from glpn_deploy import DepthEstimator, GLPNImageProcessor
 from glpn_deploy.accuracy.evaluation import evaluate
 from glpn_deploy.checkpoints.hub import resolve_checkpoint
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, RenderedRooms
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
+from glpn_deploy.runtimes.options import LoadOptions
+from glpn_deploy.runtimes.rt_null import NullRuntime
+
+
+@pytest.fixture(autouse=True)
+def any_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The source "any" is a network that says 1 m everywhere."""
+    opened = DepthEstimator.open
+
+    def open_any(source: str, options: LoadOptions) -> DepthEstimator:
+        if source == "any":
+            return DepthEstimator(NullRuntime(), GLPNImageProcessor(), 10.0)
+        return opened(source, options)
+
+    monkeypatch.setattr(DepthEstimator, "open", open_any)
 
 
 @pytest.fixture
@@ -47,14 +62,14 @@ def test_rooms_as_json_are_what_the_library_says(run: Callable, tiny_bundle: Pat
 
 
 def test_rooms_have_the_size_that_the_demo_network_is_trained_at(run: Callable) -> None:
-    result = run("eval", "any", "--backend", "null", "--count", 1, "--json")
+    result = run("eval", "any", "--count", 1, "--json")
     data = json.loads(result.out)["dataset"]
     assert (data["height"], data["width"]) == DEFAULT_EVAL_SIZE
 
 
 def test_a_folder_judged_by_hand(run: Callable, pairs: Path) -> None:
-    # The null backend says 1 m everywhere: right on the left half, half of the truth on the right.
-    arguments = ("--dataset", "folder", "--depth-scale", 1000, "--backend", "null")
+    # The network says 1 m everywhere: right on the left half, half of the truth on the right.
+    arguments = ("--dataset", "folder", "--depth-scale", 1000)
     values = json.loads(run("eval", "any", pairs, *arguments, "--json").out)
     assert values["metrics"]["delta1"] == 0.5
     assert values["metrics"]["abs_rel"] == pytest.approx(0.25)
@@ -67,7 +82,7 @@ def test_a_folder_judged_by_hand(run: Callable, pairs: Path) -> None:
 
 
 def test_options_that_change_figures_are_named(run: Callable, pairs: Path) -> None:
-    arguments = ("--dataset", "folder", "--depth-scale", 1000, "--backend", "null", "--max-depth", 1.5)
+    arguments = ("--dataset", "folder", "--depth-scale", 1000, "--max-depth", 1.5)
     result = run("eval", "any", pairs, *arguments, "--flip", "--median-scaling")
     assert "0.001–1.5 m" in result.out
     assert "flip averaging" in result.out
@@ -78,12 +93,12 @@ def test_nyu_lists_are_the_test_split_in_the_nyu_crop(run: Callable, tmp_path: P
     Image.fromarray(np.zeros((480, 640, 3), np.uint8)).save(tmp_path / "a.jpg")
     Image.fromarray(np.full((480, 640), 1000, np.uint16)).save(tmp_path / "a.png")
     (tmp_path / "test_list.txt").write_text("a.jpg a.png\n")
-    result = run("eval", "any", tmp_path, "--dataset", "nyu", "--backend", "null", "--json")
+    result = run("eval", "any", tmp_path, "--dataset", "nyu", "--json")
     values = json.loads(result.out)
     assert (values["crop"], values["dataset"]["split"], values["max_depth"]) == ("nyu", "test", 10)
     assert values["metrics"]["delta1"] == 1
     (tmp_path / "a.png").unlink()
-    missing = run("eval", "any", tmp_path, "--dataset", "nyu", "--backend", "null")
+    missing = run("eval", "any", tmp_path, "--dataset", "nyu")
     assert (missing.status, missing.err.count("\n")) == (2, 1)
     assert "test_list.txt, line 1: there is no file" in missing.err
 
@@ -92,7 +107,7 @@ def test_kitti_warns_of_a_network_that_ends_at_ten_metres(run: Callable, tmp_pat
     Image.fromarray(np.zeros((352, 1216, 3), np.uint8)).save(tmp_path / "a.jpg")
     Image.fromarray(np.full((352, 1216), 256, np.uint16)).save(tmp_path / "a.png")
     (tmp_path / "mine.txt").write_text("a.jpg a.png 721\n")
-    arguments = ("--dataset", "kitti", "--file-list", tmp_path / "mine.txt", "--backend", "null", "--json")
+    arguments = ("--dataset", "kitti", "--file-list", tmp_path / "mine.txt", "--json")
     result = run("eval", "any", tmp_path, *arguments)
     assert result.status == 0, result.err
     assert "warning: the network's depth ends at 10 m and kitti is judged up to 80 m" in result.err
@@ -102,7 +117,7 @@ def test_kitti_warns_of_a_network_that_ends_at_ten_metres(run: Callable, tmp_pat
 
 def test_bad_samples_end_it_or_are_left_out(run: Callable, pairs: Path) -> None:
     (pairs / "depth" / "b.png").write_bytes(b"no image")
-    arguments = ("eval", "any", pairs, "--dataset", "folder", "--depth-scale", 1000, "--backend", "null")
+    arguments = ("eval", "any", pairs, "--dataset", "folder", "--depth-scale", 1000)
     result = run(*arguments)
     assert result.status == 2
     assert "b.png" in result.err
@@ -115,7 +130,7 @@ def test_bad_samples_end_it_or_are_left_out(run: Callable, pairs: Path) -> None:
 
 def test_baselines_stand_beside_the_network(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glpn_deploy.accuracy.baselines.FIT_ROOMS", 5)
-    arguments = ("eval", "any", "--backend", "null", "--count", 2, "--size", "32x48", "--baselines")
+    arguments = ("eval", "any", "--count", 2, "--size", "32x48", "--baselines")
     values = json.loads(run(*arguments, "--json").out)
     assert list(values["baselines"]) == ["constant_delta1", "constant_abs_rel", "row_mean"]
     table = run(*arguments).out
@@ -136,12 +151,15 @@ def test_baselines_stand_beside_the_network(run: Callable, monkeypatch: pytest.M
         ([".", "--dataset", "nyu", "--count", "3"], "a nyu data set has no option count"),
         (["--split", "foo"], "the split is 'foo'; expected one of train, val, test"),
         ([".", "--dataset", "nyu", "--baselines"], "--baselines with --dataset nyu; expected rooms"),
-        (["--max-depth", "-3", "--count", "1"], "max_depth -3.0 m"),
+        (
+            ["--max-depth", "-3", "--count", "1"],
+            "the option max_depth is -3.0; expected a finite",
+        ),
         (["--crop", "nyu", "--count", "1"], "the nyu crop met a depth map of 96x128"),
     ],
 )
 def test_wrong_use_is_one_sentence(run: Callable, arguments: list[str], says: str) -> None:
-    result = run("eval", "any", *arguments, "--backend", "null")
+    result = run("eval", "any", *arguments)
     assert result.status == 2
     assert says in result.err
     assert sum(line.startswith("error:") for line in result.err.splitlines()) == 1

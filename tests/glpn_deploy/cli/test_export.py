@@ -379,7 +379,7 @@ def test_opsets_that_not_every_tensorrt_reads_are_told(
         (["--int8", "--calibration-percentile", "99"], "without --calibration-method percentile"),
         (
             ["--int8", "--calibration-method", "percentile", "--calibration-percentile", "40"],
-            "the percentile is 40",
+            "the option calibration_percentile is 40",
         ),
         (["--int8", "--fp8", "--target", "cpu"], "no CPU computes in FP8"),
         (["--fp16", "--max-abs-rel", "0"], "max_abs_rel is 0"),

@@ -18,6 +18,7 @@ from PIL import Image
 
 from glpn_deploy.bundle.bundle import Bundle, file_digest, write_manifest
 from glpn_deploy.bundle.engine_profile import Profile
+from glpn_deploy.optional import install_line
 from glpn_deploy.proof import engine_check, parity
 
 
@@ -144,7 +145,7 @@ def test_an_artefact_out_of_budget_is_status_1(
     assert run("verify", bundle_copy, "--precision", "fp16", "--no-sweep").status == 0
     refused = run("verify", bundle_copy, "--precision", "fp12")
     assert refused.status == 2
-    assert "the precision is 'fp12'; expected one of fp32" in refused.err
+    assert "the option precision is 'fp12'; expected one of fp32" in refused.err
 
 
 def test_what_the_machine_cannot_run_is_said_and_is_no_failure(
@@ -280,7 +281,7 @@ def test_what_needs_onnxruntime(
     result = run("verify", bundle_copy, *arguments)
     assert result.status == 2
     assert words in result.err
-    assert 'pip install "glpn-deploy[cpu]"' in result.err
+    assert install_line("cpu") in result.err
 
 
 def test_without_onnxruntime_and_an_engine_that_fits_it_is_needed(

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glpn_deploy.datasets import open_dataset
 from glpn_deploy.datasets.folder import DepthFolder
 from glpn_deploy.datasets.kitti import KittiEigen
 from glpn_deploy.datasets.nyu import NyuDepthV2
+from glpn_deploy.datasets.options import DatasetOptions
+from glpn_deploy.datasets.registry import open_dataset
 from glpn_deploy.errors import DatasetError, InputError, MissingDependencyError
 
 
@@ -24,8 +25,8 @@ def root(tmp_path):
 
 def test_every_kind_on_disk_opens_by_name(root):
     nyu = open_dataset("nyu", root)
-    kitti = open_dataset("kitti", str(root), kb_crop=False, file_list=root / "test_list.txt")
-    folder = open_dataset("folder", root, depth_scale=128)
+    kitti = open_dataset("kitti", str(root), DatasetOptions(kb_crop=False, file_list=root / "test_list.txt"))
+    folder = open_dataset("folder", root, DatasetOptions(depth_scale=128))
     assert isinstance(nyu, NyuDepthV2)
     assert isinstance(kitti, KittiEigen)
     assert isinstance(folder, DepthFolder)
@@ -38,22 +39,22 @@ def test_a_mat_file_opens_as_the_labelled_set(root):
         file["images"] = np.zeros((2, 3, 8, 6), np.uint8)
         file["depths"] = file["rawDepths"] = np.ones((2, 8, 6), np.float32)
     (root / "test.txt").write_text("2\n")
-    data = open_dataset("nyu", path, file_list=root / "test.txt", as_released=True)
+    data = open_dataset("nyu", path, DatasetOptions(file_list=root / "test.txt", as_released=True))
     assert [sample.name for sample in data] == ["00002"]
     with pytest.raises(InputError, match=r"the labelled \.mat has no option split"):
-        open_dataset("nyu", path, split="test")
+        open_dataset("nyu", path, DatasetOptions(split="test"))
 
 
 def test_rooms_are_rendered_without_a_path():
     assert len(open_dataset("rooms")) == 500
-    rooms = open_dataset("rooms", split="val", count=3)
+    rooms = open_dataset("rooms", None, DatasetOptions(split="val", count=3))
     assert (len(rooms), rooms.name, rooms.crop) == (3, "rooms", None)
 
 
 def test_without_h5py_a_mat_file_gives_the_pip_line(root, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     monkeypatch.delitem(sys.modules, "glpn_deploy.datasets.nyu_mat", raising=False)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'glpn-deploy\[train\]'"):
+    with pytest.raises(MissingDependencyError, match="needs h5py, which is not installed; pip install"):
         open_dataset("nyu", root / "labelled.mat")
 
 
@@ -61,9 +62,9 @@ def test_wrong_use_is_refused_before_anything_is_read(root):
     with pytest.raises(InputError, match="one of nyu, kitti, folder, rooms"):
         open_dataset("scannet", root)
     with pytest.raises(InputError, match="a nyu data set has no option depth_scale; expected only file_list"):
-        open_dataset("nyu", root, depth_scale=1000)
+        open_dataset("nyu", root, DatasetOptions(depth_scale=1000))
     with pytest.raises(InputError, match="one of train, test"):
-        open_dataset("kitti", root, split="val")
+        open_dataset("kitti", root, DatasetOptions(split="val"))
     with pytest.raises(InputError, match="rendered"):
         open_dataset("rooms", root)
     with pytest.raises(DatasetError, match="has no path"):

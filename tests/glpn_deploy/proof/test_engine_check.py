@@ -26,7 +26,8 @@ from glpn_deploy.errors import BackendError, EngineError, ParityError
 from glpn_deploy.gpu.cuda_device import CudaDevice
 from glpn_deploy.proof import engine_check, parity
 from glpn_deploy.proof.findings import Verification
-from glpn_deploy.proof.verification import VerifyOptions, verify
+from glpn_deploy.proof.options import VerifyOptions
+from glpn_deploy.proof.verification import verify
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_profile import Profile, parse_profiles
 from glpn_deploy.errors import ParityError
+from glpn_deploy.optional import install_line
 from glpn_deploy.proof import engine_proof
 from glpn_deploy.proof.checks.budget import Budget
 from glpn_deploy.proof.engine_proof import engine_limit, prove_engine, require_comparisons
@@ -21,7 +24,7 @@ class Engine(Runtime):
     backend, device, precision = "tensorrt", "cuda:0", "fp32"
 
     def __init__(self, path, profiles, spoil=lambda x, depth: depth):
-        self._inner = load_runtime("onnxruntime", path, RuntimeOptions("cpu"))
+        self._inner = load_runtime("onnxruntime", path, RuntimeOptions(device="cpu"))
         self.spec, self._profiles, self._spoil = self._inner.spec, profiles, spoil
         self.shapes = []
 
@@ -51,7 +54,7 @@ def no_onnxruntime(monkeypatch):
 
 
 class Missing:
-    install = 'pip install "glpn-deploy[cpu]"'
+    install = install_line("cpu")
 
     def missing(self):
         return "pip install it"
@@ -112,7 +115,7 @@ def test_too_large_to_compare(tiny_bundle, monkeypatch):
             ["1x64x96"],
             r"at 64x96\.b1 \(no golden has this shape.*because it errs; .*--image of this size .64x96",
         ),
-        (["1x256x192", "1x64x96"], r"at 64x96\.b1 .*or pip install \"glpn-deploy\[cpu\]\""),
+        (["1x256x192", "1x64x96"], rf"at 64x96\.b1 .*or {re.escape(install_line('cpu'))}"),
         (
             ["1x480x640", "1x416x640:1x480x640:1x480x640"],
             r"at 416-480x640\.b1 ",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,11 @@ from onnx import TensorProto, helper
 from glpn_deploy.bundle.bundle import Bundle, write_manifest
 from glpn_deploy.errors import BundleError, CheckpointError, InputError, MissingDependencyError, ParityError
 from glpn_deploy.exporters.build import BuildOptions, build_bundle
+from glpn_deploy.optional import install_line
 from glpn_deploy.proof import parity
 from glpn_deploy.proof.artefact_check import open_artefact
-from glpn_deploy.proof.verification import VerifyOptions, verify
+from glpn_deploy.proof.options import VerifyOptions
+from glpn_deploy.proof.verification import verify
 from glpn_deploy.runtimes.base import RuntimeOptions
 
 CPU = RuntimeOptions(device="cpu", threads=1)
@@ -105,7 +108,7 @@ def test_no_fp32_artefact(bundle_copy):
 
 def test_a_missing_backend_names_the_line(tiny_bundle, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match=r"glpn-deploy\[cpu\]"):
+    with pytest.raises(MissingDependencyError, match=re.escape(install_line("cpu"))):
         verify(tiny_bundle)
 
 

@@ -288,12 +288,12 @@ def test_damaged_state_is_refused_with_a_way_out(options):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"lr": 0.0}, "option lr is 0.0; expected a number above 0"),
+        ({"lr": 0.0}, "option lr is 0.0; expected a finite number above 0"),
         ({"lr": math.nan}, "option lr is nan"),
         ({"batch": 1}, "at least 2"),
         ({"epochs": 0}, "at least 1"),
-        ({"cutdepth": 1.5}, "a share from 0 to 1"),
-        ({"ema": 1.0}, "not including, 1"),
+        ({"cutdepth": 1.5}, "at least 0 and at most 1"),
+        ({"ema": 1.0}, "at least 0 and below 1"),
         ({"crop": (40, 64)}, "'40x64'; expected multiples of 32 px"),
         ({"size": (0, 64)}, "multiples of 32 px"),
         ({"schedule": "step"}, "paper, cosine"),

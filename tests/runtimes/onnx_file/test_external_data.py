@@ -129,7 +129,7 @@ def test_the_runtime_refuses_before_onnxruntime_sees_the_file(folder, monkeypatc
     monkeypatch.setattr(ort, "InferenceSession", lambda *a, **k: pytest.fail("the file was opened"))
     path = write_model(folder / "m.onnx", "../secret")
     with pytest.raises(BundleError, match=r"'\.\./secret', outside its own folder"):
-        OnnxRuntime(path, RuntimeOptions("cpu"))
+        OnnxRuntime(path, RuntimeOptions(device="cpu"))
 
 
 def test_a_linked_folder_is_the_folder(folder, tmp_path):
@@ -140,11 +140,11 @@ def test_a_linked_folder_is_the_folder(folder, tmp_path):
 
 def test_our_own_export_with_external_data_runs(tiny_model, pixels, tmp_path):
     path = to_onnx(tiny_model, tmp_path / "model.onnx", OnnxOptions(single_file_limit=0))
-    with OnnxRuntime(path, RuntimeOptions("cpu")) as runtime:
+    with OnnxRuntime(path, RuntimeOptions(device="cpu")) as runtime:
         assert runtime.run(pixels(1, 32, 32)).shape == (1, 32, 32)
     (tmp_path / "model.onnx.data").unlink()
     with pytest.raises(BundleError, match="cannot load"):
-        OnnxRuntime(path, RuntimeOptions("cpu"))
+        OnnxRuntime(path, RuntimeOptions(device="cpu"))
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,0 +1,127 @@
+"""EngineOptions: how a TensorRT engine is built. Light: commands read it for ``--help``."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+from glpn_deploy.bundle.engine_fields import DEFAULT_LEVEL, Compatibility
+from glpn_deploy.bundle.engine_profile import Profile
+from glpn_deploy.errors import InputError
+from glpn_deploy.options import WORDS, Option, Reader, check_options
+from glpn_deploy.precisions import Precision
+
+_builder, _carrying = partial(Option, panel="Builder"), partial(Option, panel="Other GPUs and versions")
+_LEVELS: dict[str, Compatibility] = {"ampere": "ampere_plus", "same-sm": "same_compute_capability"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """How an engine is built.
+
+    Attributes:
+        precision: What the graph computes in. It decides what the inspector must find and, on TensorRT 8.6,
+            the builder flags; it changes no type.
+        workspace_mb: None takes TensorRT's own limit, the whole of the GPU, and a quarter of the free memory
+            on a GPU that shares it.
+        tactic_dram_mb: None takes TensorRT's own limit, and half of the free memory on a GPU that shares it.
+        timing_cache: It serves one kind of GPU and one TensorRT, and is begun anew for another.
+        version_compatible: The plan holds no lean runtime, since it would be executable code, and this
+            package loads none: a lean runtime has to be of the very version that built, and cannot refit.
+        refit: TensorRT 11.3 may drop a bias of such an engine (its release notes); ``strip`` alone is not
+            affected.
+        tf32: TF32 has 10 bits.
+
+    Raises:
+        InputError: A value is none of these.
+    """
+
+    profiles: tuple[Profile, ...] = (Profile.fixed((1, 480, 640)),)
+    precision: Precision = "fp32"
+    workspace_mb: Annotated[
+        int | None,
+        _builder(
+            "Most scratch memory a kernel may take [default: TensorRT's; on a Jetson a share of what is "
+            "free].",
+            names=("--workspace",),
+            metavar="MB",
+            least=1,
+            most=1 << 20,
+        ),
+    ] = None
+    tactic_dram_mb: Annotated[
+        int | None,
+        _builder(
+            "Most memory to try kernels in [default: as for --workspace].",
+            names=("--tactic-memory",),
+            metavar="MB",
+            least=1,
+            most=1 << 20,
+        ),
+    ] = None
+    level: Annotated[
+        int,
+        _builder(
+            "How long to look for faster kernels: 0 builds soonest, 5 may run fastest.", least=0, most=5
+        ),
+    ] = DEFAULT_LEVEL
+    timing_cache: Annotated[
+        Path | None,
+        _builder(
+            "Read kernel timings from this file and add to it: the next build is quicker, and chooses the "
+            "same kernels.",
+            metavar="FILE",
+        ),
+    ] = None
+    tactic_sources: Annotated[
+        tuple[str, ...] | None,
+        _builder(
+            "Libraries to take kernels from, by TensorRT's names: cublas, cublas_lt, cudnn, "
+            "edge_mask_convolutions, jit_convolutions, as far as the version has them [default: TensorRT's].",
+            metavar="A,B",
+            reader=WORDS,
+        ),
+    ] = None
+    tf32: Annotated[
+        bool, _builder("Let FP32 products round to TF32: faster, with FP16's precision and budget.")
+    ] = False
+    hardware_compatibility: Annotated[
+        Compatibility,
+        _carrying(
+            "Also run on every GPU from Ampere on (not on a Jetson), or on all of this compute capability "
+            "(TensorRT 10.9); slower [default: this kind of GPU only].",
+            names=("--hardware-compatible",),
+            typed=Literal["ampere", "same-sm"],
+            reader=Reader(lambda option, level: _LEVELS[level], lambda level: None),
+        ),
+    ] = "none"
+    version_compatible: Annotated[
+        bool,
+        _carrying(
+            "For other programs, which can run it with a later TensorRT if they load this one's lean "
+            "runtime; glpn-predict runs it with this TensorRT only. May be slower."
+        ),
+    ] = False
+    strip: Annotated[
+        bool,
+        _carrying(
+            "Leave the weights out of the engine (TensorRT 10); they are put in from the ONNX file when it "
+            "is loaded."
+        ),
+    ] = False
+    refit: Annotated[
+        bool, _carrying("Let TensorRT put other weights into the engine later; may be slower.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if not self.profiles:
+            raise InputError("no profile", expected="at least one")
+        if self.tactic_sources is not None and not self.tactic_sources:
+            raise InputError(
+                "no tactic source, without which there are few kernels",
+                expected="at least one of TensorRT's names",
+                fix="leave --tactic-sources out for TensorRT's choice",
+            )

@@ -1,0 +1,36 @@
+"""EvalOptions: how a network is judged. Light: commands read it for ``--help``."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Literal
+
+from glpn_deploy.options import Option, check_options
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """How a network is judged on a data set.
+
+    Raises:
+        InputError: A value is out of range.
+    """
+
+    max_depth: Annotated[
+        float | None, Option("Judge depth below this [m] [default: the data set's].", above=0)
+    ] = None
+    crop: Annotated[
+        Literal["nyu", "eigen", "garg", "none"] | None,
+        Option("Judge within this crop [default: the data set's]."),
+    ] = None
+    flip: Annotated[bool, Option("Average with the prediction of the mirrored image, mirrored back.")] = False
+    median_scaling: Annotated[
+        bool, Option("Scale every prediction to the ground truth's median: judges shape, not metres.")
+    ] = False
+    batch_size: Annotated[int, Option("Images predicted at a time.", least=1)] = 4
+    skip_bad: Annotated[
+        bool, Option("Leave out samples that cannot be read, and name them; exit status 1 then.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        check_options(self)

@@ -1,0 +1,86 @@
+"""What commands print: lines for people, steps with their time, JSON. Rich is slow to load, `app` is not."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+from glpn_deploy import progress
+from glpn_deploy.progress import Step
+
+
+def complain(color: str, kind: str, message: str) -> None:
+    """One line to standard error: an error's or a warning's."""
+    console = Console(stderr=True, highlight=False)
+    console.print(f"[bold {color}]{kind}:[/] {escape(message)}", soft_wrap=True)
+
+
+def output(*, as_json: bool) -> Console:
+    """Where people's lines and long work's steps go: standard output, or standard error beside JSON."""
+    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    progress.show(ConsoleProgress(console))
+    return console
+
+
+def print_json(values: dict[str, Any]) -> None:
+    """Writes one JSON object to standard output."""
+    sys.stdout.write(json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def say_why(console: Console, why: str) -> None:
+    """Why this backend or precision, where it was not asked for."""
+    if why:
+        console.print(f"  {why}", style="dim", markup=False)
+
+
+class _ConsoleStep:
+    def __init__(self, advance: Callable[[str], None]) -> None:
+        self._advance = advance
+        self.summary = ""
+
+    def advance(self, detail: str = "") -> None:
+        """Moves the bar."""
+        self._advance(detail)
+
+    def finish(self, summary: str) -> None:
+        """Keeps what the step's line says."""
+        self.summary = summary
+
+
+class ConsoleProgress:
+    """One line a step with its time; a moving bar while it runs where standard error is a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._terminal = Console(stderr=True)
+
+    @contextlib.contextmanager
+    def step(self, title: str, total: int | None = None) -> Iterator[Step]:
+        """Shows a step while it runs and its line when it is done."""
+        start = time.perf_counter()
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[detail]}"),
+        )
+        bar = RichProgress(
+            *columns, console=self._terminal, transient=True, disable=not self._terminal.is_terminal
+        )
+        with bar:
+            task = bar.add_task(title, total=total, detail="")
+            step = _ConsoleStep(lambda detail: bar.update(task, advance=1, detail=escape(detail)))
+            yield step
+        seconds = time.perf_counter() - start
+        self._console.print(f"[green]✓[/] {title:<18} {seconds:6.1f} s  {escape(step.summary)}".rstrip())

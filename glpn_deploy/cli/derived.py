@@ -1,0 +1,138 @@
+"""Commands derived from options: a parameter that is a dataclass of options becomes the command's options."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import typer
+
+from glpn_deploy.options import Field, Only, choices_of, declared, item_of, optional, spelled
+
+
+def derived(function: Callable[..., None]) -> Callable[..., None]:
+    """The function as Typer takes it: fields in place of every dataclass of options it has.
+
+    A parameter ``options: RuntimeOptions`` gives the command an option for every field that has an `Option`,
+    and the function gets the dataclass made of what was typed. ``partial[RuntimeOptions]`` hands over the
+    class with what was typed, for a function that adds fields of its own.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, _Group] = {}
+    taken: set[str] = set()
+    for parameter in inspect.signature(function).parameters.values():
+        hint = hints[parameter.name]
+        unfinished = get_origin(hint) is functools.partial
+        options = get_args(hint)[0] if unfinished else hint
+        if dataclasses.is_dataclass(options):
+            groups[parameter.name] = group = _Group(options, unfinished=unfinished)
+            parameters += (fields := list(group.parameters()))
+            taken |= {field.name for field in fields}
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hint))
+
+    @functools.wraps(function)
+    def call(**given: Any) -> None:
+        options = {name: group.make(given) for name, group in groups.items()}
+        function(**options, **{name: value for name, value in given.items() if name not in taken})
+
+    del call.__dict__["__wrapped__"]  # Typer reads the signature below
+    call.__dict__["__signature__"] = inspect.Signature(parameters)
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return call
+
+
+@dataclasses.dataclass(frozen=True)
+class _Group:
+    """A dataclass of options among a command's parameters."""
+
+    options: Any
+    only: Only | None = None
+    unfinished: bool = False
+
+    def parameters(self) -> Iterator[inspect.Parameter]:
+        """One for each field that is offered, those of fields that are dataclasses of options included."""
+        for field in self._fields():
+            if field.option is not None:
+                yield _parameter(field)
+            else:
+                yield from _Group(field.type, field.only).parameters()
+
+    def make(self, given: dict[str, Any]) -> Any:
+        """The dataclass of what was typed."""
+        values = {}
+        for field in self._fields():
+            if field.option is None:
+                values[field.name] = _Group(field.type, field.only).make(given)
+            else:
+                value = _value(field, given[spelled(field)])
+                if value is not None or field.default is dataclasses.MISSING:
+                    values[field.name] = value
+        return functools.partial(self.options, **values) if self.unfinished else self.options(**values)
+
+    def _fields(self) -> Iterator[Field]:
+        for field in declared(self.options):
+            own = field.option is not None and not field.option.hidden
+            if (own or dataclasses.is_dataclass(field.type)) and (
+                self.only is None or field.name in self.only.fields
+            ):
+                yield field
+
+
+def _parameter(field: Field) -> inspect.Parameter:
+    option, default = field.option, field.default
+    assert option is not None
+    kind, metavar = field.type, option.metavar
+    if option.reader is not None:
+        kind = option.typed
+        if default not in (None, dataclasses.MISSING):
+            default = option.reader.show(default)
+            default = None if default == "" else default
+    elif item_of(kind) is not None:
+        choices = choices_of(item_of(kind))  # which Typer does not take in lists; the dataclass checks them
+        metavar = metavar or ("|".join(choices) if choices else None)
+        kind, default = list[str if choices else item_of(kind)], default or None  # type: ignore[misc]
+    elif choices_of(kind):
+        kind = _literal(kind)
+    if default is None and not optional(kind):
+        kind = kind | None
+    names = option.names
+    if not names and field.default is False:
+        names = (f"--{field.name.replace('_', '-')}",)  # without it Typer adds --no-...
+    info = (
+        typer.Argument(help=option.help, metavar=metavar)
+        if option.argument
+        else typer.Option(
+            *names,
+            help=option.help or None,
+            metavar=metavar,
+            min=None if option.reader else option.least,
+            max=None if option.reader else option.most,
+            rich_help_panel=option.panel,
+        )
+    )
+    return inspect.Parameter(
+        spelled(field),
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if default is dataclasses.MISSING else default,
+        annotation=Annotated[kind, info],
+    )
+
+
+def _value(field: Field, given: Any) -> Any:
+    """A field's value of what was typed; None where nothing was."""
+    assert field.option is not None
+    if given is None or field.option.reader is None:
+        return tuple(given) if isinstance(given, list) else given
+    long = f"--{spelled(field).replace('_', '-')}"
+    return field.option.reader.read(long, given)
+
+
+def _literal(kind: Any) -> Any:
+    """One `Literal` of a union of them: Typer knows no unions."""
+    found = Literal[choices_of(kind)]  # type: ignore[valid-type]
+    return found | None if optional(kind) else found

@@ -1,0 +1,110 @@
+"""The work of glpn-bench: measuring, the files, and the table."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from glpn_deploy.atomic import staging_folder
+from glpn_deploy.benchmarks.options import BenchOptions
+from glpn_deploy.benchmarks.report.report_cells import cells, conditions, used_columns
+from glpn_deploy.benchmarks.report.report_markdown import accuracy_table, accuracy_title, load_table
+from glpn_deploy.benchmarks.report.results import Report, rounded
+from glpn_deploy.benchmarks.report.written import write_reports
+from glpn_deploy.benchmarks.sweep import run_sweep
+from glpn_deploy.cli.app import FAILED
+from glpn_deploy.cli.console import output, print_json
+from glpn_deploy.errors import WriteError
+
+
+def run(bundle: Path, options: BenchOptions, out: Path | None, *, as_json: bool) -> None:
+    """Measures, writes the reports, and prints what was found.
+
+    Raises:
+        GlpnError: The machine could not, or an option does not fit the bundle.
+    """
+    console = output(as_json=as_json)
+    folder = out or bundle.resolve().with_name(f"{bundle.resolve().name}-bench")
+    _check_writable(folder)
+    try:
+        report = run_sweep(bundle, options)
+    except KeyboardInterrupt:
+        console.print("No shape was complete: no report is written.", style="bold red")
+        raise
+    files = write_reports(report, folder)
+    if as_json:
+        print_json(rounded(report.to_dict()))
+    else:
+        _print(console, report)
+    console.print("\n" + "\n".join(f"  {path}" for path in files), markup=False)
+    if report.interrupted:
+        console.print("\nInterrupted: what was complete is written.", style="bold red")
+        raise typer.Exit(FAILED)
+    console.print(f"\nNext:\n  glpn-compare {files[0]} OTHER.json", markup=False)
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuses a folder that the reports could not be written to, without making it.
+
+    Raises:
+        WriteError: It, or the folder that it is to be made in, takes no files.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise WriteError(f"--out {folder}: {there} is no folder", fix="choose another")
+    with staging_folder(there / "report.json"):
+        pass
+
+
+_BRIEF = {  # fits 80 characters; the files have the rest
+    "median, ms": "ms",
+    "±": "±",
+    "images/s": "img/s",
+    "times baseline": "× baseline",
+    "AbsRel to reference": "AbsRel",
+    "memory, MiB": "MiB",
+    "on disk, MB": "MB",
+    "J/image": "J",
+}
+
+
+def _print(console: Console, report: Report) -> None:
+    """The table, what was not stable or not run, and the headlines."""
+    columns = [name for name in used_columns(report.rows) if name in _BRIEF]
+    for shape, group in itertools.groupby(report.rows, key=lambda row: row.shape):
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column(shape, no_wrap=True)
+        for name in columns:
+            table.add_column(_BRIEF[name], justify="right", no_wrap=True)
+        for row in group:
+            mark = "[green]✓[/]" if row.stable else "[yellow]![/]"
+            table.add_row(
+                f"{mark} {row.backend} {row.precision}",
+                *(cells(row)[name].replace(" to ", "–") for name in columns),
+            )
+        console.print()
+        console.print(table)
+    for title, (head, body) in (
+        (accuracy_title(report), accuracy_table(report)),
+        ("Under load", load_table(report)),
+    ):
+        if body:
+            table = Table(*head, box=None, pad_edge=False)
+            for line_of_cells in body:
+                table.add_row(*line_of_cells)
+            console.print(f"\n{title}:", markup=False)
+            console.print(table)
+    console.print()
+    for row in report.rows:
+        if not row.stable:
+            console.print(f"! {row.key}: {'; '.join(row.reasons.values())}", style="yellow", markup=False)
+    for item in report.not_run:
+        console.print(f"not run: {item.name}: {item.reason}", style="dim", markup=False)
+    for line in conditions(report)[-2:]:
+        console.print(line, style="dim", markup=False)
+    for headline in report.headlines:
+        console.print(str(headline), style="bold", markup=False)

@@ -1,0 +1,111 @@
+"""The work of glpn-build: plans, engines, and what is said of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from glpn_deploy.bundle.engine_sidecar import Sidecar, read_sidecar
+from glpn_deploy.cli.console import output, print_json
+from glpn_deploy.exporters import engines
+from glpn_deploy.exporters.engine.engine_options import EngineOptions
+from glpn_deploy.exporters.engines import EnginePlan
+from glpn_deploy.precisions import Precision
+
+_SHOWN_WARNINGS = 5
+
+
+def run(
+    bundle: Path,
+    precisions: Sequence[Precision | None],
+    options: EngineOptions,
+    *,
+    verify: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Builds an engine of each precision, or says what would be built.
+
+    Raises:
+        GlpnError: One cannot be built, or does not give the reference's depth.
+    """
+    console = output(as_json=as_json)
+    # All are looked up before the first is built.
+    plans = [engines.plan_engine(bundle, name, options) for name in precisions]
+    if dry_run:
+        for plan in plans:
+            _say_plan(console, plan)
+        if as_json:
+            print_json({"engines": [plan.to_dict() for plan in plans]})
+        return
+    engines.require_tensorrt()
+    built = []
+    for plan in plans:
+        engine = engines.build_engine(bundle, plan.options.precision, options, verify)
+        built.append(say_engine(console, engine))
+    if as_json:
+        print_json({"engines": built})
+    shown = " ".join(f"--precisions {','.join(plan.artefact.precision for plan in plans)}".split())
+    console.print(
+        f"\nNext:\n  glpn-verify {bundle}"
+        f"\n  glpn-predict {bundle} photo.jpg --backend tensorrt --precision {plans[0].artefact.precision}"
+        f"\n  glpn-bench {bundle} --backends tensorrt,onnxruntime {shown}",
+        markup=False,
+    )
+
+
+def _say_plan(console: Console, plan: EnginePlan) -> None:
+    given = plan.options
+    console.print(f"{plan.artefact.file} -> engines/{plan.file_name()}", style="bold", markup=False)
+    for profile in given.profiles:
+        console.print(f"  profile {profile.name}: smallest:best:largest {profile}", markup=False)
+    sizes = {"workspace": given.workspace_mb, "tactic memory": given.tactic_dram_mb}
+    settings = [f"level {given.level}", *(f"{name} {mb} MB" for name, mb in sizes.items() if mb is not None)]
+    if given.timing_cache is not None:
+        settings.append(f"timing cache {given.timing_cache}")
+    if given.tactic_sources is not None:
+        settings.append(f"tactic sources {', '.join(given.tactic_sources)}")
+    settings.append("TF32 allowed" if given.tf32 else "no TF32")
+    console.print(f"  {', '.join(settings)}", markup=False)
+
+
+def say_engine(console: Console, engine: Path) -> dict[str, Any]:
+    """Prints what was built, and returns it for JSON."""
+    sidecar = read_sidecar(engine)
+    layers = ", ".join(f"{count} {name}" for name, count in sidecar.layers.items()) or "not told"
+    console.print(f"\n{engine}", style="bold", markup=False)
+    console.print(
+        f"  {sidecar.bytes / 1e6:.1f} MB, built in {sidecar.build_s:.0f} s with TensorRT {sidecar.tensorrt} "
+        f"for {sidecar.gpu} (sm {sidecar.sm})\n  layers: {layers}",
+        markup=False,
+    )
+    if sidecar.device_memory_bytes is not None:
+        memory = f"{sidecar.device_memory_bytes / 1e6:.1f} MB for each execution context, beside the weights"
+        console.print(f"  device memory: {memory}", markup=False)
+    for warning in sidecar.warnings[:_SHOWN_WARNINGS]:
+        console.print(f"  [yellow]TensorRT warns:[/] {escape(warning)}")
+    if len(sidecar.warnings) > _SHOWN_WARNINGS:
+        console.print(f"  and {len(sidecar.warnings) - _SHOWN_WARNINGS} warnings more, in the sidecar")
+    _say_proof(console, sidecar)
+    return {"path": str(engine), **json.loads(sidecar.to_json())}
+
+
+def _say_proof(console: Console, sidecar: Sidecar) -> None:
+    if sidecar.parity is None:
+        console.print("  [yellow]not verified[/]: --no-verify was given, and the sidecar says so")
+        return
+    if not sidecar.parity["reports"]:
+        console.print("  [bold yellow]nothing was compared[/]: whether its depth is right is not known")
+    for report in sidecar.parity["reports"]:
+        worst = max(case["max_abs_m"] for case in report["cases"])
+        console.print(
+            f"  [green]✓[/] {len(report['cases'])} batches against {report['reference']['backend']}: "
+            f"at most {worst:.2g} m off"
+        )
+    for shape, reason in sidecar.parity["not_checked"].items():
+        console.print(f"  [yellow]not verified at {shape}[/]: {escape(reason)}")

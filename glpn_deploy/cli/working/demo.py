@@ -1,0 +1,141 @@
+"""The work of the demo: export, prediction, and the pictures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from glpn_deploy import progress
+from glpn_deploy.atomic import atomic_path
+from glpn_deploy.checkpoints.hub import DEMO
+from glpn_deploy.cli.console import output
+from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, SPLIT_SIZE, RenderedRooms
+from glpn_deploy.depth.depth_map import DepthMap
+from glpn_deploy.depth.metrics import DepthMetrics
+from glpn_deploy.depth.pictures import compose_row, depth_panel, error_panel, image_panel
+from glpn_deploy.errors import InputError
+from glpn_deploy.estimator import DepthEstimator
+from glpn_deploy.exporters.build import build_bundle
+from glpn_deploy.images.loading import MIN_SIDE, load_image
+from glpn_deploy.images.resample import resize_bicubic
+
+ERROR_SCALE_M = 1.0
+"""Where the error map's colours end [m]."""
+SHOWN = 4
+"""Pictures have so many times the sides that the network was trained at."""
+_ADVICE = (
+    "The demo network was trained on rendered rooms only. For photographs take the published network: "
+    "glpn-export vinvino02/glpn-nyu glpn-nyu"
+)
+
+
+def run(image: Path | None, out: Path, room: int, checkpoint: str) -> None:
+    """Exports a checkpoint, predicts, and writes the pictures.
+
+    Raises:
+        GlpnError: The image, the room or the checkpoint cannot be used.
+    """
+    # Bad input is refused before the export.
+    photo = None if image is None else _reduced(load_image(image), SHOWN)
+    if room >= SPLIT_SIZE:
+        raise InputError(f"--room {room}", expected=f"0 to {SPLIT_SIZE - 1}")
+    console = output(as_json=False)
+    bundle = out / "bundle"
+    build_bundle(checkpoint, bundle)
+    with DepthEstimator.load(bundle) as estimator, progress.step("predict") as step:
+        if photo is not None and image is not None:
+            files, lines = _show_photo(estimator, photo, image, out, _ADVICE if checkpoint == DEMO else "")
+        else:
+            files, lines = _show_room(estimator, room, out)
+        step.finish(files[0].name)
+    console.print()
+    for line in lines:
+        console.print(line, markup=False)
+    for file in files:
+        console.print(f"  {file}", markup=False)
+    console.print(
+        f"\nNext:\n  glpn-predict {bundle} photo.jpg\n  glpn-eval {bundle} --dataset rooms\n"
+        f"  glpn-verify {bundle}\n  make demo IMAGE=photo.jpg",
+        markup=False,
+    )
+
+
+def _show_room(estimator: DepthEstimator, room: int, out: Path) -> tuple[list[Path], list[str]]:
+    """Predicts a test room and writes its pictures."""
+    height, width = (side * SHOWN for side in DEFAULT_EVAL_SIZE)
+    rooms = RenderedRooms("test", 1, height=height, width=width, start=room)
+    sample = rooms[0]
+    depth_map, seen = _predict(estimator, sample.image)
+    figures = DepthMetrics(rooms.max_depth).update(depth_map.depth, sample.depth)
+    if figures is None:
+        raise InputError(f"--room {room}", expected="a room with ground truth", fix="choose another one")
+    scores = f"delta1 {figures['delta1']:.3f}, AbsRel {figures['abs_rel']:.3f}, RMSE {figures['rmse']:.2f} m"
+    footer = (
+        f"The network never saw this room: it is number {room} of the test seeds. Both depth maps are on the "
+        f"same fixed scale. Error: prediction minus truth, white within a few cm, colours end at "
+        f"±{ERROR_SCALE_M:g} m."
+    )
+    if bool(np.any(sample.depth <= 0)):
+        footer += " Black: no ground truth (nearer than 0.3 m or farther than 10 m)."
+    picture = compose_row(
+        [
+            image_panel("Image", sample.image, f"rendered; the network sees it at {seen}"),
+            depth_panel("Ground truth", sample.depth, estimator.max_depth),
+            depth_panel("Prediction", depth_map.depth, estimator.max_depth),
+            error_panel("Error", depth_map.depth, sample.depth, ERROR_SCALE_M),
+        ],
+        heading=f"Test room {room}:  {scores}",
+        footer=footer,
+    )
+    files = _write(depth_map, picture, out, f"room-{room}")
+    return files, [f"Test room {room}: {scores.replace('delta1', 'δ1')}"]
+
+
+def _show_photo(
+    estimator: DepthEstimator, photo: NDArray[np.uint8], image: Path, out: Path, advice: str
+) -> tuple[list[Path], list[str]]:
+    """Predicts a photograph and writes its pictures."""
+    depth_map, seen = _predict(estimator, photo)
+    picture = compose_row(
+        [
+            image_panel("Image", photo, f"the network sees it at {seen}"),
+            depth_panel("Prediction", depth_map.depth, estimator.max_depth),
+        ],
+        footer=advice,
+    )
+    files = _write(depth_map, picture, out, image.stem)
+    line = f"{image}, seen by the network at {seen}, near the size it was trained at."
+    return files, [line, advice] if advice else [line]
+
+
+def _predict(estimator: DepthEstimator, image: NDArray[np.uint8]) -> tuple[DepthMap, str]:
+    """Depth at the image's own size, and the size at which the network saw it: about its training's."""
+    small = _reduced(image, 1, estimator.processor.size_divisor)
+    depth = resize_bicubic(estimator(small).depth, image.shape[:2])
+    return DepthMap(depth, estimator.max_depth), f"{small.shape[1]} x {small.shape[0]} px"
+
+
+def _reduced(image: NDArray[np.uint8], times: int, multiple: int = 1) -> NDArray[np.uint8]:
+    """An image with about as many pixels as ``times`` the sides that the network was trained at give.
+
+    Smaller ones stay as they are. Sides are multiples of ``multiple`` [px], the nearest ones.
+    """
+    height, width = image.shape[:2]
+    scale = times * math.sqrt(math.prod(DEFAULT_EVAL_SIZE) / (height * width))
+    if scale >= 1:
+        return image
+    size = [max(MIN_SIDE, round(side * scale / multiple) * multiple) for side in (width, height)]
+    return np.asarray(Image.fromarray(image).resize((size[0], size[1]), Image.Resampling.LANCZOS))
+
+
+def _write(depth_map: DepthMap, picture: NDArray[np.uint8], out: Path, stem: str) -> list[Path]:
+    """Writes the composed picture and the depth in its two forms; the picture comes first."""
+    together = out / f"{stem}.side_by_side.png"
+    with atomic_path(together) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
+    color = depth_map.save_color(out / f"{stem}.depth_color.png")
+    return [together, color, depth_map.save(out / f"{stem}.depth_mm.png")]

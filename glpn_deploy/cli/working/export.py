@@ -1,0 +1,151 @@
+"""The work of glpn-export: what is refused before it, the bundle, the engines, and what is said of them."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.checkpoints.hub import is_demo
+from glpn_deploy.cli.console import output, print_json
+from glpn_deploy.cli.working.build import say_engine
+from glpn_deploy.errors import BudgetError, ExportError, InputError
+from glpn_deploy.exporters import engines
+from glpn_deploy.exporters.build import Build, build
+from glpn_deploy.exporters.options import DEFAULT_OPSET, BuildOptions, Target
+from glpn_deploy.exporters.search.recipes import tensorrt_for
+from glpn_deploy.gpu.tensorrt_versions import known_problem, unsupported
+from glpn_deploy.precisions import PRECISION_INFO, Precision
+
+
+def run(checkpoint: str, out: Path, options: BuildOptions, *, engine: bool, as_json: bool) -> None:
+    """Exports a bundle, builds its engines where that is asked for, and prints what came of it.
+
+    Raises:
+        GlpnError: The export or an engine failed, or a precision is not within its budget.
+    """
+    opset, verify, lower = options.onnx.opset, options.verify, options.lower
+    asked = lower.precisions if lower else ()
+    target = lower.target if lower else "tensorrt"
+    console = output(as_json=as_json)
+    if engine:
+        require_engines(asked, opset, target, verify=verify)
+    elif asked and target == "tensorrt" and opset > DEFAULT_OPSET:
+        warnings.warn(
+            f"opset {opset} takes {tensorrt_for(opset)}; the default, {DEFAULT_OPSET}, takes "
+            f"{tensorrt_for(DEFAULT_OPSET)}",
+            stacklevel=2,
+        )
+    built = build(checkpoint, out, options)
+    bundle = built.bundle
+    if not verify:
+        console.print("[yellow]not verified[/]: --no-verify was given, and the manifest says so")
+    if as_json:
+        print_json(json.loads(bundle.manifest.to_json()))
+    _say(console, built, opset)
+    if engine:
+        _build_engines(console, bundle, asked, verify=verify)
+    shown = f"./{out}" if is_demo(str(out)) else out  # the bare word is the package's own checkpoint
+    console.print(f"\nNext:\n  glpn-predict {shown} photo.jpg\n  glpn-verify {shown}")
+    if bundle.manifest.refused:
+        raise _without(built)
+
+
+def require_engines(asked: Sequence[Precision], opset: int, target: Target, *, verify: bool) -> None:
+    """Refuses what `exporters.engines.build_engine` would refuse after the export.
+
+    Args:
+        asked: The lower precisions; an engine each, or of FP32 where there are none.
+        opset: The opset asked for; a precision takes its own where that is later.
+        target: What INT8 is for.
+        verify: Whether the engines will be compared with the reference.
+
+    Raises:
+        BackendError: There is no usable GPU or TensorRT.
+        ExportError: The GPU or the TensorRT has no such precision.
+        InputError: TensorRT does not read an opset, would run a graph for CPUs, or has to be verified.
+    """
+    if target == "cpu" and "int8" in asked:
+        raise InputError(
+            "--engine of an INT8 graph for CPUs, whose quantisation TensorRT does not run well",
+            fix="leave out --target cpu, or --engine",
+        )
+    device, trt = engines.require_tensorrt()
+    for precision in asked:
+        least = PRECISION_INFO[precision].least_opset
+        if least > trt.max_opset:  # before the opset asked for: no other would help
+            raise InputError(
+                f"--{precision} --engine: {precision} takes opset {least}, and TensorRT {trt.text} reads "
+                f"up to {trt.max_opset}",
+                expected=tensorrt_for(least),
+                fix=f"leave out --{precision}, or --engine and build it elsewhere",
+            )
+    engines.require_tensorrt(opset)
+    wanted: Sequence[Precision] = asked or ("fp32",)
+    for name in wanted:
+        reason = unsupported(trt, name, device)
+        if reason is not None:
+            raise ExportError(reason, fix=f"leave out --{name}, or --engine and build it elsewhere")
+        problem = known_problem(trt.version, name, device.sm)
+        if problem is not None and not verify:
+            raise InputError(
+                f"--no-verify with TensorRT {trt.text} and {name}: {problem}",
+                fix="leave out --no-verify: only the comparison shows whether this engine is right",
+            )
+
+
+def _without(built: Build) -> BudgetError:
+    """What is said where the bundle lacks a precision that was asked for."""
+    bundle = built.bundle
+    refused = [report for report in built.searches if report.chosen is None]
+    over = ", ".join(report.precision for report in refused if report.candidates)
+    parts = []
+    if over and len(bundle.manifest.artefacts) == 1:
+        parts.append(f"only FP32 meets the budget of {over}")
+    elif over:
+        parts.append(f"no graph of {over} is within its budget")
+    parts += [
+        f"{report.precision} could not be made ({report.reason.rstrip('.')})"
+        for report in refused
+        if not report.candidates
+    ]
+    have = " or ".join(artefact.file for artefact in bundle.manifest.artefacts)
+    more = ", or allow more with --max-abs-rel or --max-abs-m" if over else ""
+    return BudgetError(f"{'; '.join(parts)}: the bundle goes without", fix=f"deploy its {have}{more}")
+
+
+def _build_engines(console: Console, bundle: Bundle, asked: tuple[Precision, ...], *, verify: bool) -> None:
+    """An engine of every precision that was asked for and is within its budget, else of FP32."""
+    have = {artefact.precision for artefact in bundle.manifest.artefacts}
+    wanted: list[Precision] = [name for name in asked if name in have] if asked else ["fp32"]
+    for precision in wanted:
+        built = engines.build_engine(bundle.folder, precision, verify=verify)
+        say_engine(console, built)
+
+
+def _say(console: Console, built: Build, opset: int) -> None:
+    """What was tried for every lower precision, what it cost, and whether it pays here."""
+    for report in built.searches:
+        console.print(
+            f"\n[bold]{report.precision}[/], checked on {report.images} images ({report.images_from}):"
+        )
+        for candidate in report.candidates:
+            mark = "[green]✓[/]" if candidate.passed else "[red]✗[/]"
+            console.print(f"  {mark} {escape(str(candidate))}")
+        if report.reason:
+            console.print(f"  [red]✗[/] could not be made: {escape(report.reason)}")
+    for artefact in built.bundle.manifest.artefacts:
+        if artefact.precision == "fp32":
+            continue
+        if artefact.opset != opset:
+            console.print(
+                f"\n{artefact.file} has opset {artefact.opset} instead of {opset}, the first with "
+                f"{artefact.precision}: it takes {tensorrt_for(artefact.opset)}"
+            )
+        if artefact.verdict is not None:
+            console.print(f"\n{artefact.verdict['sentence']}", markup=False)

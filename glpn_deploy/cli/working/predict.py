@@ -1,0 +1,111 @@
+"""The work of glpn-predict: depth of one image after the other, and its files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.markup import escape
+
+from glpn_deploy import progress
+from glpn_deploy.cli.app import FAILED
+from glpn_deploy.cli.console import output, print_json, say_why
+from glpn_deploy.cli.options import SUFFIXES, SaveOptions
+from glpn_deploy.cli.working.loading import load_estimator
+from glpn_deploy.depth.depth_map import DepthMap
+from glpn_deploy.depth.point_cloud import Intrinsics
+from glpn_deploy.errors import ImageError, InputError
+from glpn_deploy.images.files import find_images, unique_stems
+from glpn_deploy.images.loading import load_image
+from glpn_deploy.pipeline import beside
+from glpn_deploy.runtimes.options import LoadOptions
+
+Camera = Callable[[int, int], Intrinsics]  # width, height [px] to intrinsics
+
+
+def run(source: str, images: list[str], saving: SaveOptions, options: LoadOptions, *, as_json: bool) -> None:
+    """Predicts the images and writes what was asked for of each.
+
+    Raises:
+        GlpnError: The network or an option cannot be used, or a file cannot be written.
+    """
+    camera = _camera(saving) if "ply" in saving.save else None
+    paths = find_images(images)
+    stems = dict(zip(paths, unique_stems(paths), strict=True))
+    console = output(as_json=as_json)
+    results: list[dict[str, Any]] = []
+    estimator = load_estimator(source, options)
+    runtime = estimator.runtime
+    say_why(console, runtime.why)
+    saving.out.mkdir(parents=True, exist_ok=True)
+
+    def save_next(item: tuple[Any, DepthMap | ImageError]) -> dict[str, Any]:
+        path, found = item
+        if isinstance(found, ImageError):
+            return {"image": str(path), "error": str(found)}
+        return {"image": str(path), **_save(found, path, saving.out / stems[path], saving, camera)}
+
+    with (
+        estimator,
+        contextlib.closing(beside(estimator.stream(paths), save_next)) as saved,
+        progress.step("predict", len(paths)) as step,
+    ):
+        for path, result in zip(paths, saved, strict=True):
+            results.append(result)
+            if "error" in result:
+                console.print(f"[red]✗[/] skipped: {escape(result['error'])}", markup=True)
+            step.advance(path.name)
+        failed = sum("error" in result for result in results)
+        step.finish(f"{len(paths) - failed} of {len(paths)} images")
+        ran = runtime.describe()
+    if options.measure:
+        say_why(console, runtime.why)
+    if as_json:
+        print_json(
+            {"out": str(saving.out), "unit": "metres", "runtime": ran, "images": results, "failed": failed}
+        )
+    for result in results[:10] if not as_json else []:
+        for name in result.get("files", {}).values():
+            console.print(f"  {name}")
+    if len(results) > 10 and not as_json:
+        console.print(f"  … and so on in {saving.out}")
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _camera(saving: SaveOptions) -> Camera:
+    """What gives an image its intrinsics, from a field of view or from four numbers."""
+    fov = saving.fov
+    if fov is not None:
+        return lambda width, height: Intrinsics.from_fov(fov, width, height)
+    if saving.intrinsics is None:
+        expected = "the camera's field of view or intrinsics"
+        raise InputError("--save ply without a camera", expected=expected, fix="add --fov 60")
+    fixed = Intrinsics(*saving.intrinsics)
+    return lambda width, height: fixed
+
+
+def _save(
+    depth_map: DepthMap, image: Path, stem: Path, saving: SaveOptions, camera: Camera | None
+) -> dict[str, Any]:
+    """Writes what was asked for of one image."""
+    height, width = depth_map.depth.shape
+    files = {name: stem.with_name(stem.name + SUFFIXES[name]) for name in dict.fromkeys(saving.save)}
+    for name, file in files.items():
+        if name == "color":
+            depth_map.save_color(file, max_m=saving.max_m)
+        elif camera is not None and name == "ply":
+            depth_map.save_point_cloud(file, camera(width, height), rgb=load_image(image))
+        else:
+            depth_map.save(file)
+    low, high = (round(float(value), 3) for value in (depth_map.depth.min(), depth_map.depth.max()))
+    return {
+        "width": width,
+        "height": height,
+        "min_m": low,
+        "max_m": high,
+        "files": {name: str(file) for name, file in files.items()},
+    }

@@ -1,0 +1,109 @@
+"""The work of glpn-verify: the check, and a line for each thing that was compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+from rich.markup import escape
+
+from glpn_deploy.atomic import atomic_path
+from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.cli.console import output, print_json
+from glpn_deploy.errors import InputError
+from glpn_deploy.proof.findings import Verification
+from glpn_deploy.proof.options import VerifyOptions
+from glpn_deploy.proof.parity_picture import draw_worst_image
+from glpn_deploy.proof.parity_report import ParityReport, describe_flags, describe_limit
+from glpn_deploy.proof.polygraphy_check import PolygraphyReport
+from glpn_deploy.proof.verification import verify
+
+
+def run(bundle: Path, options: VerifyOptions, error_map: Path | None, *, as_json: bool) -> None:
+    """Verifies, and prints what was found.
+
+    Raises:
+        GlpnError: The depth is not the reference's, or nothing could be run.
+    """
+    console = output(as_json=as_json)
+    found = verify(bundle, options)
+    for report in found.reports:
+        _print_report(console, report)
+    if found.polygraphy:
+        console.print()
+    for opinion in found.polygraphy:
+        _print_opinion(console, opinion)
+    if error_map is not None:
+        _draw(bundle, found, error_map, console)
+    if as_json:
+        print_json(found.to_dict())
+    for item in found.not_run:
+        console.print(
+            f"\n[bold yellow]not checked here:[/] {escape(f'{item.file} ({item.precision}): {item.reason}')}"
+        )
+    for engine in found.broken:
+        console.print(f"\n[bold red]broken:[/] {escape(f'{engine.file}: {engine.reason}')}")
+    found.require()
+    if not found.reports:
+        console.print("\nNo depth was compared.")
+    elif {report.candidate["precision"] for report in found.reports} == {"fp32"}:
+        console.print("\nThe depth is the reference's.", end="")
+    else:
+        which = "every artefact" if found.complete else "every artefact that was run"
+        console.print(f"\nThe depth is the reference's, {which} within its budget.", end="")
+    incomplete = "" if found.complete else "  The check is incomplete: see above."
+    following = "" if options.reference else f"  Next:\n  glpn-predict {bundle} photo.jpg"
+    console.print(incomplete + following, markup=False)
+
+
+def _print_report(console: Console, report: ParityReport) -> None:
+    """What was compared, then a line a case, and for lower precisions the errors by depth range."""
+
+    ran = f"{report.candidate['backend']} on {report.candidate['device']}"
+    if "file" in report.candidate:
+        run = report.candidate["run"]
+        ran = f"{report.candidate['file']}, {ran}" + ("" if run == "native" else f", {run}")
+    limit = (
+        describe_limit(report.limit) if report.tolerance_m is None else f"at most {report.tolerance_m:.2g} m"
+    )
+    console.print(f"\n{ran} against {report.reference['backend']}, {limit}:", markup=False)
+    for case in report.cases:
+        mark = "[green]✓[/]" if case.passed else "[red]✗[/]"
+        stats = case.stats
+        figures = f"max {stats.max_abs_m:.2e} m   p99 {stats.p99_abs_m:.2e} m   AbsRel {stats.abs_rel:.2e}"
+        flags = f"   [red]{describe_flags(case.flags)}[/]" if case.flags else ""
+        console.print(f"  {mark} {case.name:<18} {figures}{flags}")
+    if report.max_abs_rel is None:
+        return
+    console.print("  by depth         pixels    max [m]    p99 [m]     AbsRel         δ1", markup=False)
+    for part in report.by_range:
+        if part.stats is None:
+            continue
+        stats = part.stats
+        console.print(
+            f"  {part.name + ' m':<10} {part.pixels:>12} {stats.max_abs_m:>10.2e} {stats.p99_abs_m:>10.2e} "
+            f"{stats.abs_rel:>10.2e} {stats.delta1:>10.5f}"
+        )
+
+
+def _print_opinion(console: Console, opinion: PolygraphyReport) -> None:
+    agreed = sum(case.agrees for case in opinion.cases)
+    mark = "[green]✓[/]" if opinion.agrees else "[red]✗[/]"
+    worst = max(opinion.cases, key=lambda case: case.abs_rel)
+    console.print(
+        f"{mark} Polygraphy {opinion.version} on {opinion.candidate['precision']} against "
+        f"{opinion.reference['backend']} {opinion.reference['precision']}: agrees with our result on "
+        f"{agreed} of {len(opinion.cases)}; its worst AbsRel {worst.abs_rel:.2e} at {worst.name}"
+    )
+
+
+def _draw(bundle: Path, found: Verification, path: Path, console: Console) -> None:
+    """Writes the picture of the worst image."""
+
+    if found.worst_image is None:
+        raise InputError("nothing was run, so there is no worst image to draw", fix="leave out --error-map")
+    picture = draw_worst_image(*found.worst_image, Bundle.open(bundle).manifest.config.max_depth)
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
+    console.print(f"\nworst image: {found.worst_image[1].name} -> {path}", markup=False)

@@ -1,0 +1,120 @@
+"""What a runtime and `DepthEstimator.load` are told. Light: commands read it for ``--help``."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal, TypedDict
+
+from glpn_deploy.bundle.engine_profile import Profile
+from glpn_deploy.errors import InputError
+from glpn_deploy.options import ADVANCED, Auto, DeviceOption, Offline, Option, Threads, check_options
+from glpn_deploy.precisions import Precision
+
+BackendName = Literal["onnxruntime", "openvino", "tensorrt", "torch"]
+Mode = Literal["latency", "throughput"]
+Provider = Literal["auto", "cuda", "tensorrt"]
+Compile = Literal["no", "default", "max-autotune"]
+FallbackPrecision = Literal["fp32", "bf16"]
+
+_advanced = partial(Option, panel=ADVANCED)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RuntimeOptions:
+    """How a runtime shall run. A new field that commands shall offer has an `Option`, and a line below.
+
+    Attributes:
+        precision: Precision of the computation; the artefact's own for files.
+        mode: ``latency`` gives every run all threads; ``throughput`` splits them among runs that several
+            threads of the program start at the same time. OpenVINO only; the others do the first.
+        cache: Others must not be able to write to this folder.
+        profile: The shapes that the TensorRT provider builds its engine for; without one it builds for
+            the first shape it meets, and again, over the wider range, for every shape outside.
+
+    Raises:
+        InputError: A value is none of these, or two contradict each other.
+    """
+
+    device: DeviceOption = "auto"
+    threads: Threads = None
+    cache: Annotated[
+        Path | None,
+        _advanced(
+            "Keep compiled networks in this folder, for a faster second start (OpenVINO, up to 2 GiB; ONNX "
+            "Runtime's TensorRT provider) [default: keep none].",
+            metavar="FOLDER",
+        ),
+    ] = None
+    provider: Annotated[
+        Provider,
+        _advanced(
+            "What ONNX Runtime runs with on a GPU; auto is CUDA. tensorrt builds engines of its own, which "
+            "takes minutes: keep them with --cache, or use glpn-build and --backend tensorrt."
+        ),
+    ] = "auto"
+    compile: Annotated[
+        Compile, _advanced("Run a checkpoint through torch.compile, which takes a while at every new size.")
+    ] = "no"
+    fallback_precision: Annotated[
+        FallbackPrecision,
+        _advanced(
+            "With --precision int8: what the layers that are not quantised compute in; bf16 is faster on "
+            "processors that have it (OpenVINO).",
+            names=("--fallback-precision", "--rest"),
+        ),
+    ] = "fp32"
+    mode: Mode = "latency"
+    precision: Precision = "fp32"
+    profile: Profile | None = None
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.provider != "auto" and self.device == "cpu":
+            raise InputError(f"provider {self.provider} on device cpu", expected='device="auto" or "cuda"')
+
+
+class RuntimeKeywords(TypedDict, total=False):
+    """The fields of `RuntimeOptions` that `DepthEstimator.load` takes by these names too."""
+
+    threads: int | None
+    provider: Provider
+    compile: Compile
+    fallback_precision: FallbackPrecision
+    mode: Mode
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """Which backend and precision run a source, and how.
+
+    Raises:
+        InputError: A value is none of these, or two contradict each other.
+    """
+
+    backend: Annotated[
+        Auto | BackendName,
+        Option("auto takes what is expected to be the fastest of those that can run here, and says why."),
+    ] = "auto"
+    precision: Annotated[
+        Auto | Precision,
+        Option("Precision to run in: the artefact's; OpenVINO needs none of its own for bf16, fp16."),
+    ] = "auto"
+    runtime: RuntimeOptions = RuntimeOptions()
+    measure: Annotated[
+        bool, _advanced("With --backend auto, time the backends on the first batch instead.")
+    ] = False
+    offline: Offline = False
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.measure and self.backend != "auto":
+            raise InputError(
+                f"measure with backend {self.backend}", expected="backend auto, which has a choice"
+            )
+
+    def resolved(self, own: Precision = "fp32") -> RuntimeOptions:
+        """How the runtime runs in the precision asked for, or in the source's own where that is left open."""
+        precision = own if self.precision == "auto" else self.precision
+        return dataclasses.replace(self.runtime, precision=precision)
