@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from glpn_deploy.images.loading import ImageSource, load_image
 from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
 from glpn_deploy.images.resample import resize_bicubic
 from glpn_deploy.options import Auto, Device
-from glpn_deploy.pipeline import pipelined
+from glpn_deploy.pipeline import ahead
 from glpn_deploy.precisions import Precision
 from glpn_deploy.runtimes import choose
 from glpn_deploy.runtimes.base import Runtime
@@ -32,7 +32,7 @@ from glpn_deploy.runtimes.registry import load_runtime, require_backend
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-Source = TypeVar("Source", bound=ImageSource)
+Item = TypeVar("Item")
 
 
 class _Prepared(NamedTuple):
@@ -44,6 +44,45 @@ class _Prepared(NamedTuple):
 
 
 _Computed = tuple[_Prepared, NDArray[np.float32]]
+
+
+def image_of(item: Any) -> ImageSource:
+    """The image of a stream's item: its attribute ``image``, or itself."""
+    image: ImageSource = getattr(item, "image", item)
+    return image
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Streamed(Generic[Item]):
+    """An item of a stream and what became of its image.
+
+    Attributes:
+        item: As it was given to `DepthEstimator.stream`.
+        outcome: The image and its depth map, or why there is none.
+    """
+
+    item: Item
+    outcome: tuple[NDArray[np.uint8], DepthMap] | ImageError
+
+    @property
+    def error(self) -> ImageError | None:
+        """Why the image could not be used, or None."""
+        return self.outcome if isinstance(self.outcome, ImageError) else None
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """The image, (H, W, 3) uint8 RGB; raises the error where there is one."""
+        return self._used()[0]
+
+    @property
+    def depth_map(self) -> DepthMap:
+        """Its depth; raises the error where there is one."""
+        return self._used()[1]
+
+    def _used(self) -> tuple[NDArray[np.uint8], DepthMap]:
+        if isinstance(self.outcome, ImageError):
+            raise self.outcome
+        return self.outcome
 
 
 class DepthEstimator:
@@ -237,7 +276,8 @@ class DepthEstimator:
         limit = spec.batch or min(batch_size, spec.max_batch or batch_size)
         order: list[int] = []
         batches = self._batches(images, limit, order)
-        finished = [map_ for maps in pipelined(batches, self._compute, self._finish) for map_ in maps]
+        computed = ahead(ahead(ahead(batches, lambda batch: batch), self._compute), self._finish)
+        finished = [map_ for maps in computed for map_ in maps]
         return [map_ for _, map_ in sorted(zip(order, finished, strict=True), key=lambda pair: pair[0])]
 
     def _batches(self, images: Sequence[ImageSource], limit: int, order: list[int]) -> Iterator[_Prepared]:
@@ -260,34 +300,49 @@ class DepthEstimator:
                 yield batch(groups.pop(size))
         yield from map(batch, groups.values())
 
-    def stream(self, images: Iterable[Source]) -> Generator[tuple[Source, DepthMap | ImageError], None, None]:
-        """Depth of one image after the other, in order; reading and enlarging run beside the network.
+    def stream(
+        self,
+        items: Iterable[Item],
+        image_of: Callable[[Item], ImageSource] = image_of,
+        *,
+        read_ahead: bool = True,
+    ) -> Generator[Streamed[Item], None, None]:
+        """Depth of one image after the other, in order, while the caller works on the ones before.
 
-        While an image is in the network, the next one is taken from ``images``, read and prepared, and the
-        depth of the one before enlarged, each in a thread; at most three are in memory.
+        Reading, the network and enlarging each have a thread: while the caller has one image, the next is
+        enlarged, one is in the network and one is read; at most four are in memory.
 
         Args:
-            images: Paths, PIL images or numpy arrays.
+            items: Images (paths, PIL images, numpy arrays), or objects with an image in their attribute
+                ``image`` and anything else beside it (a `glpn_deploy.video` frame, say).
+            image_of: Finds an item's image elsewhere.
+            read_ahead: False takes an item only when the one before is done: for a camera, whose frames
+                get old while they wait.
 
         Yields:
-            What was given, and its depth map, or the error of an image that cannot be used.
+            Every item with its image and depth map, or with the error of an image that cannot be used.
         """
 
-        def prepare(source: Source) -> tuple[Source, _Prepared | ImageError]:
+        def prepare(item: Item) -> tuple[Item, _Prepared | ImageError]:
             try:
-                return source, self._prepare([source], [load_image(source)])
+                image = image_of(item)
+                return item, self._prepare([image], [load_image(image)])
             except ImageError as error:
-                return source, error
+                return item, error
 
-        def compute(item: tuple[Source, _Prepared | ImageError]) -> tuple[Source, _Computed | ImageError]:
-            source, prepared = item
-            return source, prepared if isinstance(prepared, ImageError) else self._compute(prepared)
+        def compute(pair: tuple[Item, _Prepared | ImageError]) -> tuple[Item, _Computed | ImageError]:
+            item, prepared = pair
+            return item, prepared if isinstance(prepared, ImageError) else self._compute(prepared)
 
-        def finish(item: tuple[Source, _Computed | ImageError]) -> tuple[Source, DepthMap | ImageError]:
-            source, computed = item
-            return source, computed if isinstance(computed, ImageError) else self._finish(computed)[0]
+        def finish(pair: tuple[Item, _Computed | ImageError]) -> Streamed[Item]:
+            item, computed = pair
+            if isinstance(computed, ImageError):
+                return Streamed(item, computed)
+            return Streamed(item, (computed[0].images[0], self._finish(computed)[0]))
 
-        return pipelined(map(prepare, images), compute, finish)
+        if not read_ahead:
+            return ahead(items, lambda item: finish(compute(prepare(item))))
+        return ahead(ahead(ahead(items, prepare), compute), finish)
 
     def _prepare(self, sources: list[ImageSource], images: list[NDArray[np.uint8]]) -> _Prepared:
         """The batch of images of one network size; a fixed batch is filled up with the first of them."""

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import typing
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -413,27 +414,80 @@ def test_a_stream_gives_what_was_given_and_its_depth_or_error_in_order(estimator
     (tmp_path / "note.txt").write_text("x")
     images = [grey(200, 40, 50), tmp_path / "note.txt", photograph("chelsea"), grey(9, 31, 99), grey(80)]
     results = list(estimator.stream(iter(images)))
-    for image, (source, result) in zip(images, results, strict=True):
-        assert source is image
-        if not isinstance(result, ImageError):
-            np.testing.assert_array_equal(result.depth, estimator(image).depth)
-    assert [isinstance(result, ImageError) for _, result in results] == [False, True, False, True, False]
-    assert "note.txt" in str(results[1][1])
+    assert [id(result.item) for result in results] == [id(image) for image in images]
+    for result in results:
+        if result.error is None:
+            np.testing.assert_array_equal(result.depth_map.depth, estimator(result.item).depth)
+            np.testing.assert_array_equal(result.image, load_image(result.item))
+    assert [result.error is not None for result in results] == [False, True, False, True, False]
+    with pytest.raises(ImageError, match=r"note\.txt"):
+        _ = results[1].depth_map
+
+
+@pytest.mark.parametrize("read_ahead", [True, False])
+def test_items_of_a_stream_carry_anything(estimator, read_ahead):
+    items = [SimpleNamespace(image=grey(value), pts=value) for value in (3, 1, 2)]
+    results = list(estimator.stream(items, read_ahead=read_ahead))
+    assert [result.item.pts for result in results] == [3, 1, 2]
+    assert [int(result.image[0, 0, 0]) for result in results] == [3, 1, 2]
+    named = list(estimator.stream(items, lambda item: grey(item.pts + 5), read_ahead=read_ahead))
+    assert [int(result.image[0, 0, 0]) for result in named] == [8, 6, 7]
+
+
+def test_a_stream_that_does_not_read_ahead_takes_one_item_when_the_one_before_is_done():
+    """So that a camera's frame does not get old while it waits."""
+    events = []
+
+    def images():
+        for value in range(4):
+            events.append(f"take {value}")
+            yield grey(value)
+
+    class Telling(NullRuntime):
+        def _infer(self, pixel_values):
+            events.append("run")
+            return super()._infer(pixel_values)
+
+    estimator = DepthEstimator(Telling(), GLPNImageProcessor(), 10.0)
+    assert len(list(estimator.stream(images(), read_ahead=False))) == 4
+    assert events == [event for value in range(4) for event in (f"take {value}", "run")]
 
 
 def test_a_stream_that_is_left_early_reads_no_further(estimator):
     read = []
+    closed = []
 
     def images():
-        for value in range(100):
-            read.append(value)
-            yield grey(value)
+        try:
+            for value in range(100):
+                read.append(value)
+                yield grey(value)
+        finally:
+            closed.append(True)
 
     stream = estimator.stream(images())
     next(stream)
     stream.close()
-    assert len(read) <= 4
+    assert len(read) <= 5
+    assert closed
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("glpn-pipeline")]
+
+
+def test_what_the_network_raises_ends_the_stream():
+    class Failing(NullRuntime):
+        runs = 0
+
+        def _infer(self, pixel_values):
+            self.runs += 1
+            if self.runs == 2:
+                raise OSError("gone")
+            return super()._infer(pixel_values)
+
+    estimator = DepthEstimator(Failing(), GLPNImageProcessor(), 10.0)
+    stream = estimator.stream([grey(1), grey(2), grey(3)])
+    assert next(stream).error is None
+    with pytest.raises(OSError, match="gone"):
+        next(stream)
 
 
 def test_an_empty_list_gives_an_empty_list(estimator):

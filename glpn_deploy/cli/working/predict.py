@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.markup import escape
 
 from glpn_deploy import progress
@@ -17,10 +19,8 @@ from glpn_deploy.cli.options import SUFFIXES, SaveOptions
 from glpn_deploy.cli.working.loading import load_estimator
 from glpn_deploy.depth.depth_map import DepthMap
 from glpn_deploy.depth.point_cloud import Intrinsics
-from glpn_deploy.errors import ImageError, InputError
+from glpn_deploy.errors import InputError
 from glpn_deploy.images.files import find_images, unique_stems
-from glpn_deploy.images.loading import load_image
-from glpn_deploy.pipeline import beside
 from glpn_deploy.runtimes.options import LoadOptions
 
 Camera = Callable[[int, int], Intrinsics]  # width, height [px] to intrinsics
@@ -42,21 +42,19 @@ def run(source: str, images: list[str], saving: SaveOptions, options: LoadOption
     say_why(console, runtime.why)
     saving.out.mkdir(parents=True, exist_ok=True)
 
-    def save_next(item: tuple[Any, DepthMap | ImageError]) -> dict[str, Any]:
-        path, found = item
-        if isinstance(found, ImageError):
-            return {"image": str(path), "error": str(found)}
-        return {"image": str(path), **_save(found, path, saving.out / stems[path], saving, camera)}
-
     with (
         estimator,
-        contextlib.closing(beside(estimator.stream(paths), save_next)) as saved,
+        contextlib.closing(estimator.stream(paths)) as stream,
         progress.step("predict", len(paths)) as step,
     ):
-        for path, result in zip(paths, saved, strict=True):
-            results.append(result)
-            if "error" in result:
-                console.print(f"[red]✗[/] skipped: {escape(result['error'])}", markup=True)
+        for found in stream:
+            path = found.item
+            if found.error is not None:
+                results.append({"image": str(path), "error": str(found.error)})
+                console.print(f"[red]✗[/] skipped: {escape(str(found.error))}", markup=True)
+            else:
+                saved = _save(found.depth_map, found.image, saving.out / stems[path], saving, camera)
+                results.append({"image": str(path), **saved})
             step.advance(path.name)
         failed = sum("error" in result for result in results)
         step.finish(f"{len(paths) - failed} of {len(paths)} images")
@@ -89,7 +87,11 @@ def _camera(saving: SaveOptions) -> Camera:
 
 
 def _save(
-    depth_map: DepthMap, image: Path, stem: Path, saving: SaveOptions, camera: Camera | None
+    depth_map: DepthMap,
+    image: NDArray[np.uint8],
+    stem: Path,
+    saving: SaveOptions,
+    camera: Camera | None,
 ) -> dict[str, Any]:
     """Writes what was asked for of one image."""
     height, width = depth_map.depth.shape
@@ -98,7 +100,7 @@ def _save(
         if name == "color":
             depth_map.save_color(file, max_m=saving.max_m)
         elif camera is not None and name == "ply":
-            depth_map.save_point_cloud(file, camera(width, height), rgb=load_image(image))
+            depth_map.save_point_cloud(file, camera(width, height), rgb=image)
         else:
             depth_map.save(file)
     low, high = (round(float(value), 3) for value in (depth_map.depth.min(), depth_map.depth.max()))
