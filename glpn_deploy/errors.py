@@ -40,6 +40,10 @@ class ImageError(GlpnError):
     """An image that cannot be read or whose size or mode is not usable."""
 
 
+class VideoError(GlpnError):
+    """A clip or camera that cannot be opened, ends before its time, or cannot be encoded."""
+
+
 class InputError(GlpnError, ValueError):
     """An array or an option whose shape, dtype or value is not usable."""
 

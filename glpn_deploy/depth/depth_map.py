@@ -110,7 +110,7 @@ class DepthMap:
             if openexr is not None:
                 _write_exr(openexr, temporary, self.depth)
             elif suffix == ".png":
-                Image.fromarray(self._millimetres()).save(temporary, format="PNG")
+                Image.fromarray(self.quantized(1000)).save(temporary, format="PNG")
             elif suffix == ".npy":
                 np.save(temporary, self.depth, allow_pickle=False)
             else:
@@ -246,10 +246,20 @@ class DepthMap:
             write_ply(temporary, points, colors)
         return path
 
-    def _millimetres(self) -> NDArray[np.uint16]:
+    def quantized(self, units_per_metre: int) -> NDArray[np.uint16]:
+        """The depth as 16-bit integers, rounded: 0 where there is none, 65535 for what is farther.
+
+        Args:
+            units_per_metre: 1000 for millimetres, 256 for KITTI's format, which reaches 256 m.
+
+        Returns:
+            (H, W) uint16.
+        """
         metres = np.where(self.valid, self.depth, np.float32(0))
-        millimetres: NDArray[np.uint16] = np.rint(metres * np.float32(1000)).clip(0, 65535).astype(np.uint16)
-        return millimetres
+        units: NDArray[np.uint16] = (
+            np.rint(metres * np.float32(units_per_metre)).clip(0, 65535).astype(np.uint16)
+        )
+        return units
 
 
 def _unknown_suffix(path: Path, known: Any, fix: str) -> InputError:

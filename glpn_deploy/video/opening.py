@@ -1,0 +1,65 @@
+"""What a person names (a clip, an address, a camera, a folder) as a source of frames."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from glpn_deploy.video.frame import FrameOptions, FrameSource
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+]{1,9}://", re.IGNORECASE)
+_LIVE = re.compile(r"camera:\d+$|gstreamer:", re.IGNORECASE)
+_FOLDER = "frames:"
+_SUFFIXES = frozenset(
+    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .mts .wmv .flv .3gp .ogv .h264 .264 .h265 .hevc .y4m".split()
+)
+
+
+def is_video(name: str | os.PathLike[str]) -> bool:
+    """Whether a name means frames rather than an image: an address, a camera, ``frames:``, a clip's suffix."""
+    text = os.fspath(name)
+    return bool(
+        _ADDRESS.match(text)
+        or _LIVE.match(text)
+        or text.startswith(_FOLDER)
+        or Path(text).suffix.lower() in _SUFFIXES
+    )
+
+
+def frames(source: str | os.PathLike[str], options: FrameOptions = FrameOptions()) -> FrameSource:
+    """Opens a source of frames.
+
+    ::
+
+        with frames("clip.mp4") as clip:
+            for frame in clip:
+                print(frame.time, frame.image.shape)
+
+    Args:
+        source: A clip's path; ``frames:FOLDER``, whose images in the order of their names are the frames;
+            ``rtsp://…`` or another address; ``camera:0``; ``gstreamer:PIPELINE``, which ends in ``appsink``
+            (OpenCV with GStreamer, as JetPack has it). The last three are live: the newest frame is
+            given, and those that came in between are dropped.
+        options: Which frames, and how long a camera is waited for.
+
+    Raises:
+        VideoError: It cannot be opened, holds no video, or does not answer.
+        ImageError: The folder has no images.
+        InputError: An option does not fit the source.
+        MissingDependencyError: What reads it is not installed.
+    """
+    text = os.fspath(source)
+    if text.startswith(_FOLDER):
+        from glpn_deploy.video.folder_frames import FolderFrames
+
+        return FolderFrames(text.removeprefix(_FOLDER), options)
+    if _ADDRESS.match(text) or _LIVE.match(text):
+        from glpn_deploy.video.live_frames import LiveFrames
+        from glpn_deploy.video.live_readers import reader_of
+
+        shown = re.sub(r"//[^/@]*@", "//", text)  # without a password
+        return LiveFrames(shown, reader_of(text, shown, options), options)
+    from glpn_deploy.video.clip_frames import ClipFrames
+
+    return ClipFrames(Path(text), options)
