@@ -49,6 +49,7 @@ FLOORS: tuple[dict[str, str], ...] = (
         "proof": "did the depth change?",
         "doctor": "what this machine can run",
     },
+    {"video": "frames of clips and cameras, and what their depth is saved as"},
     {"accuracy": "data set + estimator -> figures"},
     {"exporters": "build time: one arrow a file"},
     {"benchmarks": "latency: measured, compared, reported"},

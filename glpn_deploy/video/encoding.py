@@ -1,4 +1,4 @@
-"""Video files written frame by frame: H.264 in MP4 for eyes, FFV1 in MKV for the depth itself, and reading that."""
+"""Video files written frame by frame: H.264 in MP4 for eyes, FFV1 in MKV for the depth; and reading that."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The newest picture as a page in a browser of this machine: for a robot without a display, through ssh -L."""
+"""The newest picture as a page in a browser of this machine, or of another through ``ssh -L``."""
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import io
 import os
@@ -66,20 +67,22 @@ class MjpegPage:
             return
         request.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}")
         request.end_headers()
-        try:
+        with contextlib.suppress(OSError):  # the browser has gone
             self._stream(request)
-        except OSError:  # the browser has gone
-            pass
 
     def _stream(self, request: http.server.BaseHTTPRequestHandler) -> None:
         seen = 0
+
+        def next_picture() -> bool:
+            return self._closed or self._count > seen
+
         with self._changed:
             self._watchers += 1
             self._changed.notify_all()
         try:
             while True:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._closed or self._count > seen)
+                    self._changed.wait_for(next_picture)
                     if self._closed:
                         return
                     jpeg, seen = self._jpeg, self._count

@@ -1,4 +1,4 @@
-"""What a clip's depth is saved as: videos in colour, lossless depth, pictures and a line of figures a frame."""
+"""What a clip's depth is saved as: colour videos, lossless depth, pictures, a line of figures a frame."""
 
 from __future__ import annotations
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
 from glpn_deploy.errors import MissingDependencyError
 
 try:
@@ -11,3 +16,9 @@ except ImportError as error:
         f"video is read and written with PyAV, which is not installed ({error})",
         fix='pip install "glpn-deploy[video]"',
     ) from None
+
+
+def rgb_of(frame: av.VideoFrame) -> NDArray[np.uint8]:
+    """A decoded frame as (H, W, 3) uint8 RGB, as stored."""
+    image: NDArray[Any] = frame.to_ndarray(format="rgb24")
+    return image

@@ -124,10 +124,14 @@ def test_a_full_disk(tmp_path):
         pytest.skip("/dev/full stands for a full disk; this system has none")
     (tmp_path / "depth.partial.mkv").symlink_to(full)
     writer = ClipWriter(tmp_path / "depth.mkv")
-    with pytest.raises(WriteError) as error:
+
+    def fill():
         for stamp in range(40):
             writer.write(np.zeros((64, 64), np.uint16), stamp, Fraction(1, 30))
         writer.close()
+
+    with pytest.raises(WriteError) as error:
+        fill()
     assert "could not be written" in error.value.got
 
 

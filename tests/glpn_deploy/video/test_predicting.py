@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,15 +12,15 @@ from PIL import Image
 
 pytest.importorskip("av", reason="videos are read and written with PyAV (the extra video)")
 
-from glpn_deploy import DepthEstimator, DepthMap, GLPNImageProcessor  # noqa: E402
-from glpn_deploy.errors import ImageError, InputError, VideoError  # noqa: E402
-from glpn_deploy.runtimes.rt_null import NullRuntime  # noqa: E402
-from glpn_deploy.video import FrameOptions, frames  # noqa: E402
-from glpn_deploy.video.encoding import read_depth_video  # noqa: E402
-from glpn_deploy.video.frame import Frame, FrameSource  # noqa: E402
-from glpn_deploy.video.live_frames import LiveFrames  # noqa: E402
-from glpn_deploy.video.outputs import KINDS  # noqa: E402
-from glpn_deploy.video.predicting import VideoOptions, predict_video, stem_of  # noqa: E402
+from glpn_deploy import DepthEstimator, DepthMap, GLPNImageProcessor
+from glpn_deploy.errors import ImageError, InputError, VideoError
+from glpn_deploy.runtimes.rt_null import NullRuntime
+from glpn_deploy.video import FrameOptions, frames
+from glpn_deploy.video.encoding import read_depth_video
+from glpn_deploy.video.frame import Frame, FrameSource
+from glpn_deploy.video.outputs import KINDS
+from glpn_deploy.video.predicting import VideoOptions, predict_video, stem_of
+from glpn_deploy.video.sources.live_frames import LiveFrames
 
 
 def test_every_kind_of_file(brightness, make_clip, pictures, tmp_path):

@@ -11,13 +11,15 @@ from glpn_deploy.video.frame import FrameOptions, FrameSource
 _ADDRESS = re.compile(r"[a-z][a-z0-9+]{1,9}://", re.IGNORECASE)
 _LIVE = re.compile(r"camera:\d+$|gstreamer:", re.IGNORECASE)
 _FOLDER = "frames:"
-_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .m2ts .mts .wmv .flv .3gp .ogv .h264 .264 .h265 .hevc .y4m".split()
+_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".ogv"),
+    *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".h264", ".264", ".h265", ".hevc", ".y4m"),
 )
+_ALL = FrameOptions()
 
 
 def is_video(name: str | os.PathLike[str]) -> bool:
-    """Whether a name means frames rather than an image: an address, a camera, ``frames:``, a clip's suffix."""
+    """Whether a name means frames: an address, a camera, ``frames:FOLDER``, or a clip by its suffix."""
     text = os.fspath(name)
     return bool(
         _ADDRESS.match(text)
@@ -27,7 +29,7 @@ def is_video(name: str | os.PathLike[str]) -> bool:
     )
 
 
-def frames(source: str | os.PathLike[str], options: FrameOptions = FrameOptions()) -> FrameSource:
+def frames(source: str | os.PathLike[str], options: FrameOptions = _ALL) -> FrameSource:
     """Opens a source of frames.
 
     ::
@@ -51,15 +53,15 @@ def frames(source: str | os.PathLike[str], options: FrameOptions = FrameOptions(
     """
     text = os.fspath(source)
     if text.startswith(_FOLDER):
-        from glpn_deploy.video.folder_frames import FolderFrames
+        from glpn_deploy.video.sources.folder_frames import FolderFrames
 
         return FolderFrames(text.removeprefix(_FOLDER), options)
     if _ADDRESS.match(text) or _LIVE.match(text):
-        from glpn_deploy.video.live_frames import LiveFrames
-        from glpn_deploy.video.live_readers import reader_of
+        from glpn_deploy.video.sources.live_frames import LiveFrames
+        from glpn_deploy.video.sources.live_readers import reader_of
 
         shown = re.sub(r"//[^/@]*@", "//", text)  # without a password
         return LiveFrames(shown, reader_of(text, shown, options), options)
-    from glpn_deploy.video.clip_frames import ClipFrames
+    from glpn_deploy.video.sources.clip_frames import ClipFrames
 
     return ClipFrames(Path(text), options)

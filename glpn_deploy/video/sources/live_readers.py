@@ -1,4 +1,4 @@
-"""How live sources are read: addresses and V4L2 cameras with PyAV, GStreamer and other cameras with OpenCV."""
+"""How live sources are read: addresses and V4L2 cameras with PyAV, GStreamer and the rest with OpenCV."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from glpn_deploy.errors import InputError, MissingDependencyError, VideoError
 from glpn_deploy.video.frame import FrameOptions
-from glpn_deploy.video.live_frames import Convert, Reader
+from glpn_deploy.video.sources.live_frames import Convert, Reader
 
 _GSTREAMER = "gstreamer:"
 
@@ -65,11 +65,7 @@ def reader_of(source: str, name: str, options: FrameOptions) -> Reader:
 def _with_pyav(
     file: str, format: str | None, options: dict[str, str], timeout: float, name: str
 ) -> Iterator[Convert]:
-    from glpn_deploy.video.pyav import av  # OpenCV's sources do without
-
-    def rgb(frame: av.VideoFrame) -> NDArray[np.uint8]:
-        image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
-        return image
+    from glpn_deploy.video.pyav import av, rgb_of  # OpenCV's sources do without
 
     heard = time.monotonic()
     try:
@@ -85,7 +81,7 @@ def _with_pyav(
                 except av.InvalidDataError:  # a lost packet costs its own frames
                     continue
                 for frame in decoded:
-                    yield functools.partial(rgb, frame)
+                    yield functools.partial(rgb_of, frame)
     except av.FFmpegError as error:
         late = time.monotonic() - heard >= timeout  # FFmpeg gives reasons of its own when it is interrupted
         why = f"it did not answer for {timeout:g} s" if late else error.strerror

@@ -7,16 +7,15 @@ the machine is.
 from __future__ import annotations
 
 import threading
-import warnings
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from glpn_deploy.errors import InputError, VideoError
-from glpn_deploy.video import live_frames
 from glpn_deploy.video.frame import FrameOptions
-from glpn_deploy.video.live_frames import LiveFrames, SourceWarning
+from glpn_deploy.video.sources import live_frames
+from glpn_deploy.video.sources.live_frames import LiveFrames, SourceWarning
 
 
 @pytest.fixture(autouse=True)
@@ -105,8 +104,7 @@ def test_connecting_again_has_a_limit():
     found = iter(source)
     next(found)
     camera.go.set()
-    with warnings.catch_warnings(record=True) as told, pytest.raises(VideoError) as error:
-        warnings.simplefilter("always")
+    with pytest.warns(SourceWarning) as told, pytest.raises(VideoError) as error:
         next(found)
     assert len(told) == 3
     assert error.value.got == "camera:7: c"

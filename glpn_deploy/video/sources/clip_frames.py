@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glpn_deploy.errors import VideoError
 from glpn_deploy.video.frame import Frame, FrameOptions, FrameSource
-from glpn_deploy.video.pyav import av
+from glpn_deploy.video.pyav import av, rgb_of
 
 
 class ClipFrames(FrameSource):
@@ -94,8 +94,8 @@ class ClipFrames(FrameSource):
 
     def _decoded(self) -> Iterator[tuple[int, Fraction, av.VideoFrame]]:
         """Frames with timestamp and its unit; a damaged packet costs its own frames only."""
-        stream = self._stream
-        step = round(1 / (stream.average_rate or 30) / (stream.time_base or Fraction(1, 90000)))
+        stream, unit = self._stream, self._stream.time_base or Fraction(1, 90000)
+        step = round(1 / (stream.average_rate or 30) / unit)
         index, pts, packets, damaged = 0, self._begin - step, 0, 0
         try:
             for packet in self._container.demux(stream):
@@ -107,13 +107,12 @@ class ClipFrames(FrameSource):
                     continue
                 for frame in decoded:
                     pts = pts + step if frame.pts is None else frame.pts
-                    time_base = frame.time_base or stream.time_base
-                    yield pts, time_base, frame
+                    yield pts, frame.time_base or unit, frame
                     index += 1
         except av.FFmpegError as error:
             raise self._cut(index, str(error.strerror)) from None
-        missing = self._duration() - float((pts + step - self._begin) * (stream.time_base or 0))
-        short = packets < stream.frames and missing > 2 * step * (stream.time_base or 0)
+        missing = self._duration() - float((pts + step - self._begin) * unit)
+        short = packets < stream.frames and missing > 2 * step * unit
         if damaged or short:
             why = (
                 f"{damaged} damaged packets" if damaged else f"{packets} of {stream.frames} frames are there"
@@ -133,6 +132,6 @@ class ClipFrames(FrameSource):
 
 def _upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """RGB, turned as the file says; `VideoFrame.rotation` counts degrees counter-clockwise."""
-    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    image = rgb_of(frame)
     turns = round(getattr(frame, "rotation", 0) / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

@@ -11,7 +11,7 @@ from PIL import Image
 
 from glpn_deploy.errors import ImageError, VideoError
 from glpn_deploy.video import FrameOptions, frames
-from glpn_deploy.video.opening import is_video
+from glpn_deploy.video.sources.opening import is_video
 
 
 @pytest.mark.parametrize(

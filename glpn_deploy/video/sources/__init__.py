@@ -1,0 +1,1 @@
+"""Where frames come from: clips, folders, cameras and addresses."""
