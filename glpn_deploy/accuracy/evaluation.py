@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from glpn_deploy import progress
 from glpn_deploy.accuracy.baselines import Baseline
+from glpn_deploy.accuracy.frames import SteadinessJudge
 from glpn_deploy.accuracy.options import EvalOptions
 from glpn_deploy.datasets.base import DepthDataset, DepthSample
 from glpn_deploy.depth.metrics import Crop, DepthMetrics, crop_window
@@ -36,6 +37,7 @@ class EvaluationReport:
         options: `EvalOptions` as used; crop and range as used are in ``result``.
         result: `DepthMetrics.compute`'s dictionary.
         baselines: By name: description and ``metrics`` on the same images.
+        steadiness: Of a clip's frames: what `SteadinessJudge.compute` gives; None for other data sets.
         bad_samples: What was wrong with the samples that were left out.
         predict_s: Time spent in predictions, image processing and post-processing included, reading and
             judging not; the first prediction may carry a backend's warm-up [s].
@@ -47,6 +49,7 @@ class EvaluationReport:
     options: EvalOptions
     result: dict[str, Any]
     baselines: dict[str, Any]
+    steadiness: dict[str, Any] | None
     bad_samples: tuple[str, ...]
     predict_s: float
 
@@ -77,6 +80,8 @@ class EvaluationReport:
         }
         if self.baselines:
             values["baselines"] = self.baselines
+        if self.steadiness is not None:
+            values["steadiness"] = self.steadiness
         return values
 
 
@@ -111,6 +116,9 @@ def evaluate(
         return DepthMetrics(max_depth, crop=crop, median_scaling=scaling)
 
     metrics = judge(options.median_scaling)
+    steadiness = (
+        SteadinessJudge(judge(options.median_scaling)) if getattr(dataset, "consecutive", False) else None
+    )
     others = [(baseline, judge(options.median_scaling)) for baseline in baselines]
     if not options.median_scaling:
         _warn_of_range(estimator.max_depth, max_depth, dataset.name)
@@ -132,6 +140,8 @@ def evaluate(
             seconds += time.perf_counter() - begin
             for sample, depth in zip(samples, depths, strict=True):
                 metrics.update(depth, sample.depth)
+                if steadiness is not None:
+                    steadiness.update(depth, sample.depth)
                 for baseline, other in others:
                     other.update(baseline.predict(*sample.depth.shape), sample.depth)
                 step.advance(sample.name)
@@ -153,6 +163,7 @@ def evaluate(
             baseline.name: {"description": baseline.description, "metrics": other.compute()["metrics"]}
             for baseline, other in others
         },
+        steadiness=None if steadiness is None else steadiness.compute(),
         bad_samples=tuple(bad),
         predict_s=seconds,
     )

@@ -24,6 +24,10 @@ class DepthFolder(PairDataset):
             stated where there are any. ``.npy`` files hold metres.
         max_depth: Ground truth at or above this [m] does not count.
         crop: The evaluation crop.
+        consecutive: The images, in the order of their names, are the frames of one clip at 30 a second.
+
+    Attributes:
+        consecutive: As given; evaluation then tells how steady the depth is.
 
     Raises:
         DatasetError: A folder is missing or empty, a file has no partner or two of them, or the scale is
@@ -37,6 +41,7 @@ class DepthFolder(PairDataset):
         depth_scale: float | None = None,
         max_depth: float = 10.0,
         crop: Crop | None = None,
+        consecutive: bool = False,
     ) -> None:
         root = Path(root)
         if depth_scale is not None and not 0 < depth_scale < math.inf:
@@ -53,7 +58,9 @@ class DepthFolder(PairDataset):
                 fix="state 1000 for millimetres, 256 for KITTI's format",
             )
         pairs = [Pair(images[stem], depths[stem], images[stem].name) for stem in sorted(images)]
-        super().__init__(pairs, name="folder", depth_scale=depth_scale, max_depth=max_depth, crop=crop)
+        name = "frames" if consecutive else "folder"
+        super().__init__(pairs, name=name, depth_scale=depth_scale, max_depth=max_depth, crop=crop)
+        self.consecutive = consecutive
 
 
 def _by_stem(folder: Path, endings: set[str]) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from glpn_deploy.options import SIZE, Option
 
-Kind = Literal["nyu", "kitti", "folder", "rooms"]
+Kind = Literal["nyu", "kitti", "folder", "frames", "rooms"]
 _option = partial(Option, panel="Data set")
 
 
@@ -32,7 +32,7 @@ class DatasetOptions:
         Path | None, _option("kitti: folder that the depth paths start from, if another.")
     ] = None
     depth_scale: Annotated[
-        float | None, _option("folder: units per metre of depth PNGs (1000 for millimetres).")
+        float | None, _option("folder, frames: units per metre of depth PNGs (1000 for millimetres).")
     ] = None
     kb_crop: Annotated[
         bool | None,

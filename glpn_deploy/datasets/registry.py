@@ -14,6 +14,7 @@ _OPTIONS = {
     "nyu": {"file_list", "split", "as_released"},
     "kitti": {"file_list", "split", "depth_root", "kb_crop"},
     "folder": {"depth_scale"},
+    "frames": {"depth_scale"},
     "rooms": {"split", "count", "size"},
 }
 
@@ -26,7 +27,8 @@ def open_dataset(
     """Opens a data set; its files are read as samples are asked for.
 
     Args:
-        kind: ``nyu`` (a folder with file lists, or the labelled ``.mat``), ``kitti``, ``folder``, ``rooms``.
+        kind: ``nyu`` (a folder with file lists, or the labelled ``.mat``), ``kitti``, ``folder``, ``frames``
+            (a folder whose images, by name, are the frames of one clip), ``rooms``.
         path: Where it lies; ``rooms`` are rendered and lie nowhere.
         options: What the kind is told.
 
@@ -70,7 +72,7 @@ def open_dataset(
         return KittiEigen(path, **given)
     from glpn_deploy.datasets.folder import DepthFolder
 
-    return DepthFolder(path, **given)
+    return DepthFolder(path, consecutive=kind == "frames", **given)
 
 
 def _open_mat(path: Path, given: dict[str, Any]) -> DepthDataset:

@@ -18,23 +18,9 @@ from glpn_deploy.errors import GlpnError
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.video.frame import Frame, FrameSource
 from glpn_deploy.video.mjpeg_page import MjpegPage
+from glpn_deploy.video.options import VideoOptions
 from glpn_deploy.video.outputs import DepthScale, Outputs
 from glpn_deploy.video.steadiness import FlickerMeter, ScaleSteadier
-
-
-@dataclasses.dataclass(frozen=True)
-class VideoOptions:
-    """What shall be made of a clip's depth.
-
-    Attributes:
-        save: Some of `outputs.KINDS`.
-        max_m: Cold end of the colours [m]; None takes the network's.
-        steady: Take jumps of the depth's scale out.
-    """
-
-    save: tuple[str, ...] = ("mm", "color")
-    max_m: float | None = None
-    steady: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +58,14 @@ class VideoReport:
         return values | {"seconds": round(self.seconds, 3), "frames_per_s": round(self.frames_per_s, 2)}
 
 
+_DEFAULTS = VideoOptions()
+
+
 def predict_video(
     estimator: DepthEstimator,
     source: FrameSource,
     out: Path,
-    options: VideoOptions = VideoOptions(),
+    options: VideoOptions = _DEFAULTS,
     page: MjpegPage | None = None,
 ) -> VideoReport:
     """Predicts the depth of every frame and saves it as it comes.

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.errors import VideoError
-from glpn_deploy.video.frame import Frame, FrameOptions, FrameSource
+from glpn_deploy.video.frame import Frame, FrameSource
+from glpn_deploy.video.options import FrameOptions
 from glpn_deploy.video.pyav import av, rgb_of
 
 

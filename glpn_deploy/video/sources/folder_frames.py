@@ -9,7 +9,8 @@ from fractions import Fraction
 from glpn_deploy.errors import VideoError
 from glpn_deploy.images.files import find_images
 from glpn_deploy.images.loading import load_image
-from glpn_deploy.video.frame import Frame, FrameOptions, FrameSource
+from glpn_deploy.video.frame import Frame, FrameSource
+from glpn_deploy.video.options import FrameOptions
 
 _RATE = 30.0  # frames a second, where nothing is said
 

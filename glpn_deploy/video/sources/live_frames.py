@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.errors import GlpnError, InputError, VideoError
-from glpn_deploy.video.frame import Frame, FrameOptions, FrameSource
+from glpn_deploy.video.frame import Frame, FrameSource
+from glpn_deploy.video.options import FrameOptions
 
 Convert: TypeAlias = Callable[[], NDArray[np.uint8]]
 """Makes a frame's (H, W, 3) uint8 RGB; only of those that are taken."""

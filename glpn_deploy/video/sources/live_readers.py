@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.errors import InputError, MissingDependencyError, VideoError
-from glpn_deploy.video.frame import FrameOptions
+from glpn_deploy.video.options import FrameOptions
 from glpn_deploy.video.sources.live_frames import Convert, Reader
 
 _GSTREAMER = "gstreamer:"

@@ -6,7 +6,8 @@ import os
 import re
 from pathlib import Path
 
-from glpn_deploy.video.frame import FrameOptions, FrameSource
+from glpn_deploy.video.frame import FrameSource
+from glpn_deploy.video.options import FrameOptions
 
 _ADDRESS = re.compile(r"[a-z][a-z0-9+]{1,9}://", re.IGNORECASE)
 _LIVE = re.compile(r"camera:\d+$|gstreamer:", re.IGNORECASE)

@@ -59,7 +59,7 @@ def test_without_h5py_a_mat_file_gives_the_pip_line(root, monkeypatch):
 
 
 def test_wrong_use_is_refused_before_anything_is_read(root):
-    with pytest.raises(InputError, match="one of nyu, kitti, folder, rooms"):
+    with pytest.raises(InputError, match="one of nyu, kitti, folder, frames, rooms"):
         open_dataset("scannet", root)
     with pytest.raises(InputError, match="a nyu data set has no option depth_scale; expected only file_list"):
         open_dataset("nyu", root, DatasetOptions(depth_scale=1000))

@@ -18,14 +18,15 @@ from glpn_deploy.runtimes.rt_null import NullRuntime
 from glpn_deploy.video import FrameOptions, frames
 from glpn_deploy.video.encoding import read_depth_video
 from glpn_deploy.video.frame import Frame, FrameSource
+from glpn_deploy.video.options import VideoOptions
 from glpn_deploy.video.outputs import KINDS
-from glpn_deploy.video.predicting import VideoOptions, predict_video, stem_of
+from glpn_deploy.video.predicting import predict_video, stem_of
 from glpn_deploy.video.sources.live_frames import LiveFrames
 
 
 def test_every_kind_of_file(brightness, make_clip, pictures, tmp_path):
     clip = make_clip(pts=[0, 1, 2, 3, 5, 8, 13, 21, 34])
-    report = predict_video(brightness, frames(clip), tmp_path / "out", VideoOptions(KINDS))
+    report = predict_video(brightness, frames(clip), tmp_path / "out", VideoOptions(save=KINDS))
     assert (report.frames, report.ended, report.live) == (9, "", None)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
         f"clip.depth{end}" for end in ("_color.mp4", "_side.mp4", "_below.mp4", "_mm.mkv", "_mm", ".jsonl")
@@ -57,7 +58,7 @@ def test_every_kind_of_file(brightness, make_clip, pictures, tmp_path):
 def test_mp4_keeps_a_clips_timestamps_exactly(brightness, make_clip, tmp_path):
     stamps = [100, 3103, 3104, 9000, 9999, 20000, 20001, 50000, 90001]
     clip = make_clip("phone.mp4", pts=stamps, time_base=Fraction(1, 90000))
-    report = predict_video(brightness, frames(clip), tmp_path, VideoOptions(("color",)))
+    report = predict_video(brightness, frames(clip), tmp_path, VideoOptions(save=("color",)))
     given, found = (
         [frame.pts * frame.time_base for frame in frames(path)] for path in (clip, report.files["color"])
     )
@@ -67,7 +68,7 @@ def test_mp4_keeps_a_clips_timestamps_exactly(brightness, make_clip, tmp_path):
 
 def test_a_network_that_sees_far_is_stored_by_256ths(make_clip, tmp_path):
     estimator = DepthEstimator(NullRuntime(depth_m=70.0), GLPNImageProcessor(), 80.0)
-    report = predict_video(estimator, frames(make_clip()), tmp_path, VideoOptions(("mm", "png")))
+    report = predict_video(estimator, frames(make_clip()), tmp_path, VideoOptions(save=("mm", "png")))
     assert report.files["mm"].name == "clip.depth_x256.mkv"
     frame = next(read_depth_video(report.files["mm"]))
     assert frame.units.max() == 70 * 256
@@ -80,7 +81,7 @@ def test_a_folder_of_frames(brightness, pictures, tmp_path):
     for index, picture in enumerate(pictures):
         Image.fromarray(picture).save(tmp_path / "shots" / f"{index:03d}.png")
     source = frames(f"frames:{tmp_path / 'shots'}", FrameOptions(fps=15, start=0.1))
-    report = predict_video(brightness, source, tmp_path, VideoOptions(("mm",)))
+    report = predict_video(brightness, source, tmp_path, VideoOptions(save=("mm",)))
     stored = list(read_depth_video(report.files["mm"]))
     assert report.files["mm"].name == "shots.depth_mm.mkv"
     assert [frame.time for frame in stored] == pytest.approx([i / 15 for i in range(2, 9)], abs=0.001)
@@ -101,7 +102,7 @@ def test_steady_removes_scale_jumps(make_clip, tmp_path):
     reports, lines = [], []
     for steady in (False, True):
         estimator = DepthEstimator(Jumping(), GLPNImageProcessor(), 10.0)
-        options = VideoOptions(("jsonl",), steady=steady)
+        options = VideoOptions(save=("jsonl",), steady=steady)
         reports.append(predict_video(estimator, frames(clip), tmp_path, options))
         lines.append([json.loads(line) for line in reports[-1].files["jsonl"].read_text().splitlines()])
     plain, steadied = reports
@@ -129,7 +130,7 @@ class Ending(FrameSource):
 )
 def test_what_was_done_is_kept(brightness, pictures, tmp_path, error, said):
     report = predict_video(
-        brightness, Ending(pictures[:4], error), tmp_path, VideoOptions(("mm", "color", "jsonl"))
+        brightness, Ending(pictures[:4], error), tmp_path, VideoOptions(save=("mm", "color", "jsonl"))
     )
     assert (report.frames, report.ended) == (4, said)
     assert len(list(read_depth_video(report.files["mm"]))) == 4
@@ -148,10 +149,10 @@ def test_without_a_frame_there_is_an_error_and_no_file(brightness, tmp_path, err
 def test_a_size_that_changes_in_the_middle(brightness, pictures, tmp_path):
     images = [*pictures[:3], pictures[3][:, :64], *pictures[4:]]
     source = Ending(images, VideoError("not reached"))
-    report = predict_video(brightness, source, tmp_path / "a", VideoOptions(("mm", "color")))
+    report = predict_video(brightness, source, tmp_path / "a", VideoOptions(save=("mm", "color")))
     assert "changed from 96x64 to 64x64" in report.ended
     assert len(list(read_depth_video(report.files["mm"]))) == 3
-    pngs = predict_video(brightness, source, tmp_path / "b", VideoOptions(("png",)))
+    pngs = predict_video(brightness, source, tmp_path / "b", VideoOptions(save=("png",)))
     assert len(list(pngs.files["png"].iterdir())) == 9
     assert pngs.ended == "not reached."
 
@@ -163,7 +164,7 @@ def test_frames_that_are_too_small(brightness, tmp_path):
 
 def test_an_unknown_kind(brightness, pictures, tmp_path):
     with pytest.raises(InputError) as error:
-        predict_video(brightness, Ending(pictures, VideoError("x")), tmp_path, VideoOptions(("gif",)))
+        predict_video(brightness, Ending(pictures, VideoError("x")), tmp_path, VideoOptions(save=("gif",)))
     assert "gif" in error.value.got
 
 
@@ -176,7 +177,7 @@ def test_encoders_run_in_the_callers_thread_in_order(brightness, make_clip, tmp_
         "write",
         lambda self, picture, pts, time_base: written.append((threading.current_thread(), pts)),
     )
-    predict_video(brightness, frames(make_clip("clip.mp4")), tmp_path, VideoOptions(("mm",)))
+    predict_video(brightness, frames(make_clip("clip.mp4")), tmp_path, VideoOptions(save=("mm",)))
     assert {thread for thread, _ in written} == {threading.main_thread()}
     assert [pts for _, pts in written] == sorted(pts for _, pts in written)
     assert len(written) == 9
@@ -209,7 +210,7 @@ def test_a_live_frame_is_taken_when_the_network_is_free(pictures, tmp_path):
 
     source = LiveFrames("camera:0", read, FrameOptions(timeout=0.2, reconnects=0))
     estimator = DepthEstimator(Slow(), GLPNImageProcessor(), 10.0)
-    report = predict_video(estimator, source, tmp_path, VideoOptions(("jsonl",)))
+    report = predict_video(estimator, source, tmp_path, VideoOptions(save=("jsonl",)))
     lines = [json.loads(line) for line in report.files["jsonl"].read_text().splitlines()]
     assert [line["frame"] for line in lines] == [0, 3, 6, 9]
     assert [line["dropped"] for line in lines] == [0, 2, 4, 6]

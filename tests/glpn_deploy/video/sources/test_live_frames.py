@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from glpn_deploy.errors import InputError, VideoError
-from glpn_deploy.video.frame import FrameOptions
+from glpn_deploy.video.options import FrameOptions
 from glpn_deploy.video.sources import live_frames
 from glpn_deploy.video.sources.live_frames import LiveFrames, SourceWarning
 
