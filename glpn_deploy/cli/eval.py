@@ -26,7 +26,8 @@ def evaluate(
         Kind,
         typer.Option(
             help="nyu: folder with a file list, or the labelled .mat. kitti: folder with a file list. "
-            "folder: images/ and depth/ with files of the same names. rooms: rendered from fixed seeds."
+            "folder: images/ and depth/ with files of the same names. frames: such a folder, of one clip. "
+            "rooms: rendered from fixed seeds."
         ),
     ] = "rooms",
     about: DatasetOptions,

@@ -13,8 +13,8 @@ from glpn_deploy.options import WORDS, Option, Reader, check_options, parse_numb
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]
 
-Format = Literal["mm", "color", "npy", "tiff", "exr", "ply"]
-SUFFIXES: dict[Format, str] = {
+Format = Literal["mm", "color", "npy", "tiff", "exr", "ply", "side", "below", "png", "jsonl"]
+SUFFIXES: dict[Format, str] = {  # of images; of videos see video/outputs.py
     "mm": ".depth_mm.png",
     "color": ".depth_color.png",
     "npy": ".depth.npy",
@@ -47,7 +47,7 @@ class SaveOptions:
         Option(
             "What to save, separated by commas: mm (16-bit millimetre PNG), color (PNG on a fixed metre "
             "scale), npy and tiff (float32 metres), exr (needs the exr extra), ply (point cloud; needs --fov "
-            "or --intrinsics).",
+            "or --intrinsics). Of videos: mm (lossless MKV), color, side and below (MP4), png, jsonl.",
             reader=WORDS,
         ),
     ] = ("mm", "color")

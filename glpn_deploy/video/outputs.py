@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -49,7 +49,15 @@ class DepthScale:
         return cls(max_m or max_depth, 1000 if max_depth <= _REACH_MM else 256)
 
 
-Panels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+def check_save(kinds: Iterable[str]) -> None:
+    """Refuses kinds of files that are not among `KINDS`.
+
+    Raises:
+        InputError: One of them is not.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise InputError(f"--save {kind!r} for a video", expected=f"some of {', '.join(KINDS)}")
 
 
 class Outputs:
@@ -70,9 +78,7 @@ class Outputs:
     """
 
     def __init__(self, stem: Path, kinds: tuple[str, ...], scale: DepthScale) -> None:
-        for kind in kinds:
-            if kind not in KINDS:
-                raise InputError(f"--save {kind!r} for a video", expected=f"some of {', '.join(KINDS)}")
+        check_save(kinds)
         unit = "mm" if scale.units_per_metre == 1000 else f"x{scale.units_per_metre}"
         self.files = {kind: Path(f"{stem}{_SUFFIXES[kind].format(unit=unit)}") for kind in kinds}
         self._scale, self._legend = scale, np.zeros((0, 0, 3), np.uint8)

@@ -59,6 +59,7 @@ class VideoReport:
 
 
 _DEFAULTS = VideoOptions()
+INTERRUPTED = "interrupted."
 
 
 def predict_video(
@@ -116,7 +117,7 @@ def predict_video(
         except KeyboardInterrupt:
             if not frames:
                 raise
-            ended = "interrupted"
+            ended = INTERRUPTED
         finally:
             if source.live:  # before the stream, whose thread may be waiting for a frame
                 source.close()

@@ -7,15 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.errors import MissingDependencyError
+from glpn_deploy.optional import needs
 
-try:
+with needs("reading and writing video", "video"):
     import av as av
-except ImportError as error:
-    raise MissingDependencyError(
-        f"video is read and written with PyAV, which is not installed ({error})",
-        fix='pip install "glpn-deploy[video]"',
-    ) from None
 
 
 def rgb_of(frame: av.VideoFrame) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -113,10 +114,25 @@ def _print(console: Console, report: EvaluationReport) -> None:
             by_range.add_row(f"{name.replace('-', '–')} m", f"{share:.1%}", *figures)
     console.print()
     console.print(by_range)
+    if report.steadiness is not None:
+        _print_steadiness(console, report.metrics["abs_rel"], report.steadiness)
     if result["skipped"]:
         console.print(f"{result['skipped']} of {data['count']} images had no valid pixel and do not count.")
     if result["invalid_predictions"]:
         console.print(f"{result['invalid_predictions']} predicted pixels were NaN or infinite.", style="red")
+
+
+def _print_steadiness(console: Console, abs_rel: float, steadiness: dict[str, Any]) -> None:
+    """How much the depth flickers from frame to frame, and what --steady makes of it and of the accuracy."""
+    table = Table(box=None, pad_edge=False)
+    for label in ("a frame", "network", "steadied", "ground truth"):
+        table.add_column(label, justify="right" if label != "a frame" else "left")
+    for key, label in (("scale_jump", "scale jump ↓"), ("pixel_flicker", "pixel flicker ↓")):
+        values = [steadiness[name][key] for name in ("network", "steady", "ground_truth")]
+        table.add_row(label, *("–" if value is None else f"{value:.2%}" for value in values))
+    table.add_row("AbsRel ↓", f"{abs_rel:.4f}", f"{steadiness['steady']['metrics']['abs_rel']:.4f}", "")
+    console.print()
+    console.print(table)
 
 
 def _title(report: EvaluationReport) -> str:

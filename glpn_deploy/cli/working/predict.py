@@ -17,21 +17,38 @@ from glpn_deploy.cli.app import FAILED
 from glpn_deploy.cli.console import output, print_json, say_why
 from glpn_deploy.cli.options import SUFFIXES, SaveOptions
 from glpn_deploy.cli.working.loading import load_estimator
+from glpn_deploy.cli.working.predict_video import are_videos, predict_videos
 from glpn_deploy.depth.depth_map import DepthMap
 from glpn_deploy.depth.point_cloud import Intrinsics
 from glpn_deploy.errors import InputError
 from glpn_deploy.images.files import find_images, unique_stems
 from glpn_deploy.runtimes.options import LoadOptions
+from glpn_deploy.video.options import FrameOptions, VideoOptions
 
 Camera = Callable[[int, int], Intrinsics]  # width, height [px] to intrinsics
 
 
-def run(source: str, images: list[str], saving: SaveOptions, options: LoadOptions, *, as_json: bool) -> None:
-    """Predicts the images and writes what was asked for of each.
+def run(
+    source: str,
+    images: list[str],
+    saving: SaveOptions,
+    frames: FrameOptions,
+    video: VideoOptions,
+    options: LoadOptions,
+    *,
+    as_json: bool,
+) -> None:
+    """Predicts the images, or the videos, and writes what was asked for of each.
 
     Raises:
         GlpnError: The network or an option cannot be used, or a file cannot be written.
     """
+    if are_videos(images, frames, video):
+        predict_videos(source, images, saving, frames, video, options, as_json=as_json)
+        return
+    for name in saving.save:
+        if name not in SUFFIXES:
+            raise InputError(f"--save {name} for images", expected=f"some of {', '.join(SUFFIXES)}")
     camera = _camera(saving) if "ply" in saving.save else None
     paths = find_images(images)
     stems = dict(zip(paths, unique_stems(paths), strict=True))

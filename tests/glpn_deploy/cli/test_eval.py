@@ -67,6 +67,16 @@ def test_rooms_have_the_size_that_the_demo_network_is_trained_at(run: Callable) 
     assert (data["height"], data["width"]) == DEFAULT_EVAL_SIZE
 
 
+def test_frames_come_with_their_steadiness(run: Callable, pairs: Path) -> None:
+    arguments = ("any", pairs, "--dataset", "frames", "--depth-scale", 1000)
+    steadiness = json.loads(run("eval", *arguments, "--json").out)["steadiness"]
+    assert steadiness["network"] == {"pairs": 1, "scale_jump": 0, "pixel_flicker": 0}
+    assert steadiness["steady"]["metrics"]["abs_rel"] == pytest.approx(0.25)
+    shown = run("eval", *arguments).out
+    assert "scale jump" in shown
+    assert "ground truth" in shown
+
+
 def test_a_folder_judged_by_hand(run: Callable, pairs: Path) -> None:
     # The network says 1 m everywhere: right on the left half, half of the truth on the right.
     arguments = ("--dataset", "folder", "--depth-scale", 1000)

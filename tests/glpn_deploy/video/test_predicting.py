@@ -126,7 +126,7 @@ class Ending(FrameSource):
 
 @pytest.mark.parametrize(
     ("error", "said"),
-    [(VideoError("clip.mp4 is cut"), "clip.mp4 is cut."), (KeyboardInterrupt(), "interrupted")],
+    [(VideoError("clip.mp4 is cut"), "clip.mp4 is cut."), (KeyboardInterrupt(), "interrupted.")],
 )
 def test_what_was_done_is_kept(brightness, pictures, tmp_path, error, said):
     report = predict_video(
