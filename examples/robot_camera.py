@@ -53,11 +53,10 @@ def main() -> None:
         for result in estimator.stream(source, read_ahead=not source.live):
             if camera is None:
                 height, width = result.image.shape[:2]
-                camera = (
-                    Intrinsics(*map(float, given.intrinsics.split(",")))
-                    if given.intrinsics
-                    else Intrinsics.from_fov(given.fov, width, height)
-                )
+                camera = Intrinsics.from_fov(given.fov, width, height)
+                if given.intrinsics:
+                    fx, fy, cx, cy = map(float, given.intrinsics.split(","))
+                    camera = Intrinsics(fx=fx, fy=fy, cx=cx, cy=cy)
             act(result.item, result.depth_map, camera)
 
 

@@ -89,7 +89,7 @@ def measure_memory(folder: Path, count: int = 5000) -> dict[str, Any]:
     """Resident memory [MB] after every tenth of a clip of tiny frames."""
     import psutil
 
-    process, rss = psutil.Process(), []
+    process, rss = psutil.Process(), list[float]()
 
     class Watched(FrameSource):
         name, total = "tiny.mp4", count

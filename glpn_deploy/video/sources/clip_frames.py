@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -47,6 +48,7 @@ class ClipFrames(FrameSource):
             raise VideoError(f"{path} holds no video stream", expected="a file with frames in it")
         self._stream = self._container.streams.video[0]
         self._begin = self._stream.start_time or 0
+        self._lock, self._closed = threading.Lock(), False
         self.total = self._expected()
 
     def _expected(self) -> int | None:
@@ -73,10 +75,7 @@ class ClipFrames(FrameSource):
 
     def __iter__(self) -> Generator[Frame, None, None]:
         options, due, given = self._options, -math.inf, 0
-        if options.start and self._stream.time_base:
-            target = int(options.start / self._stream.time_base) + self._begin
-            self._container.seek(target, stream=self._stream)  # to the key frame at or before it
-        for number, (pts, time_base, frame) in enumerate(self._decoded()):
+        for number, (pts, time_base, frame) in enumerate(self._until_closed()):
             since = float((pts - self._begin) * time_base)
             if options.end is not None and since >= options.end:
                 break
@@ -86,18 +85,31 @@ class ClipFrames(FrameSource):
                 due = max(due, since) + (1 - 1e-6) / options.fps
             yield Frame(_upright(frame), pts, time_base, given)
             given += 1
-        if not given:
+        if not given and not self._closed:
             raise VideoError(
                 f"{self.name} has no frame"
                 + (" between --start and --end" if options.start or options.end is not None else ""),
                 expected=f"times within its {self._duration():.3g} s" if self._duration() else "a video",
             )
 
+    def _until_closed(self) -> Iterator[tuple[int, Fraction, av.VideoFrame]]:
+        """As `_decoded`; ends when the file is closed, which may happen in another thread."""
+        decoded = self._decoded()
+        while True:
+            with self._lock:
+                found = None if self._closed else next(decoded, None)
+            if found is None:
+                return
+            yield found
+
     def _decoded(self) -> Iterator[tuple[int, Fraction, av.VideoFrame]]:
         """Frames with timestamp and its unit; a damaged packet costs its own frames only."""
         stream, unit = self._stream, self._stream.time_base or Fraction(1, 90000)
         step = round(1 / (stream.average_rate or 30) / unit)
         index, pts, packets, damaged = 0, self._begin - step, 0, 0
+        if self._options.start:
+            target = int(self._options.start / unit) + self._begin
+            self._container.seek(target, stream=stream)  # to the key frame at or before it
         try:
             for packet in self._container.demux(stream):
                 packets += packet.size > 0
@@ -127,8 +139,10 @@ class ClipFrames(FrameSource):
         )
 
     def close(self) -> None:
-        """Closes the file."""
-        self._container.close()
+        """Closes the file; waits while another thread decodes a frame."""
+        with self._lock:
+            self._closed = True
+            self._container.close()
 
 
 def _upright(frame: av.VideoFrame) -> NDArray[np.uint8]:

@@ -114,4 +114,5 @@ def test_ctrl_c_keeps_what_was_done(tiny_bundle: Path, clip: Path, tmp_path: Pat
     (video,) = report["videos"]
     assert video["ended"] == "interrupted."
     assert 2 <= video["frames"] < 5000
-    assert len(list(read_depth_video(out / "shots.depth_mm.mkv"))) == video["frames"]
+    stored = len(list(read_depth_video(out / "shots.depth_mm.mkv")))
+    assert stored in (video["frames"], video["frames"] + 1)  # interrupted between two files of one frame

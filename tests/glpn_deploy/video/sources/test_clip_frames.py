@@ -165,3 +165,13 @@ def test_a_playlist_does_not_lead_elsewhere(tmp_path, make_clip):
     )
     with pytest.raises(VideoError):
         frames(tmp_path / "list.m3u8")
+
+
+def test_a_clip_that_is_closed_ends(make_clip):
+    with frames(make_clip()) as clip:
+        found = iter(clip)
+        next(found)
+    assert list(found) == []
+    with frames(make_clip()) as clip:
+        found = iter(clip)
+    assert list(found) == []
