@@ -124,7 +124,7 @@ def predict_video(
             stream.close()
             with contextlib.suppress(GlpnError) if ended else contextlib.nullcontext():
                 outputs.close()
-        step.finish(f"{frames} frames" + (f"; {ended}" if ended else ""))
+        step.finish(f"{frames} frames")
     return VideoReport(
         source.name,
         frames,
@@ -140,7 +140,8 @@ def stem_of(name: str) -> str:
     """The beginning of the files' names for a source: a clip's stem, an address's host and path."""
     if "://" not in name and Path(name).name:
         return re.sub(r"[^\w.-]+", "-", Path(name).stem)
-    return re.sub(r"[^\w.-]+", "-", name.partition("://")[2]).strip("-")
+    address = name.partition("://")[2].partition("?")[0]
+    return re.sub(r"[^\w.-]+", "-", address).strip("-")
 
 
 def _timing(frame: Frame, source: FrameSource) -> dict[str, Any]:

@@ -96,11 +96,10 @@ def predict_videos(
                 reports.append({"source": name, "error": str(error)})
                 console.print(f"[red]✗[/] {escape(str(error))}", markup=True)
                 continue
-            stopped = report.ended == INTERRUPTED
-            failed += bool(report.ended) and not (stopped and source.live)
+            failed += bool(report.ended) and not _stopped(report)
             reports.append(report.to_dict())
             _tell(console, report)
-            if stopped:
+            if report.ended == INTERRUPTED:
                 break
         ran = estimator.runtime.describe()
     if as_json:
@@ -109,6 +108,13 @@ def predict_videos(
         )
     if failed:
         raise typer.Exit(FAILED)
+
+
+def _stopped(report: VideoReport) -> bool:
+    """Whether a camera was stopped by Ctrl-C, which is how one ends."""
+    from glpn_deploy.video.predicting import INTERRUPTED
+
+    return report.live is not None and report.ended == INTERRUPTED
 
 
 def _tell(console: Console, report: VideoReport) -> None:
@@ -123,5 +129,5 @@ def _tell(console: Console, report: VideoReport) -> None:
     console.print(f"  {', '.join(parts)}", markup=False)
     for path in report.files.values():
         console.print(f"  {path}", markup=False)
-    if report.ended:
+    if report.ended and not _stopped(report):
         console.print(f"  ended early: {report.ended} What was done is kept.", style="red", markup=False)

@@ -221,7 +221,7 @@ def test_a_live_frame_is_taken_when_the_network_is_free(pictures, tmp_path):
 
 def test_names_of_files():
     assert stem_of("shots/my clip.final.mp4") == "my-clip.final"
-    assert stem_of("rtsp://10.0.0.7:554/cam/1") == "10.0.0.7-554-cam-1"
+    assert stem_of("rtsp://10.0.0.7:554/cam/1?quality=high") == "10.0.0.7-554-cam-1"
     assert stem_of("camera:0") == "camera-0"
 
 
