@@ -19,6 +19,7 @@ from glpn_deploy.errors import (
     InputError,
     MissingDependencyError,
     ParityError,
+    VideoError,
     WriteError,
 )
 
@@ -45,6 +46,7 @@ __all__ = [
     "Intrinsics",
     "MissingDependencyError",
     "ParityError",
+    "VideoError",
     "WriteError",
     "__version__",
 ]
