@@ -51,7 +51,7 @@ _FPS = 30
 _SAVE = VideoOptions(save=("mm", "color", "jsonl"))
 
 
-def measure_clip(folder: Path, count: int = 8, turns: int = 5) -> dict[str, Any]:
+def measure_clip(folder: Path, count: int = 4, turns: int = 12) -> dict[str, Any]:
     """Wall and CPU time a frame [ms], of the network alone and of the whole clip, medians of turns."""
     images = list(_moving(480, 640, count))
     clip = folder / "clip.mp4"
