@@ -104,6 +104,7 @@ def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOpti
             source,
             max_depth=options.max_depth,
             norm_eps=options.norm_eps,
+            dtype="float32",
             revision=options.revision,
             offline=options.offline,
         )
@@ -119,7 +120,7 @@ def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOpti
     with staging_folder(out) as folder:
         staged = folder / out.name
         staged.mkdir()
-        (staged / "config.json").write_text(config.to_json_string(), encoding="utf-8")
+        config.replace(architectures=[model.architecture], dtype=None).save_pretrained(staged)
         processor.save_pretrained(staged)
         with progress.step("write model.onnx") as step:
             onnx_path = to_onnx(model, staged / "model.onnx", options.onnx)

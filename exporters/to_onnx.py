@@ -6,7 +6,10 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import onnx
+import torch
+from numpy.typing import NDArray
 
 import glpn_deploy
 from glpn_deploy.errors import ExportError
@@ -29,10 +32,12 @@ def to_onnx(model: GLPNForDepthEstimation, path: Path, options: OnnxOptions = On
         ``path``. The same weights and options give the same bytes.
 
     Raises:
+        ConfigError: The configuration was changed to what no network has.
         ExportError: The graph is not a valid, honest one.
         WriteError: The file could not be written.
     """
     config = model.config
+    config.validate()  # its attributes may have been set since the network was made
     known = onnx.defs.onnx_opset_version()
     if options.opset > known:
         raise ExportError(
@@ -40,11 +45,11 @@ def to_onnx(model: GLPNForDepthEstimation, path: Path, options: OnnxOptions = On
             expected=f"at most {known}",
             fix="pip install -U onnx, or choose a lower --opset",
         )
-    weights = {name: tensor.detach().cpu().numpy() for name, tensor in model.state_dict().items()}
+    weights = _weights(model)
     proto = build_model(config, weights, options.opset)
     proto.producer_name, proto.producer_version = "glpn-deploy", glpn_deploy.__version__
     metadata = {
-        "glpn_config": json.dumps(config.to_dict(), sort_keys=True),
+        "glpn_config": json.dumps(config.network(), sort_keys=True),
         "input": "RGB, 0 to 1, sides multiples of " + str(config.size_multiple),
         "precision": "fp32",
         "max_depth": repr(float(config.max_depth)),
@@ -54,6 +59,22 @@ def to_onnx(model: GLPNForDepthEstimation, path: Path, options: OnnxOptions = On
     check_promises(proto)
     limit = options.single_file_limit
     return save_graph(proto, path, SINGLE_FILE_LIMIT if limit is None else limit)
+
+
+def _weights(model: GLPNForDepthEstimation) -> dict[str, NDArray[np.float32]]:
+    """The network's tensors; a network that is not as its configuration says has no graph here."""
+    with torch.device("meta"):
+        wanted = {k: v.shape for k, v in GLPNForDepthEstimation(model.config).state_dict().items()}
+    state = model.state_dict()
+    other = sorted({k for k, v in state.items() if wanted.get(k) != v.shape} | (wanted.keys() - state.keys()))
+    if other:
+        raise ExportError(
+            f"{len(other)} of the network's tensors are not its configuration's ({', '.join(other[:3])})",
+            expected="a GLPN with its own layers",
+            fix="merge adapters and remove parametrizations first",
+        )
+    tensors = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
 
 
 def check_promises(model: onnx.ModelProto) -> None:

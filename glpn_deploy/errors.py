@@ -32,8 +32,12 @@ class ConfigError(GlpnError):
     """A model or processor configuration that cannot be used."""
 
 
-class CheckpointError(GlpnError):
-    """A checkpoint that is missing, incomplete, damaged or not GLPN."""
+class ConfigFileError(ConfigError, OSError):
+    """A configuration file that is missing or not readable; an ``OSError`` too, as transformers raises."""
+
+
+class CheckpointError(GlpnError, OSError):
+    """A checkpoint that is missing, incomplete, damaged or not GLPN; an ``OSError`` too, as transformers'."""
 
 
 class ImageError(GlpnError):

@@ -20,6 +20,7 @@ from glpn_deploy.errors import BundleError, ConfigError, ImageError, InputError
 from glpn_deploy.images.loading import ImageSource, load_image
 from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
 from glpn_deploy.images.resample import resize_bicubic
+from glpn_deploy.model.config import CONFIG_NAME, GLPNConfig
 from glpn_deploy.options import Auto, Device
 from glpn_deploy.pipeline import ahead
 from glpn_deploy.precisions import Precision
@@ -118,6 +119,7 @@ class DepthEstimator:
         offline: bool = False,
         measure: bool = False,
         cache: str | Path | None = None,
+        max_depth: float | None = None,
         **runtime: Unpack[RuntimeKeywords],
     ) -> DepthEstimator:
         """Loads anything that holds a GLPN network.
@@ -138,6 +140,8 @@ class DepthEstimator:
             measure: With backend ``auto``, time the installed backends on the first batch and keep the
                 fastest for as long as the estimator lives.
             cache: Folder for compiled networks, for a faster second start; None keeps none.
+            max_depth: The network's scale [m], for an ``.onnx`` file of other software that does not say it;
+                without, the ``config.json`` beside the file (or beside its folder ``onnx``) has to.
             runtime: ``threads``, ``provider`` and so on: see `RuntimeOptions`.
 
         Raises:
@@ -150,6 +154,7 @@ class DepthEstimator:
             runtime=RuntimeOptions(device=device, cache=folder, **runtime),
             measure=measure,
             offline=offline,
+            max_depth=max_depth,
         )
         return cls.open(source, options)
 
@@ -161,6 +166,11 @@ class DepthEstimator:
             GlpnError: As `load`.
         """
         options = dataclasses.replace(options, backend=_implied_backend(options))
+        if options.max_depth is not None and Path(source).suffix != ".onnx":
+            raise InputError(
+                f"max_depth {options.max_depth:g} for {source}",
+                expected="an .onnx file that does not say it; bundles and checkpoints do",
+            )
         path = Path(source)
         if is_demo(source):
             return cls._from_checkpoint(source, options)
@@ -224,21 +234,18 @@ class DepthEstimator:
     @classmethod
     def _from_onnx(cls, path: Path, asked: LoadOptions) -> DepthEstimator:
         header = read_header(path)
-        own = header.precision or asked.resolved().precision
+        own: Precision = header.precision or ("fp16" if header.input_type == "float16" else "fp32")
         options = asked.resolved(own)
         wanted = options.precision
         found = choose.choices(asked.backend, wanted, [own], options.device, "an .onnx file")
         if not found:
             raise InputError(f"precision {wanted} for {path}", expected=f"auto or {own}, which the file has")
-        if header.max_depth is None:
-            raise BundleError(
-                f"{path} does not say what depth it gives: it was not made by glpn-export",
-                fix="export the checkpoint with glpn-export and load the bundle",
-            )
+        scale = _scale(path, header.max_depth, asked.max_depth)
+        processor = load_processor(path) if header.max_depth is None else GLPNImageProcessor()
         runtime = choose.load(
             found, lambda choice: load_runtime(choice.backend, path, options), asked.measure
         )
-        return cls(runtime, GLPNImageProcessor(), header.max_depth)
+        return cls(runtime, processor, scale)
 
     @classmethod
     def _from_checkpoint(cls, source: str | Path, asked: LoadOptions) -> DepthEstimator:
@@ -380,6 +387,32 @@ class DepthEstimator:
 
 def _stack(prepared: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     return prepared[0][None] if len(prepared) == 1 else np.stack(prepared)
+
+
+def _scale(path: Path, own: float | None, given: float | None) -> float:
+    """The scale [m] of an ``.onnx`` file: its own, the one given, or that of the ``config.json`` beside it.
+
+    Raises:
+        BundleError: Nothing says it.
+        InputError: The one given is no scale, or contradicts the file's own.
+    """
+    if given is not None:
+        if not 0 < given < float("inf") or own not in (None, given):
+            raise InputError(
+                f"max_depth {given:g} for {path}", expected="metres above 0" if own is None else f"{own:g}"
+            )
+        return given
+    if own is not None:
+        return own
+    places = [path.parent, path.parent.parent] if path.parent.name == "onnx" else [path.parent]
+    for folder in places:
+        if (folder / CONFIG_NAME).is_file():
+            return float(GLPNConfig.from_json_file(folder / CONFIG_NAME).max_depth)
+    raise BundleError(
+        f"{path} does not say what depth it gives: it was not made by glpn-export",
+        expected="max_depth in metres, or its config.json beside it",
+        fix="pass 10 for NYU or 80 for KITTI (--max-depth 10)",
+    )
 
 
 def _implied_backend(options: LoadOptions) -> Auto | BackendName:

@@ -106,6 +106,14 @@ class LoadOptions:
         bool, _advanced("With --backend auto, time the backends on the first batch instead.")
     ] = False
     offline: Offline = False
+    max_depth: Annotated[
+        float | None,
+        _advanced(
+            "The network's scale [m], for an .onnx file of other software that does not say it.",
+            names=("--network-max-depth", "--max-depth"),
+            above=0,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         check_options(self)

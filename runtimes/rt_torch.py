@@ -63,7 +63,7 @@ class TorchRuntime(Runtime):
         self.max_depth = model.config.max_depth
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        self._model = model.eval().to(self.device)
+        self._model = model.eval().to(self.device, torch.float32)
         self.compile, self._count = options.compile, 0
         if options.compile != "no":
             _require_compiler(self.device)
@@ -153,4 +153,4 @@ def load(path: Path | None, options: RuntimeOptions) -> Runtime:
         raise InputError(
             "the torch backend was given no checkpoint", fix="pass a checkpoint folder or hub id"
         )
-    return TorchRuntime(GLPNForDepthEstimation.from_pretrained(path), options)
+    return TorchRuntime(GLPNForDepthEstimation.from_pretrained(path, dtype="float32"), options)

@@ -24,6 +24,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from glpn_deploy.exporters.graph.activations import write_activation
 from glpn_deploy.model.config import GLPNConfig
 
 Array = NDArray[Any]
@@ -167,21 +168,14 @@ class GlpnGraph:
         return str(self.b.node(scope, "Reshape", [x, self.b.ints(0, -1, size)]))
 
     def _activation(self, scope: str, x: str) -> str:
-        act, node = self.config.hidden_act, self.b.node
-        if act == "relu":
-            return str(node(scope, "Relu", [x]))
-        if act == "silu":
-            return str(node(scope, "Mul", [x, node(scope, "Sigmoid", [x])]))
-        if self.b.opset >= 20:
-            return str(node(scope, "Gelu", [x], approximate="none" if act == "gelu" else "tanh"))
-        if act == "gelu":  # x / sqrt(2), Erf, + 1, * x, * 0.5: the order runtimes fuse back into Gelu
-            inner = node(scope, "Erf", [node(scope, "Div", [x, self._scalar(math.sqrt(2))])])
-        else:
-            cubic = node(scope, "Mul", [node(scope, "Mul", [x, x]), x])
-            cubic = node(scope, "Add", [x, node(scope, "Mul", [cubic, self._scalar(0.044715)])])
-            inner = node(scope, "Tanh", [node(scope, "Mul", [cubic, self._scalar(math.sqrt(2 / math.pi))])])
-        x = node(scope, "Mul", [x, node(scope, "Add", [inner, self._scalar(1.0)])])
-        return str(node(scope, "Mul", [x, self._scalar(0.5)]))
+        def node(kind: str, inputs: list[str], **attributes: Any) -> str:
+            return str(self.b.node(scope, kind, inputs, **attributes))
+
+        def slope() -> str:
+            name = f"{scope}.intermediate_act_fn.weight"
+            return self._parameter(name, self.weights[name])
+
+        return write_activation(self.config.hidden_act, x, node, self._scalar, self.b.opset, slope)
 
     # Decoder and head ----------------------------------------------------------------------------
 

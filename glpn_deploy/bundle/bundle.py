@@ -136,7 +136,8 @@ class Bundle:
     @property
     def processor(self) -> GLPNImageProcessor:
         """The image processor the bundle was made with."""
-        return GLPNImageProcessor.from_dict(self.manifest.preprocessing)
+        processor: GLPNImageProcessor = GLPNImageProcessor.from_dict(self.manifest.preprocessing)
+        return processor
 
     def golden_depth(self, golden: Golden) -> NDArray[np.float32]:
         """The reference's raw depth for a golden: ``(H, W)`` float32, metres.

@@ -105,7 +105,7 @@ class Manifest:
     def to_json(self) -> str:
         """The text of manifest.json."""
         values = dataclasses.asdict(self)
-        values["config"] = self.config.to_dict()
+        values["config"] = self.config.to_diff_dict()
         head = {"format": FORMAT, "format_version": FORMAT_VERSION, "max_depth": self.config.max_depth}
         return json.dumps({**head, "unit": "metres", **values}, indent=2, allow_nan=False) + "\n"
 

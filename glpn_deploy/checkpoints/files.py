@@ -21,7 +21,7 @@ from glpn_deploy.optional import needs
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 _INDEX_SUFFIX = ".index.json"
-_IN_ORDER = (
+WEIGHT_FILES = (
     WEIGHTS_NAME,
     WEIGHTS_NAME + _INDEX_SUFFIX,
     "pytorch_model.bin",
@@ -51,21 +51,25 @@ class CheckpointInfo:
     files: tuple[str, ...]
 
 
-def load_state_dict(source: str | Path) -> dict[str, Tensor]:
+def load_state_dict(
+    source: str | Path, *, variant: str | None = None, safetensors: bool | None = None
+) -> dict[str, Tensor]:
     """Reads all tensors of a local checkpoint, on the CPU, under HF's names.
 
     Args:
         source: A folder with ``model.safetensors`` or ``pytorch_model.bin`` (either may be sharded
             with an index), or one such file, or the authors' ``.ckpt``.
+        variant: Which of a folder's weights, as in ``model.fp16.safetensors``.
+        safetensors: Whether a folder's weights are to be safetensors (True) or a pickle of tensors (False).
 
     Raises:
         CheckpointError: No weights are there, or a file is damaged, holds Python code or lies
             outside the folder.
         MissingDependencyError: A safetensors file without safetensors installed.
     """
-    weights = _weights_files(Path(source))
+    weights = _weights_files(Path(source), variant, safetensors)
     tensors: dict[str, Tensor] = {}
-    for path in weights[1:] if weights[0].name.endswith(_INDEX_SUFFIX) else weights:
+    for path in weights[1:] if _is_index(weights[0]) else weights:
         tensors.update(_read_file(path))
     tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     return to_hf_names(tensors) if is_original(tensors) else tensors
@@ -125,16 +129,19 @@ def _covered_files(source: Path) -> list[Path]:
     return [*weights, config] if config.is_file() else weights
 
 
-def _weights_files(source: Path) -> list[Path]:
+def _weights_files(source: Path, variant: str | None = None, safetensors: bool | None = None) -> list[Path]:
     """The files that hold a checkpoint's tensors; an index comes first, then its shards."""
     path = source
     if source.is_dir():
-        found = [source / name for name in _IN_ORDER if (source / name).is_file()]
+        names = [weights_name(name, variant) for name in WEIGHT_FILES]
+        if safetensors is not None:
+            names = names[:2] if safetensors else names[2:]
+        found = [source / name for name in names if (source / name).is_file()]
         if not found:
             others = sorted(p.name for p in source.iterdir() if p.suffix in {".ckpt", ".pth", ".pt", ".bin"})
             raise CheckpointError(
                 f"the folder {source} holds no weights",
-                expected=f"{' or '.join(_IN_ORDER[::2])}, whole or in shards",
+                expected=f"{' or '.join(names[::2])}, whole or in shards",
                 fix=f"give the file itself: {source / others[0]}" if others else "",
             )
         path = found[0]
@@ -146,7 +153,20 @@ def _weights_files(source: Path) -> list[Path]:
             expected="the checkpoint that it was made from: a folder in HF format, a hub id or a .ckpt",
             fix=f"give that, or run the file as it is with glpn-predict {source} photo.jpg",
         )
-    return [path, *_shards(path)] if path.name.endswith(_INDEX_SUFFIX) else [path]
+    return [path, *_shards(path)] if _is_index(path) else [path]
+
+
+def _is_index(path: Path) -> bool:
+    """``model.safetensors.index.json`` and its like, with or without a variant before ``json``."""
+    return path.suffix == ".json" and ".index." in path.name
+
+
+def weights_name(name: str, variant: str | None) -> str:
+    """A weights file's name in a variant: ``model.safetensors`` becomes ``model.fp16.safetensors``."""
+    if not variant:
+        return name
+    start, end = name.rsplit(".", 1)
+    return f"{start}.{variant}.{end}"
 
 
 def _shards(index: Path) -> list[Path]:

@@ -2,14 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from glpn_deploy.checkpoints.original import ENCODER_ONLY
 from glpn_deploy.errors import CheckpointError
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Tensors that fit a model, and the names of those that do not.
+
+    Attributes:
+        tensors: Those that fit, in the model's dtypes.
+        missing: The model's, which the checkpoint lacks.
+        unknown: The checkpoint's, which the model lacks.
+        misshapen: Names, the checkpoint's shape and the model's.
+    """
+
+    tensors: dict[str, Tensor]
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    misshapen: tuple[tuple[str, torch.Size, torch.Size], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """HF's loading info."""
+        return {
+            "missing_keys": set(self.missing),
+            "unexpected_keys": set(self.unknown),
+            "mismatched_keys": set(self.misshapen),
+            "error_msgs": [],
+        }
+
+    def __str__(self) -> str:
+        shapes = [f"{n} is {_shape(got)}, not {_shape(wanted)}" for n, got, wanted in self.misshapen]
+        parts = (
+            _some(self.missing, "missing"),
+            _some(self.unknown, "unknown"),
+            _some(shapes, "of another shape"),
+        )
+        return ", ".join(filter(None, parts))
 
 
 def fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -23,31 +60,50 @@ def fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path)
     Raises:
         CheckpointError: Tensors are missing, left over, of another shape or kind, or not finite.
     """
+    return fit_what_fits(tensors, wanted, path, strict=True).tensors
+
+
+def fit_what_fits(
+    tensors: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    path: Path | None,
+    *,
+    strict: bool,
+    other_shapes: bool = False,
+) -> Fit:
+    """As `fit`, but tells what does not fit where that is allowed.
+
+    Args:
+        tensors: See `fit`.
+        wanted: See `fit`.
+        path: See `fit`.
+        strict: Refuse tensors that are missing or left over.
+        other_shapes: Allow those of another shape.
+
+    Raises:
+        CheckpointError: As `fit`, as far as not allowed.
+    """
     tensors = dict(tensors)
     for name in wanted:
         # Batch counters came with torch 0.4.1 and do not touch the result; older files lack them.
         sibling = name.replace("num_batches_tracked", "running_mean")
         if sibling != name and sibling in tensors and name not in tensors:
             tensors[name] = torch.tensor(0)
-    missing = [name for name in wanted if name not in tensors]
-    extra = [name for name in tensors if name not in wanted]
     both = [name for name in wanted if name in tensors]
-    shapes = [
-        f"{name} is {_shape(tensors[name])}, not {_shape(wanted[name])}"
-        for name in both
-        if tensors[name].shape != wanted[name].shape
-    ]
-    if missing or extra or shapes:
-        problems = [
-            _some(missing, "missing"),
-            _some(extra, "unknown"),
-            _some(shapes, "of another shape"),
-        ]
+    report = Fit(
+        {},
+        tuple(name for name in wanted if name not in tensors),
+        tuple(name for name in tensors if name not in wanted),
+        tuple((n, tensors[n].shape, wanted[n].shape) for n in both if tensors[n].shape != wanted[n].shape),
+    )
+    if (strict and (report.missing or report.unknown)) or (report.misshapen and not other_shapes):
         raise CheckpointError(
-            f"{path} does not fit the model: " + ", ".join(problem for problem in problems if problem),
+            f"{path or 'the state dict'} does not fit the model: {report}",
             expected=f"exactly the {len(wanted)} tensors of the configured GLPN",
-            fix=_hint(tensors, missing, shapes),
+            fix=_hint(tensors, report),
         )
+    misshapen = {name for name, _, _ in report.misshapen}
+    both = [name for name in both if name not in misshapen]
     fitted: dict[str, Tensor] = {}
     for name in both:
         tensor, dtype = tensors[name], wanted[name].dtype
@@ -61,27 +117,27 @@ def fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path)
             expected="finite weights",
             fix="the training diverged or the file is damaged: use another checkpoint",
         )
-    return fitted
+    return dataclasses.replace(report, tensors=fitted)
 
 
-def _hint(tensors: Mapping[str, Tensor], missing: list[str], shapes: list[str]) -> str:
+def _hint(tensors: Mapping[str, Tensor], report: Fit) -> str:
     known = [name for name in tensors if name.startswith(("glpn.", "encoder.", "decoder.", "head."))]
     encoder_only = known and not any(name.startswith(("decoder.", "head.head.")) for name in known)
-    if encoder_only and any(name.startswith("decoder.") for name in missing):
+    if encoder_only and any(name.startswith("decoder.") for name in report.missing):
         return ENCODER_ONLY
     if not known:
         return "it is not a GLPN checkpoint; give one such as vinvino02/glpn-nyu"
-    if shapes:
+    if report.misshapen:
         return "check that config.json is the one it was trained with"
     return "give a complete checkpoint, with the config.json it was trained with"
 
 
-def _some(names: list[str], what: str) -> str:
+def _some(names: Sequence[str], what: str) -> str:
     """``3 missing (a, b, ...)`` with up to three names, or nothing."""
     if not names:
         return ""
     return f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "a scalar"
+def _shape(shape: torch.Size) -> str:
+    return "x".join(map(str, shape)) or "a scalar"

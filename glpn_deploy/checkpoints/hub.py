@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from glpn_deploy.errors import CheckpointError
 from glpn_deploy.optional import needs
@@ -22,10 +24,44 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FILE_SUFFIXES = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".json", ".onnx")
 _WHAT = "a checkpoint folder, a checkpoint file, a hub id such as vinvino02/glpn-nyu, or demo"
 
-_SAFETENSORS = ["model*.safetensors", "model.safetensors.index.json"]
-_PICKLES = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
+_SAFETENSORS = ["model*.safetensors", "model.safetensors.index*.json"]
+_PICKLES = ["pytorch_model*.bin", "pytorch_model.bin.index*.json"]
 _CONFIGS = ["config.json", "preprocessor_config.json"]
 _ABOUT = ["README.md", "LICENSE*"]
+
+
+@dataclasses.dataclass(frozen=True)
+class HubOptions:
+    """How files come from the hub, named as in HF's ``from_pretrained``.
+
+    Attributes:
+        revision: Branch, tag or commit of a hub id.
+        offline: Use the hub's cache only.
+        cache_dir: The hub's cache, instead of its own place.
+        token: For private models: the token itself, True for the one that ``hf auth login`` keeps, or False.
+        force_download: Fetch again what the cache has.
+        subfolder: Where in the folder or repository the files are.
+        progress: Show the hub's progress bars, if standard error is a terminal.
+    """
+
+    revision: str | None = None
+    offline: bool = False
+    cache_dir: str | Path | None = None
+    token: str | bool | None = None
+    force_download: bool = False
+    subfolder: str = ""
+    progress: bool = True
+
+
+_KEYWORDS = {"local_files_only": "offline"} | {
+    name: name for name in ("cache_dir", "force_download", "offline", "revision", "subfolder", "token")
+}
+
+
+def hub_options(keywords: Mapping[str, Any]) -> tuple[HubOptions, dict[str, Any]]:
+    """HF's keywords of the hub as options, and the other keywords."""
+    mine = {_KEYWORDS[name]: value for name, value in keywords.items() if name in _KEYWORDS}
+    return HubOptions(**mine), {name: value for name, value in keywords.items() if name not in _KEYWORDS}
 
 
 def resolve_checkpoint(
@@ -35,6 +71,10 @@ def resolve_checkpoint(
     offline: bool = False,
     cache_dir: str | Path | None = None,
     progress: bool = True,
+    token: str | bool | None = None,
+    force_download: bool = False,
+    subfolder: str = "",
+    safetensors: bool | None = None,
 ) -> Path:
     """Finds a checkpoint, downloading it where it is a hub id.
 
@@ -45,6 +85,10 @@ def resolve_checkpoint(
         offline: Use the hub's cache only.
         cache_dir: The hub's cache, instead of its own place.
         progress: Show the hub's progress bars, if standard error is a terminal.
+        token: As in `HubOptions`, like the next two.
+        force_download: See there.
+        subfolder: See there.
+        safetensors: Fetch weights in this format only (True), or only pickles of tensors (False).
 
     Returns:
         The local folder or file.
@@ -58,12 +102,25 @@ def resolve_checkpoint(
         return _demo_folder()
     path = local_path(source)
     if path is not None:
-        return path
-    if not _HUB_ID.fullmatch(name) or name.endswith(_FILE_SUFFIXES):
+        return path / subfolder if path.is_dir() else path
+    if not is_hub_id(source):
         raise CheckpointError(
             f"there is no file or folder {name!r}", expected=_WHAT, fix="check the spelling"
         )
-    return _download(name, revision, offline, cache_dir, progress)
+    options = HubOptions(revision, offline, cache_dir, token, force_download, subfolder, progress)
+    weights = [_SAFETENSORS, _PICKLES] if safetensors is None else [_SAFETENSORS if safetensors else _PICKLES]
+    return _download(name, options, weights)
+
+
+def is_hub_id(source: str | Path) -> bool:
+    """Whether a source is nothing on this machine and has the form of a hub id (``owner/name``)."""
+    name = str(source)
+    return (
+        not is_demo(source)
+        and local_path(source) is None
+        and _HUB_ID.fullmatch(name) is not None
+        and not name.endswith(_FILE_SUFFIXES)
+    )
 
 
 def is_demo(source: str | Path) -> bool:
@@ -108,33 +165,61 @@ def cached_as(path: Path) -> tuple[str, str] | None:
     return None
 
 
-def _download(
-    hub_id: str, revision: str | None, offline: bool, cache_dir: str | Path | None, progress: bool
-) -> Path:
+def fetch_files(hub_id: str, patterns: Sequence[str], options: HubOptions) -> Path:
+    """Fetches the files of a hub id that match, in its subfolder, and gives the folder they are in.
+
+    Raises:
+        CheckpointError: The hub did not give them.
+        MissingDependencyError: huggingface-hub is not installed.
+    """
+    fetch = _fetcher(hub_id, options)
+    with _progress_bars(options.progress and sys.stderr.isatty()):
+        try:
+            return fetch(patterns, options.revision) / options.subfolder
+        except Exception as error:  # the hub client's three HTTP libraries share no base class
+            raise _hub_error(error, hub_id, options.revision, options.offline) from error
+
+
+def _fetcher(hub_id: str, options: HubOptions) -> Callable[[Sequence[str], str | None], Path]:
+    """A function that fetches the files of some patterns at a revision."""
     with needs(f"there is no folder {hub_id!r}, and fetching it from the hub", "export"):
         import huggingface_hub
+    extra: dict[str, Any] = {}
+    if options.token is not None:
+        extra["token"] = options.token
+    if options.force_download:
+        extra["force_download"] = True
+    prefix = f"{options.subfolder.strip('/')}/" if options.subfolder else ""
 
-    def fetch(patterns: list[str], revision: str | None) -> Path:
+    def fetch(patterns: Sequence[str], revision: str | None) -> Path:
         folder = huggingface_hub.snapshot_download(
             hub_id,
             revision=revision,
-            cache_dir=cache_dir,
-            local_files_only=offline,
-            allow_patterns=patterns,
+            cache_dir=options.cache_dir,
+            local_files_only=options.offline,
+            allow_patterns=[prefix + pattern for pattern in patterns],
+            **extra,
         )
         return Path(folder)
 
-    with _progress_bars(progress and sys.stderr.isatty()):
+    return fetch
+
+
+def _download(hub_id: str, options: HubOptions, weights: list[list[str]]) -> Path:
+    """The folder with config and weights, of the first kind of ``weights`` that the hub has."""
+    fetch, revision = _fetcher(hub_id, options), options.revision
+    with _progress_bars(options.progress and sys.stderr.isatty()):
         try:
-            folder = fetch(_CONFIGS + _SAFETENSORS, revision)
+            folder = fetch(_CONFIGS + weights[0], revision)
             commit = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else revision
-            if not any(folder.glob("*.safetensors")):
-                folder = fetch(_CONFIGS + _PICKLES, commit)
+            for others in weights[1:]:
+                if not any((folder / options.subfolder).glob("*.safetensors")):
+                    folder = fetch(_CONFIGS + others, commit)
         except Exception as error:  # the hub client's three HTTP libraries share no base class
-            raise _hub_error(error, hub_id, revision, offline) from error
+            raise _hub_error(error, hub_id, revision, options.offline) from error
         with contextlib.suppress(Exception):  # the licence is worth having, not worth failing for
             fetch(_ABOUT, commit)
-    return folder
+    return folder / options.subfolder
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from glpn_deploy.options import Field, Only, choices_of, declared, item_of, optional, spelled
 
@@ -35,6 +36,8 @@ def derived(function: Callable[..., None]) -> Callable[..., None]:
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hint))
 
+    _one_option_a_name(parameters)
+
     @functools.wraps(function)
     def call(**given: Any) -> None:
         options = {name: group.make(given) for name, group in groups.items()}
@@ -44,6 +47,18 @@ def derived(function: Callable[..., None]) -> Callable[..., None]:
     call.__dict__["__signature__"] = inspect.Signature(parameters)
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return call
+
+
+def _one_option_a_name(parameters: list[inspect.Parameter]) -> None:
+    """Takes an option's second name away where another option is called so (``--max-depth`` of glpn-eval).
+
+    Typer keeps the first name elsewhere.
+    """
+    taken = {f"--{parameter.name.replace('_', '-')}" for parameter in parameters}
+    for parameter in parameters:
+        for info in get_args(parameter.annotation)[1:]:
+            if isinstance(info, OptionInfo) and info.param_decls:
+                info.param_decls = tuple(name for name in info.param_decls if name not in taken)
 
 
 @dataclasses.dataclass(frozen=True)

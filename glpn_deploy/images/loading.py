@@ -46,27 +46,29 @@ def readable_formats() -> tuple[str, ...]:
 
 
 def load_image(
-    source: ImageSource, *, max_pixels: int = MAX_PIXELS, orient: bool = True
+    source: ImageSource, *, max_pixels: int = MAX_PIXELS, orient: bool = True, min_side: int = MIN_SIDE
 ) -> NDArray[np.uint8]:
     """Reads an image into the one form the image processor takes.
 
     Alpha is dropped, as ``PIL.Image.convert("RGB")`` does: a transparent pixel keeps the colour stored
     under it. Grey is repeated three times. 16-bit values (modes ``I;16`` and ``I``, uint16 arrays) are
     divided by 256 and rounded down. Floats from 0 to 1 (mode ``F``, float arrays) are multiplied by 255
-    and rounded. Of an animation the first picture is taken.
+    and rounded; whole numbers from 0 to 255 are 8-bit values in any other type, too. Of an animation the
+    first picture is taken.
 
     Args:
         source: A file's path, a PIL image of any mode, or an array (H, W), (H, W, 1), (H, W, 3) or
-            (H, W, 4) of uint8, uint16, bool, or floats from 0 to 1.
+            (H, W, 4) of uint8, uint16, bool, floats from 0 to 1, or whole numbers from 0 to 255.
         max_pixels: Larger files and PIL images are refused before they are decoded.
         orient: Turn the image upright by its EXIF orientation.
+        min_side: The shortest side allowed [px].
 
     Returns:
         (H, W, 3) uint8 RGB, to be read only: it may share its memory with ``source``.
 
     Raises:
         ImageError: There is no such file, it is not an image or is damaged, it is too large, a side is
-            under 32 px, or an array's shape, dtype or values are unusable.
+            too short, or an array's shape, dtype or values are unusable.
     """
     if isinstance(source, (str, os.PathLike)):
         rgb = _from_file(Path(source), max_pixels, orient)
@@ -82,10 +84,10 @@ def load_image(
             f"the image is a {type(source).__name__}", expected="a path, a PIL image or a numpy array"
         )
     height, width = rgb.shape[:2]
-    if min(height, width) < MIN_SIDE:
+    if min(height, width) < min_side:
         raise ImageError(
             f"{name} is {width} px wide and {height} px high",
-            expected=f"at least {MIN_SIDE} px on either side",
+            expected=f"at least {min_side} px on either side",
             fix="enlarge the image or choose a larger crop",
         )
     return rgb
@@ -201,21 +203,21 @@ def _to_eight_bit(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # of either byte order
         shifted: NDArray[np.uint8] = (values >> 8).astype(np.uint8)
         return shifted
-    if values.dtype.kind != "f":
-        raise ImageError(
-            f"{name} has dtype {values.dtype}",
-            expected="uint8, uint16, bool, or floats from 0 to 1",
-            fix="convert it with array.astype(numpy.uint8) if its values go from 0 to 255",
-        )
+    expected = "uint8, uint16, bool, floats from 0 to 1, or whole numbers from 0 to 255"
+    fix = "convert it with array.astype(numpy.uint8) if its values go from 0 to 255"
+    if values.dtype.kind not in "fiu":
+        raise ImageError(f"{name} has dtype {values.dtype}", expected=expected, fix=fix)
     if not np.isfinite(values).all():
         raise ImageError(f"{name} has NaN or infinite values", expected="floats from 0 to 1")
     low, high = float(values.min()), float(values.max())
-    if low < 0 or high > 1:
+    whole = values.dtype.kind != "f" or (high > 1 and bool(np.allclose(values, np.rint(values))))
+    if low < 0 or high > (255 if whole else 1):
         raise ImageError(
-            f"{name} has floats from {low:g} to {high:g}",
-            expected="floats from 0 to 1",
-            fix="convert it with array.astype(numpy.uint8) if its values go from 0 to 255",
+            f"{name} has {values.dtype} values from {low:g} to {high:g}", expected=expected, fix=fix
         )
+    if whole:
+        levels: NDArray[np.uint8] = np.rint(values).astype(np.uint8)
+        return levels
     scaled: NDArray[np.uint8] = np.rint(values.astype(np.float32) * np.float32(255)).astype(np.uint8)
     return scaled
 

@@ -4,66 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
-import math
+import importlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from glpn_deploy.atomic import atomic_path
-from glpn_deploy.errors import ConfigError, ImageError, InputError, WriteError
-from glpn_deploy.images.batch import ImageBatch, collate, load_images
-from glpn_deploy.images.loading import ImageSource
+from glpn_deploy.errors import ConfigError, ImageError, InputError
+from glpn_deploy.images.batch import ImageBatch, as_array, each_image
+from glpn_deploy.images.loading import MIN_SIDE, ImageSource
 from glpn_deploy.images.loading import load_image as load_image
+from glpn_deploy.images.processor_base import CONFIG_NAME as CONFIG_NAME
+from glpn_deploy.images.processor_base import ProcessorBase
 from glpn_deploy.images.resample import resize_bicubic as resize_bicubic
 
-CONFIG_NAME = "preprocessor_config.json"
 
-_TYPES = ("GLPNImageProcessor", "GLPNImageProcessorFast", "GLPNImageProcessorPil", "GLPNFeatureExtractor")
-_Self = TypeVar("_Self", bound="GLPNImageProcessor")
-
-
-@dataclasses.dataclass(frozen=True)
-class GLPNImageProcessor:
+@dataclasses.dataclass(init=False, repr=False)
+class GLPNImageProcessor(ProcessorBase):
     """GLPN's image processor, bit-equal to HF transformers' PIL backend on RGB uint8 images.
 
     Unlike HF's it turns every kind of image into RGB first (see ``load_image``), takes floats from 0 to 1
     for what they are, and refuses an image that would shrink to nothing.
 
-    Attributes:
-        do_resize: Stretch each side down to a multiple of ``size_divisor``.
-        size_divisor: The multiple [px].
-        resample: Pillow's resampling filter, by its number: 2 is bilinear.
-        do_rescale: Multiply by ``rescale_factor``; without it the float32 values go from 0 to 255.
-        rescale_factor: 1/255 brings 8-bit values to 0 .. 1.
-
-    Raises:
-        ConfigError: A value is of the wrong type or out of range.
+    Attributes can be set, and are checked when they are.
     """
-
-    do_resize: bool = True
-    size_divisor: int = 32
-    resample: int = 2
-    do_rescale: bool = True
-    rescale_factor: float = 1 / 255
-
-    def __post_init__(self) -> None:
-        for name in ("do_resize", "do_rescale"):
-            if not isinstance(getattr(self, name), bool):
-                raise _bad(name, getattr(self, name), "true or false")
-        if not _is_int(self.size_divisor) or self.size_divisor < 1:
-            raise _bad("size_divisor", self.size_divisor, "a whole number of at least 1")
-        if not _is_int(self.resample) or int(self.resample) not in list(Image.Resampling):
-            raise _bad("resample", self.resample, "the number of a Pillow filter, 0 to 5")
-        factor = self.rescale_factor
-        if not isinstance(factor, float | int) or isinstance(factor, bool) or not 0 < factor < math.inf:
-            raise _bad("rescale_factor", factor, "a finite number above 0")
-        object.__setattr__(self, "resample", int(self.resample))
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
         """The size (height, width) [px] at which an image of the given size enters the network.
@@ -100,163 +68,181 @@ class GLPNImageProcessor:
                 expected="uint8 of shape (height, width, 3)",
                 fix="pass it through load_image",
             )
-        height, width = self.target_size(*image.shape[:2])
-        if image.shape[:2] != (height, width):
-            resample = Image.Resampling(self.resample)
-            image = np.asarray(Image.fromarray(image).resize((width, height), resample))
-        pixels = np.empty((3, height, width), np.float32)
+        image = self._resized(image)
+        pixels = np.empty((3, *image.shape[:2]), np.float32)
         table = _rescaled_bytes(self.rescale_factor if self.do_rescale else 1.0)
         # A byte cannot be out of range; mode "raise" would buffer the output, which doubles the time.
-        return np.take(table, image.transpose(2, 0, 1), out=pixels, mode="clip")
+        return self._normalized(np.take(table, image.transpose(2, 0, 1), out=pixels, mode="clip"))
+
+    def _resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = self.target_size(*image.shape[:2])
+        if image.shape[:2] == (height, width):
+            return image
+        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling(self.resample)))
+
+    def _normalized(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(3, H, W) less the mean, divided by the standard deviation, where that is asked for."""
+        if not self.do_normalize:
+            return pixels
+        if self.image_mean is None or self.image_std is None:
+            raise ConfigError("do_normalize without image_mean and image_std", expected="both")
+        mean, std = (np.asarray(v, np.float32).reshape(-1, 1, 1) for v in (self.image_mean, self.image_std))
+        return (pixels - mean) / std
+
+    def _from_floats(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(H, W, 3) from 0 to 1 at the network's size, otherwise as it is.
+
+        As in HF, Pillow resizes 8 bits, to which values are rounded down.
+        """
+        if not self.do_resize:
+            return self._normalized(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        bytes_ = (image.astype(np.float64) * 255).astype(np.float32).astype(np.uint8)
+        return self.replace(do_rescale=True, rescale_factor=1 / 255).prepare(bytes_)
 
     def preprocess(
         self,
-        images: ImageSource | Sequence[ImageSource],
+        images: ImageSource | Sequence[Any],
         *,
         do_resize: bool | None = None,
         size_divisor: int | None = None,
         resample: int | None = None,
         do_rescale: bool | None = None,
         rescale_factor: float | None = None,
-        return_tensors: Literal["np", "pt"] = "np",
+        do_normalize: bool | None = None,
+        image_mean: float | Sequence[float] | None = None,
+        image_std: float | Sequence[float] | None = None,
+        do_convert_rgb: bool | None = None,
+        return_tensors: str | None = None,
+        data_format: str | None = None,
+        input_data_format: str | None = None,
+        device: Any = None,
     ) -> ImageBatch:
         """Images as the network takes them, with HF's signature.
 
         Args:
-            images: One image or several: paths, PIL images, or arrays with the channels last or first.
-                As in HF, only files are turned upright by their EXIF orientation, not PIL images.
-            do_resize: Overrides the attribute for this call, as do the four that follow.
+            images: One image or several: paths, PIL images, arrays with the channels last or first, or lists
+                of them. As in HF, only files are turned upright by their EXIF orientation, not PIL images.
+            do_resize: Overrides the attribute for this call, as do the seven that follow.
             size_divisor: See the class.
             resample: See the class.
             do_rescale: See the class.
             rescale_factor: See the class.
-            return_tensors: ``np`` for numpy, ``pt`` for torch.
+            do_normalize: See the class.
+            image_mean: See the class.
+            image_std: See the class.
+            do_convert_rgb: Has no effect: images become RGB in any case.
+            return_tensors: ``np`` for numpy, ``pt`` for torch, None for a list of arrays, whose sizes may
+                differ.
+            data_format: ``channels_last`` gives (H, W, 3); ``channels_first`` is what the network takes.
+            input_data_format: Where arrays have their channels; None finds out.
+            device: Where torch tensors go.
 
         Returns:
-            A dict whose ``pixel_values`` are (N, 3, H, W) float32.
+            A dict whose ``pixel_values`` are (N, 3, H, W) float32; uint8 where 8-bit images are neither
+            rescaled nor normalized.
 
         Raises:
             ImageError: An image cannot be read or is too small.
-            InputError: No image, or images that come out at different sizes.
+            InputError: No image, or images that come out at different sizes and are to be one tensor.
         """
-        overrides = {
+        given = {
             "do_resize": do_resize,
             "size_divisor": size_divisor,
             "resample": resample,
             "do_rescale": do_rescale,
             "rescale_factor": rescale_factor,
+            "do_normalize": do_normalize,
+            "image_mean": image_mean,
+            "image_std": image_std,
         }
-        settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        settings.update({name: value for name, value in overrides.items() if value is not None})
-        processor = GLPNImageProcessor(**settings)
-        prepared = [processor.prepare(image) for image in load_images(images)]
-        return collate(prepared, return_tensors)
+        processor = self.replace(**{name: value for name, value in given.items() if value is not None})
+        prepared = [processor._prepared(image, input_data_format) for image in each_image(images)]
+        data_format = getattr(data_format, "value", data_format)
+        if data_format == "channels_last":
+            prepared = [pixels.transpose(1, 2, 0) for pixels in prepared]
+        elif data_format not in {None, "channels_first"}:
+            raise InputError(f"data_format is {data_format!r}", expected="channels_first or channels_last")
+        batch = ImageBatch(pixel_values=prepared).convert_to_tensors(return_tensors)
+        return batch if device is None else batch.to(device)
 
     __call__ = preprocess
 
-    def post_process_depth_estimation(
-        self, outputs: Any, target_sizes: Sequence[tuple[int, int] | None] | None = None
-    ) -> list[dict[str, NDArray[np.float32]]]:
-        """Depth at the sizes asked for, one dict an image, as HF gives it but in numpy.
+    def _prepared(self, image: Any, input_data_format: str | None) -> NDArray[Any]:
+        """One image of any kind as (3, H, W)."""
+        array = as_array(
+            image,
+            input_data_format,
+            min_side=MIN_SIDE if self.do_resize else 1,
+            keep_floats=not self.do_rescale,
+        )
+        if array.dtype != np.uint8:
+            return self._from_floats(array)
+        if self.do_rescale or self.do_normalize:
+            return self.prepare(array)
+        return np.ascontiguousarray(self._resized(array).transpose(2, 0, 1))
+
+    def post_process_depth_estimation(self, outputs: Any, target_sizes: Any = None) -> list[dict[str, Any]]:
+        """Depth at the sizes asked for, one dict an image, as HF gives it.
 
         Args:
-            outputs: An array (N, H, W), or an object whose ``predicted_depth`` is one [m].
-            target_sizes: Height and width of each image [px]; without, the depth is returned as it is.
+            outputs: An array or tensor (N, H, W), or what has one as its ``predicted_depth`` [m].
+            target_sizes: Height and width of each image [px], as a list, array or tensor; without, and where
+                one is None, the depth is returned as it is.
 
         Returns:
-            For each image ``{"predicted_depth": (h, w) float32}`` [m], resized bicubically, unclamped.
+            For each image ``{"predicted_depth": (h, w)}`` [m], resized bicubically, unclamped: a tensor of
+            the same type, device and graph where a tensor came, else a float32 array.
 
         Raises:
             InputError: The depth is not (N, H, W), or the sizes are not N.
         """
-        predicted = getattr(outputs, "predicted_depth", outputs)
-        try:
-            depths = np.asarray(predicted, dtype=np.float32)
-        except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a tensor that needs a gradient
-            raise InputError(
-                f"the predicted depth is a {type(predicted).__name__} that numpy cannot read ({error})",
-                fix="for a torch tensor pass predicted_depth.detach().cpu()",
-            ) from None
+        depths = outputs["predicted_depth"] if isinstance(outputs, Mapping) else outputs
+        depths = getattr(depths, "predicted_depth", depths)
+        tensors = hasattr(depths, "detach")
+        if not tensors:
+            try:
+                depths = np.asarray(depths, dtype=np.float32)
+            except (TypeError, ValueError) as error:
+                raise InputError(
+                    f"the predicted depth is a {type(depths).__name__} that numpy cannot read ({error})"
+                ) from None
         if depths.ndim != 3:
-            raise InputError(f"the predicted depth has shape {depths.shape}", expected="(N, height, width)")
+            raise InputError(
+                f"the predicted depth has shape {tuple(depths.shape)}", expected="(N, height, width)"
+            )
         sizes = [None] * len(depths) if target_sizes is None else list(target_sizes)
         if len(sizes) != len(depths):
             raise InputError(
                 f"there are {len(sizes)} target sizes", expected=f"{len(depths)}, one a depth map"
             )
+        resize = _resize_tensor if tensors else resize_bicubic
         return [
-            {"predicted_depth": depth if size is None else resize_bicubic(depth, size)}
+            {"predicted_depth": depth if size is None else resize(depth, size)}
             for depth, size in zip(depths, sizes, strict=True)
         ]
 
-    @classmethod
-    def from_dict(cls: type[_Self], values: dict[str, Any]) -> _Self:
-        """Reads the content of HF's ``preprocessor_config.json``, old or new; other keys are left out.
 
-        Raises:
-            ConfigError: It is another model's, normalises (GLPN's does not), or a value is unusable.
-        """
-        if not isinstance(values, dict):
-            raise ConfigError(f"the processor config is a {type(values).__name__}", expected="a JSON object")
-        for key in ("image_processor_type", "feature_extractor_type"):
-            if values.get(key) is not None and values[key] not in _TYPES:
-                raise _bad(key, values[key], "one of " + ", ".join(_TYPES))
-        if values.get("do_normalize"):
-            raise _bad("do_normalize", values["do_normalize"], "false: GLPN was trained without mean and std")
-        names = [field.name for field in dataclasses.fields(cls)]
-        return cls(**{name: values[name] for name in names if values.get(name) is not None})
-
-    def to_dict(self) -> dict[str, Any]:
-        """The content of HF's ``preprocessor_config.json``; transformers reads it back."""
-        return {**dataclasses.asdict(self), "image_processor_type": "GLPNImageProcessor"}
-
-    @classmethod
-    def from_pretrained(cls: type[_Self], folder: str | Path) -> _Self:
-        """Reads ``preprocessor_config.json`` in a checkpoint folder or a bundle.
-
-        Raises:
-            ConfigError: The file is missing, not JSON, or not a usable GLPN processor config.
-        """
-        path = Path(folder) / CONFIG_NAME
-        expected = "a GLPN preprocessor_config.json"
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
-            raise ConfigError(f"there is no file {path}", expected=expected) from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise ConfigError(f"{path} is not readable JSON ({error})", expected=expected) from None
-        try:
-            return cls.from_dict(values)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error.got}", expected=error.expected, fix=error.fix) from None
-
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Writes ``preprocessor_config.json`` into the folder, which is made where missing.
-
-        Returns:
-            The file's path.
-
-        Raises:
-            WriteError: The folder or the file cannot be written.
-        """
-        path = Path(folder) / CONFIG_NAME
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WriteError(f"the folder {path.parent} could not be made ({error.strerror})") from error
-        with atomic_path(path) as temporary:
-            text = json.dumps(self.to_dict(), indent=2, sort_keys=True)
-            temporary.write_text(text + "\n", encoding="utf-8")
-        return path
+def _resize_tensor(depth: Any, size: Any) -> Any:
+    """A torch tensor (H, W) at another size, within its graph."""
+    try:
+        height, width = (int(value) for value in size)
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise InputError(f"the size to resize to is {size!r}", expected="(height, width) in whole pixels")
+    functional = importlib.import_module("torch.nn.functional")
+    return functional.interpolate(
+        depth[None, None], size=(height, width), mode="bicubic", align_corners=False
+    )[0, 0]
 
 
 class GLPNFeatureExtractor(GLPNImageProcessor):
     """The name ``GLPNImageProcessor`` had in transformers 4; warns when it is made."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
         warnings.warn(
-            "GLPNFeatureExtractor is the old name; use GLPNImageProcessor.", FutureWarning, stacklevel=3
+            "GLPNFeatureExtractor is the old name; use GLPNImageProcessor.", FutureWarning, stacklevel=2
         )
 
 
@@ -278,11 +264,3 @@ def _rescaled_bytes(factor: float) -> NDArray[np.float32]:
     table = (np.arange(256, dtype=np.float64) * factor).astype(np.float32)
     table.flags.writeable = False  # shared through the cache
     return table
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _bad(name: str, value: object, expected: str) -> ConfigError:
-    return ConfigError(f"processor config value {name} = {value!r}", expected=expected)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -61,7 +63,7 @@ class Decoder(nn.Module):
             DecoderStage(size, config.decoder_hidden_size, fuse=i > 0) for i, size in enumerate(sizes)
         )
 
-    def forward(self, hidden_states: list[Tensor]) -> list[Tensor]:
+    def forward(self, hidden_states: Sequence[Tensor]) -> list[Tensor]:
         """The encoder's maps, shallow to deep, to one decoded map a stage, the last at full size."""
         decoded: list[Tensor] = []
         x: Tensor | None = None
@@ -78,11 +80,11 @@ class DepthHead(nn.Module):
     def __init__(self, config: GLPNConfig) -> None:
         super().__init__()
         channels = config.decoder_hidden_size
-        self.max_depth, self.index = config.max_depth, config.head_in_index
+        self.config = config  # read at every call, as HF does: max_depth may be changed
         self.head = nn.Sequential(
             nn.Conv2d(channels, channels, 3, 1, 1), nn.ReLU(), nn.Conv2d(channels, 1, 3, 1, 1)
         )
 
     def forward(self, decoded: list[Tensor]) -> Tensor:
         """Decoded maps to depth ``(B, H, W)`` in metres."""
-        return torch.sigmoid(self.head(decoded[self.index])).squeeze(1) * self.max_depth
+        return torch.sigmoid(self.head(decoded[self.config.head_in_index])).squeeze(1) * self.config.max_depth

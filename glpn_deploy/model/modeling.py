@@ -6,8 +6,6 @@ Vertical CutDepth" (arXiv:2201.07436); the parts are in `encoder` and `decoder`,
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,54 +15,8 @@ from glpn_deploy.errors import InputError
 from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.model.decoder import Decoder, DepthHead
 from glpn_deploy.model.encoder import Encoder
+from glpn_deploy.model.outputs import DepthEstimatorOutput, EncoderOutput
 from glpn_deploy.model.pretrained import PreTrained
-
-
-class _Output:
-    """Field access, tuple-style indexing over what is not None, and ``to_tuple``, as HF's outputs."""
-
-    def to_tuple(self) -> tuple[Any, ...]:
-        """The fields that are not None, in order."""
-        values = (getattr(self, f.name) for f in dataclasses.fields(self))  # type: ignore[arg-type]
-        return tuple(value for value in values if value is not None)
-
-    def __getitem__(self, key: int | str) -> Any:
-        return getattr(self, key) if isinstance(key, str) else self.to_tuple()[key]
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.to_tuple())
-
-
-@dataclasses.dataclass
-class EncoderOutput(_Output):
-    """What the encoder gives.
-
-    Attributes:
-        last_hidden_state: ``(B, C, H/32, W/32)``.
-        hidden_states: One ``(B, C_i, H_i, W_i)`` map per stage, if asked for.
-        attentions: One ``(B, heads, H_i * W_i, keys)`` map per block, if asked for.
-    """
-
-    last_hidden_state: Tensor
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
-
-
-@dataclasses.dataclass
-class DepthEstimatorOutput(_Output):
-    """What the depth network gives.
-
-    Attributes:
-        loss: SiLog loss, where labels were given.
-        predicted_depth: ``(B, H, W)``, metres.
-        hidden_states: As in `EncoderOutput`.
-        attentions: As in `EncoderOutput`.
-    """
-
-    loss: Tensor | None = None
-    predicted_depth: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
 
 
 def silog_loss(predicted: Tensor, target: Tensor, weight: float = 0.5) -> Tensor:
@@ -106,29 +58,35 @@ class GLPNModel(PreTrained):
     def forward(
         self,
         pixel_values: Tensor,
-        output_attentions: bool = False,
-        output_hidden_states: bool = False,
-        return_dict: bool = True,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        memory_format: torch.memory_format = torch.contiguous_format,
     ) -> EncoderOutput | tuple[Any, ...]:
         """Encodes a batch.
 
         Args:
-            pixel_values: ``(B, 3, H, W)`` float, 0 to 1; sides multiples of ``config.size_multiple``.
-            output_attentions: Also give the attention weights of every block.
+            pixel_values: ``(B, 3, H, W)`` float, 0 to 1; of any size that leaves every stage a grid.
+            output_attentions: Also give the attention weights of every block. None, here and below, is
+                what the configuration says.
             output_hidden_states: Also give every stage's map.
             return_dict: An `EncoderOutput`, or a tuple of what is not None.
+            memory_format: How the maps lie in memory.
 
         Raises:
             InputError: The shape is not one the network can run.
         """
-        self._check_size(pixel_values)
-        states, attentions = self.encoder(pixel_values, output_attentions)
+        self._check_shape(pixel_values)
+        output_attentions = _or(output_attentions, self.config.output_attentions)
+        states, attentions = self.encoder(pixel_values, output_attentions, memory_format)
         output = EncoderOutput(
-            states[-1],
-            tuple(states) if output_hidden_states else None,
-            tuple(attentions) if output_attentions else None,
+            last_hidden_state=states[-1],
+            hidden_states=tuple(states)
+            if _or(output_hidden_states, self.config.output_hidden_states)
+            else None,
+            attentions=tuple(attentions) if output_attentions else None,
         )
-        return output if return_dict else output.to_tuple()
+        return output if _or(return_dict, self.config.return_dict) else output.to_tuple()
 
 
 class GLPNForDepthEstimation(PreTrained):
@@ -147,16 +105,17 @@ class GLPNForDepthEstimation(PreTrained):
         self,
         pixel_values: Tensor,
         labels: Tensor | None = None,
-        output_attentions: bool = False,
-        output_hidden_states: bool = False,
-        return_dict: bool = True,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
     ) -> DepthEstimatorOutput | tuple[Any, ...]:
         """Predicts depth.
 
         Args:
             pixel_values: ``(B, 3, H, W)`` float, 0 to 1; sides multiples of ``config.size_multiple``.
             labels: ``(B, H, W)`` metres, 0 where unknown; adds the SiLog loss.
-            output_attentions: Also give the attention weights of every block.
+            output_attentions: Also give the attention weights of every block. None, here and below, is
+                what the configuration says.
             output_hidden_states: Also give every encoder stage's map.
             return_dict: A `DepthEstimatorOutput`, or a tuple of what is not None.
 
@@ -164,12 +123,23 @@ class GLPNForDepthEstimation(PreTrained):
             InputError: A shape is not one the network can run.
         """
         self._check_size(pixel_values)
-        states, attentions = self.glpn.encoder(pixel_values, output_attentions)
-        depth = self.head(self.decoder(states))
-        output = DepthEstimatorOutput(
-            None if labels is None else silog_loss(depth, labels),
-            depth,
-            tuple(states) if output_hidden_states else None,
-            tuple(attentions) if output_attentions else None,
+        keeps = _or(output_hidden_states, self.config.output_hidden_states)
+        encoded = self.glpn(
+            pixel_values,
+            output_attentions,
+            output_hidden_states=True,
+            return_dict=True,
+            memory_format=torch.contiguous_format if keeps else torch.channels_last,
         )
-        return output if return_dict else output.to_tuple()
+        depth = self.head(self.decoder(encoded.hidden_states))
+        output = DepthEstimatorOutput(
+            loss=None if labels is None else silog_loss(depth, labels),
+            predicted_depth=depth,
+            hidden_states=encoded.hidden_states if keeps else None,
+            attentions=encoded.attentions,
+        )
+        return output if _or(return_dict, self.config.return_dict) else output.to_tuple()
+
+
+def _or(asked: bool | None, configured: bool | None) -> bool:
+    return bool(configured if asked is None else asked)

@@ -6,108 +6,112 @@ import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from glpn_deploy.atomic import atomic_path
-from glpn_deploy.checkpoints.files import CONFIG_NAME, WEIGHTS_NAME, load_state_dict
-from glpn_deploy.checkpoints.fit import fit
-from glpn_deploy.checkpoints.hub import cached_as, local_path, resolve_checkpoint
+from glpn_deploy.checkpoints.files import CONFIG_NAME, load_state_dict
+from glpn_deploy.checkpoints.fit import fit_what_fits
+from glpn_deploy.checkpoints.hub import cached_as, hub_options, local_path, resolve_checkpoint
 from glpn_deploy.checkpoints.original import infer_config
+from glpn_deploy.checkpoints.settings import write_settings
+from glpn_deploy.checkpoints.upload import push_folder
 from glpn_deploy.errors import CheckpointError, ConfigError, InputError
+from glpn_deploy.images.processing import CONFIG_NAME as PROCESSOR_NAME
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.model.config import GLPNConfig, NormEps
-from glpn_deploy.optional import needs
+from glpn_deploy.model.base import Network, as_config
+from glpn_deploy.model.config import GLPNConfig
+from glpn_deploy.model.placement import one_device, weights_dtype
+from glpn_deploy.model.saving import write_weights
 
 _Model = TypeVar("_Model", bound="PreTrained")
+
+_WITHOUT_EFFECT = {  # of HF's keywords: nothing would change
+    "low_cpu_mem_usage",  # always so here
+    "trust_remote_code",  # never needed: nothing of a checkpoint is run
+    "weights_only",
+}
 
 
 class ScaleWarning(UserWarning):
     """A checkpoint whose depth is probably not in metres."""
 
 
-class PreTrained(nn.Module):
-    """Loading, saving and initialisation shared by both models.
-
-    Attributes:
-        architecture: HF's name of the class, as ``config.json`` has it.
-        encoder_only: Whether it takes the encoder's tensors alone.
-    """
-
-    architecture: ClassVar[str]
-    encoder_only: ClassVar[bool] = False
-
-    def __init__(self, config: GLPNConfig) -> None:
-        super().__init__()
-        self.config = config
-
-    def _initialise(self) -> None:
-        """HF's initialisation: normal weights, zero biases, unit norms."""
-        for module in self.modules():
-            # On "meta", where a checkpoint is loaded, drawing numbers does nothing but takes a second.
-            if isinstance(module, (nn.Linear, nn.Conv2d)) and not module.weight.is_meta:
-                nn.init.normal_(module.weight, std=self.config.initializer_range)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-
-    def _check_size(self, pixel_values: Tensor) -> None:
-        config, multiple = self.config, self.config.size_multiple
-        if pixel_values.ndim != 4 or pixel_values.shape[1] != config.num_channels:
-            raise InputError(
-                f"pixel_values of shape {tuple(pixel_values.shape)}",
-                expected=f"(batch, {config.num_channels}, height, width)",
-            )
-        for name, size in zip(("height", "width"), pixel_values.shape[2:], strict=True):
-            side = -(-int(size) // 4)
-            if side == 0 or side % (multiple // 4):
-                lower = max(multiple, int(size) // multiple * multiple)
-                raise InputError(
-                    f"an input {name} of {int(size)} px",
-                    expected=f"a multiple of {multiple} px",
-                    fix=f"resize it to {lower} px, as GLPNImageProcessor does",
-                )
+class PreTrained(Network):
+    """Loading and saving, shared by both models, under transformers' names."""
 
     @classmethod
     def from_pretrained(
         cls: type[_Model],
-        source: str | Path,
+        pretrained_model_name_or_path: str | Path | None,
         *,
         max_depth: float | None = None,
-        norm_eps: NormEps | None = None,
-        revision: str | None = None,
-        offline: bool = False,
-        cache_dir: str | Path | None = None,
-        config: GLPNConfig | None = None,
-    ) -> _Model:
+        norm_eps: str | None = None,
+        config: GLPNConfig | str | Path | None = None,
+        state_dict: Mapping[str, Tensor] | None = None,
+        strict: bool = True,
+        ignore_mismatched_sizes: bool = False,
+        dtype: str | torch.dtype | None = None,
+        torch_dtype: str | torch.dtype | None = None,
+        device_map: Any = None,
+        variant: str | None = None,
+        use_safetensors: bool | None = None,
+        output_loading_info: bool = False,
+        **keywords: Any,
+    ) -> Any:
         """Loads a checkpoint strictly: every tensor there, none left over, every shape right, all finite.
 
         Args:
-            source: Checkpoint folder or file, or a hub id (``owner/name``).
+            pretrained_model_name_or_path: Checkpoint folder or file, a hub id (``owner/name``), or None
+                with ``config`` and ``state_dict``.
             max_depth: Depth in metres at the sigmoid's 1, instead of the config's; the authors'
                 ``.ckpt`` files do not say it and need it.
             norm_eps: ``hf`` or ``original``, instead of the config's.
-            revision: Branch, tag or commit of a hub id.
-            offline: Take a hub id from the cache only.
-            cache_dir: Where hub files are cached, instead of the hub's own place.
-            config: Used instead of the checkpoint's own configuration.
+            config: Used instead of the checkpoint's own configuration, or where that is.
+            state_dict: Used instead of the checkpoint's weights.
+            strict: False fills what is missing with random numbers and leaves out what is unknown, with a
+                warning, which transformers does unasked.
+            ignore_mismatched_sizes: Fill tensors of another shape with random numbers, with a warning.
+            dtype: Of the weights; None and ``auto`` are what the config or the weights say, as in
+                transformers 5 (float32 for nearly all checkpoints).
+            torch_dtype: The old name of ``dtype``.
+            device_map: ``cpu``, ``cuda``, ``auto`` (CUDA where it is) or another single device.
+            variant: As ``fp16`` in ``model.fp16.safetensors``.
+            use_safetensors: Whether the weights have to be safetensors (True) or a pickle of tensors (False).
+            output_loading_info: Also give what was missing, unknown and of another shape.
+            **keywords: Of the hub as HF has them (``revision``, ``cache_dir``, ``local_files_only`` or
+                ``offline``, ``token``, ``force_download``, ``subfolder``), values of the configuration, and
+                ``attn_implementation="eager"``.
 
         Returns:
-            The model in eval mode, float32, on the CPU. `GLPNModel` takes the encoder of any GLPN checkpoint.
+            The model in eval mode. `GLPNModel` takes the encoder of any GLPN checkpoint.
 
         Raises:
             CheckpointError: The checkpoint is missing, damaged or not this network's.
             ConfigError: Its configuration, or an override, is unusable.
+            InputError: A keyword that cannot be honoured.
             MissingDependencyError: safetensors or huggingface-hub is needed and not installed.
 
         Warns:
             ScaleWarning: A KITTI checkpoint that says 10 m.
+            UserWarning: Random numbers took the place of weights, because that was asked for.
         """
-        path = resolve_checkpoint(source, revision=revision, offline=offline, cache_dir=cache_dir)
-        found = _config_beside(path) if config is None else None
-        tensors = load_state_dict(path)
-        if found is not None:
+        hub, overrides = hub_options({k: v for k, v in keywords.items() if k not in _WITHOUT_EFFECT})
+        overrides |= {k: v for k, v in (("max_depth", max_depth), ("norm_eps", norm_eps)) if v is not None}
+        if isinstance(config, (str, Path)):
+            config = GLPNConfig.from_pretrained(config)
+        source, path = pretrained_model_name_or_path, None
+        found = None
+        if source is not None:
+            path = resolve_checkpoint(source, **vars(hub), safetensors=use_safetensors)
+            found = _config_beside(path) if config is None else None
+        tensors = dict(state_dict or {})
+        if state_dict is None:
+            if path is None:
+                raise InputError("neither a checkpoint nor a state_dict", expected="one of them")
+            tensors = load_state_dict(path, variant=variant, safetensors=use_safetensors)
+        if found is not None and source is not None and path is not None:
             config = found
             if max_depth is None and not cls.encoder_only:
                 _warn_of_scale(source, path, config)
@@ -119,49 +123,102 @@ class PreTrained(nn.Module):
                     fix="pass 10 for NYU or 80 for KITTI (--max-depth 10)",
                 )
             config = _config_of_shapes(tensors, 10.0 if max_depth is None else max_depth)
-        if max_depth is not None:
-            config = config.replace(max_depth=max_depth)
-        if norm_eps is not None:
-            config = config.replace(norm_eps=norm_eps)
+        config = _overridden(as_config(config), overrides)
+        config.name_or_path = "" if source is None else str(source)
+        tensors = _encoder_part(tensors) if cls.encoder_only else _prefixed(tensors)
+        config.dtype = weights_dtype(torch_dtype if dtype is None else dtype, config, tensors)
+        device = one_device(device_map)
 
         # Built without memory and filled with the tensors as read: no time goes into random weights.
         with torch.device("meta"):
-            model = cls(config)
-        if cls.encoder_only:
-            tensors = _encoder_part(tensors)
-        fitted = fit(tensors, model.state_dict(), path)
-        model.load_state_dict(fitted, strict=True, assign=True)
-        return model.eval()
+            model = cls(config).to(config.dtype)
+        fitted = fit_what_fits(
+            tensors, model.state_dict(), path, strict=strict, other_shapes=ignore_mismatched_sizes
+        )
+        if fitted.missing or fitted.misshapen:
+            model = cls(config).to(config.dtype)
+        if str(fitted):
+            warnings.warn(f"{source} was not loaded as it is: {fitted}.", stacklevel=2)
+        model.load_state_dict(fitted.tensors, strict=False, assign=True)
+        model = model.to(device).eval()
+        return (model, fitted.to_dict()) if output_loading_info else model
 
-    def save_pretrained(self, folder: str | Path, processor: GLPNImageProcessor | None = None) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        processor: GLPNImageProcessor | None = None,
+        *,
+        state_dict: Mapping[str, Tensor] | None = None,
+        safe_serialization: bool = True,
+        max_shard_size: int | str | None = None,
+        variant: str | None = None,
+        is_main_process: bool = True,
+        push_to_hub: bool = False,
+        **hub: Any,
+    ) -> None:
         """Writes ``config.json``, ``model.safetensors`` and ``preprocessor_config.json`` as HF does.
 
         Args:
-            folder: Made where missing; each file is replaced as a whole.
-            processor: The preprocessing that belongs to the weights; GLPN's own by default.
+            save_directory: Made where missing; each file is replaced as a whole.
+            processor: The preprocessing that belongs to the weights. Without, what stands in the folder
+                stays, and a folder that has none gets GLPN's own.
+            state_dict: Written instead of the model's.
+            safe_serialization: False writes ``pytorch_model.bin`` by ``torch.save``.
+            max_shard_size: Bytes, or as ``5GB``, beyond which there are several files and an index.
+            variant: As in ``model.fp16.safetensors``.
+            is_main_process: False writes nothing: another process does.
+            push_to_hub: Also upload them, to ``repo_id`` or the repository of the folder's name.
+            **hub: Of `push_to_hub`.
 
         Raises:
+            ConfigError: The configuration was changed to what no network has.
             WriteError: The folder or a file cannot be written.
             MissingDependencyError: safetensors is not installed.
         """
-        with needs("writing a checkpoint", "export"):
-            from safetensors.torch import save
-        folder = Path(folder)
-        (processor or GLPNImageProcessor()).save_pretrained(folder)
-        values = self.config.to_dict() | {"architectures": [type(self).architecture]}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        content = save(tensors, metadata={"format": "pt"})  # save_file makes a file only its owner can read
-        with atomic_path(folder / WEIGHTS_NAME) as temporary:
-            temporary.write_bytes(content)
-        with atomic_path(folder / CONFIG_NAME) as temporary:
-            temporary.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        if not is_main_process:
+            return
+        self.config.validate()
+        folder = Path(save_directory)
+        if processor is not None or not (folder / PROCESSOR_NAME).is_file():
+            (processor or GLPNImageProcessor()).save_pretrained(folder)
+        write_weights(
+            folder,
+            self.state_dict() if state_dict is None else state_dict,
+            safe=safe_serialization,
+            max_shard_size=max_shard_size,
+            variant=variant,
+        )
+        saved = self.config.replace(architectures=[self.architecture], dtype=self.dtype)
+        write_settings(folder / CONFIG_NAME, saved.to_json_string())
+        if push_to_hub:
+            self.push_to_hub(hub.pop("repo_id", folder.name), **hub)
+
+    def push_to_hub(self, repo_id: str, **hub: Any) -> Any:
+        """Uploads what `save_pretrained` writes; the keywords are `checkpoints.upload.push_folder`'s."""
+        return push_folder(self.save_pretrained, repo_id, **hub)
+
+
+def _overridden(config: GLPNConfig, overrides: dict[str, Any]) -> GLPNConfig:
+    """A copy with some values of its own changed; other names are keywords that nobody knows."""
+    implementation = overrides.pop("attn_implementation", config.attn_implementation)
+    unknown = [name for name in overrides if not hasattr(config, name)]
+    if unknown:
+        raise InputError(
+            f"from_pretrained was given {', '.join(unknown)}",
+            expected="its own keywords, or values of the configuration",
+            fix="leave it out: it cannot be honoured",
+        )
+    changed = config.replace(**overrides)
+    changed._attn_implementation = implementation
+    changed.validate()
+    return changed
 
 
 def _config_beside(path: Path) -> GLPNConfig | None:
     """The config of a folder, or beside a file; None for a lone file, whose shapes must tell."""
     file = (path if path.is_dir() else path.parent) / CONFIG_NAME
     if file.is_file() and path.suffix != ".ckpt":
-        return GLPNConfig.from_json_file(file)
+        return GLPNConfig.from_json_file(file)  # type: ignore[no-any-return]
     if not path.is_dir():
         return None
     raise CheckpointError(
@@ -196,9 +253,15 @@ def _encoder_part(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return part or dict(tensors)
 
 
+def _prefixed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A depth network's tensors; those of an encoder saved alone get the name they have in one."""
+    alone = not any(name.startswith("glpn.") for name in tensors)
+    return {f"glpn.{n}" if alone and n.startswith("encoder.") else n: t for n, t in tensors.items()}
+
+
 def _config_of_shapes(tensors: Mapping[str, Tensor], max_depth: float) -> GLPNConfig:
     try:
-        return GLPNConfig(**infer_config(tensors), max_depth=max_depth)
+        return GLPNConfig(**infer_config(tensors)).replace(max_depth=max_depth)
     except ConfigError as error:
         raise CheckpointError(
             f"the checkpoint's shapes give a network that GLPN is not ({error.got})",

@@ -130,7 +130,9 @@ def _against_checkpoint(
 
     source, config = str(options.reference), bundle.manifest.config
     path = resolve_checkpoint(source, offline=options.offline)
-    model = GLPNForDepthEstimation.from_pretrained(path, max_depth=config.max_depth, norm_eps=config.norm_eps)
+    model = GLPNForDepthEstimation.from_pretrained(
+        path, max_depth=config.max_depth, norm_eps=config.norm_eps, dtype="float32"
+    )
     if model.config.replace(**_TRAINING_ONLY) != config.replace(**_TRAINING_ONLY):
         raise BundleError(
             f"{source} is not the network that {bundle.folder} was exported from: their configs differ",

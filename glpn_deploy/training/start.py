@@ -61,7 +61,8 @@ def preset(name: str) -> GLPNConfig:
             f"there is no configuration {name!r}",
             expected=f"demo, {', '.join(_MIT_DEPTHS)} or a config.json",
         )
-    return GLPNConfig.from_json_file(name)
+    config: GLPNConfig = GLPNConfig.from_json_file(name)
+    return config
 
 
 def starting_model(
@@ -100,7 +101,9 @@ def starting_model(
     values = _config_values(path)
     if values.get("model_type") == "segformer":
         return _from_encoder(path, values, changes).train()
-    model = GLPNForDepthEstimation.from_pretrained(path, max_depth=max_depth)
+    model: GLPNForDepthEstimation = GLPNForDepthEstimation.from_pretrained(
+        path, max_depth=max_depth, dtype="float32"
+    )
     if drop_path is not None:
         rebuilt = GLPNForDepthEstimation(model.config.replace(**changes))
         rebuilt.load_state_dict(model.state_dict())

@@ -43,7 +43,9 @@ def validate(
                 if stop():
                     return None
                 sample = data[index]
-                pixels = torch.from_numpy(processor.preprocess(sample.image)["pixel_values"]).to(device)
+                pixels = torch.from_numpy(processor(sample.image, return_tensors="np")["pixel_values"]).to(
+                    device
+                )
                 depth = model(pixels).predicted_depth[None]
                 if depth.shape[2:] != sample.depth.shape:  # bicubic, as the processor's post-processing
                     depth = F.interpolate(depth, sample.depth.shape, mode="bicubic", align_corners=False)

@@ -24,8 +24,9 @@ from glpn_deploy.errors import ExportError, InputError, WriteError
 from glpn_deploy.exporters import to_onnx as module
 from glpn_deploy.exporters.options import MAX_OPSET, MIN_OPSET, OnnxOptions
 from glpn_deploy.exporters.to_onnx import check_promises, count_nodes, to_onnx
+from glpn_deploy.model.settings.checks import ACTIVATIONS
 
-ACTIVATIONS = ("gelu", "relu", "silu", "gelu_new", "gelu_pytorch_tanh")
+NAMES = sorted(ACTIVATIONS)
 OPSETS = range(MIN_OPSET, MAX_OPSET + 1)
 GLPN_NYU_DEPTHS = (3, 8, 27, 3)
 
@@ -48,7 +49,7 @@ def random_config(seed: int) -> GLPNConfig:
         strides=(4, 2, 2, 2)[:stages],
         num_attention_heads=tuple(heads),
         mlp_ratios=tuple(rng.choice([1, 2, 3, 4]) for _ in range(stages)),
-        hidden_act=ACTIVATIONS[seed % len(ACTIVATIONS)],
+        hidden_act=NAMES[seed % len(NAMES)],
         decoder_hidden_size=rng.choice(even) if seed % 4 == 0 and even else rng.choice([6, 8, 14]),
         max_depth=rng.choice([1, 10, 80]),
         head_in_index=rng.randrange(stages) if seed % 3 == 0 else -1,
@@ -105,7 +106,8 @@ def test_fractional_mlp_ratio_equals_torch(make_model, tiny_config, pixels, tmp_
 @pytest.mark.parametrize("opset", OPSETS)
 def test_every_opset_and_activation(opset, make_model, pixels, tmp_path):
     x = pixels(2, 64, 96)
-    for act in ACTIVATIONS:
+    start = opset - MIN_OPSET
+    for act in {"gelu", "gelu_new", *NAMES[start :: len(OPSETS)]}:
         config = random_config(1).replace(hidden_act=act, num_channels=3, max_depth=10)
         model = make_model(config)
         path = to_onnx(model, tmp_path / f"{act}.onnx", OnnxOptions(opset))

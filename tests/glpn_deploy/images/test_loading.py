@@ -173,9 +173,9 @@ def test_real_bomb_at_the_default_limit(tmp_path: Path) -> None:
     [
         (np.zeros((0, 40, 3), np.uint8), "empty"),
         (np.full((40, 40), np.nan), "NaN"),
-        (np.full((40, 40, 3), 200.0), "from 200 to 200"),
+        (np.full((40, 40, 3), 200.5), "from 200.5 to 200.5"),
         (np.full((40, 40), -0.5, np.float32), "from -0.5"),
-        (np.zeros((40, 40), np.int64), "int64"),
+        (np.full((40, 40), 256, np.int64), "int64 values from 256 to 256"),
         (np.zeros((40, 40), np.complex64), "complex64"),
         (np.zeros((40, 40), object), "object"),
         (np.zeros(40, np.uint8), r"shape \(40,\)"),

@@ -39,6 +39,10 @@ def hf(images: Any, **kwargs: Any) -> NDArray[np.float32]:
     return HFProcessor(**kwargs)(images=images, return_tensors="np")["pixel_values"]
 
 
+def ours(images: Any, processor: GLPNImageProcessor | None = None, **kwargs: Any) -> NDArray[Any]:
+    return (processor or GLPNImageProcessor())(images, return_tensors="np", **kwargs)["pixel_values"]
+
+
 def assert_bit_equal(got: NDArray[Any], expected: NDArray[Any]) -> None:
     assert got.dtype == expected.dtype == np.float32
     assert got.shape == expected.shape
@@ -49,8 +53,8 @@ def assert_bit_equal(got: NDArray[Any], expected: NDArray[Any]) -> None:
 def test_photographs_bit_equal_to_hf(photo: Any) -> None:
     array = photo()
     for image in (array, Image.fromarray(array), np.ascontiguousarray(array.transpose(2, 0, 1))):
-        assert_bit_equal(GLPNImageProcessor()(image)["pixel_values"], hf(image))
-        assert_bit_equal(GLPNImageProcessor().preprocess([image]).pixel_values, hf([image]))
+        assert_bit_equal(ours(image), hf(image))
+        assert_bit_equal(np.stack(GLPNImageProcessor().preprocess([image]).pixel_values), hf([image]))
 
 
 @settings(max_examples=40, deadline=None)
@@ -60,7 +64,7 @@ def test_any_size_bit_equal_to_hf(height: int, width: int, seed: int) -> None:
     processor = GLPNImageProcessor()
     expected = hf(image)
     assert expected.shape[2:] == processor.target_size(height, width)
-    assert_bit_equal(processor(image).pixel_values, expected)
+    assert_bit_equal(ours(image, processor), expected)
     prepared = processor.prepare(image)
     assert prepared.flags.c_contiguous
     assert_bit_equal(prepared[None], expected)
@@ -83,22 +87,57 @@ def test_options_bit_equal_to_hf(options: dict[str, Any]) -> None:
         expected = HFProcessor()(images=image, return_tensors="np", **options)["pixel_values"]
     else:
         expected = hf(image, **options)
-    assert_bit_equal(GLPNImageProcessor(**options)(image).pixel_values, expected)
-    assert_bit_equal(GLPNImageProcessor()(image, **options).pixel_values, expected)
+    assert_bit_equal(ours(image, GLPNImageProcessor(**options)), expected)
+    assert_bit_equal(ours(image, **options), expected)
 
 
-def test_without_rescaling_the_values_are_hfs_as_float32() -> None:
+def test_bytes_that_are_not_rescaled_stay_bytes_as_in_hf() -> None:
     image = skimage.data.chelsea()
-    got = GLPNImageProcessor(do_rescale=False)(image).pixel_values
-    assert got.dtype == np.float32
-    np.testing.assert_array_equal(got, hf(image, do_rescale=False))
+    got, expected = ours(image, do_rescale=False), hf(image, do_rescale=False)
+    assert got.dtype == expected.dtype == np.uint8
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("do_resize", [True, False])
+@pytest.mark.parametrize("as_tensor", [True, False])
+def test_floats_that_are_not_rescaled_stay_floats(do_resize: bool, as_tensor: bool) -> None:
+    """What comes after ``ToTensor()``: 0 to 1 stays 0 to 1."""
+    image = (skimage.data.chelsea() / 255).astype(np.float32)
+    given: Any = torch.from_numpy(image.transpose(2, 0, 1)) if as_tensor else image
+    got = ours(given, do_rescale=False, do_resize=do_resize)
+    assert_bit_equal(got, hf(given, do_rescale=False, do_resize=do_resize))
+    if not do_resize:
+        np.testing.assert_array_equal(got[0], image.transpose(2, 0, 1))
+
+
+def test_whole_numbers_are_bytes_whatever_their_type() -> None:
+    image = skimage.data.chelsea()
+    for dtype in (np.int64, np.int32, np.float32, np.float64):
+        assert_bit_equal(ours(image.astype(dtype)), hf(image.astype(dtype)))
+
+
+def test_normalizing_bit_equal_to_hf() -> None:
+    image = skimage.data.chelsea()
+    for mean, std in (([0.5, 0.4, 0.3], [0.2, 0.3, 0.4]), (0.5, 0.25)):
+        options = {"do_normalize": True, "image_mean": mean, "image_std": std}
+        assert_bit_equal(ours(image, **options), hf(image, **options))
+        assert_bit_equal(ours(image, GLPNImageProcessor(**options)), hf(image, **options))
+    with pytest.raises(ConfigError, match="image_mean"):
+        ours(image, do_normalize=True)
+
+
+def test_small_images_where_nothing_is_resized() -> None:
+    image = skimage.data.chelsea()[:20, :24]
+    assert_bit_equal(ours(image, do_resize=False), hf(image, do_resize=False))
+    with pytest.raises(ImageError):
+        ours(image)
 
 
 def test_batches_bit_equal_to_hf() -> None:
     images = [skimage.data.coffee(), np.ascontiguousarray(skimage.data.coffee()[::-1])]
     expected = hf(images)
     for batch in (images, tuple(images), np.stack(images), torch.from_numpy(np.stack(images))):
-        assert_bit_equal(GLPNImageProcessor()(batch).pixel_values, expected)
+        assert_bit_equal(ours(batch), expected)
     as_torch = GLPNImageProcessor()(images=images, return_tensors="pt")["pixel_values"]
     assert isinstance(as_torch, torch.Tensor)
     assert_bit_equal(as_torch.numpy(), expected)
@@ -110,18 +149,20 @@ def test_pil_image_keeps_its_orientation_as_in_hf_and_a_file_is_turned(tmp_path:
     exif[0x0112] = 6
     image.save(tmp_path / "a.png", exif=exif)
     with Image.open(tmp_path / "a.png") as opened:
-        assert_bit_equal(GLPNImageProcessor()(opened).pixel_values, hf(opened))
-    assert GLPNImageProcessor()(tmp_path / "a.png").pixel_values.shape == (1, 3, 448, 288)
+        assert_bit_equal(ours(opened), hf(opened))
+    assert ours(tmp_path / "a.png").shape == (1, 3, 448, 288)
 
 
 def test_sizes_that_do_not_agree_are_named() -> None:
     images = [np.zeros((480, 640, 3), np.uint8), np.zeros((375, 1242, 3), np.uint8)]
     with pytest.raises(InputError, match=r"352 x 1216, 480 x 640.*size by size"):
-        GLPNImageProcessor()(images)
+        GLPNImageProcessor()(images, return_tensors="np")
+    apart = GLPNImageProcessor()(images).pixel_values
+    assert [pixels.shape for pixels in apart] == [(3, 480, 640), (3, 352, 1216)]
     with pytest.raises(InputError, match="at least one image"):
         GLPNImageProcessor()([])
     with pytest.raises(InputError, match="'tf'"):
-        GLPNImageProcessor()(images[0], return_tensors="tf")  # type: ignore[arg-type]
+        GLPNImageProcessor()(images[0], return_tensors="tf")
 
 
 def test_too_small_for_the_divisor() -> None:
@@ -141,10 +182,10 @@ def test_prepare_takes_rgb_bytes_only(image: NDArray[Any]) -> None:
 
 def test_transformers_loads_what_is_saved(tmp_path: Path) -> None:
     written = GLPNImageProcessor(size_divisor=64, resample=3)
-    assert written.save_pretrained(tmp_path / "new") == tmp_path / "new" / "preprocessor_config.json"
+    assert written.save_pretrained(tmp_path / "new") == [str(tmp_path / "new" / "preprocessor_config.json")]
     assert GLPNImageProcessor.from_pretrained(tmp_path / "new") == written
     image = skimage.data.coffee()
-    expected = written(image).pixel_values
+    expected = ours(image, written)
     for loader in (HFProcessor, transformers.AutoImageProcessor):
         read = loader.from_pretrained(tmp_path / "new")
         assert (read.size_divisor, read.resample, read.rescale_factor) == (64, 3, 1 / 255)
@@ -172,7 +213,8 @@ def test_old_and_new_names_of_the_class(kind: str) -> None:
         ([], "a list"),
         ({"image_processor_type": "DPTImageProcessor"}, "DPTImageProcessor"),
         ({"feature_extractor_type": 3}, "feature_extractor_type = 3"),
-        ({"do_normalize": True}, "without mean and std"),
+        ({"do_normalize": 1}, "true or false"),
+        ({"image_std": 0}, "other than 0"),
         ({"do_resize": "yes"}, "true or false"),
         ({"size_divisor": 0}, "at least 1"),
         ({"size_divisor": 32.5}, "32.5"),
@@ -202,7 +244,7 @@ def test_config_file_that_is_missing(tmp_path: Path) -> None:
 
 
 def test_saved_config_is_json_with_hfs_keys(tmp_path: Path) -> None:
-    values = json.loads(GLPNImageProcessor().save_pretrained(tmp_path).read_text())
+    values = json.loads(Path(GLPNImageProcessor().save_pretrained(tmp_path)[0]).read_text())
     assert values == {
         "do_rescale": True,
         "do_resize": True,
@@ -218,7 +260,7 @@ def test_the_old_name_warns_and_works() -> None:
         processor = GLPNFeatureExtractor(size_divisor=64)
     assert caught[0].filename == __file__
     image = skimage.data.chelsea()
-    assert_bit_equal(processor(image).pixel_values, hf(image, size_divisor=64))
+    assert_bit_equal(ours(image, processor), hf(image, size_divisor=64))
 
 
 def torch_bicubic(depth: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -292,8 +334,23 @@ def test_post_processing_refuses_what_does_not_fit() -> None:
         processor.post_process_depth_estimation(np.ones((2, 8, 8)), target_sizes=[(9, 9)])
     with pytest.raises(InputError, match=r"shape \(8, 8\)"):
         processor.post_process_depth_estimation(np.ones((8, 8)))
-    with pytest.raises(InputError, match="detach"):
-        processor.post_process_depth_estimation(torch.ones((1, 8, 8), requires_grad=True))
+    for size in ((0, 5), (5,), 5, None):
+        if size is not None:
+            with pytest.raises(InputError, match="size"):
+                processor.post_process_depth_estimation(torch.ones((1, 8, 8)), target_sizes=[size])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_post_processing_gives_tensors_for_tensors_as_hf(dtype: torch.dtype) -> None:
+    depth = torch.rand(2, 64, 96).to(dtype).requires_grad_()
+    outputs, sizes = SimpleNamespace(predicted_depth=depth), [(70, 99), None]
+    expected = HFProcessor().post_process_depth_estimation(outputs, target_sizes=sizes)
+    got = GLPNImageProcessor().post_process_depth_estimation(outputs, target_sizes=sizes)
+    for a, b in zip(got, expected, strict=True):
+        assert torch.equal(a["predicted_depth"], b["predicted_depth"])
+        assert a["predicted_depth"].dtype == dtype
+    got[0]["predicted_depth"].sum().backward()
+    assert depth.grad is not None
 
 
 def test_the_module_needs_numpy_and_pillow_only() -> None:

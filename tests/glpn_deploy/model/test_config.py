@@ -5,7 +5,7 @@ import json
 import pytest
 import transformers
 
-from glpn_deploy import GLPNConfig
+from glpn_deploy import GLPNConfig, GLPNModel
 from glpn_deploy.errors import ConfigError, GlpnError
 
 NYU = {"depths": [3, 8, 27, 3], "hidden_sizes": [64, 128, 320, 512], "max_depth": 10}
@@ -23,7 +23,7 @@ OTHER = {
     "max_depth": 80,
     "head_in_index": 2,
 }
-HF_FIELDS = [name for name in GLPNConfig().to_dict() if name not in {"architectures", "model_type"}]
+HF_FIELDS = [name for name in GLPNConfig().to_dict() if name not in {"transformers_version", "_name_or_path"}]
 
 
 @pytest.mark.parametrize("values", [{}, NYU, OTHER])
@@ -33,7 +33,7 @@ def test_reads_what_hf_writes(values, tmp_path):
     ours = GLPNConfig.from_json_file(tmp_path / "config.json")
     for name in HF_FIELDS:
         got, expected = getattr(ours, name), getattr(theirs, name)
-        assert (list(got) == list(expected)) if isinstance(got, tuple) else (got == expected), name
+        assert (list(got) == list(expected)) if isinstance(got, list | tuple) else (got == expected), name
 
 
 @pytest.mark.parametrize("values", [{}, NYU, OTHER])
@@ -53,19 +53,40 @@ def test_our_own_round_trip_loses_nothing(values):
     assert GLPNConfig.from_dict(json.loads(config.to_json_string())) == config
 
 
-def test_keys_of_hf_that_are_not_the_networks_are_left_out():
-    config = GLPNConfig.from_dict(
-        {"model_type": "glpn", "torch_dtype": "float32", "_name_or_path": "x", **NYU}
-    )
-    assert config == GLPNConfig(**NYU)
+def test_keys_that_are_not_the_networks_are_kept():
+    values = {"model_type": "glpn", "torch_dtype": "float16", "_name_or_path": "x", "image_size": 7, **NYU}
+    config, theirs = GLPNConfig.from_dict(values), transformers.GLPNConfig.from_dict(dict(values))
+    assert config == GLPNConfig(**NYU), "they are not what makes a network"
+    for name in ("dtype", "name_or_path", "image_size", "num_labels", "id2label"):
+        assert getattr(config, name) == getattr(theirs, name), name
+    assert json.loads(config.to_json_string())["image_size"] == 7
 
 
-def test_is_immutable_hashable_and_replaceable():
+def test_values_can_be_set_and_are_checked_when_a_model_is_made():
     config = GLPNConfig(**NYU)
-    assert len({config, GLPNConfig(**NYU)}) == 1
-    assert config.replace(max_depth=80).max_depth == 80
-    with pytest.raises(AttributeError):
-        config.max_depth = 80
+    changed = config.replace(max_depth=80)
+    assert (changed.max_depth, config.max_depth) == (80, 10)
+    config.max_depth = 80
+    assert config == changed
+    with pytest.raises(ConfigError):
+        config.max_depth = "80"
+    assert config.max_depth == 80
+    config.depths = [1, 1, 1]
+    for use in (config.validate, lambda: GLPNModel(config), lambda: config.replace(max_depth=10)):
+        with pytest.raises(ConfigError):
+            use()
+    with pytest.raises(TypeError):
+        hash(config)
+
+
+@pytest.mark.parametrize("max_depth", [9.5, 10.0, 80, 0.25])
+def test_transformers_reads_a_depth_range_that_is_not_whole(max_depth, tmp_path):
+    GLPNConfig(max_depth=max_depth).save_pretrained(tmp_path)
+    theirs = transformers.AutoConfig.from_pretrained(tmp_path)
+    assert theirs.max_depth == max_depth
+    theirs.save_pretrained(tmp_path)
+    assert GLPNConfig.from_pretrained(tmp_path).max_depth == max_depth
+    assert transformers.GLPNConfig(**GLPNConfig(max_depth=max_depth).to_dict()).max_depth == max_depth
 
 
 @pytest.mark.parametrize(
@@ -118,7 +139,7 @@ def test_size_multiple_is_what_every_stage_divides(values, multiple):
         ({"max_depth": "10"}, "max_depth = '10'; expected a finite number above 0."),
         ({"drop_path_rate": 1.0}, "drop_path_rate = 1.0; expected a number from 0 up to, not including, 1."),
         ({"hidden_dropout_prob": None}, "hidden_dropout_prob = None; expected a number from 0"),
-        ({"hidden_act": "mish"}, "hidden_act = 'mish'; expected one of gelu, relu, silu, gelu_new"),
+        ({"hidden_act": "softmax"}, "hidden_act = 'softmax'; expected one of gelu, gelu_10, gelu_accurate"),
         ({"hidden_act": ["gelu"]}, "hidden_act = ['gelu']; expected one of gelu"),
         ({"norm_eps": 1e-6}, "norm_eps = 1e-06; expected one of hf, original."),
         ({"head_in_index": 4}, "head_in_index = 4; expected an index from -4 to 3."),

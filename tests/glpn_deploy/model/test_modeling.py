@@ -293,6 +293,8 @@ def test_labels_of_another_size_are_refused():
 )
 @pytest.mark.parametrize("ours", [GLPNForDepthEstimation, GLPNModel])
 def test_unusable_shapes_are_refused_with_the_size_to_use(ours, shape, text):
+    if ours is GLPNModel and "a multiple of 32" in text:
+        return  # the encoder alone takes any size, as HF's: see test_idioms
     with pytest.raises(InputError, match=text):
         ours(random_config(1, sr_ratios=(8, 4, 2, 1)))(torch.zeros(shape))
 

@@ -1,0 +1,52 @@
+"""Which type and which device a loaded model's weights get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glpn_deploy.errors import BackendError, InputError
+from glpn_deploy.model.config import GLPNConfig
+
+
+def weights_dtype(
+    asked: str | torch.dtype | None, config: GLPNConfig, tensors: Mapping[str, Tensor]
+) -> torch.dtype:
+    """The weights' type: the one asked for; else the configuration's, else that of the first weight.
+
+    Raises:
+        InputError: It is no floating type of torch.
+    """
+    if asked in (None, "auto"):
+        asked = config.dtype or next(
+            (t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32
+        )
+    dtype = getattr(torch, asked.removeprefix("torch."), None) if isinstance(asked, str) else asked
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InputError(f"dtype {asked!r}", expected="auto, or a floating type such as float16")
+    return dtype
+
+
+def one_device(device_map: Any) -> torch.device:
+    """The device that a ``device_map`` names.
+
+    Raises:
+        BackendError: It is not here.
+        InputError: It spreads the model over several, or is no device.
+    """
+    if isinstance(device_map, dict) and len(set(device_map.values())) == 1:
+        device_map = next(iter(device_map.values()))
+    if device_map == "auto":
+        device_map = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device("cpu" if device_map is None else device_map)
+    except (RuntimeError, TypeError):
+        raise InputError(
+            f"device_map {device_map!r}", expected="one device: cpu, cuda, cuda:1 or auto"
+        ) from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BackendError("torch finds no CUDA device", fix='use device_map="auto"')
+    return device
