@@ -70,7 +70,7 @@ def test_goldens_are_read_back_for_every_batch(tiny_bundle, tiny_model, tmp_path
 
 def test_the_goldens_span_the_profile() -> None:
     shapes = {(n, *size) for size in SIZES for n in BATCHES}
-    assert {PROFILE.minimum, PROFILE.optimum, PROFILE.maximum} <= shapes
+    assert {PROFILE.min, PROFILE.opt, PROFILE.max} <= shapes
     assert all(PROFILE.holds(shape) for shape in shapes)
     assert {"landscape" if h < w else "portrait" for h, w in SIZES if h != w} == {"landscape", "portrait"}
 
