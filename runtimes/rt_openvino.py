@@ -32,6 +32,7 @@ if _HUSH:
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 try:
     import openvino as ov
+    from openvino.frontend import FrontEndManager
 finally:
     if _HUSH:
         del sys.modules["openvino_telemetry"]
@@ -41,6 +42,8 @@ finally:
 # closed in the order of their opening would, the thread is left with a stack that is no longer there, and the
 # next Ctrl-C ends the process or writes into whatever lies there by then.
 _CORE = ov.Core()
+# `Core.read_model` tries the frontends of other frameworks where ONNX's does not take a file.
+_ONNX = FrontEndManager().load_by_framework("onnx")
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 # A dynamic network must not take kernels that it made for another shape: after a batch of 2x32x32 it gives
 # depths wrong by 1 m for one of 3x32x256 (OpenVINO 2025.0 to 2026.4; ONNX Runtime and networks of fixed
@@ -166,7 +169,7 @@ class OpenVINORuntime(Runtime):
         """The network as OpenVINO reads it, kept for the shapes to come."""
         if self._model is None:
             try:
-                self._model = _CORE.read_model(str(self._path))
+                self._model = _ONNX.convert(_ONNX.load(str(self._path)))
             except Exception as error:  # as above
                 raise BundleError(
                     f"OpenVINO {ov.__version__} cannot load {self._path} ({_reason(error)})",

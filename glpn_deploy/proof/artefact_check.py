@@ -19,7 +19,7 @@ from glpn_deploy.proof.parity import Batch, compare_batches, golden_batches, ver
 from glpn_deploy.proof.parity_report import ParityReport
 from glpn_deploy.proof.polygraphy_check import PolygraphyReport, polygraphy_check
 from glpn_deploy.runtimes.base import RuntimeOptions
-from glpn_deploy.runtimes.onnx_file.external_data import check_external_data
+from glpn_deploy.runtimes.onnx_file.header import check_file
 from glpn_deploy.runtimes.registry import load_runtime
 
 _INSTALL_ONNX = "pip install onnx"
@@ -120,7 +120,7 @@ def open_artefact(
     if has_onnx:
         from glpn_deploy.proof.checks.opening import open_typed
 
-        check_external_data(path)
+        check_file(path)
         return open_typed(path, precision, work, options.threads)
     if not PRECISION_INFO[precision].in_onnxruntime:
         return (

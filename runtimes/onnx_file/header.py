@@ -11,7 +11,8 @@ from pathlib import Path
 
 from glpn_deploy.errors import BundleError
 from glpn_deploy.runtimes.base import PRECISIONS, InputSpec, Precision
-from glpn_deploy.runtimes.onnx_file.external_data import check_external_data
+from glpn_deploy.runtimes.onnx_file.external_data import check_locations
+from glpn_deploy.runtimes.onnx_file.plain import NotPlainError, check_plain
 from glpn_deploy.runtimes.onnx_file.protobuf import DamagedError, fields, integers
 
 _TYPES = {1: "float32", 10: "float16"}  # TensorProto.DataType, and numpy's names
@@ -45,37 +46,45 @@ class OnnxHeader:
 
 
 def check_file(path: Path) -> list[Path]:
-    """Checks that an ONNX file can be read and keeps its weights beside it.
+    """Checks that an ONNX file is a plain network and keeps its weights beside it.
 
     Returns:
         The files it keeps weights in.
 
     Raises:
-        BundleError: It is missing, cannot be read, is damaged, or names files outside its folder.
+        BundleError: It is missing, cannot be read, is damaged, is no plain network, or names files outside
+            its folder.
     """
     if not path.is_file():
         raise BundleError(f"there is no file {path}", expected="an .onnx file")
     try:
-        return check_external_data(path)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            locations = check_plain(content)
+    except NotPlainError as error:
+        raise BundleError(
+            f"{path} holds {error}, which no plain network does",
+            expected="tensor operators of ONNX or com.microsoft, of sizes within reason",
+            fix="export the network again; do not use a file that you do not trust",
+        ) from None
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror})", fix="check its permissions") from error
+    except (DamagedError, ValueError):  # ValueError: an empty file cannot be mapped
+        raise _damaged(path) from None
+    return check_locations(path, locations)
 
 
 def read_header(path: Path) -> OnnxHeader:
     """Reads what an ONNX file says of itself.
 
     Raises:
-        BundleError: It is missing, damaged, not a depth network, or names files outside its folder.
+        BundleError: As `check_file`, or it is not a depth network.
     """
     weights = check_file(path)
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             inputs, outputs, about = _read(content)
     except (DamagedError, UnicodeDecodeError, OSError):
-        raise BundleError(
-            f"{path} is not an ONNX file, or is damaged",
-            fix="verify the bundle with glpn-verify, or export it again",
-        ) from None
+        raise _damaged(path) from None
     found = [(kind in _TYPES, len(shape)) for _, kind, shape in (*inputs, *outputs)]
     if found != [(True, 4), (True, 3)]:
         raise BundleError(
@@ -138,6 +147,13 @@ def positive_scale(text: str | None, path: Path) -> float | None:
     return value
 
 
+def _damaged(path: Path) -> BundleError:
+    return BundleError(
+        f"{path} is not an ONNX file, or is damaged",
+        fix="verify the bundle with glpn-verify, or export it again",
+    )
+
+
 _Value = tuple[str, int, list[Side]]  # name, element type, shape
 
 
@@ -145,7 +161,7 @@ def _read(content: mmap.mmap) -> tuple[list[_Value], list[_Value], dict[str, str
     """Inputs that are no weights, outputs and metadata, by the field numbers of onnx.proto."""
     inputs: list[_Value] = []
     outputs: list[_Value] = []
-    weights: set[str] = set()
+    tensors: list[tuple[int, int]] = []
     for number, start, end in fields(content, 0, len(content)):
         if number != 7:  # graph
             continue
@@ -153,7 +169,10 @@ def _read(content: mmap.mmap) -> tuple[list[_Value], list[_Value], dict[str, str
             if part in (11, 12):
                 (inputs if part == 11 else outputs).append(_value(content, a, b))
             elif part == 5:
-                weights.update(content[c:d].decode() for n, c, d in fields(content, a, b) if n == 8)
+                tensors.append((a, b))
+    weights: set[str] = set()
+    for a, b in tensors if len(inputs) > 1 else ():  # before IR version 4 weights were inputs too
+        weights.update(content[c:d].decode() for n, c, d in fields(content, a, b) if n == 8)
     return [value for value in inputs if value[0] not in weights], outputs, _metadata(content)
 
 

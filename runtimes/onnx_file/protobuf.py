@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import mmap
+import sys
 from collections.abc import Iterator
+
+Field = tuple[int, int, int, int]
+"""Number, wire type, and span; of an integer its value (64 bits, unsigned) in place of the span's start."""
 
 
 class DamagedError(Exception):
@@ -16,7 +20,7 @@ def fields(content: mmap.mmap | bytes, start: int, end: int) -> Iterator[tuple[i
     Raises:
         DamagedError: The span holds no message.
     """
-    for number, kind, a, b in _walk(content, start, end):
+    for number, kind, a, b in parse(content, start, end) or ():
         if kind == 2:
             yield number, a, b
 
@@ -27,30 +31,59 @@ def integers(content: mmap.mmap | bytes, start: int, end: int) -> dict[int, int]
     Raises:
         DamagedError: The span holds no message.
     """
-    return {number: value for number, kind, value, _ in _walk(content, start, end) if kind == 0}
+    return {number: value for number, kind, value, _ in parse(content, start, end) or () if kind == 0}
 
 
-def _walk(content: mmap.mmap | bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Number, wire type, and span of every field; of an integer its value in place of the span."""
+def varints(content: mmap.mmap | bytes, start: int, end: int) -> list[int]:
+    """The integers of a packed field, 64 bits, unsigned.
+
+    Raises:
+        DamagedError: The last one is cut off.
+    """
+    found = []
     while start < end:
-        key, start = _varint(content, start, end)
+        value, start = _varint(content, start, end)
+        found.append(value)
+    return found
+
+
+def parse(content: mmap.mmap | bytes, start: int, end: int, most: int = sys.maxsize) -> list[Field] | None:
+    """The fields of a message, in their order, or None where there are more than ``most``.
+
+    Raises:
+        DamagedError: The span holds no message.
+    """
+    found: list[Field] = []
+    while start < end:
+        key = content[start]
+        start += 1
+        if key >= 0x80:
+            key, start = _varint(content, start - 1, end)
         number, kind = key >> 3, key & 7
-        if number == 0:
+        if number == 0 or key > 0xFFFF_FFFF:  # some parsers drop the upper bits, and then see another field
             raise DamagedError
         if kind == 0:
             value, start = _varint(content, start, end)
-            yield number, kind, value, 0
-            continue
-        if kind == 2:
-            size, start = _varint(content, start, end)
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
-        else:  # groups, which ONNX has none of
-            raise DamagedError
-        if size > end - start:
-            raise DamagedError
-        yield number, kind, start, start + size
-        start += size
+            found.append((number, 0, value, start))
+        else:
+            if kind == 2:
+                if start >= end:
+                    raise DamagedError
+                size = content[start]
+                start += 1
+                if size >= 0x80:
+                    size, start = _varint(content, start - 1, end)
+            elif kind in (1, 5):
+                size = 8 if kind == 1 else 4
+            else:  # groups, which ONNX has none of
+                raise DamagedError
+            if size > end - start:
+                raise DamagedError
+            found.append((number, kind, start, start + size))
+            start += size
+        if len(found) > most:
+            return None
+    return found
 
 
 def _varint(content: mmap.mmap | bytes, start: int, end: int) -> tuple[int, int]:
@@ -60,6 +93,6 @@ def _varint(content: mmap.mmap | bytes, start: int, end: int) -> tuple[int, int]
         start += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, start
+            return value & 0xFFFF_FFFF_FFFF_FFFF, start
         shift += 7
     raise DamagedError

@@ -472,7 +472,7 @@ def test_an_operator_it_does_not_know_is_one_sentence(tmp_path):
         helper.make_model(helper.make_graph([node], "g", [x], [y]), opset_imports=opsets),
         str(tmp_path / "m.onnx"),
     )
-    with pytest.raises(BundleError, match=r"cannot load .*Unheard") as caught:
+    with pytest.raises(BundleError, match=r"mine\.Unheard") as caught:
         OpenVINORuntime(tmp_path / "m.onnx", CPU)
     assert "\n" not in str(caught.value)
 
