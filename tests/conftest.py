@@ -30,6 +30,11 @@ TINY = GLPNConfig(
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz-examples", type=int, default=200, help="inputs a door of tests/fuzz")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="seed of those inputs")
+
+
 def seeded_model(config: GLPNConfig = TINY, seed: int = 0) -> GLPNForDepthEstimation:
     """A network whose weights, biases, norms and statistics are all far from their start.
 
