@@ -2,6 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
+_MOST_CHARACTERS = 600  # of each part of a message: a file's values are quoted in it
+# Control characters would command the terminal, those of direction reorder what stands around them, and
+# halves of surrogate pairs (bytes of a file name that are no UTF-8) cannot be printed.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Text that a terminal shows as it is: what commands it is written as an escape (``\\x1b``)."""
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _quoted(text: str) -> str:
+    if len(text) > _MOST_CHARACTERS:
+        half = _MOST_CHARACTERS // 2
+        text = f"{text[:half]} … {text[-half:]}"
+    return printable(text)
+
 
 class GlpnError(Exception):
     """Base of every error this package raises for a reason the user can act on.
@@ -19,12 +38,12 @@ class GlpnError(Exception):
     exit_code = 2
 
     def __init__(self, got: str, *, expected: str = "", fix: str = "") -> None:
-        self.got, self.expected, self.fix = got, expected, fix
-        parts = [got.rstrip(".")]
+        self.got, self.expected, self.fix = map(_quoted, (got, expected, fix))
+        parts = [self.got.rstrip(".")]
         if expected:
-            parts.append(f"expected {expected.rstrip('.')}")
+            parts.append(f"expected {self.expected.rstrip('.')}")
         if fix:
-            parts.append(fix.rstrip("."))
+            parts.append(self.fix.rstrip("."))
         super().__init__("; ".join(parts) + ".")
 
 

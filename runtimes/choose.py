@@ -151,6 +151,6 @@ def _ordered(installed: dict[str, Choice], precision: Precision, device: Device)
 def _has_cuda() -> bool:
     try:
         runtime = importlib.import_module("glpn_deploy.runtimes.rt_onnxruntime")
-    except (ImportError, AttributeError, OSError):  # installed but broken: loading it says so
+    except Exception:  # installed but broken: loading it says so
         return False
     return runtime.missing_provider_reason("CUDAExecutionProvider") is None

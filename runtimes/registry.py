@@ -39,9 +39,11 @@ class Backend:
 
     def missing(self) -> str | None:
         """The pip line to run, or None where the package is installed."""
-        if self.package is None or importlib.util.find_spec(self.package) is not None:
-            return None
-        return self.install
+        try:
+            found = self.package is None or importlib.util.find_spec(self.package) is not None
+        except (ImportError, ValueError):  # ValueError: a module that something else put there
+            found = False
+        return None if found else self.install
 
 
 BACKENDS = {
@@ -93,9 +95,10 @@ def load_runtime(name: str, path: Path | None, options: RuntimeOptions) -> Runti
         module = importlib.import_module(f"glpn_deploy.runtimes.rt_{name}")
     except MissingDependencyError:
         raise
-    except (ImportError, AttributeError, OSError) as error:  # a half-removed package, a missing library
+    except Exception as error:  # a half-removed package, a missing library
         raise BackendError(
-            f"{backend.package} is installed but does not import ({error})",
+            f"the {name} backend cannot be used, because {backend.package} is installed but does not import "
+            f"({type(error).__name__}: {error})",
             fix=f"reinstall it: pip uninstall {backend.package}, then {backend.install}",
         ) from error
     runtime: Runtime = module.load(path, options)

@@ -25,6 +25,7 @@ FLOORS: tuple[dict[str, str], ...] = (
         "decoding": "JSON into dataclasses",
         "optional": "packages that may be missing",
         "options": "options declared once",
+        "reading": "small files from anyone, bounded",
         "pipeline": "work in step",
         "progress": "long work told of",
     },

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from glpn_deploy import progress
 from glpn_deploy.bundle.manifest import MANIFEST, RE_EXPORT, Artefact, FileEntry, Golden, Manifest
 from glpn_deploy.errors import BundleError
+from glpn_deploy.images.npy import read_npy
 from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.reading import check_regular, read_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Bundle:
         folder = Path(folder)
         path = folder / MANIFEST
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path)
         except (FileNotFoundError, NotADirectoryError):
             raise BundleError(
                 f"{folder} is not a bundle: it has no {MANIFEST}",
@@ -86,7 +88,7 @@ class Bundle:
             raise BundleError(f"{self.folder / MANIFEST} has no digest for {name!r}", fix=RE_EXPORT)
         path = self._inside(name)
         try:
-            size = path.stat().st_size
+            size = check_regular(path)
             digest = file_digest(path) if size == entry["bytes"] else ""
         except OSError as error:
             raise BundleError(f"{path} cannot be read ({error.strerror})", fix=RE_EXPORT) from None
@@ -147,10 +149,10 @@ class Bundle:
         """
         path = self.path(golden.depth)
         try:
-            depth: NDArray[np.float32] = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError, MemoryError) as error:
+            depth: NDArray[np.float32] = read_npy(path)
+        except (ValueError, OSError) as error:
             raise BundleError(f"{path} is not a depth array ({error})", fix=RE_EXPORT) from None
-        if not isinstance(depth, np.ndarray) or depth.dtype != np.float32 or depth.ndim != 2:
+        if depth.dtype != np.float32 or depth.ndim != 2:
             raise BundleError(
                 f"{path} is not a depth array", expected="float32 (height, width)", fix=RE_EXPORT
             )

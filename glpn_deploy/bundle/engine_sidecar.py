@@ -39,6 +39,7 @@ from glpn_deploy.bundle.manifest import RE_EXPORT, Artefact, Manifest
 from glpn_deploy.decoding import REQUIRED, Document, count, within
 from glpn_deploy.errors import BundleError, EngineError
 from glpn_deploy.precisions import Precision
+from glpn_deploy.reading import read_bytes
 
 if TYPE_CHECKING:
     from glpn_deploy.gpu.cuda_device import CudaDevice
@@ -47,7 +48,6 @@ KIND = "glpn-deploy-engine"
 ENGINES = "engines"
 """The folder of a bundle that its engines stand in."""
 
-_MAX_SIDECAR_BYTES = 4 << 20
 _HARDWARE_OPTIONS = {"ampere_plus": "ampere", "same_compute_capability": "same-sm"}  # of glpn-build
 
 
@@ -220,9 +220,7 @@ def read_sidecar(engine: Path) -> Sidecar:
     if not engine.is_file():
         raise EngineError(f"there is no engine {engine}", fix=f"build it: {rebuild_command(engine)}")
     try:
-        if path.stat().st_size > _MAX_SIDECAR_BYTES:
-            raise EngineError(f"{path} has more than {_MAX_SIDECAR_BYTES >> 20} MiB", fix=again)
-        content = path.read_bytes()
+        content = read_bytes(path)
     except FileNotFoundError:
         raise EngineError(
             f"{engine} has no sidecar {path.name}, without which an engine is not opened: "

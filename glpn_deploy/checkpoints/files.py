@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from glpn_deploy.checkpoints.hub import cached_as, local_path, resolve_checkpoin
 from glpn_deploy.checkpoints.original import is_original, to_hf_names
 from glpn_deploy.errors import CheckpointError
 from glpn_deploy.optional import needs
+from glpn_deploy.reading import check_regular, is_regular, read_json
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -27,6 +28,9 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin" + _INDEX_SUFFIX,
 )
+_MOST_FRONT = 1 << 16  # characters of a README that its front matter is looked for in
+_MOST_BYTES = 2 << 30  # a file of holes can be of any size, and would be hashed for hours
+_MOST_SHARED = 4  # times that tensors may take what their file holds: some share weights
 _LFS_POINTER = b"version https://git-lfs"
 _UNSUPPORTED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _UNSUPPORTED = re.compile(r"^Unsupported .*", re.MULTILINE)
@@ -87,10 +91,12 @@ def checkpoint_licence(folder: str | Path) -> str | None:
     if not folder.is_dir():
         folder = folder.parent
     try:
-        text = (folder / "README.md").read_text(encoding="utf-8", errors="replace")
+        check_regular(folder / "README.md")
+        with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
+            text = file.read(_MOST_FRONT)
     except OSError:
         text = ""
-    front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
+    front = re.match(r"---[ \t]*\n(.*?)\n---", text, re.DOTALL)
     for key in ("license_name", "license"):  # ``license: other`` comes with a name of its own
         found = front and re.search(rf"^{key}:\s*(?:-\s*)?['\"]?([^\s'\"#]+)", front[1], re.MULTILINE)
         if found:
@@ -172,9 +178,9 @@ def weights_name(name: str, variant: str | None) -> str:
 def _shards(index: Path) -> list[Path]:
     """The shards that an index names, each a file beside it."""
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(read_json(index)["weight_map"].values()))
         usable = bool(names) and all(isinstance(name, str) for name in names)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         usable = False
     if not usable:
         raise CheckpointError(
@@ -187,7 +193,7 @@ def _shards(index: Path) -> list[Path]:
                 expected="names of files beside it",
                 fix="do not use this checkpoint unless you know where it came from",
             )
-        if not (index.parent / name).is_file():
+        if not is_regular(index.parent / name):
             raise CheckpointError(
                 f"the shard {name} named in {index} is missing",
                 expected=f"all {len(names)} shards beside it",
@@ -198,6 +204,7 @@ def _shards(index: Path) -> list[Path]:
 
 def _read_file(path: Path) -> dict[str, Tensor]:
     try:
+        _check_size(path)
         with path.open("rb") as file:
             start = file.read(len(_LFS_POINTER))
     except OSError as error:
@@ -221,6 +228,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
     """Reads what ``torch.save`` wrote, tensors and plain containers only."""
+    _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on pickle protocols; what cannot be read is refused below
@@ -249,7 +257,37 @@ def _checked(path: Path, content: Any) -> dict[str, Tensor]:
     if other or not content:
         what = f"the entry {other[0]!r}, which is no plain tensor" if other else "no tensor"
         raise CheckpointError(f"{path} holds {what}", expected="a dictionary of tensors (a state_dict)")
+    _check_storage(path, content)
     return {name: tensor.detach().clone() for name, tensor in content.items()}  # some may share memory
+
+
+def _check_archive(path: Path) -> None:
+    """Refuses an archive that unpacks to more than it is; torch.save packs nothing."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return  # the form of before torch 1.6, or damage, of which torch.load tells
+    if unpacked > path.stat().st_size:
+        raise CheckpointError(
+            f"{path} unpacks to {unpacked} bytes", expected="an archive that torch.save wrote, unpacked"
+        )
+
+
+def _check_storage(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Refuses tensors whose values repeat what the file holds once (``expand``): copies take it all."""
+    held = {
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()
+    }
+    sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}
+    wide = [name for name, size in sizes.items() if size > tensors[name].untyped_storage().nbytes()]
+    if wide or sum(sizes.values()) > _MOST_SHARED * sum(held.values()):
+        what = f"{wide[0]} is expanded" if wide else "its tensors share their memory"
+        raise CheckpointError(
+            f"{path} holds {sum(held.values())} bytes and its tensors take {sum(sizes.values())} ({what})",
+            expected="tensors with values of their own",
+            fix="save them anew, each with .contiguous()",
+        )
 
 
 def _is_plain(value: object) -> bool:
@@ -268,9 +306,19 @@ def _damaged(path: Path, kind: str, error: Exception) -> CheckpointError:
     )
 
 
+def _check_size(path: Path) -> None:
+    size = check_regular(path)
+    if size > _MOST_BYTES:
+        raise CheckpointError(
+            f"{path} has {size} bytes",
+            expected=f"at most {_MOST_BYTES}: the largest GLPN has an eighth of that",
+        )
+
+
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     try:
+        _check_size(path)
         with path.open("rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)

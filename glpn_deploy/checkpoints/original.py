@@ -31,6 +31,7 @@ _SKIP = re.compile(r"decoder\.(\w+)\.(\w+)")
 _FUSION = re.compile(r"decoder\.fusion(\d+)\.conv(\d+)\.([\w.]+)")
 _HEAD = re.compile(r"last_layer_depth\.([\w.]+)")
 
+_MOST_STAGES = 8  # GLPN has 4; every one is searched for among all names
 ENCODER_ONLY = (
     "it holds an encoder only; give a checkpoint trained for depth, or load it with GLPNModel.from_pretrained"
 )
@@ -101,6 +102,8 @@ def infer_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         return tuple(found.shape)
 
     stages = _count(tensors, "glpn.encoder.patch_embeddings.")
+    if stages > _MOST_STAGES:
+        raise CheckpointError(f"the checkpoint has {stages} stages", expected=f"at most {_MOST_STAGES}")
     embeds = [shape(f"glpn.encoder.patch_embeddings.{i}.proj.weight", 4) for i in range(stages)]
     blocks = [f"glpn.encoder.block.{i}." for i in range(stages)]
     sizes = [embed[0] for embed in embeds]

@@ -10,6 +10,7 @@ from typing import Any
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.checkpoints.hub import HubOptions, fetch_files, is_hub_id, resolve_checkpoint
 from glpn_deploy.errors import ConfigFileError, WriteError
+from glpn_deploy.reading import read_json
 
 
 def find_settings(
@@ -48,10 +49,10 @@ def read_settings(path: Path, *, expected: str) -> dict[str, Any]:
         ConfigFileError: The file is missing or holds no JSON object.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigFileError(f"there is no file {path}", expected=expected) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigFileError(f"{path} is not readable JSON ({error})", expected=expected) from None
     if not isinstance(values, dict):
         raise ConfigFileError(f"{path}: the config is a {type(values).__name__}", expected="a JSON object")

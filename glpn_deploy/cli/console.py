@@ -20,20 +20,37 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
 from glpn_deploy import progress
+from glpn_deploy.errors import printable
 from glpn_deploy.progress import Step
+
+
+class PlainConsole(Console):
+    """Shows text as it is: no control characters from names and files, no emoji for ``:cat:``.
+
+    Markup is read, since our own lines have it; what comes from names and files goes through `escape`, or is
+    printed with ``markup=False``.
+    """
+
+    def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
+        super().__init__(stderr=stderr, soft_wrap=soft_wrap, highlight=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every text that is printed comes by here, cells of tables too."""
+        return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
 
 
 def complain(color: str, kind: str, message: str) -> None:
     """One line to standard error: an error's or a warning's."""
-    console = Console(stderr=True, highlight=False)
+    console = PlainConsole(stderr=True)
     console.print(f"[bold {color}]{kind}:[/] {escape(message)}", soft_wrap=True)
 
 
 def output(*, as_json: bool) -> Console:
     """Where people's lines and long work's steps go: standard output, or standard error beside JSON."""
-    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    console = PlainConsole(stderr=as_json, soft_wrap=True)
     progress.show(ConsoleProgress(console))
     return console
 
@@ -68,7 +85,7 @@ class ConsoleProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._terminal = Console(stderr=True)
+        self._terminal = PlainConsole(stderr=True)
 
     @contextlib.contextmanager
     def step(self, title: str, total: int | None = None) -> Iterator[Step]:
@@ -88,7 +105,7 @@ class ConsoleProgress:
         )
         with bar:
             task = bar.add_task(title, total=total, detail="")
-            step = _ConsoleStep(lambda detail: bar.update(task, advance=1, detail=escape(detail)))
+            step = _ConsoleStep(lambda detail: bar.update(task, advance=1, detail=escape(printable(detail))))
             yield step
         seconds = time.perf_counter() - start
         self._console.print(f"[green]✓[/] {title:<18} {seconds:6.1f} s  {escape(step.summary)}".rstrip())

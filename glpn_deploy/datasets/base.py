@@ -13,6 +13,7 @@ import numpy.typing as npt
 from glpn_deploy.datasets.files import read_depth, read_image
 from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError
+from glpn_deploy.reading import is_regular
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +126,7 @@ class PairDataset:
             DatasetError: Files are missing; the message names the first and counts them all.
         """
         missing = [
-            (path, pair) for pair in self.pairs for path in (pair.image, pair.depth) if not path.is_file()
+            (path, pair) for pair in self.pairs for path in (pair.image, pair.depth) if not is_regular(path)
         ]
         if missing:
             path, pair = missing[0]

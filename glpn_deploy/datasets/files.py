@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from glpn_deploy.errors import DatasetError
-from glpn_deploy.images.loading import readable_formats
+from glpn_deploy.errors import DatasetError, ImageError
+from glpn_deploy.images.npy import read_npy
+from glpn_deploy.images.opening import DEPTH_FORMATS, open_image
+from glpn_deploy.reading import read_text
 
-# what Pillow and numpy raise for files that are cut short or damaged (SyntaxError: a broken PNG chunk)
-_DAMAGED = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 _DEEP_MODES = {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}
 _DEPTH_MODES = {"I;16", "I;16B", "I"}  # "I" is how Pillow before 11.3 opens some 16-bit PNGs
 
@@ -34,7 +23,7 @@ def read_lines(path: Path, what: str) -> list[tuple[int, list[str]]]:
         DatasetError: The file is missing, not UTF-8 text, or has no line in it.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, "utf-8-sig")
     except FileNotFoundError:
         raise DatasetError(f"there is no file {path}", expected=what) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -57,7 +46,7 @@ def read_image(path: Path, where: str = "") -> npt.NDArray[np.uint8]:
         DatasetError: The file is missing, damaged, or has more than 8 bits.
     """
     try:
-        with Image.open(path, formats=readable_formats()) as image:
+        with open_image(path) as image:
             if image.mode in _DEEP_MODES:
                 raise DatasetError(
                     f"{_at(where)}the image {path} has mode {image.mode}",
@@ -65,7 +54,7 @@ def read_image(path: Path, where: str = "") -> npt.NDArray[np.uint8]:
                     fix="check that image and depth are not swapped",
                 )
             return np.array(image.convert("RGB"), dtype=np.uint8)
-    except _DAMAGED as error:
+    except ImageError as error:
         raise _unreadable("image", path, where, error) from None
 
 
@@ -91,7 +80,7 @@ def read_depth(path: Path, scale: float | None, where: str = "") -> npt.NDArray[
             expected="a depth scale in units per metre, such as 1000 for millimetres",
         )
     try:
-        with Image.open(path, formats=readable_formats()) as image:
+        with open_image(path, DEPTH_FORMATS) as image:
             if image.mode not in _DEPTH_MODES:
                 raise DatasetError(
                     f"{_at(where)}the depth {path} has mode {image.mode}",
@@ -100,17 +89,17 @@ def read_depth(path: Path, scale: float | None, where: str = "") -> npt.NDArray[
                 )
             depth: npt.NDArray[np.float32] = np.asarray(image).astype(np.float32) / np.float32(scale)
             return depth
-    except _DAMAGED as error:
+    except ImageError as error:
         raise _unreadable("depth", path, where, error) from None
 
 
 def _read_npy(path: Path, where: str) -> npt.NDArray[np.float32]:
     try:
-        depth = np.load(path, allow_pickle=False)
-    except _DAMAGED as error:
+        depth = read_npy(path)
+    except (OSError, ValueError) as error:
         raise _unreadable("depth", path, where, error) from None
-    if not isinstance(depth, np.ndarray) or depth.ndim != 2 or depth.dtype.kind != "f":
-        shape = f"{depth.dtype} of shape {depth.shape}" if isinstance(depth, np.ndarray) else "an archive"
+    if depth.ndim != 2 or depth.dtype.kind != "f":
+        shape = f"{depth.dtype} of shape {depth.shape}"
         raise DatasetError(f"{_at(where)}the depth {path} is {shape}", expected="floats (H, W) in metres")
     with np.errstate(over="ignore"):
         depth = depth.astype(np.float32)
@@ -123,6 +112,7 @@ def _at(where: str) -> str:
 
 
 def _unreadable(kind: str, path: Path, where: str, error: Exception) -> DatasetError:
+    error = error.__cause__ if isinstance(error.__cause__, Exception) else error
     if isinstance(error, FileNotFoundError):
         return DatasetError(
             f"{_at(where)}there is no {kind} {path}", fix="check the folder that the paths start from"

@@ -9,6 +9,7 @@ from glpn_deploy.datasets.base import Pair, PairDataset
 from glpn_deploy.datasets.files import read_lines
 from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError
+from glpn_deploy.reading import is_regular
 
 Split = Literal["train", "test"]
 _FORM = "lines of 'image depth' or 'image depth focal_length'"
@@ -83,7 +84,7 @@ def find_list(root: Path, file_list: Path | None, names: tuple[str, ...]) -> Pat
     if file_list is not None:
         return file_list
     for name in names:
-        if (root / name).is_file():
+        if is_regular(root / name):
             return root / name
     raise DatasetError(
         f"the folder {root} has no file list" if root.is_dir() else f"there is no folder {root}",

@@ -14,6 +14,8 @@ from glpn_deploy.datasets.base import DepthSample
 from glpn_deploy.datasets.files import read_lines
 from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError
+from glpn_deploy.images.opening import MAX_PIXELS
+from glpn_deploy.reading import is_regular
 
 _INDEX_FORM = "one index a line, from 1 as in splits.mat"
 
@@ -55,10 +57,17 @@ class NyuLabelled:
         self._depth_key = "rawDepths" if as_released else "depths"
         with self._open() as file:
             images, depths = file["images"].shape, file[self._depth_key].shape
-        if len(images) != 4 or images[1] != 3 or depths != (images[0], *images[2:]):
+            kinds = file["images"].dtype.str, file[self._depth_key].dtype.kind
+        if images is None or len(images) != 4 or images[1] != 3 or depths != (images[0], *images[2:]):
             raise DatasetError(
                 f"{self.path} has images of shape {images} and {self._depth_key} of shape {depths}",
                 expected="(N, 3, W, H) and (N, W, H)",
+            )
+        if kinds != ("|u1", "f") or not 0 < images[2] * images[3] <= MAX_PIXELS:
+            raise DatasetError(
+                f"{self.path} has images of type {kinds[0]}, {images[2]}x{images[3]} px, and depth of kind "
+                f"{kinds[1]!r}",
+                expected="uint8 images of a size within reason, and floats",
             )
         count = int(images[0])
         self.indices = list(range(count)) if indices is None else _read_indices(Path(indices), count)
@@ -77,7 +86,7 @@ class NyuLabelled:
         with self._open() as file:
             try:
                 image, depth = file["images"][at], file[self._depth_key][at]
-            except OSError as error:
+            except Exception as error:  # HDF5's filters raise several kinds
                 raise DatasetError(f"{self.path}: image {at + 1} cannot be read ({error})") from None
         image = np.ascontiguousarray(image.transpose(2, 1, 0), dtype=np.uint8)
         depth = np.ascontiguousarray(depth.T, dtype=np.float32)
@@ -93,11 +102,11 @@ class NyuLabelled:
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
-        if not self.path.is_file():
+        if not is_regular(self.path):
             raise DatasetError(f"there is no file {self.path}", expected="nyu_depth_v2_labeled.mat")
         try:
             file = h5py.File(self.path, "r")
-        except OSError as error:
+        except Exception as error:  # as below
             raise DatasetError(
                 f"{self.path} cannot be opened ({error})",
                 expected="nyu_depth_v2_labeled.mat, MATLAB 7.3",
@@ -105,11 +114,22 @@ class NyuLabelled:
             ) from None
         with file:
             for key in ("images", self._depth_key):
-                if not isinstance(file.get(key), h5py.Dataset):
+                if not _is_plain(file, key):
                     raise DatasetError(
                         f"{self.path} has no array {key!r}", expected="nyu_depth_v2_labeled.mat"
                     )
             yield file
+
+
+def _is_plain(file: Any, key: str) -> bool:
+    """Whether a name is an array within this file: links and external arrays open what they name."""
+    try:
+        if not isinstance(file.get(key, getlink=True), h5py.HardLink):
+            return False
+        array = file[key]
+        return isinstance(array, h5py.Dataset) and not array.external and not array.is_virtual
+    except Exception:  # a damaged file raises KeyError, RuntimeError, ValueError ...
+        return False
 
 
 def _read_indices(path: Path, count: int) -> list[int]:

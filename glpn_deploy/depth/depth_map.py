@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.depth.colormap import colorize_depth, draw_legend
 from glpn_deploy.depth.point_cloud import Intrinsics as Intrinsics
 from glpn_deploy.depth.point_cloud import back_project, write_ply
-from glpn_deploy.errors import InputError
+from glpn_deploy.errors import ImageError, InputError
+from glpn_deploy.images.npy import read_npy
+from glpn_deploy.images.opening import DEPTH_FORMATS, open_image
 from glpn_deploy.optional import needs
 
 _DEPTH_SUFFIXES = {
@@ -135,13 +137,15 @@ class DepthMap:
             raise _unknown_suffix(path, known, "")
         try:
             if suffix == ".npy":
-                values = np.load(path, allow_pickle=False)
+                values = read_npy(path)
             else:
-                with Image.open(path) as image:
+                with open_image(path, DEPTH_FORMATS) as image:
                     values = np.asarray(image)
         except FileNotFoundError:
             raise InputError(f"there is no file {path}", expected="a depth map") from None
-        except (OSError, ValueError, EOFError, SyntaxError, UnidentifiedImageError) as error:
+        except ImageError as error:
+            raise InputError(error.got, expected="a depth map written by save") from None
+        except (OSError, ValueError) as error:
             raise InputError(
                 f"{path} cannot be read ({error})", expected="a depth map written by save"
             ) from None

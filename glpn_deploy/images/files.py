@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from glpn_deploy.errors import ImageError
-from glpn_deploy.images.loading import readable_formats
+from glpn_deploy.images.opening import readable_formats
 
 _WILDCARDS = frozenset("*?[")
 

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import re
-import threading
-import warnings
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from glpn_deploy.errors import ImageError
+from glpn_deploy.images.opening import MAX_PIXELS, damaged, open_image, too_large
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
 
 MIN_SIDE = 32  # px; a shorter side would round down to nothing
-MAX_PIXELS = 89_478_485  # Pillow's own limit: 1/4 GiB of RGB
-
-_FORMATS = (
-    *("JPEG", "MPO", "JPEG2000", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "DIB"),
-    *("GIF", "PPM", "TGA", "PCX", "ICO", "ICNS", "SGI", "DDS"),
-)
 _ORIENTATION_TAG = 0x0112
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,14 +26,6 @@ _TO_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_pillow_limit_lock = threading.Lock()
-
-
-@functools.cache
-def readable_formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that are read: photographs', none that runs a program (EPS)."""
-    Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 def load_image(
@@ -107,43 +90,16 @@ def shrink(image: NDArray[np.uint8], long_side: int, short_side: int) -> NDArray
 
 
 def _from_file(path: Path, max_pixels: int, orient: bool) -> NDArray[np.uint8]:
-    name = f"the image {path}"
     if path.is_dir():
         raise ImageError(f"{path} is a folder", expected="an image file", fix="name a file inside it")
-    try:
-        # Pillow's limit is a module variable. Only the header is read while it holds ours.
-        with _pillow_limit_lock, warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
-            try:
-                image = Image.open(path, formats=readable_formats())
-            finally:
-                Image.MAX_IMAGE_PIXELS = pillow_limit
-    except FileNotFoundError:
-        url = re.match(r"[a-z]{2,}:/", str(path))
-        fix = "download it first and give the file" if url else ""
-        raise ImageError(f"there is no file {path}", expected="an image file", fix=fix) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(name, str(error), max_pixels) from None
-    except UnidentifiedImageError:
-        raise ImageError(
-            f"{path} is not an image that Pillow can read",
-            expected="a JPEG, PNG, TIFF, WebP or the like",
-            fix=f"look at what it is (file {path})",
-        ) from None
-    except Exception as error:
-        if isinstance(error, OSError) and error.strerror:
-            fix = "check its permissions"
-            raise ImageError(f"{name} could not be read ({error.strerror})", fix=fix) from error
-        raise _damaged(name, error) from error
-    with image:
-        return _from_pil(image, name, max_pixels, orient)
+    with open_image(path, max_pixels=max_pixels) as image:
+        return _from_pil(image, f"the image {path}", max_pixels, orient)
 
 
 def _from_pil(image: Image.Image, name: str, max_pixels: int, orient: bool) -> NDArray[np.uint8]:
     width, height = image.size
     if width * height > max_pixels:
-        raise _too_large(name, f"{width} x {height} px", max_pixels)
+        raise too_large(name, f"{width} x {height} px", max_pixels)
     try:
         image.load()  # before the orientation is asked for: TIFF applies and clears its own on loading
         turn = _TO_UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1)) if orient else None
@@ -160,7 +116,7 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int, orient: bool) -> N
     except ImageError:
         raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, zlib.error ...
-        raise _damaged(name, error) from error
+        raise damaged(name, error) from error
 
 
 def _deep_values(image: Image.Image, name: str) -> NDArray[Any]:
@@ -220,18 +176,3 @@ def _to_eight_bit(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
         return levels
     scaled: NDArray[np.uint8] = np.rint(values.astype(np.float32) * np.float32(255)).astype(np.uint8)
     return scaled
-
-
-def _too_large(name: str, size: str, max_pixels: int) -> ImageError:
-    return ImageError(
-        f"{name} is too large ({size})",
-        expected=f"at most {max_pixels} pixels",
-        fix="make it smaller, or pass a higher max_pixels if you trust it",
-    )
-
-
-def _damaged(name: str, error: Exception) -> ImageError:
-    return ImageError(
-        f"{name} cannot be decoded, it is damaged, truncated or of an unusual kind ({error})",
-        fix="copy it again from its source, or save it as an 8-bit RGB PNG",
-    )

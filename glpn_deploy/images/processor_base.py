@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -19,6 +18,7 @@ from glpn_deploy.errors import ConfigError, WriteError
 CONFIG_NAME = "preprocessor_config.json"
 _NESTED_NAME = "processor_config.json"  # of a whole processor, whose part ``image_processor`` is this one
 
+_MOST_FACTOR = 1000  # 1 / 255 is usual, 1 leaves bytes as they are; beyond lies what float32 does not hold
 _TYPES = ("GLPNImageProcessor", "GLPNImageProcessorFast", "GLPNImageProcessorPil", "GLPNFeatureExtractor")
 _NOT_SETTINGS = {"image_processor_type", "feature_extractor_type", "processor_class"}
 _WITHOUT_EFFECT = {"use_fast", "backend", "trust_remote_code"}  # HF's: there is one implementation here
@@ -211,8 +211,8 @@ def _check(name: str, value: Any) -> None:
         if not _is_int(value) or int(value) not in list(Image.Resampling):
             raise _bad(name, value, "the number of a Pillow filter, 0 to 5")
     elif name == "rescale_factor":
-        if not _is_number(value) or not 0 < value < math.inf:
-            raise _bad(name, value, "a finite number above 0")
+        if not _is_number(value) or not 0 < value <= _MOST_FACTOR:
+            raise _bad(name, value, f"a number above 0, up to {_MOST_FACTOR}")
     elif name in {"image_mean", "image_std"} and value is not None:
         values = value if isinstance(value, (list, tuple)) else [value]
         if len(values) not in (1, 3) or not all(map(_is_number, values)):

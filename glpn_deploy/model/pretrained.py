@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from glpn_deploy.model.base import Network, as_config
 from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.model.placement import one_device, weights_dtype
 from glpn_deploy.model.saving import write_weights
+from glpn_deploy.reading import read_json
 
 _Model = TypeVar("_Model", bound="PreTrained")
 
@@ -236,7 +236,7 @@ def _warn_of_scale(source: str | Path, path: Path, config: GLPNConfig) -> None:
     names += cached_as(path) or ()
     file = (path if path.is_dir() else path.parent) / CONFIG_NAME
     if file.is_file():
-        names.append(str(json.loads(file.read_text(encoding="utf-8")).get("_name_or_path")))
+        names.append(str(read_json(file).get("_name_or_path")))
     if config.max_depth == 10 and any("kitti" in name.lower() for name in names):
         warnings.warn(
             f"{source} seems to be trained on KITTI but says max_depth 10, so its depth probably reads "

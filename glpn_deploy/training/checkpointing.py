@@ -64,6 +64,23 @@ def save_state(state: TrainState, out: Path) -> None:
             raise WriteError(f"{path} could not be written ({str(error).splitlines()[0]})") from None
 
 
+def _check_types(state: TrainState) -> None:
+    kinds = {
+        "step": int,
+        "validated": int,
+        "best": float,
+        "seconds": float,
+        "learner": dict,
+        "identity": dict,
+    }
+    for name, kind in kinds.items():
+        value = getattr(state, name)
+        if not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
+            raise TypeError(f"its {name} is a {type(value).__name__}")
+    if min(state.step, state.validated) < 0 or not all(isinstance(name, str) for name in state.identity):
+        raise ValueError("its numbers are none of a run")
+
+
 def load_state(out: Path, identity: dict[str, Any]) -> TrainState | None:
     """Reads the state that a run left in ``out``; nothing in the file is executed.
 
@@ -89,6 +106,7 @@ def load_state(out: Path, identity: dict[str, Any]) -> TrainState | None:
         if values.pop("version") != _VERSION:
             raise ValueError("it is of another version of glpn-deploy")
         state = TrainState(**values)
+        _check_types(state)
     except Exception as error:  # a damaged pickle can raise nearly anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(

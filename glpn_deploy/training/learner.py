@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from glpn_deploy.errors import GlpnError
+from glpn_deploy.errors import CheckpointError, GlpnError
 from glpn_deploy.model.modeling import GLPNForDepthEstimation, silog_loss
 from glpn_deploy.training.data.augment import random_colour
 from glpn_deploy.training.device import choose_numerics
@@ -167,10 +167,30 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, dict[str, Any]]) -> None:
-        """Goes back to a state that `state_dict` gave."""
-        self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:
-            self._numerics.scaler.load_state_dict(state["scaler"])
-        if self._average is not None:
-            self._average.load_state_dict(state["ema"])
+        """Goes back to a state that `state_dict` gave; the optimiser's settings stay this run's own.
+
+        Raises:
+            CheckpointError: It is not one of this network.
+        """
+        try:
+            self.model.load_state_dict(state["model"])
+            settings = self._optimizer.state_dict()["param_groups"]
+            kept = {"state": state["optimizer"]["state"], "param_groups": settings}
+            self._optimizer.load_state_dict(kept)
+            for parameter, moments in self._optimizer.state.items():
+                for name, value in moments.items():
+                    if (
+                        value.shape != (() if name == "step" else parameter.shape)
+                        or not value.is_contiguous()
+                    ):
+                        raise ValueError(f"{name} is of shape {tuple(value.shape)}")
+            if state["scaler"]:
+                self._numerics.scaler.load_state_dict(state["scaler"])
+            if self._average is not None:
+                self._average.load_state_dict(state["ema"])
+        except Exception as error:  # torch checks little of what it is given
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise CheckpointError(
+                f"the training state does not fit the network ({type(error).__name__}: {reason[:150]})",
+                fix="begin anew with --fresh, or give another folder",
+            ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from glpn_deploy.checkpoints.hub import resolve_checkpoint
 from glpn_deploy.errors import CheckpointError, ConfigError, InputError
 from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
+from glpn_deploy.reading import read_json
 
 _MIT_DEPTHS = {
     "mit-b0": (2, 2, 2, 2),
@@ -116,8 +116,8 @@ def _config_values(path: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        values = read_json(file)
+    except (OSError, ValueError):
         return {}  # from_pretrained says what is wrong with it
     return values if isinstance(values, dict) else {}
 

@@ -467,8 +467,8 @@ def report_samples(made: Path) -> Samples:
 def open_report(folder: Path) -> None:
     from glpn_deploy.benchmarks.report.compare import CompareOptions, compare_reports
     from glpn_deploy.benchmarks.report.results import Report, rounded
-    from glpn_deploy.cli.app import PlainConsole
-    from glpn_deploy.cli.compare import _print
+    from glpn_deploy.cli.console import PlainConsole
+    from glpn_deploy.cli.working.compare import _print
 
     first, second = (Report.read(folder / name) for name in ("report.json", "other.json"))
     found = compare_reports(first, second, CompareOptions(anyway=True))

@@ -49,14 +49,23 @@ def test_missing_package_names_the_pip_line(name, extra, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "error", [ImportError("libcublas.so.12: cannot open"), AttributeError("no SessionOptions")]
+    "error",
+    [
+        ImportError("libcublas.so.12: cannot open"),
+        AttributeError("no SessionOptions"),
+        TypeError("expected str, bytes or os.PathLike object, not NoneType"),
+        RuntimeError("numpy is of another version"),
+    ],
 )
 def test_broken_package_says_so(error, monkeypatch):
     def broken(name):
         raise error
 
     monkeypatch.setattr(importlib, "import_module", broken)
-    with pytest.raises(BackendError, match=r"onnxruntime is installed but does not import .*; reinstall it"):
+    with pytest.raises(
+        BackendError,
+        match=r"cannot be used, because onnxruntime is installed but does not import .*; reinstall it",
+    ):
         load_runtime("onnxruntime", None, RuntimeOptions())
 
 
@@ -95,3 +104,31 @@ def test_a_backend_is_a_file_and_a_line(monkeypatch):
 def test_a_backend_says_what_is_installed(name):
     if BACKENDS[name].package is not None:
         assert importlib.import_module(f"glpn_deploy.runtimes.rt_{name}").installed()[0].isdigit()
+
+
+def test_a_package_of_which_only_a_folder_is_left(tiny_onnx, tmp_path):
+    """A botched uninstall leaves a namespace without a file: `Path(None)`; auto takes another backend."""
+    (tmp_path / "onnxruntime" / "capi").mkdir(parents=True)
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "import importlib.machinery, importlib.util, types\n"
+        "module = types.ModuleType('onnxruntime'); module.__file__ = None\n"
+        "module.__spec__ = importlib.machinery.ModuleSpec('onnxruntime', None)\n"
+        "sys.modules['onnxruntime'] = module\n"
+        "from glpn_deploy import DepthEstimator\n"
+        "from glpn_deploy.errors import BackendError\n"
+        "from glpn_deploy.runtimes import choose\n"
+        "choose.cpu_flags = lambda: frozenset({'avx2'})\n"  # ONNX Runtime's turn
+        f"with DepthEstimator.load({str(tiny_onnx)!r}) as estimator:\n"
+        "    print(estimator.runtime.backend, estimator.runtime.why)\n"
+        "try:\n"
+        f"    DepthEstimator.load({str(tiny_onnx)!r}, 'onnxruntime')\n"
+        "except BackendError as error:\n"
+        "    print(error)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    first, second = run.stdout.splitlines()
+    assert first.startswith("openvino ")
+    for line in (first, second):
+        assert "cannot be used, because onnxruntime is installed but does not import (TypeError" in line

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from glpn_deploy.atomic import staging_folder
@@ -95,7 +96,7 @@ def _print(console: Console, report: Report) -> None:
         if body:
             table = Table(*head, box=None, pad_edge=False)
             for line_of_cells in body:
-                table.add_row(*line_of_cells)
+                table.add_row(*map(escape, line_of_cells))
             console.print(f"\n{title}:", markup=False)
             console.print(table)
     console.print()

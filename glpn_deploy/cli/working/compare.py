@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from glpn_deploy.benchmarks.report.compare import CompareOptions, Comparison, Verdict, compare_reports
@@ -46,7 +47,7 @@ def _print(console: Console, found: Comparison) -> None:
             note = f"{note}; {wide}" if note else wide
         verdict = f"[{style}]{case.verdict}[/]" if style else case.verdict
         ratios = [ratio_text(ratio).replace(" to ", "–") for ratio in (case.ratio, case.relative)]
-        table.add_row(case.key, verdict, *ratios)
+        table.add_row(escape(case.key), verdict, *ratios)
         notes += [f"{case.key}: {note}"] if note else []
     console.print(table)
     console.print()

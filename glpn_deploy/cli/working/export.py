@@ -51,7 +51,7 @@ def run(checkpoint: str, out: Path, options: BuildOptions, *, engine: bool, as_j
     if engine:
         _build_engines(console, bundle, asked, verify=verify)
     shown = f"./{out}" if is_demo(str(out)) else out  # the bare word is the package's own checkpoint
-    console.print(f"\nNext:\n  glpn-predict {shown} photo.jpg\n  glpn-verify {shown}")
+    console.print(f"\nNext:\n  glpn-predict {shown} photo.jpg\n  glpn-verify {shown}", markup=False)
     if bundle.manifest.refused:
         raise _without(built)
 

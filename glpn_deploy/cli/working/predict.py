@@ -84,9 +84,9 @@ def run(
         )
     for result in results[:10] if not as_json else []:
         for name in result.get("files", {}).values():
-            console.print(f"  {name}")
+            console.print(f"  {name}", markup=False)
     if len(results) > 10 and not as_json:
-        console.print(f"  … and so on in {saving.out}")
+        console.print(f"  … and so on in {saving.out}", markup=False)
     if failed:
         raise typer.Exit(FAILED)
 

@@ -73,7 +73,7 @@ def _print_report(console: Console, report: ParityReport) -> None:
         stats = case.stats
         figures = f"max {stats.max_abs_m:.2e} m   p99 {stats.p99_abs_m:.2e} m   AbsRel {stats.abs_rel:.2e}"
         flags = f"   [red]{describe_flags(case.flags)}[/]" if case.flags else ""
-        console.print(f"  {mark} {case.name:<18} {figures}{flags}")
+        console.print(f"  {mark} {escape(f'{case.name:<18}')} {figures}{flags}")
     if report.max_abs_rel is None:
         return
     console.print("  by depth         pixels    max [m]    p99 [m]     AbsRel         δ1", markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from glpn_deploy.errors import ConfigError
@@ -50,7 +51,7 @@ _POSITIVE = ("max_depth", "initializer_range", "layer_norm_eps")
 _PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate")
 _FLAGS = ("output_hidden_states", "output_attentions", "return_dict")
 _MOST = 65_536  # beyond any network that fits a machine: a slip or an attack, not a size
-_MOST_BLOCKS = 1_000
+_MOST_STAGES, _MOST_BLOCKS = 8, 512  # GLPN has 4 and at most 52; modules are made one by one
 
 
 def check_type(name: str, value: object) -> None:
@@ -97,7 +98,8 @@ def check(config: Any) -> None:
             if name == "mlp_ratios":
                 _above_zero(name, value)
             else:
-                _at_least_one(name, value, _MOST_BLOCKS if name == "depths" else _MOST)
+                _at_least_one(name, value)
+    _check_extent(stages, config.depths)
     for name in ("num_channels", "decoder_hidden_size"):
         _at_least_one(name, getattr(config, name))
     for name in _POSITIVE:
@@ -129,6 +131,14 @@ def check(config: Any) -> None:
         raise _bad("attn_implementation", config.attn_implementation, "eager, GLPN's only one")
 
 
+def _check_extent(stages: int, depths: Sequence[int]) -> None:
+    """Refuses a network of so many modules that making it would take minutes."""
+    if stages > _MOST_STAGES:
+        raise _bad("num_encoder_blocks", stages, f"at most {_MOST_STAGES}")
+    if sum(depths) > _MOST_BLOCKS:
+        raise _bad("depths", list(depths), f"at most {_MOST_BLOCKS} blocks in all")
+
+
 def _bad(name: str, value: object, expected: str) -> ConfigError:
     return ConfigError(f"config value {name} = {value!r}", expected=expected)
 
@@ -143,11 +153,11 @@ def _number(name: str, value: object, expected: str) -> None:
         raise _bad(name, value, expected)
 
 
-def _at_least_one(name: str, value: int, most: int = _MOST) -> None:
+def _at_least_one(name: str, value: int) -> None:
     if value < 1:
         raise _bad(name, value, "a whole number of at least 1")
-    if value > most:
-        raise _bad(name, value, f"at most {most}")
+    if value > _MOST:
+        raise _bad(name, value, f"at most {_MOST}")
 
 
 def _above_zero(name: str, value: float) -> None:

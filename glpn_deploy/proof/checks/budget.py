@@ -87,5 +87,5 @@ def artefact_budget(artefact: Artefact) -> Budget:
         if any(limit is not None for limit in limits.values()):
             return Budget(**limits)
         return Budget.of(artefact.precision)
-    except (InputError, TypeError, ValueError, AttributeError) as error:
+    except (InputError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise BundleError(f"the manifest's entry of {artefact.file}: {error}", fix=RE_EXPORT) from None

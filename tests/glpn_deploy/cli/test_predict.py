@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,3 +142,30 @@ def test_checkpoints_and_onnx_files_are_sources_too(
         assert result.status == 0, result.err
     a, b = (np.load(tmp_path / name / "camera.depth.npy") for name in ("torch", "onnx"))
     assert np.abs(a - b).max() <= 1e-4
+
+
+def test_names_are_printed_as_they_are(run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path) -> None:
+    names = ("a [x].png", "[bold]b.png", ":cat:.png")
+    for name in names:
+        (shots / name).write_bytes((shots / "camera.png").read_bytes())
+    (shots / "bad [y].png").write_bytes(b"none")
+    out = tmp_path / "r[/b]"
+    result = run("predict", tiny_bundle, shots, "--out", out, "--save", "mm")
+    assert result.status == 1
+    for name in names:
+        assert f"  {out}/{name[:-4]}.depth_mm.png\n" in result.out
+    assert "bad [y].png is not an image" in result.out
+
+
+def test_control_characters_of_a_name_do_not_reach_the_terminal(
+    run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path
+) -> None:
+    (shots / "a\x1b[2J\n.png").write_bytes(b"none")
+    (shots / "b\x1b]0;x\x07.png").write_bytes((shots / "camera.png").read_bytes())
+    (shots / os.fsdecode(b"c\xff.png")).write_bytes((shots / "camera.png").read_bytes())
+    result = run("predict", tiny_bundle, shots, "--out", tmp_path / "d", "--save", "mm")
+    assert result.status == 1
+    assert not {"\x1b", "\x07"} & {*result.out, *result.err}
+    assert r"a\x1b[2J\n.png" in result.out
+    assert r"b\x1b]0;x\x07.depth_mm.png" in result.out
+    assert r"c\udcff.depth_mm.png" in result.out

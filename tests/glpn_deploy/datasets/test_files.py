@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from glpn_deploy.datasets.base import Pair, PairDataset
 from glpn_deploy.datasets.files import read_depth, read_image
 from glpn_deploy.errors import DatasetError
 
@@ -57,5 +58,30 @@ def test_a_png_without_a_scale_and_a_folder_in_its_place_are_refused(tmp_path):
 def test_an_archive_is_not_a_depth_map(tmp_path):
     np.savez(tmp_path / "depth.npz", depth=np.ones((2, 2)))
     (tmp_path / "depth.npz").rename(tmp_path / "depth.npy")
-    with pytest.raises(DatasetError, match=r"depth\.npy is an archive"):
+    with pytest.raises(DatasetError, match=r"depth\.npy cannot be read \(no plain \.npy file"):
         read_depth(tmp_path / "depth.npy", None)
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "DDS", "WEBP"])
+def test_damage_of_any_format_names_the_file(kind, tmp_path):
+    Image.init()
+    if kind not in Image.SAVE:
+        pytest.skip(f"this Pillow writes no {kind}")
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (64, 64), (9, 99, 199)).save(path, format=kind)
+    content = path.read_bytes()
+    for end in (len(content) // 2, len(content) - 20):
+        path.write_bytes(content[:end] + b"\xff" * (end % 7))
+        try:
+            read_image(path)
+        except DatasetError as error:
+            assert "a.jpg" in error.got  # noqa: PT017 - some of it is read all the same
+
+
+def test_names_that_no_file_has(tmp_path):
+    for name in ("x" * 300 + ".png", "a\0b.png"):
+        with pytest.raises(DatasetError):
+            read_image(tmp_path / name)
+        pairs = [Pair(tmp_path / name, tmp_path / name, "a")]
+        with pytest.raises(DatasetError, match="there is no file"):
+            PairDataset(pairs, name="x", depth_scale=1000, max_depth=10, crop=None).check()

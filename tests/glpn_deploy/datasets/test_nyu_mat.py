@@ -96,3 +96,50 @@ def test_other_files_are_refused(tmp_path):
         file["depths"] = np.zeros((1, 64, 32), np.float32)
     with pytest.raises(DatasetError, match="shape"):
         NyuLabelled(tmp_path / "other.mat")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda file: file.create_dataset("images", data=[b"a", b"b"]),
+        lambda file: file.create_dataset("images", data=["a", "b"], dtype=h5py.string_dtype()),
+        lambda file: file.create_dataset("images", shape=(2, 3, 9, 9), dtype=h5py.ref_dtype),
+        lambda file: file.create_dataset("images", data=h5py.Empty("f")),
+        lambda file: file.create_dataset("images", data=np.zeros((2, 3, 8, 9), np.float64)),
+        lambda file: file.create_dataset("images", data=np.zeros((2, 3, 0, 9), np.uint8)),
+        lambda file: file.create_dataset("images", shape=(2, 3, 10**6, 10**6), dtype=np.uint8, chunks=True),
+        lambda file: file.create_dataset(
+            "images", (2, 3, 8, 9), np.uint8, external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)]
+        ),
+        lambda file: file.create_virtual_dataset("images", h5py.VirtualLayout((2, 3, 8, 9), np.uint8)),
+        lambda file: file.__setitem__("images", h5py.SoftLink("/images")),
+        lambda file: file.__setitem__("images", h5py.ExternalLink("other.mat", "/images")),
+        lambda file: file.create_group("images"),
+    ],
+    ids=[
+        "text",
+        "words",
+        "references",
+        "empty",
+        "reals",
+        "flat",
+        "huge",
+        "elsewhere",
+        "virtual",
+        "loop",
+        "out",
+        "group",
+    ],
+)
+def test_what_is_no_array_of_images(write, tmp_path):
+    path = tmp_path / "set.mat"
+    with h5py.File(path, "w") as file:
+        write(file)
+        shape = None
+        if isinstance(file.get("images", getlink=True), h5py.HardLink):
+            shape = getattr(file["images"], "shape", None)
+        depth = (shape[0], *shape[2:]) if shape and len(shape) == 4 else (2, 8, 9)
+        file.create_dataset("depths", depth, np.float32, chunks=True if 10**6 in depth else None)
+    with pytest.raises(DatasetError) as caught:
+        NyuLabelled(path)
+    assert "set.mat" in caught.value.got

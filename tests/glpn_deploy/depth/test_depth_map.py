@@ -7,6 +7,7 @@ import math
 import os
 import re
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +251,33 @@ def test_point_cloud_refuses_what_does_not_fit(depth_map: DepthMap, tmp_path: Pa
     for values in ((0, 1, 1, 1), (1, -1, 1, 1), (1, 1, math.nan, 1)):
         with pytest.raises(InputError, match="intrinsics"):
             Intrinsics(*values)
+
+
+def test_another_format_behind_a_depth_maps_name_is_refused(tmp_path: Path) -> None:
+    """Pillow would start Ghostscript for an EPS."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "x.eps", format="EPS")
+    for name in ("x.png", "x.tiff"):
+        (tmp_path / name).write_bytes((tmp_path / "x.eps").read_bytes())
+        with pytest.raises(InputError) as caught:
+            DepthMap.load(tmp_path / name, max_depth=10)
+        assert "not an image that Pillow can read" in caught.value.got
+
+
+def test_a_bomb_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glpn_deploy.images.opening.MAX_PIXELS", 1000)
+    Image.fromarray(np.zeros((100, 200), np.uint16)).save(tmp_path / "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    content = bytearray((tmp_path / "x.png").read_bytes())
+    content[16:24] = (100_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        DepthMap.load(tmp_path / "x.png", max_depth=10)
+    assert "too large (Image size (10000000000 pixels)" in caught.value.got
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04", b"\x93NUMPY\x01\x00\x08\x00((((((((", b""])
+def test_a_damaged_array_is_a_sentence(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.npy").write_bytes(content)
+    with pytest.raises(InputError):
+        DepthMap.load(tmp_path / "x.npy", max_depth=10)

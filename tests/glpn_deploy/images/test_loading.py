@@ -128,6 +128,7 @@ def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     def refuse(path: Path, **_: object) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
+    (tmp_path / "a.jpg").write_bytes(b"")
     monkeypatch.setattr(Image, "open", refuse)
     with pytest.raises(ImageError, match=r"could not be read \(Permission denied\)"):
         load_image(tmp_path / "a.jpg")

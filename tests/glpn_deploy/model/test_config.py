@@ -125,7 +125,7 @@ def test_size_multiple_is_what_every_stage_divides(values, multiple):
             {"mlp_ratios": [4, 4, 4, 1e300]},
             "mlp_ratios = 1e+300; expected at least one hidden channel, and not",
         ),
-        ({"depths": [2, 2, 10**9, 2]}, "depths = 1000000000; expected at most 1000."),
+        ({"depths": [2, 2, 10**9, 2]}, "depths = 1000000000; expected at most 65536."),
         ({"hidden_sizes": [32, 64, 160, 2**40]}, "hidden_sizes = 1099511627776; expected at most 65536."),
         ({"mlp_ratios": [4, 4, 4, float("nan")]}, "mlp_ratios = nan; expected a finite number above 0."),
         ({"num_encoder_blocks": 0}, "num_encoder_blocks = 0; expected a whole number of at least 1."),
@@ -182,3 +182,21 @@ def test_a_missing_file_is_named(tmp_path):
         GLPNConfig.from_json_file(tmp_path / "config.json")
     with pytest.raises(ConfigError, match="is not readable JSON"):
         GLPNConfig.from_json_file(tmp_path)
+
+
+def test_networks_that_would_take_minutes_to_make_are_refused():
+    per_stage = {
+        "sr_ratios": 1,
+        "hidden_sizes": 8,
+        "patch_sizes": 3,
+        "num_attention_heads": 1,
+        "mlp_ratios": 1,
+    }
+    for stages, blocks in ((20_000, 1), (40, 1000), (9, 1), (8, 65), (4, 129)):
+        values = {name: (value,) * stages for name, value in per_stage.items()}
+        strides = (4, *(2,) * (stages - 1))
+        with pytest.raises(ConfigError, match=r"at most (8|512 blocks in all)"):
+            GLPNConfig(
+                num_encoder_blocks=stages, depths=(blocks,) * stages, strides=strides, **values
+            ).validate()
+    GLPNConfig(depths=(128,) * 4).validate()

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from glpn_deploy import GLPNConfig, GLPNForDepthEstimation
-from glpn_deploy.checkpoints.files import load_state_dict
+from glpn_deploy.checkpoints.files import describe_checkpoint, load_state_dict
 from glpn_deploy.errors import CheckpointError, ConfigError
 
 SMALL = GLPNConfig(depths=(1, 2, 1, 1), hidden_sizes=(4, 8, 10, 16), decoder_hidden_size=6)
@@ -290,3 +291,73 @@ def test_an_index_that_points_outside_its_folder_is_refused(sharded, state, name
 def test_an_index_that_is_none_is_refused(sharded, content):
     (sharded / "model.safetensors.index.json").write_text(content)
     assert "is no index of shards" in refusal(GLPNForDepthEstimation.from_pretrained, sharded)
+
+
+def test_an_expanded_tensor_takes_no_memory(folder, state):
+    """1.6 kB that say they are 14 GB: the copy of each tensor would take them."""
+    (folder / "model.safetensors").unlink()
+    wide = torch.zeros(1).expand(60_000, 60_000)
+    torch.save({**state, "decoder.stages.0.convolution.weight": wide}, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"is expanded\); expected tensors with values of their own"):
+        load_state_dict(folder)
+
+
+def test_tensors_that_share_one_storage_many_times_over(folder):
+    (folder / "model.safetensors").unlink()
+    block = torch.zeros(1 << 20)
+    torch.save({f"tensor{i}": block for i in range(1000)}, folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="share their memory"):
+        load_state_dict(folder)
+
+
+def test_tensors_of_one_flat_block_are_plain(folder, state):
+    (folder / "model.safetensors").unlink()
+    flat = torch.cat([tensor.flatten() for tensor in state.values() if tensor.is_floating_point()])
+    parts, at = {}, 0
+    for name, tensor in state.items():
+        if tensor.is_floating_point():
+            parts[name] = flat[at : at + tensor.numel()].view(tensor.shape)
+            at += tensor.numel()
+    torch.save({**state, **parts}, folder / "pytorch_model.bin")
+    assert load_state_dict(folder).keys() == state.keys()
+
+
+def test_an_archive_that_was_packed(folder, state, tmp_path):
+    torch.save({"zeros": torch.zeros(1 << 22)}, tmp_path / "plain.bin")
+    (folder / "model.safetensors").unlink()
+    with (
+        zipfile.ZipFile(tmp_path / "plain.bin") as plain,
+        zipfile.ZipFile(folder / "pytorch_model.bin", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for entry in plain.infolist():
+            packed.writestr(entry.filename, plain.read(entry))
+    with pytest.raises(CheckpointError, match=r"unpacks to 167\d{5} bytes"):
+        load_state_dict(folder)
+
+
+def test_a_shard_with_a_name_that_no_file_has(sharded):
+    index = sharded / "model.safetensors.index.json"
+    values = json.loads(index.read_text())
+    values["weight_map"]["x"] = "a" * 300
+    index.write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match=r"the shard a{300} named in"):
+        load_state_dict(sharded)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", "README.md", "model.safetensors.index.json"]
+)
+def test_a_pipe_is_no_file_to_wait_for(name, folder):
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with contextlib.suppress(CheckpointError, ConfigError):
+        describe_checkpoint(folder)
+    with contextlib.suppress(CheckpointError, ConfigError):
+        GLPNForDepthEstimation.from_pretrained(folder)
+
+
+def test_a_file_of_ten_thousand_stages(tmp_path):
+    names = {f"glpn.encoder.patch_embeddings.{i}.proj.weight": torch.zeros(1) for i in range(10_000)}
+    torch.save(names, tmp_path / "many.ckpt")
+    with pytest.raises(CheckpointError, match="10000 stages"):
+        GLPNForDepthEstimation.from_pretrained(tmp_path / "many.ckpt", max_depth=10)

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from glpn_deploy.errors import BackendError, DatasetError, InputError
+from glpn_deploy.errors import BackendError, CheckpointError, DatasetError, InputError
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.training import learner
 from glpn_deploy.training.checkpointing import load_state, state_path
@@ -306,3 +306,24 @@ def test_damaged_state_is_refused_with_a_way_out(options):
 def test_unusable_options_are_refused(changes, message, options):
     with pytest.raises(InputError, match=message):
         options(**changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("identity", 3),
+        ("step", "1"),
+        ("step", -1),
+        ("validated", None),
+        ("best", []),
+        ("learner", 0),
+        ("learner", {}),
+    ],
+)
+def test_a_state_of_other_kinds_is_refused(name, value, options):
+    run = options(epochs=1)
+    train(run)
+    state = torch.load(state_path(run.out), weights_only=True)
+    torch.save({**state, name: value}, state_path(run.out))
+    with pytest.raises(CheckpointError):
+        train(dataclasses.replace(run))

@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from glpn_deploy.bundle.manifest import Artefact
 from glpn_deploy.depth.error_stats import error_stats
-from glpn_deploy.errors import InputError
-from glpn_deploy.proof.checks.budget import Budget
+from glpn_deploy.errors import BundleError, InputError
+from glpn_deploy.proof.checks.budget import Budget, artefact_budget
 
 # |a - b| is 0.1, 0, 0 and 1 m; relative to b 0.1, 0, 0 and 0.2: AbsRel 0.075, largest 1 m
 ERRORS = error_stats(np.array([1.1, 2, 3, 4]), np.array([1.0, 2, 3, 5]))
@@ -59,3 +60,9 @@ def test_a_budget_has_a_limit_and_a_precision_that_needs_one():
 def test_it_reads_as_words_and_as_json():
     assert str(Budget(0.001, 0.5)) == "AbsRel at most 0.001, no pixel more than 0.5 m off"
     assert json.dumps(Budget(0.001).to_dict()) == '{"max_abs_rel": 0.001, "max_abs_m": null}'
+
+
+def test_a_limit_that_no_float_holds():
+    artefact = Artefact("m.onnx", "onnx", "fp16", "", 17, 1, budget={"max_abs_rel": 10**400})
+    with pytest.raises(BundleError):
+        artefact_budget(artefact)
