@@ -239,7 +239,7 @@ def bundle_samples(made: Path) -> Samples:
 def open_bundle(folder: Path) -> None:
     from glpn_deploy.bundle.bundle import Bundle
     from glpn_deploy.estimator import DepthEstimator
-    from glpn_deploy.proof.judges.budget import artefact_budget
+    from glpn_deploy.proof.checks.budget import artefact_budget
 
     bundle = Bundle.open(folder)
     bundle.processor.target_size(64, 64)
@@ -287,7 +287,7 @@ def sidecar_samples(made: Path) -> Samples:
 
 
 def open_sidecar(folder: Path) -> None:
-    from glpn_deploy.bundle.engine_sidecar import check_engine, read_plan, read_sidecar, rebuild_command
+    from glpn_deploy.bundle.engine_sidecar import check_machine, read_plan, read_sidecar, rebuild_command
     from glpn_deploy.gpu.cuda_device import CudaDevice
 
     engine = folder / "net.engine"
@@ -295,7 +295,7 @@ def open_sidecar(folder: Path) -> None:
     sidecar.to_json()
     rebuild_command(engine, sidecar)
     read_plan(engine, sidecar)
-    check_engine(engine, sidecar, CudaDevice(0, "Orin", (8, 7), 32 << 30, True, (12, 6)), "10.3.0", None)
+    check_machine(engine, sidecar, CudaDevice(0, "Orin", (8, 7), 32 << 30, True, (12, 6)), "10.3.0")
 
 
 # images and data sets
@@ -471,7 +471,7 @@ def open_report(folder: Path) -> None:
     from glpn_deploy.cli.working.compare import _print
 
     first, second = (Report.read(folder / name) for name in ("report.json", "other.json"))
-    found = compare_reports(first, second, CompareOptions(anyway=True))
+    found = compare_reports(first, second, CompareOptions(force=True))
     json.dumps(rounded(found.to_dict()), allow_nan=False)
     _print(PlainConsole(stderr=True), found)
 
