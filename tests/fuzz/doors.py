@@ -187,7 +187,9 @@ def open_onnx(folder: Path) -> None:
     refusals = []
     for backend in ("onnxruntime", "openvino"):
         try:
-            with load_runtime(backend, folder / "model.onnx", RuntimeOptions("cpu", threads=1)) as runtime:
+            with load_runtime(
+                backend, folder / "model.onnx", RuntimeOptions(device="cpu", threads=1)
+            ) as runtime:
                 runtime.run(np.zeros((1, 3, 32, 32), np.float32))
         except GlpnError as error:
             refusals.append(error)
@@ -388,18 +390,20 @@ def dataset_samples(made: Path) -> Samples:
 
 def open_dataset(folder: Path) -> None:
     from glpn_deploy.datasets import registry
+    from glpn_deploy.datasets.options import DatasetOptions
     from glpn_deploy.errors import GlpnError
 
-    ways: list[tuple[str, Path, dict[str, Any]]] = [
-        ("folder", folder, {"depth_scale": 1000.0}),
-        ("nyu", folder, {}),
+    ways = [
+        ("folder", folder, DatasetOptions(depth_scale=1000.0)),
+        ("nyu", folder, DatasetOptions()),
+        ("frames", folder, DatasetOptions(depth_scale=1000.0)),
     ]
     if (folder / "set.mat").exists() or (folder / "set.mat").is_symlink():
-        ways = [("nyu", folder / "set.mat", {})]
+        ways = [("nyu", folder / "set.mat", DatasetOptions())]
     refusals = []
     for kind, path, options in ways:
         try:
-            data = registry.open_dataset(kind, path, **options)
+            data = registry.open_dataset(kind, path, options)
             getattr(data, "check", lambda: None)()
             for index in range(len(data)):
                 data[index]

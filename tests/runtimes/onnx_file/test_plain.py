@@ -171,7 +171,7 @@ def test_a_convolution_without_weights_is_refused_by_name(backend, tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(model(node("Conv", ["x"], name="first")))
     with pytest.raises(BundleError) as caught:
-        load_runtime(backend, path, RuntimeOptions("cpu"))
+        load_runtime(backend, path, RuntimeOptions(device="cpu"))
     assert "Conv ('first') with 1 inputs" in caught.value.got
 
 
