@@ -132,7 +132,7 @@ class ConfigBase:
         if self._dtype is None:
             return None
         try:
-            return getattr(importlib.import_module("torch"), self._dtype)
+            return getattr(importlib.import_module("torch"), self._dtype, self._dtype)
         except ImportError:
             return self._dtype
 
