@@ -22,7 +22,7 @@ from glpn_deploy.checkpoints.hub import is_demo, resolve_checkpoint
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import BundleError, ConfigError, WriteError
 from glpn_deploy.exporters.engine.carry_engines import CarriedEngines, carry_engines
-from glpn_deploy.exporters.options import BuildOptions
+from glpn_deploy.exporters.options import BuildOptions, Form
 from glpn_deploy.exporters.to_onnx import count_nodes, tensor_shapes, to_onnx
 from glpn_deploy.images.loading import load_image, shrink
 from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
@@ -35,7 +35,7 @@ from glpn_deploy.proof.parity import (
     tolerance_m,
 )
 from glpn_deploy.proof.parity_report import ParityReport
-from glpn_deploy.runtimes.base import RuntimeOptions
+from glpn_deploy.runtimes.options import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime, require_backend
 from glpn_deploy.runtimes.rt_torch import TorchRuntime
 
@@ -152,7 +152,8 @@ def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOpti
             work.mkdir()
 
             def write(opset: int, path: Path) -> Path:
-                return to_onnx(model, path, dataclasses.replace(options.onnx, opset=opset))
+                form: Form = "any" if lower.target == "cpu" else "tensorrt"
+                return to_onnx(model, path, dataclasses.replace(options.onnx, opset=opset, form=form))
 
             shown = {golden.image: load_image(staged / golden.image) for golden in goldens}
             lowering = Lowering(onnx_path, options.onnx.opset, write, images, shown, processor, lower, work)

@@ -22,10 +22,12 @@ from glpn_deploy.bundle.engine_sidecar import (
 from glpn_deploy.bundle.manifest import MANIFEST, Artefact
 from glpn_deploy.errors import BundleError, InputError, WriteError
 from glpn_deploy.exporters.engine.carry_engines import link_or_copy
+from glpn_deploy.exporters.engine.engine_config import check_targets
 from glpn_deploy.exporters.engine.engine_options import EngineOptions
 from glpn_deploy.exporters.engine.timing_cache import read_timings
 from glpn_deploy.exporters.to_engine import to_engine
-from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
+from glpn_deploy.gpu.cuda_device import CudaDevice, find_device, find_device_or_none
+from glpn_deploy.gpu.tensorrt_rtx import import_tensorrt_rtx, rtx_of
 from glpn_deploy.gpu.tensorrt_versions import TensorRT, import_tensorrt, known_problem, tensorrt_of
 from glpn_deploy.proof.engine_proof import prove_engine, require_comparisons
 from glpn_deploy.runtimes.base import Precision, RuntimeOptions
@@ -63,7 +65,10 @@ class EnginePlan:
         }
         kinds = [mark for mark, wanted in marks.items() if wanted]
         name = self.bundle.manifest.name
-        return engine_name(name, self.artefact.precision, given.profiles, tensorrt, sm, kinds)
+        if given.targets:
+            sm = "-".join(given.targets)
+        product = "rtx" if given.targets else "trt"
+        return engine_name(name, self.artefact.precision, given.profiles, tensorrt, sm, kinds, product)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -121,7 +126,9 @@ def plan_engine(
 
     Raises:
         BundleError: There is no bundle, it is damaged, or it has no such artefact, or one for CPUs only.
-        InputError: The network does not take the sides of a profile, or the timing cache cannot be read.
+        ExportError: A target of TensorRT for RTX does not compute in the precision.
+        InputError: The network does not take the sides of a profile, the timing cache cannot be read, or an
+            option means nothing to TensorRT for RTX.
     """
     bundle = Bundle.open(folder)
     precision = default_precision(bundle) if precision is None else precision
@@ -136,7 +143,10 @@ def plan_engine(
             fix="export it again with --target tensorrt",
         )
     read_timings(options.timing_cache)
-    return EnginePlan(bundle, artefact, onnx, dataclasses.replace(options, precision=precision))
+    options = dataclasses.replace(options, precision=precision)
+    if options.targets:
+        check_targets(options)
+    return EnginePlan(bundle, artefact, onnx, options)
 
 
 def build_engine(
@@ -147,6 +157,10 @@ def build_engine(
 ) -> Path:
     """Builds one engine of a bundle for this machine's GPU, proves it, and puts it into the bundle.
 
+    With ``options.targets`` TensorRT for RTX builds it for the cards of others, and no GPU is needed. It is
+    proved where this machine has one of those cards; else its sidecar says that it was not, and
+    `glpn_deploy.proof.verification` proves it where it runs.
+
     An engine of the same name is replaced. The plan comes first and its sidecar second, each in one step:
     whatever interrupts it leaves an engine whose sidecar is its own, or one that is refused.
 
@@ -154,7 +168,7 @@ def build_engine(
         folder: The bundle.
         precision: Which of its artefacts; None takes `default_precision`.
         options: How; their ``precision`` is replaced.
-        verify: Hold the engine against the goldens and the FP32 artefact before it is kept.
+        verify: Hold the engine against the goldens and the FP32 artefact before it is kept, where it runs.
 
     Returns:
         The engine's path; `glpn_deploy.bundle.engine_sidecar.read_sidecar` tells what is known of it.
@@ -169,9 +183,14 @@ def build_engine(
     """
     plan = plan_engine(folder, precision, options)
     bundle, artefact, options = plan.bundle, plan.artefact, plan.options
-    device, trt = require_tensorrt(artefact.opset)
-    _heed_known_problem(plan, trt, device, verify=verify)
-    target = _place(bundle.folder) / plan.file_name(trt.text, device.capability)
+    device: CudaDevice | None = None
+    if options.targets:
+        trt = rtx_of(import_tensorrt_rtx())
+    else:
+        device, trt = require_tensorrt(artefact.opset)
+        _heed_known_problem(plan, trt, device, verify=verify)
+    sm = "" if device is None else device.capability
+    target = _place(bundle.folder) / plan.file_name(trt.text, sm)
     with staging_folder(target) as work:
         built = _as_in_a_bundle(work, bundle, artefact) / target.name
         report = to_engine(plan.onnx, built, options)
@@ -187,8 +206,8 @@ def build_engine(
             size_multiple=bundle.manifest.config.size_multiple,
             tensorrt=report.tensorrt,
             cuda=report.cuda,
-            gpu=device.name,
-            sm=device.capability,
+            gpu="" if device is None else device.name,
+            sm=None if device is None else device.capability,
             compatibility=options.hardware_compatibility,
             version_compatible=options.version_compatible,
             stripped=options.strip,
@@ -204,11 +223,13 @@ def build_engine(
             tactic_sources=options.tactic_sources and tuple(map(str.lower, options.tactic_sources)),
             device_memory_bytes=report.device_memory_bytes,
             warnings=report.warnings,
+            backend="tensorrt_rtx" if options.targets else "tensorrt",
+            targets=options.targets,
         )
         write_sidecar(sidecar, built)
-        if verify:
+        if verify and (device is not None or _runs_here(options)):
             runtime = load_runtime(
-                "tensorrt", built, RuntimeOptions(device="cuda", precision=options.precision)
+                sidecar.backend, built, RuntimeOptions(device="cuda", precision=options.precision)
             )
             with runtime:
                 proof = prove_engine(bundle, artefact, runtime, options.profiles, tf32=report.tf32)
@@ -218,6 +239,12 @@ def build_engine(
         built.replace(target)
         sidecar_path(built).replace(sidecar_path(target))
     return target
+
+
+def _runs_here(options: EngineOptions) -> bool:
+    """Whether this machine has a GPU that TensorRT for RTX compiles for."""
+    device = find_device_or_none()
+    return device is not None and device.capability in options.targets
 
 
 def _as_in_a_bundle(work: Path, bundle: Bundle, artefact: Artefact) -> Path:

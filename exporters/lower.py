@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +14,15 @@ from numpy.typing import NDArray
 from glpn_deploy.bundle.manifest import Artefact
 from glpn_deploy.errors import BackendError, ExportError, MissingDependencyError
 from glpn_deploy.exporters.calibration.image_sets import ImageSet
+from glpn_deploy.exporters.engine.explain_graphs import Compiler
 from glpn_deploy.exporters.graph.graph_edit import load_graph, opset_of
 from glpn_deploy.exporters.options import LowerOptions
 from glpn_deploy.exporters.search.network import Network
-from glpn_deploy.exporters.search.recipes import make_recipe
+from glpn_deploy.exporters.search.recipes import least_opset, make_recipe
 from glpn_deploy.exporters.search.search import SearchReport, search
+from glpn_deploy.exporters.to_half import HalfOptions, to_half, unrepresentable
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.precisions import PRECISION_INFO, Precision
+from glpn_deploy.precisions import Precision
 from glpn_deploy.proof.checks.budget import Budget
 from glpn_deploy.proof.checks.check import Check
 from glpn_deploy.proof.checks.ground_truth import GroundTruth
@@ -66,10 +69,12 @@ class Lowering:
         options: LowerOptions,
         work: Path,
     ) -> None:
-        self._graphs, self._opset, self._write = {opset: source}, opset, write
-        self._depths: dict[Path, FP32Depth] = {}
+        self._reference, self._opset, self._write = source, opset, write
+        # TensorRT's lower precisions are made of a graph in its own forms, those for CPUs of the bundle's
+        self._graphs = {opset: source} if options.target == "cpu" else {}
         self._images, self._goldens, self._processor = images, goldens, processor
         self.options, self._work = options, work
+        self._compiler = Compiler()
 
     def _budget(self, precision: Precision) -> Budget:
         return Budget.of(precision, self.options.max_abs_rel, self.options.max_abs_m)
@@ -93,7 +98,7 @@ class Lowering:
             images_from=images.source,
         )
         try:
-            source = self._source(PRECISION_INFO[precision].least_opset)
+            source = self._source(least_opset(precision, self.options.target, self.options.oldest))
             recipe = make_recipe(
                 precision,
                 source,
@@ -104,7 +109,7 @@ class Lowering:
                 self.options.io_of(precision),
             )
             network = Network(source, images.checking, self._processor, work)
-            candidates = search(network, recipe, self._checks(precision, source), target)
+            candidates = search(network, recipe, self._checks(precision), target)
         except MissingDependencyError:
             raise
         except (ExportError, BackendError) as error:
@@ -116,7 +121,7 @@ class Lowering:
         verdict = None
         if self.options.verdict:
             height, width = self._processor.target_size(*images.checking[0].shape[:2])
-            verdict = measure_verdict(source, target, precision, (1, height, width))
+            verdict = measure_verdict(self._reference, target, precision, (1, height, width))
         graph, shapes = load_graph(target), report.chosen.result(ShapeErrors)
         artefact = Artefact(
             file=target.name,
@@ -133,15 +138,32 @@ class Lowering:
             ladder=report.to_dict(),
             calibration=recipe.calibration,
             verdict=None if verdict is None else verdict.to_dict(),
+            compiled=self._compiled(precision, source, target),
         )
         return Lowered(report, artefact)
 
-    def _checks(self, precision: Precision, source: Path) -> list[Check]:
+    def _compiled(self, precision: Precision, source: Path, target: Path) -> dict[str, Any] | None:
+        """What the compiler for RTX cards says of a graph: FP16 beside FP32, the others beside FP16."""
+        if not (self.options.verdict and self.options.target == "tensorrt" and Compiler.installed()):
+            return None
+        other: Precision = "fp32" if precision == "fp16" else "fp16"
+        beside = self._reference if other == "fp32" else target.with_name("model.fp16.onnx")
+        try:
+            if not beside.exists():  # not asked for, or over its budget: what it costs is all the same
+                beside = self._work / "beside.fp16.onnx"
+                if not beside.exists():
+                    to_half(
+                        source, beside, HalfOptions(fp32_nodes=frozenset(unrepresentable(source, "fp16")))
+                    )
+            return self._compiler.verdict(precision, target, other, beside).to_dict()
+        except ExportError as error:
+            reason = str(error).replace(f"{self._work}/", "")
+            return {"recommended": False, "sentence": f"{precision} does not compile for RTX cards: {reason}"}
+
+    def _checks(self, precision: Precision) -> list[Check]:
         """What a precision's graphs are asked, the quickest first; FP32 runs once for all precisions."""
-        if source not in self._depths:
-            self._depths[source] = FP32Depth(source, self._images.checking, self._processor)
         budget = self._budget(precision)
-        checks: list[Check] = [functools.partial(self._depths[source].check, budget)]
+        checks: list[Check] = [functools.partial(self._depth.check, budget)]
         if self._sweep is not None:
             checks.append(functools.partial(self._sweep.check, precision, budget))
         if self._ground_truth is not None:
@@ -149,16 +171,20 @@ class Lowering:
         return checks
 
     @functools.cached_property
+    def _depth(self) -> FP32Depth:
+        return FP32Depth(self._reference, self._images.checking, self._processor)
+
+    @functools.cached_property
     def _ground_truth(self) -> GroundTruth | None:
         if self.options.ground_truth is None:
             return None
-        return GroundTruth(self.options.ground_truth, self._source(self._opset), self._processor)
+        return GroundTruth(self.options.ground_truth, self._reference, self._processor)
 
     @functools.cached_property
     def _sweep(self) -> ShapeSweep | None:
         if not self.options.sweep:
             return None
-        return ShapeSweep(self._source(self._opset), self._processor, self._goldens)
+        return ShapeSweep(self._reference, self._processor, self._goldens)
 
     def _source(self, least: int) -> Path:
         """The FP32 graph at the bundle's opset, or at the least one that a precision needs."""

@@ -21,8 +21,10 @@ from glpn_deploy.precisions import (
 if TYPE_CHECKING:
     from glpn_deploy.datasets.base import DepthDataset
 
+Form = Literal["any", "tensorrt"]
 Io = Literal["fp32", "half"]
 Method = Literal["minmax", "percentile"]
+Oldest = Literal["8.6"]
 Target = Literal["tensorrt", "cpu"]
 Where = Path | Literal["rooms", "random"] | None
 """A folder of photographs; ``rooms`` for rendered ones; ``random`` for noise to calibrate on, while
@@ -42,6 +44,7 @@ class OnnxOptions:
     """How the ONNX file is written.
 
     Attributes:
+        form: ``any``, or ``tensorrt`` for the forms that its compiler fuses; the depth is the same.
         single_file_limit: Weights of more bytes than this go into ``<name>.data`` beside the file; None takes
             what protobuf can hold.
 
@@ -53,12 +56,12 @@ class OnnxOptions:
         int,
         Option(
             "ONNX opset. 17 is the newest that every supported engine reads (TensorRT 8.6 stops there, 10.x "
-            "at 20). 20 writes Gelu as one node; 23 writes attention as one node, for ONNX Runtime 1.23 or "
-            "later and TensorRT 11. In ONNX Runtime on a CPU they are about equally fast.",
+            "at 20). 20 writes Gelu as one node. In ONNX Runtime on a CPU they are about equally fast.",
             least=MIN_OPSET,
             most=MAX_OPSET,
         ),
     ] = DEFAULT_OPSET
+    form: Form = "any"
     single_file_limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -129,6 +132,14 @@ class LowerOptions:
     target: Annotated[
         Target, _lower("What INT8 is for; the recipes differ, and one is slow where the other is fast.")
     ] = "tensorrt"
+    oldest: Annotated[
+        Oldest | None,
+        _lower(
+            "The oldest TensorRT that shall read INT8: with 8.6 (JetPack 6.0) it keeps opset 17, in which "
+            "each quantized product is followed by a cast [default: TensorRT 10, opset 20].",
+            names=("--for-tensorrt",),
+        ),
+    ] = None
     io: Annotated[
         Io,
         _lower(

@@ -1,16 +1,18 @@
-"""typed ONNX -> TensorRT engine, for the GPU of this machine."""
+"""typed ONNX -> engine: TensorRT for the GPU of this machine, TensorRT for RTX for the cards of others."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from glpn_deploy import progress
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.bundle.engine_fields import MAX_WARNINGS
+from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import BackendError, ExportError
 from glpn_deploy.exporters.engine.engine_config import (
     add_profiles,
@@ -18,15 +20,23 @@ from glpn_deploy.exporters.engine.engine_config import (
     configure,
     weak_typing_flags,
 )
-from glpn_deploy.exporters.engine.engine_inspect import UNKNOWN, inspect_engine, require_precision
+from glpn_deploy.exporters.engine.engine_inspect import (
+    UNKNOWN,
+    inspect_engine,
+    layer_precisions,
+    require_precision,
+)
 from glpn_deploy.exporters.engine.engine_options import EngineOptions
 from glpn_deploy.exporters.engine.engine_progress import UNITS, Watch, make_monitor, run_cancellable
 from glpn_deploy.exporters.engine.engine_source import EngineSource, read_source
+from glpn_deploy.exporters.engine.explain import Explanation, kernels_of
+from glpn_deploy.exporters.engine.kernel_log import read_kernel_log
 from glpn_deploy.exporters.engine.timing_cache import attach_timings, read_timings, write_timings
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
+from glpn_deploy.gpu.tensorrt_rtx import import_tensorrt_rtx, invalidity, rtx_of
 from glpn_deploy.gpu.tensorrt_versions import TensorRT, collecting_logger, import_tensorrt, tensorrt_of
 
-__all__ = ["EngineOptions", "EngineReport", "to_engine"]
+__all__ = ["EngineOptions", "EngineReport", "explain_onnx", "to_engine"]
 
 _OUT_OF_MEMORY = re.compile(
     r"out\s*of\s*memory|insufficient memory|MemoryAllocation|requested amount of gpu memory|bad_alloc",
@@ -65,13 +75,30 @@ class EngineReport:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Read:
+    """What is known of a plan: its layers in the inspector's form, and memory [bytes] where it is told."""
+
+    layers: Sequence[Mapping[str, Any]]
+    device_memory_bytes: int | None
+    weights_bytes: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class _Built:
     plan: Any  # an IHostMemory, readable as a buffer
     flags: tuple[str, ...]
-    layers: dict[str, int]
-    device_memory_bytes: int | None
+    read: _Read
     timing_cache: Any
     warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{count} layers in {name}" for name, count in self.layers.items())
+        return f"{memoryview(self.plan).nbytes / 2**20:.1f} MiB, {told}"
+
+    @property
+    def layers(self) -> dict[str, int]:
+        """Computing layers by precision."""
+        return layer_precisions(self.read.layers)
 
 
 def to_engine(
@@ -101,24 +128,14 @@ def to_engine(
         WriteError: The plan could not be written.
     """
     graph = read_source(source)
-    device = find_device()  # before TensorRT is imported: without a GPU its calls can end the process
-    trt = tensorrt_of(import_tensorrt())
-    check_request(trt, options, graph.opset, device)
+    trt, device = _compiler(options, graph)
     timings = read_timings(options.timing_cache)
-    monitored = trt.has("IProgressMonitor")
     start = time.perf_counter()
-    title = f"TensorRT {options.precision}"
     with atomic_path(target) as temporary:
-        with progress.step(title, UNITS if monitored else None) as step:
-            watch = Watch(step)
-            built = run_cancellable(
-                lambda: _build(trt, graph, options, device, watch, timings), watch, heeded=monitored
-            )
-            build_s = time.perf_counter() - start
-            with temporary.open("wb") as file:
-                size = file.write(built.plan)
-            told = ", ".join(f"{count} layers in {name}" for name, count in built.layers.items())
-            step.finish(f"{size / 2**20:.1f} MiB, {told}")
+        built = _compile(trt, graph, options, device, timings)
+        build_s = time.perf_counter() - start
+        with temporary.open("wb") as file:
+            size = file.write(built.plan)
         if options.timing_cache is not None and built.timing_cache is not None:
             write_timings(options.timing_cache, built.timing_cache)
     return EngineReport(
@@ -126,36 +143,98 @@ def to_engine(
         flags=built.flags,
         build_s=build_s,
         tensorrt=trt.text,
-        cuda=device.cuda,
+        cuda="" if device is None else device.cuda,
         bytes=size,
         tf32=options.tf32,
-        device_memory_bytes=built.device_memory_bytes,
+        device_memory_bytes=built.read.device_memory_bytes,
         warnings=built.warnings,
     )
+
+
+def explain_onnx(
+    source: Path,
+    options: EngineOptions = EngineOptions(),
+) -> Explanation:
+    """Compiles an ONNX file as `to_engine` does, and tells of the engine instead of keeping it.
+
+    It is compiled for the first profile's optimum alone: of changing shapes no traffic is told.
+
+    Raises:
+        GlpnError: As `to_engine`.
+    """
+    graph = read_source(source)
+    shape = options.profiles[0].opt
+    options = dataclasses.replace(options, profiles=(Profile.fixed(shape),))
+    trt, device = _compiler(options, graph)
+    built = _compile(trt, graph, options, device, None)
+    where = ", ".join(options.targets) if device is None else f"{device.name} ({device.capability})"
+    return Explanation(
+        title=source.name,
+        target=f"{trt.title}, compute capability {where}" if device is None else f"{trt.title}, {where}",
+        shape=shape,
+        kernels=kernels_of(built.read.layers),
+        weights_bytes=built.read.weights_bytes,
+        scratch_bytes=built.read.device_memory_bytes,
+        plan_bytes=memoryview(built.plan).nbytes,
+        layers=built.layers,
+    )
+
+
+def _compiler(options: EngineOptions, graph: EngineSource) -> tuple[TensorRT, CudaDevice | None]:
+    """The TensorRT to build with, once it has been found able; the GPU, where it builds for one that is here.
+
+    Raises:
+        GlpnError: It cannot do what is asked, or is not here.
+    """
+    if options.targets:
+        trt, device = rtx_of(import_tensorrt_rtx()), None
+    else:
+        device = find_device()  # before TensorRT is imported: without a GPU its calls can end the process
+        trt = tensorrt_of(import_tensorrt())
+    check_request(trt, options, graph.opset, device)
+    return trt, device
+
+
+def _compile(
+    trt: TensorRT,
+    graph: EngineSource,
+    options: EngineOptions,
+    device: CudaDevice | None,
+    timings: bytes | None,
+) -> _Built:
+    """Builds as a step of the progress that can be interrupted."""
+    monitored = trt.has("IProgressMonitor")
+    with progress.step(f"{trt.name} {options.precision}", UNITS if monitored else None) as step:
+        watch = Watch(step)
+        built = run_cancellable(
+            lambda: _build(trt, graph, options, device, watch, timings), watch, heeded=monitored
+        )
+        step.finish(str(built))
+    return built
 
 
 def _build(
     trt: TensorRT,
     graph: EngineSource,
     options: EngineOptions,
-    device: CudaDevice,
+    device: CudaDevice | None,
     watch: Watch,
     timings: bytes | None,
 ) -> _Built:
     """Everything that TensorRT does; writes nothing."""
-    log = collecting_logger(trt.module)
+    log = collecting_logger(trt.module, details=device is None)
     try:
         return _build_logged(trt, graph, options, device, watch, timings, log)
     except (MemoryError, RuntimeError) as error:  # what the bindings raise
         log.errors.append(str(error) or type(error).__name__)
-        raise _failure("TensorRT could not build the engine", log.errors, options, device) from error
+        raise _failure(f"{trt.name} could not build the engine", log.errors, options, device) from error
 
 
 def _build_logged(
     trt: TensorRT,
     graph: EngineSource,
     options: EngineOptions,
-    device: CudaDevice,
+    device: CudaDevice | None,
     watch: Watch,
     timings: bytes | None,
     log: Any,
@@ -164,8 +243,9 @@ def _build_logged(
     try:
         builder = module.Builder(log)
     except TypeError as error:  # pybind11: the factory returned nothing
+        where = "here" if device is None else f"on {device.name}"
         raise BackendError(
-            f"TensorRT {trt.text} does not start on {device.name}{_quote(log.errors)}",
+            f"{trt.title} does not start {where}{_quote(log.errors)}",
             fix="free the GPU's memory, and see in glpn-doctor whether driver and TensorRT suit each other",
         ) from error
     network = builder.create_network(trt.network_flags())
@@ -179,20 +259,37 @@ def _build_logged(
         config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise _failure("TensorRT could not build the engine", log.errors, options, device)
+        raise _failure(f"{trt.name} could not build the engine", log.errors, options, device)
     saved = None if cache is None else config.get_timing_cache().serialize()
-    runtime = module.Runtime(log)
-    engine = runtime.deserialize_cuda_engine(plan)
+    read = (
+        _read_log(module, plan, log) if device is None else _read_engine(module, plan, log, options, device)
+    )
+    layers = layer_precisions(read.layers)
+    if not options.strip or set(layers) - {UNKNOWN}:  # without weights it may tell nothing
+        require_precision(layers, options.precision)
+    warnings = tuple(dict.fromkeys(map(_line, log.warnings)))[:MAX_WARNINGS]
+    return _Built(plan, flags, read, saved, warnings)
+
+
+def _read_engine(module: Any, plan: Any, log: Any, options: EngineOptions, device: CudaDevice) -> _Read:
+    """Loads what TensorRT built, and asks its inspector."""
+    engine = module.Runtime(log).deserialize_cuda_engine(plan)
     if engine is None:
         raise _failure("TensorRT cannot load the engine that it built", log.errors, options, device)
     layers = inspect_engine(module, engine, None if options.strip else options.profiles[0].opt)
-    if not options.strip or set(layers) - {UNKNOWN}:  # without weights it may tell nothing
-        require_precision(layers, options.precision)
     memory = getattr(engine, "device_memory_size_v2", None)
     if memory is None:  # before 10.1
         memory = getattr(engine, "device_memory_size", None)
-    warnings = tuple(dict.fromkeys(map(_line, log.warnings)))[:MAX_WARNINGS]
-    return _Built(plan, flags, layers, None if memory is None else int(memory), saved, warnings)
+    return _Read(layers, None if memory is None else int(memory))
+
+
+def _read_log(trt: Any, plan: Any, log: Any) -> _Read:
+    """Reads the header of what TensorRT for RTX built, and its log: loading it would take a GPU."""
+    faults = invalidity(trt, trt.Runtime(log), plan)
+    if faults:
+        raise ExportError(f"TensorRT for RTX does not take the engine that it built: {', '.join(faults)}")
+    told = read_kernel_log(log.details)
+    return _Read(told.layers, told.activation_bytes, told.weights_bytes)
 
 
 def _parse(module: Any, network: Any, graph: EngineSource, log: Any) -> None:
@@ -223,9 +320,12 @@ def _node(error: Any, graph: EngineSource) -> str:
     return graph.nodes[number] if 0 <= number < len(graph.nodes) else "the graph"
 
 
-def _failure(what: str, errors: list[str], options: EngineOptions, device: CudaDevice) -> ExportError:
+def _failure(what: str, errors: list[str], options: EngineOptions, device: CudaDevice | None) -> ExportError:
     """A failed build in one sentence with TensorRT's last words, and what to try."""
     text = "\n".join(errors)
+    if device is None:
+        fix = "name fewer targets with --sm, or export the bundle again with --opset 20"
+        return ExportError(f"{what}{_quote(errors)}", fix=fix)
     if _OUT_OF_MEMORY.search(text):
         free = device.free_bytes()
         left = "" if free is None else f", with {free / 2**30:.1f} GiB free now"

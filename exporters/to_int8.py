@@ -41,8 +41,8 @@ from glpn_deploy.exporters.typed_qdq import (
 )
 
 KINDS: dict[Target, frozenset[Kind]] = {
-    "tensorrt": frozenset({"linear", "pointwise", "convolution", "depthwise"}),
-    "cpu": frozenset({"linear", "pointwise", "convolution"}),
+    "tensorrt": frozenset({"linear", "pointwise", "convolution"}),
+    "cpu": frozenset({"linear", "pointwise", "convolution", "head"}),
 }
 """The kinds of nodes that are quantized, by target."""
 

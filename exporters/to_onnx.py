@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 import glpn_deploy
 from glpn_deploy.errors import ExportError
 from glpn_deploy.exporters.graph.graph_edit import SINGLE_FILE_LIMIT, save_graph
-from glpn_deploy.exporters.graph.onnx_graph import build_model
+from glpn_deploy.exporters.graph.onnx_graph import GlpnGraph, build_model
+from glpn_deploy.exporters.graph.tensorrt_graph import TensorRTGraph
 from glpn_deploy.exporters.options import OnnxOptions
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
 
@@ -46,7 +47,8 @@ def to_onnx(model: GLPNForDepthEstimation, path: Path, options: OnnxOptions = On
             fix="pip install -U onnx, or choose a lower --opset",
         )
     weights = _weights(model)
-    proto = build_model(config, weights, options.opset)
+    writer = TensorRTGraph if options.form == "tensorrt" else GlpnGraph
+    proto = build_model(writer(config, weights, options.opset))
     proto.producer_name, proto.producer_version = "glpn-deploy", glpn_deploy.__version__
     metadata = {
         "glpn_config": json.dumps(config.network(), sort_keys=True),

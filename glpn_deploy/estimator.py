@@ -192,26 +192,32 @@ class DepthEstimator:
         backend, options = asked.backend, asked.resolved()
         have = [artefact.precision for artefact in bundle.manifest.artefacts if artefact.kind == "onnx"]
         scale = bundle.manifest.config.max_depth
-        engines = 0
-        if backend == "tensorrt" or (backend == "auto" and bundle_engines(bundle.folder)):
+        engines: list[str] = []
+        if backend in choose.ENGINE_BACKENDS or (backend == "auto" and bundle_engines(bundle.folder)):
             from glpn_deploy.runtimes.engine.engine_set import (  # most machines need neither
                 engines_of,
                 open_engines,
             )
 
-            if backend == "tensorrt":
-                runtime: Runtime = open_engines(bundle.folder, options.precision, scale, options)
+            if backend != "auto":
+                runtime: Runtime = open_engines(
+                    bundle.folder, options.precision, scale, options, backend=backend
+                )
                 return cls(runtime, bundle.processor, scale)
-            engines = len(engines_of(bundle.folder, options.precision))
+            engines = [
+                name for name in choose.ENGINE_BACKENDS if engines_of(bundle.folder, options.precision, name)
+            ]
         found = choose.choices(backend, options.precision, have, options.device, "a bundle", engines)
         if not found:
             bundle.artefact(options.precision)  # says which it has
 
         def open_choice(choice: choose.Choice) -> Runtime:
-            if choice.backend == "tensorrt":
-                rest = found[1:]
+            if choice.backend in choose.ENGINE_BACKENDS:
+                rest = [other for other in found if other.backend not in choose.ENGINE_BACKENDS]
                 fallback = (lambda: choose.load(rest, open_choice, False)) if rest else None
-                return open_engines(bundle.folder, options.precision, scale, options, fallback)
+                return open_engines(
+                    bundle.folder, options.precision, scale, options, fallback, choice.backend
+                )
             path = bundle.artefact_path(bundle.artefact(choice.file))
             return load_runtime(choice.backend, path, options)
 
@@ -219,17 +225,17 @@ class DepthEstimator:
 
     @classmethod
     def _from_engine(cls, path: Path, asked: LoadOptions) -> DepthEstimator:
-        _only("tensorrt", asked.backend, "an engine")
         sidecar = read_sidecar(path)
+        _only(sidecar.backend, asked.backend, "an engine of its kind" if sidecar.targets else "an engine")
         if asked.precision not in ("auto", sidecar.precision):
             expected = f"auto or {sidecar.precision}, which the engine has"
             raise InputError(f"precision {asked.precision} for {path}", expected=expected)
         folder = path.parent.parent
         inside = path.parent.name == ENGINES and (folder / MANIFEST).is_file()
         processor = Bundle.open(folder).processor if inside else GLPNImageProcessor()
-        from glpn_deploy.runtimes import rt_tensorrt  # as above; without tensorrt it says what is missing
+        from glpn_deploy.runtimes.engine.engine_set import load_engine  # as above; says what is missing
 
-        return cls(rt_tensorrt.load(path, asked.resolved()), processor, sidecar.max_depth)
+        return cls(load_engine(path, asked.resolved()), processor, sidecar.max_depth)
 
     @classmethod
     def _from_onnx(cls, path: Path, asked: LoadOptions) -> DepthEstimator:

@@ -19,6 +19,8 @@ from glpn_deploy.runtimes.measured import MeasuredRuntime
 from glpn_deploy.runtimes.processor import cpu_flags, saturates_int8
 from glpn_deploy.runtimes.registry import BACKENDS, require_backend
 
+ENGINE_BACKENDS = tuple(name for name, backend in BACKENDS.items() if backend.runs == "engine")
+
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
@@ -41,7 +43,7 @@ def choices(
     have: Collection[str],
     device: Device,
     what: str,
-    engines: int = 0,
+    engines: Sequence[str] = (),
 ) -> list[Choice]:
     """The backends that can run a source here, the one thought fastest first.
 
@@ -51,7 +53,7 @@ def choices(
         have: Precisions that the source has files of.
         device: Where it shall run.
         what: The source, in words.
-        engines: How many TensorRT engines of the precision lie beside the files.
+        engines: Backends of which engines of the precision lie beside the files.
 
     Returns:
         At least one, or none where no backend can give this precision from these files.
@@ -61,14 +63,15 @@ def choices(
         MissingDependencyError: No backend that can is installed.
     """
     if backend == "auto" and engines and device != "cpu":
-        first = Choice("tensorrt", precision, f"{what} has engines for this GPU")
+        first = [Choice(name, precision, f"{what} has engines for this GPU") for name in engines]
         with contextlib.suppress(MissingDependencyError):  # the engines may do without
-            return [first, *choices(backend, precision, have, device, what)]
-        return [first]
+            return [*first, *choices(backend, precision, have, device, what)]
+        return first
     for_onnx = [name for name, about in BACKENDS.items() if about.runs == "onnx"]
     if backend not in ("auto", *for_onnx):
         expected = f"auto or one of {', '.join(for_onnx)}"
-        fix = "build an engine of the bundle with glpn-build, and load that" if backend == "tensorrt" else ""
+        fix = "build an engine of the bundle with glpn-build, and load that"
+        fix = fix if backend in ENGINE_BACKENDS else ""
         raise InputError(f"the backend {backend!r} does not run {what}", expected=expected, fix=fix)
     names = for_onnx if backend == "auto" else [backend]
     able = [Choice(name, file) for name in names if (file := _file(name, precision, have)) is not None]

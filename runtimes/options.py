@@ -12,7 +12,7 @@ from glpn_deploy.errors import InputError
 from glpn_deploy.options import ADVANCED, Auto, DeviceOption, Offline, Option, Threads, check_options
 from glpn_deploy.precisions import Precision
 
-BackendName = Literal["onnxruntime", "openvino", "tensorrt", "torch"]
+BackendName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "torch"]
 Mode = Literal["latency", "throughput"]
 Provider = Literal["auto", "cuda", "tensorrt"]
 Compile = Literal["no", "default", "max-autotune"]
@@ -42,8 +42,8 @@ class RuntimeOptions:
     cache: Annotated[
         Path | None,
         _advanced(
-            "Keep compiled networks in this folder, for a faster second start (OpenVINO, up to 2 GiB; ONNX "
-            "Runtime's TensorRT provider) [default: keep none].",
+            "Keep compiled networks in this folder, for a faster second start (OpenVINO and TensorRT for "
+            "RTX, up to 2 GiB each; ONNX Runtime's TensorRT provider) [default: keep none].",
             metavar="FOLDER",
         ),
     ] = None

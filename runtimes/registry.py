@@ -53,6 +53,7 @@ BACKENDS = {
         Backend("onnxruntime", "onnxruntime", "cpu", "onnx"),
         Backend("openvino", "openvino", "openvino", "onnx"),
         Backend("tensorrt", "tensorrt", "tensorrt", "engine"),
+        Backend("tensorrt_rtx", "tensorrt_rtx_bindings", "rtx", "engine"),
         Backend("null", None, "", "nothing"),
     )
 }

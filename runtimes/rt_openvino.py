@@ -175,6 +175,12 @@ class OpenVINORuntime(Runtime):
                     f"OpenVINO {ov.__version__} cannot load {self._path} ({_reason(error)})",
                     fix="verify the bundle with glpn-verify, or export it again",
                 ) from error
+            if "LP_TRANSFORMS_MODE" in self._config and _has_half_scales(self._model):
+                raise BackendError(
+                    f"OpenVINO {ov.__version__} does not compile {self._path.name}, whose scales are FP16, "
+                    "without its integer kernels",
+                    fix="use the onnxruntime backend, or export with --target cpu or --for-tensorrt 8.6",
+                )
         return self._model
 
     def _compile(self, shape: Shape | None) -> _Network:
@@ -221,6 +227,19 @@ class OpenVINORuntime(Runtime):
     def _free(self) -> None:
         self._networks.clear()
         self._model = None
+
+
+def _has_half_scales(model: Any) -> bool:
+    """Whether 8-bit numbers are scaled in FP16, as in graphs for TensorRT from opset 19 on.
+
+    The pass that moves a Transpose behind a FakeQuantize meets constants of two types there, and fails.
+    """
+    return any(
+        node.get_type_name() == "Convert"
+        and node.get_output_element_type(0) == ov.Type.f16
+        and node.get_input_element_type(0) == ov.Type.i8
+        for node in model.get_ops()
+    )
 
 
 def _imported(blob: NDArray[np.uint8], config: dict[str, Any]) -> _Network:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.bundle.engine_fields import EngineBackend
 from glpn_deploy.bundle.engine_profile import Profile, Shape
 from glpn_deploy.bundle.engine_sidecar import (
     ENGINES,
@@ -33,12 +34,13 @@ from glpn_deploy.bundle.engine_sidecar import (
 from glpn_deploy.bundle.manifest import MANIFEST
 from glpn_deploy.errors import BackendError, EngineError, InputError
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
-from glpn_deploy.gpu.tensorrt_versions import import_tensorrt, known_problem, tensorrt_of
+from glpn_deploy.gpu.tensorrt_rtx import import_tensorrt_rtx, rtx_of
+from glpn_deploy.gpu.tensorrt_versions import TensorRT, import_tensorrt, known_problem, tensorrt_of
 from glpn_deploy.runtimes.base import PRECISIONS, Reason, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.engine.context import EngineContext
 from glpn_deploy.runtimes.engine.cuda_memory import Channel, Cuda, import_cudart
 from glpn_deploy.runtimes.engine.device_array import DeviceDepth, take
-from glpn_deploy.runtimes.engine.plan import device_memory, open_plan
+from glpn_deploy.runtimes.engine.plan import Plan, device_memory, open_plan
 from glpn_deploy.runtimes.engine.spec import engine_spec
 
 _STAGES = ("host_to_device", "compute", "device_to_host")
@@ -53,14 +55,14 @@ class Checked:
         path: The plan.
         sidecar: Its sidecar.
         device: The GPU.
-        trt: The tensorrt module.
+        trt: The TensorRT that runs it.
         onnx: The bundle's file that it was built from, or None where it stands alone.
     """
 
     path: Path
     sidecar: Sidecar
     device: CudaDevice
-    trt: Any
+    trt: TensorRT
     onnx: Path | None
 
 
@@ -74,8 +76,8 @@ def check(path: Path) -> Checked:
     """
     sidecar = read_sidecar(path)
     device = find_device()
-    trt = import_tensorrt()
-    check_machine(path, sidecar, device, tensorrt_of(trt).text)
+    trt = find_tensorrt(sidecar.backend)
+    check_machine(path, sidecar, device, trt.text)
     onnx = None
     folder = path.parent.parent
     if path.parent.name == ENGINES and (folder / MANIFEST).is_file():
@@ -83,6 +85,16 @@ def check(path: Path) -> Checked:
         artefact = check_bundle(path, sidecar, bundle.manifest)
         onnx = bundle.artefact_path(artefact) if sidecar.stripped else folder / artefact.file
     return Checked(path, sidecar, device, trt, onnx)
+
+
+def find_tensorrt(backend: EngineBackend) -> TensorRT:
+    """The TensorRT that runs a backend's engines; a GPU has been found before.
+
+    Raises:
+        BackendError: It is broken or too old, or the driver is too old for it.
+        MissingDependencyError: It is not installed.
+    """
+    return tensorrt_of(import_tensorrt()) if backend == "tensorrt" else rtx_of(import_tensorrt_rtx())
 
 
 class TensorRTRuntime(Runtime):
@@ -118,12 +130,12 @@ class TensorRTRuntime(Runtime):
         graphs: bool = True,
     ) -> None:
         if options.device == "cpu":
-            raise BackendError("the tensorrt backend runs on NVIDIA GPUs only", fix='use device="cuda"')
+            raise _gpus_only(self.backend)
         sidecar, self._path, self._engine = engine.sidecar, engine.path, engine
-        self._trt, self.graphs = engine.trt, graphs
+        self._trt, self.graphs = engine.trt.module, graphs
         self.device, self.max_depth = f"cuda:{engine.device.index}", sidecar.max_depth
         self.precision = next(name for name in PRECISIONS if name == sidecar.precision)
-        problem = known_problem(tensorrt_of(engine.trt).version, sidecar.precision, engine.device.sm)
+        problem = known_problem(engine.trt.version, sidecar.precision, engine.device.sm)
         self.reasons = (Reason(problem),) if problem else ()
         self._lock = threading.RLock()
         self._generation = 0
@@ -137,8 +149,9 @@ class TensorRTRuntime(Runtime):
             self._cuda.use()
             self._stream = self._cuda.stream(owner)
             self._marks = [self._cuda.event(owner) for _ in range(4)]
-            self._plan = open_plan(engine.trt, content, engine.path, sidecar, engine.onnx)
+            plan = open_plan(self._trt, content, engine.path, sidecar, engine.onnx)
             del content
+            self._plan = self._configured(plan, options, owner)
             self.profiles = self._plan.profiles
             self.spec = self._shapes = engine_spec(
                 self.profiles,
@@ -236,6 +249,10 @@ class TensorRTRuntime(Runtime):
                     "cuda_graph": self._last.graph_note if self.graphs else "switched off",
                 }
             return super().describe() | about
+
+    def _configured(self, plan: Plan, options: RuntimeOptions, owner: contextlib.ExitStack) -> Plan:
+        """The plan with what its contexts are made with; ``owner`` is closed after them."""
+        return plan
 
     def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
         return self._run(pixel_values, timed=False)
@@ -356,10 +373,24 @@ def _rebuild_command(engine: Checked, shape: Shape) -> str:
     return rebuild_command(engine.path, engine.sidecar, profiles)
 
 
-def load(path: Path | None, options: RuntimeOptions) -> Runtime:
-    """Loads an ``.engine`` file that has its sidecar beside it."""
+def _gpus_only(backend: str) -> BackendError:
+    return BackendError(f"the {backend} backend runs on NVIDIA GPUs only", fix='use device="cuda"')
+
+
+def load(
+    path: Path | None, options: RuntimeOptions, kind: type[TensorRTRuntime] = TensorRTRuntime
+) -> Runtime:
+    """Loads an ``.engine`` file that has its sidecar beside it, and is one of the backend ``kind``."""
     if path is None:
-        raise EngineError("the tensorrt backend was given no .engine file", fix="build one with glpn-build")
+        raise EngineError(
+            f"the {kind.backend} backend was given no .engine file", fix="build one with glpn-build"
+        )
     if options.device == "cpu":
-        raise BackendError("the tensorrt backend runs on NVIDIA GPUs only", fix='use device="cuda"')
-    return TensorRTRuntime(check(path), options)
+        raise _gpus_only(kind.backend)
+    sidecar = read_sidecar(path)
+    if sidecar.backend != kind.backend:
+        raise EngineError(
+            f"{path.name} is an engine of the backend {sidecar.backend}, not of {kind.backend}",
+            fix=f"load it with the backend {sidecar.backend}",
+        )
+    return kind(check(path), options)

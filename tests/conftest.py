@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import platform
 import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import torch
 from glpn_deploy import GLPNConfig, GLPNForDepthEstimation
 from glpn_deploy.exporters.build import build_bundle
 from glpn_deploy.exporters.to_onnx import to_onnx
+from glpn_deploy.gpu.tensorrt_rtx import PACKAGE, PLATFORMS
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -113,6 +116,16 @@ def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def rtx_compiler() -> None:
+    """Skips where NVIDIA's compiler for RTX cards cannot be."""
+    here = f"{sys.platform}-{platform.machine().lower()}"
+    if here not in PLATFORMS:
+        pytest.skip(f"TensorRT for RTX has packages for {' and '.join(PLATFORMS)}, and this is {here}")
+    if importlib.util.find_spec(PACKAGE) is None:
+        pytest.skip(f"{PACKAGE} is not installed: pip install 'glpn-deploy[rtx]'")
+
+
+@pytest.fixture(scope="session")
 def cuda_simulator() -> Any:
     """The module tests/cuda_simulator.py."""
     return _beside("cuda_simulator")
@@ -144,6 +157,7 @@ def make_gpu(cuda_simulator, tensorrt_stand_in, tensorrt_simulator, monkeypatch)
         gpu = tensorrt_simulator.SimulatedGpu(cuda, tensorrt_stand_in(version), integrated)
         monkeypatch.setattr(rt_tensorrt, "find_device", lambda: gpu.device)
         monkeypatch.setattr(rt_tensorrt, "import_tensorrt", lambda: gpu.trt)
+        monkeypatch.setattr(rt_tensorrt, "import_tensorrt_rtx", lambda: gpu.trt)
         monkeypatch.setattr(rt_tensorrt, "import_cudart", lambda device: gpu.cuda)
         return gpu
 

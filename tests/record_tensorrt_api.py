@@ -1,10 +1,10 @@
 """Records what one version of TensorRT's Python module offers: enumerations, classes, signatures.
 
-`tensorrt_api.json` holds 8.6.0, 10.3.0, 10.13.3 and 11.4.0; the tests build their stand-ins from it
-(`tests/tensorrt_api.py`), so that a name that a version does not have fails a test. To add or renew a
-version, install its wheel and run, with the same Python:
+`tensorrt_api.json` holds 8.6.0, 10.3.0, 10.13.3 and 11.4.0, and TensorRT for RTX 1.7.1; the tests build
+their stand-ins from it (`tests/tensorrt_api.py`), so that a name that a version does not have fails a test.
+To add or renew a version, install its wheel and run, with the same Python:
 
-    python tests/record_tensorrt_api.py [VERSION [MODULE_FILE]]
+    python tests/record_tensorrt_api.py [VERSION [MODULE_FILE or tensorrt_rtx_bindings]]
 
 No GPU is needed: nothing is constructed, and docstrings tell the signatures. Where TensorRT's libraries
 are missing or too large, empty stand-ins on LD_LIBRARY_PATH (libnvinfer, libnvinfer_plugin, libnvonnxparser
@@ -37,6 +37,7 @@ CLASSES = (
     "IOptimizationProfile",
     "IOutputAllocator",
     "IProgressMonitor",
+    "IRuntimeCache",
     "IRuntimeConfig",
     "ITensor",
     "ITimingCache",
@@ -102,6 +103,7 @@ def _plain(text: str) -> str:
     """Types without the modules they come from, in one spelling for all versions."""
     text = re.sub(r"<(\w+)\.(\w+): -?\d+>", r"\1.\2", text)
     text = re.sub(r"\bnv(?:infer1|onnxparser)::(?:I(?=EngineInspector|ParserError))?", "", text)
+    text = re.sub(r"\btensorrt_rtx_bindings\.tensorrt_rtx\.", "", text)
     text = re.sub(r"\b(?:tensorrt|typing|typing_extensions|collections\.abc)\.", "", text.replace("::", "."))
     text = re.sub(r"\b(?:SupportsInt|SupportsIndex)\b", "int", text)
     text = re.sub(r"\bList\[", "list[", text)
@@ -110,7 +112,9 @@ def _plain(text: str) -> str:
 
 def main() -> None:
     """Reads the module and writes it into the file."""
-    if len(sys.argv) > 2:
+    if len(sys.argv) > 2 and not Path(sys.argv[2]).is_file():
+        module = importlib.import_module(sys.argv[2])
+    elif len(sys.argv) > 2:
         spec = importlib.util.spec_from_file_location("tensorrt", sys.argv[2])
         assert spec is not None
         assert spec.loader is not None

@@ -59,7 +59,7 @@ FLOORS: tuple[dict[str, str], ...] = (
 MOST_FILES = 10  # at a room's root; more have a reason
 MORE_FILES = {
     "benchmarks/claims": "a file a section of figures, and the commands over them",
-    "cli": "a file a command, nine of them",
+    "cli": "a file a command, nine of them, and what they share",
     "proof": "parity, artefacts and engines: a check and a report of each",
     "runtimes": "a file a backend, five of them",
 }

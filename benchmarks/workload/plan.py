@@ -76,7 +76,7 @@ def plan_runners(
             half: tuple[Precision, ...] = ("fp32", "bf16") if gpu is None else ("fp32", "fp16", "bf16")
             _from_checkpoint(name, checkpoint, given or half, runners, not_run)
         elif backend.runs == "engine":
-            _from_engines(name, bundle, given, gpu, runners, not_run)
+            _from_engines(name, backend, bundle, given, gpu, runners, not_run)
         else:
             _from_bundle(name, bundle, precisions, runners, not_run)
     for name in peers:
@@ -112,6 +112,7 @@ def _from_checkpoint(
 
 def _from_engines(
     name: str,
+    backend: Backend,
     bundle: Bundle,
     precisions: Sequence[Precision] | None,
     gpu: CudaDevice | None,
@@ -119,9 +120,10 @@ def _from_engines(
     not_run: list[NotRun],
 ) -> None:
     """The engines that were built for this GPU; whether they fit TensorRT shows when they are loaded."""
-    found = bundle_engines(bundle.folder)
+    found = [path for path in bundle_engines(bundle.folder) if _backend_of(path) in (backend.name, None)]
     if not found:
-        reason = f"the bundle has no engine; build one: glpn-build {shlex.quote(str(bundle.folder))}"
+        option = " --rtx" if backend.name == "tensorrt_rtx" else ""
+        reason = f"the bundle has no engine; build one: glpn-build {shlex.quote(str(bundle.folder))}{option}"
         not_run.append(NotRun(CaseId(name), reason))
         return
     if gpu is None:
@@ -150,6 +152,14 @@ def _from_engines(
                 profiles=sidecar.profiles,
             )
         )
+
+
+def _backend_of(engine: Path) -> str | None:
+    """The backend of an engine; None where its sidecar does not say."""
+    try:
+        return read_sidecar(engine).backend
+    except GlpnError:
+        return None
 
 
 def _from_bundle(

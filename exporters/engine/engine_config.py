@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,16 @@ from glpn_deploy.bundle.engine_profile import Profile, Shape
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.engine.engine_options import EngineOptions
 from glpn_deploy.gpu.cuda_device import CudaDevice
+from glpn_deploy.gpu.tensorrt_rtx import NAME as RTX
+from glpn_deploy.gpu.tensorrt_rtx import default_targets, unsupported_targets
 from glpn_deploy.gpu.tensorrt_versions import TensorRT, unsupported
 
+_ANOTHER_PRECISION = "build another precision: --precision fp16"
+_OPTIONS = {
+    "workspace_mb": "workspace",
+    "tactic_dram_mb": "tactic-memory",
+    "hardware_compatibility": "hardware-compatible",
+}
 _MIB = 1 << 20
 _CHANNELS = 3
 
@@ -20,14 +29,14 @@ _WORKSPACE_SHARE, _TACTIC_SHARE = 1 / 4, 1 / 2
 _LEAST_WORKSPACE = 256 * _MIB
 
 
-def check_request(trt: TensorRT, options: EngineOptions, opset: int, device: CudaDevice) -> None:
+def check_request(trt: TensorRT, options: EngineOptions, opset: int, device: CudaDevice | None) -> None:
     """Refuses what this TensorRT or this GPU cannot do, before anything is built.
 
     Args:
         trt: The TensorRT.
         options: What is asked for.
         opset: The graph's opset.
-        device: The GPU.
+        device: The GPU; None where TensorRT for RTX compiles for others.
 
     Raises:
         ExportError: It cannot be done; the message says which version can.
@@ -35,12 +44,15 @@ def check_request(trt: TensorRT, options: EngineOptions, opset: int, device: Cud
     """
     if opset > trt.max_opset:
         raise ExportError(
-            f"the graph is of opset {opset}, and TensorRT {trt.text} reads up to {trt.max_opset}",
+            f"the graph is of opset {opset}, and {trt.title} reads up to {trt.max_opset}",
             fix=f"export the bundle again: glpn-export CHECKPOINT --opset {min(trt.max_opset, 20)}",
         )
+    if device is None:
+        check_targets(options)
+        return
     reason = unsupported(trt, options.precision, device)
     if reason is not None:
-        raise ExportError(reason, fix="build another precision: --precision fp16")
+        raise ExportError(reason, fix=_ANOTHER_PRECISION)
     for name in _wanted_flags(options):
         _require(trt, f"BuilderFlag.{name}")
     level = options.hardware_compatibility.upper()
@@ -52,6 +64,33 @@ def check_request(trt: TensorRT, options: EngineOptions, opset: int, device: Cud
             fix="build without it",
         )
     _source_bits(trt, options)
+
+
+def check_targets(options: EngineOptions) -> None:
+    """Refuses what TensorRT for RTX does not do: kernels are chosen, and refitted, where the engine runs.
+
+    Raises:
+        ExportError: A target does not compute in the precision.
+        InputError: An option has no meaning for it.
+    """
+    plain = EngineOptions(
+        profiles=options.profiles, precision=options.precision, tf32=options.tf32, targets=options.targets
+    )
+    other = [
+        f.name for f in dataclasses.fields(options) if getattr(options, f.name) != getattr(plain, f.name)
+    ]
+    if other:
+        name = _OPTIONS.get(other[0], other[0].replace("_", "-"))
+        raise InputError(
+            f"--{name} with {RTX}",
+            expected="shapes, precisions, --tf32 and --sm, which is all it is told",
+            fix="leave the option out",
+        )
+    reason = unsupported_targets(options.precision, options.targets)
+    if reason is not None:
+        fitting = default_targets(options.precision)
+        short = ",".join(target.replace(".", "") for target in fitting)
+        raise ExportError(reason, fix=f"compile for others, --sm {short}, or {_ANOTHER_PRECISION}")
 
 
 def add_profiles(builder: Any, config: Any, input_name: str, profiles: Sequence[Profile]) -> None:
@@ -76,7 +115,7 @@ def configure(
     trt: TensorRT,
     config: Any,
     options: EngineOptions,
-    device: CudaDevice,
+    device: CudaDevice | None,
     network_flags: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Sets everything but the profiles and the timing cache.
@@ -85,7 +124,7 @@ def configure(
         trt: The TensorRT.
         config: An ``IBuilderConfig``.
         options: What is asked for; `check_request` has accepted it.
-        device: The GPU.
+        device: The GPU; None where TensorRT for RTX compiles for others.
         network_flags: Flags that the network itself wants (`weak_typing_flags`).
 
     Returns:
@@ -96,10 +135,17 @@ def configure(
         config.set_flag(trt.member(f"BuilderFlag.{name}"))
     if not options.tf32:  # the default is on
         config.clear_flag(trt.member("BuilderFlag.TF32"))
+    config.profiling_verbosity = trt.member("ProfilingVerbosity.DETAILED")  # precisions, for the inspector
+    if device is None:
+        config.num_compute_capabilities = len(options.targets)
+        for number, target in enumerate(options.targets):
+            capability = trt.member(f"ComputeCapability.SM{target.replace('.', '')}")
+            if not config.set_compute_capability(capability, number):
+                raise ExportError(f"{trt.title} refuses the target {target}", fix="leave it out of --sm")
+        return tuple(flags)
     for pool, size in memory_limits(options, device).items():
         config.set_memory_pool_limit(trt.member(f"MemoryPoolType.{pool}"), size)
     config.builder_optimization_level = options.level
-    config.profiling_verbosity = trt.member("ProfilingVerbosity.DETAILED")  # precisions, for the inspector
     if options.hardware_compatibility != "none":
         level = options.hardware_compatibility.upper()
         config.hardware_compatibility_level = trt.member(f"HardwareCompatibilityLevel.{level}")
@@ -171,6 +217,8 @@ def _wanted_flags(options: EngineOptions) -> list[str]:
         flags.append("REFIT")
     if options.tf32:
         flags.append("TF32")
+    if options.targets:
+        flags.append("REQUIRE_USER_ALLOCATION")  # without it the engine cannot be captured as a CUDA graph
     return flags
 
 

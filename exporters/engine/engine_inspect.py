@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from glpn_deploy.bundle.engine_profile import Shape
@@ -45,12 +45,12 @@ _MOVING = re.compile(
     re.IGNORECASE,
 )
 # What multiplies: its inputs say what it computes in, while its output is often wider.
-_PRODUCT = re.compile("conv|gemm|matrixmultiply|matmul|fusion|myelin|attention", re.IGNORECASE)
+_PRODUCT = re.compile("conv|correlation|gemm|matrixmultiply|matmul|fusion|myelin|attention", re.IGNORECASE)
 _GENERATED_PRODUCT = re.compile("gemm|mha|xmma", re.IGNORECASE)
 
 
-def inspect_engine(module: Any, engine: Any, shape: Shape | None) -> dict[str, int]:
-    """Counts an engine's computing layers by precision.
+def inspect_engine(module: Any, engine: Any, shape: Shape | None) -> list[dict[str, Any]]:
+    """What the inspector tells of an engine's layers.
 
     Args:
         module: The ``tensorrt`` module.
@@ -59,7 +59,7 @@ def inspect_engine(module: Any, engine: Any, shape: Shape | None) -> dict[str, i
             engine without its weights, which has no execution context yet.
 
     Returns:
-        ``{"fp16": 61, "fp32": 4}``; `layer_precisions` says what counts.
+        One dictionary a layer, for `layer_precisions` and `explain.explain`.
 
     Raises:
         ExportError: TensorRT tells nothing.
@@ -72,15 +72,11 @@ def inspect_engine(module: Any, engine: Any, shape: Shape | None) -> dict[str, i
         (name,) = [n for n in names if engine.get_tensor_mode(n) == module.TensorIOMode.INPUT]
         context.set_input_shape(name, (batch, 3, height, width))
         inspector.execution_context = context
-    return layer_precisions(str(inspector.get_engine_information(module.LayerInformationFormat.JSON)))
+    return read_report(str(inspector.get_engine_information(module.LayerInformationFormat.JSON)))
 
 
-def layer_precisions(text: str) -> dict[str, int]:
-    """Counts layers by precision in the inspector's JSON.
-
-    Layers that multiply count by the coarsest type they read, the others by the finest float they write.
-    Layers that move or convert data and those of whole numbers do not count; those that tell nothing are
-    ``unknown``.
+def read_report(text: str) -> list[dict[str, Any]]:
+    """The layers in the inspector's JSON.
 
     Raises:
         ExportError: The text is no such report, or holds names only.
@@ -98,7 +94,20 @@ def layer_precisions(text: str) -> dict[str, int]:
             "the engine names its layers and tells no more",
             expected="one built with detailed profiling verbosity",
         )
-    found = Counter(name for layer in detailed if (name := _layer_precision(layer)) is not None)
+    return detailed
+
+
+def layer_precisions(layers: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Counts layers, in the inspector's form, by precision.
+
+    Layers that multiply count by the coarsest type they read, the others by the finest float they write.
+    Layers that move or convert data and those of whole numbers do not count; those that tell nothing are
+    ``unknown``.
+
+    Returns:
+        ``{"fp16": 61, "fp32": 4}``.
+    """
+    found = Counter(name for layer in layers if (name := _layer_precision(layer)) is not None)
     return {name: found[name] for name in (*_COARSEST_FIRST, UNKNOWN) if found[name]}
 
 
@@ -114,7 +123,7 @@ def require_precision(layers: Mapping[str, int], precision: str) -> None:
         return
     told = ", ".join(f"{count} in {name}" for name, count in layers.items()) or "of none a type"
     raise ExportError(
-        f"no layer of the engine computes in {precision} (TensorRT's inspector tells {told})",
+        f"no layer of the engine computes in {precision} (TensorRT tells {told})",
         expected=f"{precision} layers, as the bundle promises",
         fix=f"write the graph anew, glpn-export CHECKPOINT --{precision}, and build again",
     )

@@ -33,6 +33,8 @@ class EngineOptions:
         refit: TensorRT 11.3 may drop a bias of such an engine (its release notes); ``strip`` alone is not
             affected.
         tf32: TF32 has 10 bits.
+        targets: Compute capabilities that TensorRT for RTX compiles for, such as ``8.9``; none builds with
+            TensorRT for the GPU of this machine.
 
     Raises:
         InputError: A value is none of these.
@@ -40,6 +42,7 @@ class EngineOptions:
 
     profiles: tuple[Profile, ...] = (Profile.fixed((1, 480, 640)),)
     precision: Precision = "fp32"
+    targets: tuple[str, ...] = ()
     workspace_mb: Annotated[
         int | None,
         _builder(

@@ -3,9 +3,8 @@
 Why: onnxruntime's CPU puts casts around FP16 nodes and takes pairs of casts out again, so that rounding
 and overflow between nodes do not show; of BF16 it has no convolution at all. Here every node computes in
 FP32, as GPUs accumulate, and each 16-bit result passes through Cast(16 bit) -> Cast(FP32), which rounds
-to nearest even and gives infinity beyond the range. What stays hidden is what happens inside one node: the
-order of its sums, and the scores of ONNX's one-node Attention (opset 23 on), which stay FP32 here. Engines
-that fuse nodes round less often than this: the emulation errs on the strict side.
+to nearest even and gives infinity beyond the range. What stays hidden is the order of the sums inside
+one node. Engines that fuse nodes round less often than this: the emulation errs on the strict side.
 """
 
 from __future__ import annotations

@@ -70,8 +70,10 @@ class GlpnGraph:
     Args:
         config: The network's hyper-parameters.
         weights: HF's tensor names to float32 arrays.
-        opset: ONNX opset, 17 or later; Gelu is one node from 20 on, attention from 23 on.
+        opset: ONNX opset, 17 or later; Gelu is one node from 20 on.
     """
+
+    dense1_dilation = 1  # of a 1x1 kernel: the same for any
 
     def __init__(self, config: GLPNConfig, weights: Mapping[str, Array], opset: int) -> None:
         self.config, self.weights = config, weights
@@ -123,8 +125,9 @@ class GlpnGraph:
             source = self._conv(f"{scope}.sr", self._map(scope, x, shape), config.sr_ratios[stage])
             source = self._tokens(f"{scope}.sr", source, size)
             source = self._layer_norm(f"{scope}.layer_norm", source, inner=True)
-        q = self._linear(f"{scope}.query", x, scale=scale, bias=self._get(f"{scope}.query.bias") * scale)
-        k, v = self._linear(f"{scope}.key", source), self._linear(f"{scope}.value", source)
+        bias = self._get(f"{scope}.query.bias") * scale
+        q = self._linear(f"{scope}.query", x, scale=scale, bias=bias if bias.any() else None)
+        k, v = (self._key_value(f"{scope}.{name}", source, heads) for name in ("key", "value"))
         context = self._attend(scope, q, k, v, heads, size // heads)
         out = f"{block}.attention.output.dense"
         weight, bias = self._get(f"{out}.weight"), self._get(f"{out}.bias")
@@ -134,8 +137,6 @@ class GlpnGraph:
     def _attend(self, scope: str, q: str, k: str, v: str, heads: int, width: int) -> str:
         """Softmax(q k^T) v for tokens ``(B, N, heads * width)``, in that form again."""
         node = self.b.node
-        if self.b.opset >= 23:
-            return str(node(scope, "Attention", [q, k, v], q_num_heads=heads, kv_num_heads=heads, scale=1.0))
         if heads == 1:  # a reshape puts the head axis in place without moving data
             split, straight, transposed = self.b.ints(0, 1, -1, width), None, (0, 1, 3, 2)
         else:
@@ -152,8 +153,12 @@ class GlpnGraph:
             context = self._transpose(f"{scope}.context", context, straight)
         return str(node(scope, "Reshape", [context, self.b.ints(0, -1, heads * width)]))
 
+    def _key_value(self, scope: str, source: str, heads: int) -> str:
+        return self._linear(scope, source)
+
     def _mix_ffn(self, scope: str, x: str, stage: int, shape: str) -> str:
-        x = self._conv(f"{scope}.dense1", self._map(f"{scope}.dense1", x, shape))
+        x = self._map(f"{scope}.dense1", x, shape)
+        x = self._conv(f"{scope}.dense1", x, dilation=self.dense1_dilation)
         x = self._conv(f"{scope}.dwconv.dwconv", x, pad=1, depthwise=True)
         x = self._conv(f"{scope}.dense2", self._activation(scope, x))
         return self._tokens(f"{scope}.dense2", x, self.config.hidden_sizes[stage])
@@ -267,6 +272,7 @@ class GlpnGraph:
         stride: int = 1,
         *,
         pad: int = 0,
+        dilation: int = 1,
         depthwise: bool = False,
         batch_norm: str | None = None,
     ) -> str:
@@ -287,25 +293,24 @@ class GlpnGraph:
                 kernel_shape=list(weight.shape[2:]),
                 strides=[stride, stride],
                 pads=[pad] * 4,
+                dilations=[dilation, dilation],
                 group=weight.shape[0] if depthwise else 1,
             )
         )
 
 
-def build_model(config: GLPNConfig, weights: Mapping[str, Array], opset: int) -> onnx.ModelProto:
+def build_model(graph: GlpnGraph) -> onnx.ModelProto:
     """Writes GLPN as an ONNX model, dynamic in batch, height and width.
 
     Args:
-        config: The network's hyper-parameters.
-        weights: HF's tensor names to float32 arrays.
-        opset: ONNX opset, 17 or later.
+        graph: Writes the network.
 
     Returns:
         A model with input ``pixel_values (batch, 3, 32*h32, 32*w32)`` and output
         ``predicted_depth (batch, 32*h32, 32*w32)`` in metres, both float32 (32 being
         ``config.size_multiple``).
     """
-    builder, depth, share = GlpnGraph(config, weights, opset).build()
+    config, (builder, depth, share) = graph.config, graph.build()
     for node in builder.nodes:
         node.output[:] = ["predicted_depth" if name == depth else name for name in node.output]
     unit = config.size_multiple

@@ -15,8 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 from glpn_deploy.exporters.graph.graph_edit import tensor_types
 
 Array = NDArray[Any]
-Kind = Literal["linear", "pointwise", "convolution", "depthwise", "first", "last", "attention", "residual"]
-_LAST = "head.head.2"  # the scope of the last convolution, which stands as two nodes
+Kind = Literal[
+    "linear", "pointwise", "convolution", "depthwise", "first", "head", "last", "attention", "residual"
+]
+_HEAD, _LAST = "head.head.0/", "head.head.2"  # the scope of the last convolution: one or two nodes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +91,9 @@ def tensor_of(name: str, values: Array, number: Format) -> TensorProto:
 def node_kinds(model: onnx.ModelProto) -> dict[str, Kind]:
     """What each node that can be computed in 8 bits is; in graph order.
 
-    ``first`` is the convolution of the image, ``last`` what gives the depth, ``linear`` a product with a
-    weight, ``attention`` a product of two activations, ``residual`` an encoder's sum.
+    ``first`` is the convolution of the image, ``head`` the one at the depth's size, ``last`` what gives the
+    depth, ``linear`` a product with a weight, ``attention`` a product of two activations, ``residual`` an
+    encoder's sum.
     """
     weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     image = model.graph.input[0].name
@@ -111,6 +114,8 @@ def _conv_kind(node: onnx.NodeProto, image: str) -> Kind:
         return "first"
     if node.name.startswith(_LAST):
         return "last"
+    if node.name.startswith(_HEAD):
+        return "head"
     if attributes.get("group", 1) > 1:
         return "depthwise"
     return "pointwise" if set(attributes.get("kernel_shape", [])) == {1} else "convolution"

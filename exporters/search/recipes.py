@@ -8,13 +8,22 @@ from typing import Any, Protocol
 
 from glpn_deploy.exporters.calibration.calibration import calibrate
 from glpn_deploy.exporters.calibration.image_sets import ImageSet
-from glpn_deploy.exporters.options import MAX_OPSET, CalibrationOptions, Io, Target, fallback_precision
+from glpn_deploy.exporters.options import (
+    MAX_OPSET,
+    CalibrationOptions,
+    Io,
+    Oldest,
+    Target,
+    fallback_precision,
+)
 from glpn_deploy.exporters.to_fp8 import describe_fp8, fp8_tensors, to_fp8
 from glpn_deploy.exporters.to_half import HalfOptions, to_half
 from glpn_deploy.exporters.to_int8 import describe_int8, int8_tensors, to_int8
 from glpn_deploy.exporters.typed_qdq import QuantizeOptions
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.precisions import HALF_PRECISIONS, Precision
+from glpn_deploy.precisions import HALF_PRECISIONS, PRECISION_INFO, Precision
+
+_INT8_OPSET = 20
 
 _QUANTIZERS = {
     "int8": (int8_tensors, to_int8, describe_int8),
@@ -29,6 +38,18 @@ _TENSORRT_READS = {"8.6": 17, "10": 20, "11": MAX_OPSET}
 def tensorrt_for(opset: int) -> str:
     """The TensorRT that reads an opset: ``TensorRT 10 or later``."""
     return f"TensorRT {next(version for version, most in _TENSORRT_READS.items() if opset <= most)} or later"
+
+
+def least_opset(precision: Precision, target: Target = "tensorrt", oldest: Oldest | None = None) -> int:
+    """The first opset that a precision is written with.
+
+    INT8 could be written with opset 17, and is for CPUs and TensorRT 8.6; its scales are FP32 there, so that
+    every product gives FP32 and a cast follows it, which a strongly typed TensorRT keeps. 20 is the first
+    with Gelu as one node, and TensorRT 10 reads it.
+    """
+    if precision == "int8" and target == "tensorrt" and oldest is None:
+        return _INT8_OPSET
+    return PRECISION_INFO[precision].least_opset
 
 
 class Write(Protocol):

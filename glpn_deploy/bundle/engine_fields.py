@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from glpn_deploy.decoding import Valid, printable, within
 
+EngineBackend = Literal["tensorrt", "tensorrt_rtx"]
 Compatibility = Literal["none", "ampere_plus", "same_compute_capability"]
 FORMAT = 1
 DEFAULT_LEVEL = 3

@@ -21,6 +21,7 @@ from glpn_deploy.bundle.engine_fields import (
     Capability,
     Compatibility,
     Digest,
+    EngineBackend,
     FileName,
     FileSize,
     Level,
@@ -38,6 +39,8 @@ from glpn_deploy.bundle.engine_profile import MAX_PROFILES, Profile, profile_opt
 from glpn_deploy.bundle.manifest import RE_EXPORT, Artefact, Manifest
 from glpn_deploy.decoding import REQUIRED, Document, count, within
 from glpn_deploy.errors import BundleError, EngineError
+from glpn_deploy.gpu.tensorrt_rtx import NAME as RTX
+from glpn_deploy.gpu.tensorrt_rtx import PLATFORMS as RTX_PLATFORMS
 from glpn_deploy.precisions import Precision
 from glpn_deploy.reading import read_bytes
 
@@ -71,10 +74,10 @@ class Sidecar:
         precision: What the graph computes in.
         max_depth: The network's scale [m].
         size_multiple: Sides of images are multiples of this [px].
-        tensorrt: Version it was built with (``10.3.0``).
-        cuda: CUDA version of the driver or runtime it was built with.
-        gpu: Name of the GPU it was built on.
-        sm: Compute capability of that GPU (``8.7``).
+        tensorrt: Version it was built with (``10.3.0``), of the product that ``backend`` names.
+        cuda: CUDA version of the driver or runtime it was built with; empty where there was none.
+        gpu: Name of the GPU it was built on; empty where there was none.
+        sm: Compute capability of that GPU (``8.7``); None likewise.
         platform: Operating system and processor (``linux-aarch64``).
         compatibility: GPUs it runs on: only this kind, all of its compute capability, Ampere and later.
         version_compatible: Whether programs that load this version's lean runtime can run it with a later
@@ -94,6 +97,8 @@ class Sidecar:
         device_memory_bytes: Memory that one execution context takes beside the weights [bytes], or None where
             TensorRT did not tell.
         warnings: What TensorRT warned of while it built.
+        backend: What runs it: TensorRT, or TensorRT for RTX.
+        targets: Compute capabilities that TensorRT for RTX compiled it for (``8.6``); empty for TensorRT.
     """
 
     format: int = FORMAT
@@ -109,7 +114,7 @@ class Sidecar:
     tensorrt: TensorRTVersion
     cuda: Text
     gpu: Text
-    sm: Capability
+    sm: Capability | None
     platform: Text = dataclasses.field(default_factory=current_platform, metadata=REQUIRED)
     compatibility: Compatibility = "none"
     version_compatible: bool = False
@@ -129,6 +134,8 @@ class Sidecar:
     tactic_sources: Annotated[tuple[TacticSource, ...], count(1, 32)] | None = None
     device_memory_bytes: MemorySize | None = None
     warnings: Annotated[tuple[Text, ...], count(0, MAX_WARNINGS)] = ()
+    backend: EngineBackend = "tensorrt"
+    targets: Annotated[tuple[Capability, ...], count(0, 32)] = ()
 
     def to_json(self) -> str:
         """The text of the sidecar."""
@@ -179,6 +186,7 @@ def engine_name(
     tensorrt: str,
     sm: str,
     kinds: Sequence[str] = (),
+    product: str = "trt",
 ) -> str:
     """The file name of an engine: ``glpn-nyu.fp16.480x640.b1-4.trt10.3.sm87.engine``.
 
@@ -187,13 +195,15 @@ def engine_name(
         precision: ``fp16`` and so on.
         profiles: The shapes it takes.
         tensorrt: TensorRT's version; its first two numbers are named.
-        sm: Compute capability (``8.7``).
+        sm: Compute capability (``8.7``), or several with ``-`` between them.
         kinds: What sets the engine apart from a plain one (``tf32``, ``stripped``).
+        product: ``trt``, or ``rtx`` for TensorRT for RTX.
     """
     clean = re.sub(r"[^A-Za-z0-9_.-]+", "-", bundle).strip("-.")[:60] or "bundle"
     version = ".".join(tensorrt.split(".")[:2])
     marks = "".join(f".{kind}" for kind in kinds)
-    return f"{clean}.{precision}.{profiles_name(profiles)}{marks}.trt{version}.sm{sm.replace('.', '')}.engine"
+    made = f"{product}{version}.sm{sm.replace('.', '')}"
+    return f"{clean}.{precision}.{profiles_name(profiles)}{marks}.{made}.engine"
 
 
 def write_sidecar(sidecar: Sidecar, engine: Path) -> Path:
@@ -230,6 +240,12 @@ def read_sidecar(engine: Path) -> Sidecar:
     except OSError as error:
         raise EngineError(f"{path} cannot be read ({error.strerror})", fix=again) from None
     sidecar = _DOCUMENT.read(content, str(path), again)
+    if len({sidecar.sm is None, bool(sidecar.targets), sidecar.backend == "tensorrt_rtx"}) > 1:
+        raise EngineError(
+            f"{path} names the backend {sidecar.backend}, sm {sidecar.sm} and {len(sidecar.targets)} targets",
+            expected="targets for tensorrt_rtx, else sm",
+            fix=again,
+        )
     if sidecar.engine != engine.name:
         raise EngineError(
             f"{path} is the sidecar of {sidecar.engine}, not of {engine.name}",
@@ -282,16 +298,20 @@ def check_machine(engine: Path, sidecar: Sidecar, device: CudaDevice, tensorrt: 
     again = f"build it again here: {rebuild_command(engine, sidecar)}"
     here = f"{device.name} (compute capability {device.capability})"
     made = f"{sidecar.gpu} (compute capability {sidecar.sm})"
+    if sidecar.targets:
+        made = f"GPUs of compute capability {', '.join(sidecar.targets)}"
     if not _gpu_fits(sidecar, device):
         raise EngineError(f"{engine.name} was built for {made}; this GPU is {here}", fix=again)
-    if sidecar.platform != current_platform():
+    portable = sidecar.backend == "tensorrt_rtx" and current_platform() in RTX_PLATFORMS
+    if sidecar.platform != current_platform() and not portable:
         raise EngineError(
             f"{engine.name} was built on {sidecar.platform}; this is {current_platform()}", fix=again
         )
+    name = RTX if sidecar.backend == "tensorrt_rtx" else "TensorRT"
     if sidecar.tensorrt != tensorrt:
         lean = " (a later one needs its lean runtime, which is not loaded here)"
         raise EngineError(
-            f"{engine.name} was built with TensorRT {sidecar.tensorrt}; this is TensorRT {tensorrt}",
+            f"{engine.name} was built with {name} {sidecar.tensorrt}; this is {name} {tensorrt}",
             expected=f"{sidecar.tensorrt}{lean if sidecar.version_compatible else ''}",
             fix=again,
         )
@@ -315,6 +335,8 @@ def rebuild_command(
         words.append(f"--level {sidecar.level}")
     if sidecar.tactic_sources is not None:
         words.append(f"--tactic-sources {','.join(sidecar.tactic_sources)}")
+    if sidecar.targets:
+        words.append(f"--rtx --sm {','.join(sidecar.targets).replace('.', '')}")
     chosen = {
         "--version-compatible": sidecar.version_compatible,
         "--strip": sidecar.stripped,
@@ -325,6 +347,8 @@ def rebuild_command(
 
 
 def _gpu_fits(sidecar: Sidecar, device: CudaDevice) -> bool:
+    if sidecar.targets:
+        return device.capability in sidecar.targets
     same_sm = sidecar.sm == device.capability
     if sidecar.compatibility == "same_compute_capability":
         return same_sm

@@ -34,6 +34,8 @@ class Artefact:
         calibration: Method, number, origin and digest of the images that its ranges were found on.
         verdict: Its latency beside FP32's, where it was made.
         io: Type of its input and output: ``fp32``, or ``half`` for FP16.
+        compiled: What NVIDIA's compiler for RTX cards makes of it beside the precision it should be better
+            than (`glpn_deploy.exporters.engine.explain_graphs.TrafficVerdict`), where it was asked.
     """
 
     file: str
@@ -50,6 +52,7 @@ class Artefact:
     calibration: dict[str, Any] | None = None
     verdict: dict[str, Any] | None = None
     io: str = "fp32"
+    compiled: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

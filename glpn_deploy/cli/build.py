@@ -1,4 +1,4 @@
-"""glpn-build: a bundle's network as a TensorRT engine for the GPU it stands on."""
+"""glpn-build: a bundle's network as an engine, for the GPU it stands on or for the RTX cards of others."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ import typer
 from glpn_deploy.bundle.engine_profile import parse_profiles
 from glpn_deploy.cli.app import command
 from glpn_deploy.cli.options import JsonOption
+from glpn_deploy.errors import InputError
 from glpn_deploy.exporters.engine.engine_options import EngineOptions
 from glpn_deploy.options import bad_option
 from glpn_deploy.precisions import PRECISIONS, Precision
 
-_SHAPES = "Shapes"
+_SHAPES, _CARRYING = "Shapes", "Other GPUs and versions"
 
 
 def build(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder that glpn-export made.")],
+    bundle: Annotated[
+        Path, typer.Argument(help="Bundle folder that glpn-export made; with --explain also any .onnx file.")
+    ],
     *,
     precision: Annotated[
         list[str] | None,
@@ -76,16 +79,43 @@ def build(
         ),
     ] = None,
     options: partial[EngineOptions],
+    rtx: Annotated[
+        bool,
+        typer.Option(
+            "--rtx",
+            help="Build with TensorRT for RTX instead, for the RTX cards of others, on Linux and Windows; "
+            "needs no GPU. The machine that runs it finishes the work at the first start.",
+            rich_help_panel=_CARRYING,
+        ),
+    ] = False,
+    sm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="With --rtx: compute capabilities to build for, of 75, 80, 86 (RTX 30), 89 (RTX 40), 120 "
+            "(RTX 50) and 121 [default: those of 80, 86, 89 and 120 that have the precision].",
+            rich_help_panel=_CARRYING,
+        ),
+    ] = None,
     verify: Annotated[
         bool,
         typer.Option(
             "--verify/--no-verify",
             help="Run the engine on the goldens, and where ONNX Runtime is installed on rendered rooms, "
-            "before it is kept.",
+            "before it is kept. An engine of --rtx is run where this machine has such a card.",
         ),
     ] = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be built; needs no GPU, writes nothing.")
+    ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Compile, and instead of keeping the engine tell of its kernels, traffic and memory; with "
+            "--precision given more than once, side by side. Without a GPU, or with --rtx or --sm, by "
+            "TensorRT for RTX (for 89 where --sm does not say).",
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -103,9 +133,27 @@ def build(
         () if shapes is None else (shapes,), batch, minimum, optimum, maximum, tuple(profile or ())
     )
     wanted = options(profiles=given)
+    if explain:
+        from glpn_deploy.cli.working.explain import run as run_explain
+
+        run_explain(bundle, _precisions(precision), wanted, rtx=rtx, sm=sm, as_json=as_json)
+        return
+    if sm is not None and not rtx:
+        raise InputError(
+            "--sm without --rtx", fix="add --rtx; TensorRT itself builds for the GPU it stands on"
+        )
     from glpn_deploy.cli.working.build import run
 
-    run(bundle, _precisions(precision), wanted, verify=verify, dry_run=dry_run, as_json=as_json)
+    run(
+        bundle,
+        _precisions(precision),
+        wanted,
+        rtx=rtx,
+        sm=sm,
+        verify=verify,
+        dry_run=dry_run,
+        as_json=as_json,
+    )
 
 
 def _precisions(names: list[str] | None) -> list[Precision | None]:

@@ -45,6 +45,7 @@ def refuse_idle_options(context: typer.Context, asked: Sequence[Precision]) -> N
         "calibration_images": calibrates,
         "calibration_percentile": ("--calibration-method percentile", by_percentile),
         "target": calibrates,
+        "for_tensorrt": ("--int8", "int8" in asked),
         "eval_path": ("--eval", "eval_dataset" in typed),
     }
     for name, (what, there) in needs.items():

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from glpn_deploy.doctor.finding import Finding, Run, run_command
-from glpn_deploy.doctor.machine_gpu import cuda_finding, engines_finding, gpu_findings, tensorrt_finding
+from glpn_deploy.doctor.machine_gpu import (
+    cuda_finding,
+    engines_finding,
+    gpu_findings,
+    rtx_finding,
+    tensorrt_finding,
+)
 from glpn_deploy.gpu.cuda_device import find_device_or_none
 from glpn_deploy.optional import install_line
 from glpn_deploy.runtimes.registry import BACKENDS, Backend
@@ -111,6 +117,8 @@ def _backends(jetson: bool) -> list[Finding]:
 def _probe(backend: Backend) -> Finding:
     if backend.name == "tensorrt":  # not to be imported where there is no GPU
         return tensorrt_finding()
+    if backend.name == "tensorrt_rtx":
+        return rtx_finding()
     runtime = importlib.import_module(f"glpn_deploy.runtimes.rt_{backend.name}")
     return Finding(backend.name, "ok", runtime.installed(), _cuda_hint(backend.name, runtime))
 

@@ -11,6 +11,7 @@ from glpn_deploy.doctor.finding import Finding, Run
 from glpn_deploy.doctor.jetson import jetson_findings, read_jetson
 from glpn_deploy.errors import BackendError
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
+from glpn_deploy.gpu.tensorrt_rtx import TARGETS, import_tensorrt_rtx, rtx_of
 from glpn_deploy.gpu.tensorrt_versions import (
     TensorRT,
     import_tensorrt,
@@ -55,6 +56,19 @@ def tensorrt_finding() -> Finding:
             "hold every engine against the goldens: glpn-verify",
         )
     return Finding("tensorrt", "ok", detail)
+
+
+def rtx_finding() -> Finding:
+    """TensorRT for RTX's version, and whether its engines run here; they are built anywhere."""
+    about = rtx_of(import_tensorrt_rtx())
+    detail = f"{about.text}, builds engines for RTX cards: glpn-build BUNDLE --rtx"
+    try:
+        device = find_device()
+    except BackendError as error:
+        return Finding("tensorrt_rtx", "missing", f"{detail}; none runs here: {error.got}")
+    if device.capability not in TARGETS:
+        return Finding("tensorrt_rtx", "missing", f"{detail}; none runs on {device.name}")
+    return Finding("tensorrt_rtx", "ok", detail)
 
 
 def cuda_finding() -> Finding | None:

@@ -24,7 +24,12 @@ _JETSON = Path("/etc/nv_tegra_release")
 _WHEELS = {"tensorrt-cu11": (11, 0), "tensorrt-cu12": (12, 0), "tensorrt-cu13": (13, 0)}
 
 # The newest opset whose operators the importer of a version takes.
-_OPSETS: tuple[tuple[Version, int], ...] = (((8, 6, 0), 17), ((10, 0, 0), 20), ((11, 0, 0), 25))
+_OPSETS: tuple[tuple[Version, int], ...] = (
+    ((8, 6, 0), 17),
+    ((10, 0, 0), 20),
+    ((10, 15, 0), 24),
+    ((11, 0, 0), 25),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +46,7 @@ class TensorRT:
         max_opset: The newest ONNX opset that it reads.
         strongly_typed: Whether networks compute in the graph's own types. On 8.6 they do not: builder
             flags allow precisions.
+        name: The product: TensorRT, or TensorRT for RTX.
     """
 
     module: Any = dataclasses.field(repr=False, compare=False)
@@ -48,6 +54,12 @@ class TensorRT:
     text: str
     max_opset: int
     strongly_typed: bool
+    name: str = "TensorRT"
+
+    @property
+    def title(self) -> str:
+        """Name and version: ``TensorRT 10.3.0``."""
+        return f"{self.name} {self.text}"
 
     def has(self, name: str) -> bool:
         """Whether the module has a name such as ``BuilderFlag.STRIP_PLAN``."""
@@ -183,11 +195,15 @@ def known_problem(version: Version, precision: str, sm: tuple[int, int] | None =
     return None
 
 
-def collecting_logger(module: Any) -> Any:
+def collecting_logger(module: Any, details: bool = False) -> Any:
     """A TensorRT logger that prints nothing and keeps errors and warnings.
 
+    Args:
+        module: The ``tensorrt`` module.
+        details: Keep all other messages as well.
+
     Returns:
-        An ``ILogger`` with ``errors`` and ``warnings``, lists of messages in order.
+        An ``ILogger`` with ``errors``, ``warnings`` and ``details``, lists of messages in order.
     """
 
     class Log(module.ILogger):  # type: ignore[misc]  # the bindings carry no types
@@ -197,6 +213,7 @@ def collecting_logger(module: Any) -> Any:
             module.ILogger.__init__(self)
             self.errors: list[str] = []
             self.warnings: list[str] = []
+            self.details: list[str] = []
 
         def log(self, severity: Any, msg: str) -> None:
             """Called by TensorRT, from any of its threads."""
@@ -204,6 +221,8 @@ def collecting_logger(module: Any) -> Any:
                 self.errors.append(msg)
             elif severity == module.ILogger.WARNING:
                 self.warnings.append(msg)
+            elif details:
+                self.details.append(msg)
 
     return Log()
 

@@ -18,12 +18,12 @@ from glpn_deploy.bundle.engine_sidecar import (
 )
 from glpn_deploy.errors import BackendError, EngineError
 from glpn_deploy.gpu.cuda_device import find_device
-from glpn_deploy.gpu.tensorrt_versions import import_tensorrt, tensorrt_of
 from glpn_deploy.proof.artefact_check import known_precision
 from glpn_deploy.proof.engine_proof import prove_engine
 from glpn_deploy.proof.findings import BrokenEngine, NotRun, Verification
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
+from glpn_deploy.runtimes.rt_tensorrt import find_tensorrt
 
 
 def check_engines(
@@ -97,10 +97,10 @@ def _open(engine: Path, sidecar: Sidecar, options: RuntimeOptions) -> Runtime:
         raise BackendError("TensorRT runs on NVIDIA GPUs only", fix="leave out --device cpu to run it")
     device = find_device()
     try:
-        check_machine(engine, sidecar, device, tensorrt_of(import_tensorrt()).text)
+        check_machine(engine, sidecar, device, find_tensorrt(sidecar.backend).text)
     except EngineError as error:  # in order, and for another place
         raise BackendError(error.got, expected=error.expected, fix=error.fix) from None
-    return load_runtime("tensorrt", engine, options)
+    return load_runtime(sidecar.backend, engine, options)
 
 
 def _broken(engine: Path, error: EngineError) -> BrokenEngine:

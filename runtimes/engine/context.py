@@ -45,7 +45,8 @@ class EngineContext:
         self._runs, self._refused = 0, False
         self._graph: CapturedGraph | None = None
         reason(trt)
-        self._context: Any = plan.engine.create_execution_context()
+        given = () if plan.config is None else (plan.config,)
+        self._context: Any = plan.engine.create_execution_context(*given)
         if self._context is None:
             raise BackendError(
                 f"TensorRT has no room for the profile {self.profile.name}{reason(trt)}",

@@ -18,7 +18,8 @@ from glpn_deploy.errors import BackendError, EngineError, GlpnError
 from glpn_deploy.runtimes.base import InputSpec, Precision, Reason, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.engine.device_array import DeviceDepth, shape_of
 from glpn_deploy.runtimes.engine.spec import engine_spec, filled_shape
-from glpn_deploy.runtimes.rt_tensorrt import Checked, TensorRTRuntime, check
+from glpn_deploy.runtimes.rt_tensorrt import Checked, TensorRTRuntime, check, load
+from glpn_deploy.runtimes.rt_tensorrt_rtx import TensorRTForRTXRuntime
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,17 +210,33 @@ class EngineSet(Runtime):
             self._spare = self._last = None
 
 
-def engines_of(folder: Path, precision: Precision) -> list[Path]:
-    """A bundle's engines of a precision, with those whose sidecar cannot be read: trying them says why."""
+_KINDS = {kind.backend: kind for kind in (TensorRTRuntime, TensorRTForRTXRuntime)}
+
+
+def engines_of(folder: Path, precision: Precision, backend: str = "tensorrt") -> list[Path]:
+    """A bundle's engines of a precision and backend.
+
+    Those whose sidecar cannot be read are among TensorRT's: trying them says why.
+    """
     found = []
     for path in bundle_engines(folder) if (folder / ENGINES).is_dir() else ():
         try:
-            fits = read_sidecar(path).precision == precision
+            sidecar = read_sidecar(path)
+            fits = (sidecar.precision, sidecar.backend) == (precision, backend)
         except EngineError:
-            fits = True
+            fits = backend == "tensorrt"
         if fits:
             found.append(path)
     return found
+
+
+def load_engine(path: Path, options: RuntimeOptions) -> Runtime:
+    """Loads an ``.engine`` file on the backend that its sidecar names.
+
+    Raises:
+        GlpnError: As `rt_tensorrt.load`.
+    """
+    return load(path, options, _KINDS[read_sidecar(path).backend])
 
 
 def open_engines(
@@ -228,6 +245,7 @@ def open_engines(
     max_depth: float,
     options: RuntimeOptions,
     fallback: Callable[[], Runtime] | None = None,
+    backend: str = "tensorrt",
 ) -> EngineSet:
     """Opens those of a bundle's engines that were built for this machine.
 
@@ -237,6 +255,7 @@ def open_engines(
         max_depth: The network's scale [m].
         options: Handed to every runtime.
         fallback: Loads a runtime for the shapes that none takes; None refuses them.
+        backend: ``tensorrt`` or ``tensorrt_rtx``, whose engines they are.
 
     Raises:
         EngineError: There is none; says why each was refused.
@@ -244,25 +263,27 @@ def open_engines(
         MissingDependencyError: TensorRT is not installed.
     """
     command = f"{rebuild_command(folder / ENGINES / 'any.engine')} --precision {precision}"
+    command += " --rtx" if backend == "tensorrt_rtx" else ""
     if options.device == "cpu":
         raise BackendError("TensorRT engines run on NVIDIA GPUs only", fix='use device="cuda"')
     checked: list[Checked] = []
     refused: list[str] = []
-    for path in engines_of(folder, precision):
+    for path in engines_of(folder, precision, backend):
         try:
             checked.append(check(path))
         except EngineError as error:
             refused.append(error.got)
     if not checked:
-        have = sorted({_precision(path) for path in bundle_engines(folder)} - {precision, ""})
-        reasons = "; ".join(refused) or f"{folder} has no {precision} engine"
+        kind = "" if backend == "tensorrt" else f" for {backend}"
+        have = sorted({_precision(path, backend) for path in bundle_engines(folder)} - {precision, ""})
+        reasons = "; ".join(refused) or f"{folder} has no {precision} engine{kind}"
         if have and not refused:
             ask = f"--precision {have[0]}, or precision={have[0]!r} in Python"
             reasons += f" (it has {', '.join(have)}: ask for {ask})"
         raise EngineError(reasons, fix=f"build one here: {command}")
 
     def part(engine: Checked) -> Part:
-        return Part(engine.path.name, engine.sidecar.profiles, lambda: TensorRTRuntime(engine, options))
+        return Part(engine.path.name, engine.sidecar.profiles, lambda: _KINDS[backend](engine, options))
 
     first = checked[0]
 
@@ -273,13 +294,15 @@ def open_engines(
     runtime = EngineSet(
         [part(engine) for engine in checked], precision, max_depth, multiple, rebuild, fallback
     )
+    runtime.backend = backend
     if refused:
         runtime._note(f"not used: {'; '.join(refused)}")
     return runtime
 
 
-def _precision(path: Path) -> str:
+def _precision(path: Path, backend: str) -> str:
     try:
-        return read_sidecar(path).precision
+        sidecar = read_sidecar(path)
+        return sidecar.precision if sidecar.backend == backend else ""
     except EngineError:
         return ""

@@ -12,6 +12,7 @@ import numpy as np
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.bundle.engine_sidecar import Sidecar, rebuild_command
 from glpn_deploy.errors import BackendError, EngineError, InputError
+from glpn_deploy.gpu.tensorrt_rtx import invalidity
 from glpn_deploy.gpu.tensorrt_versions import collecting_logger
 
 _TYPES: dict[str, np.dtype[Any]] = {"FLOAT": np.dtype(np.float32), "HALF": np.dtype(np.float16)}
@@ -40,6 +41,7 @@ class Plan:
         source: The image batch, ``(N, 3, H, W)``.
         target: The depth, ``(N, H, W)``.
         profiles: The shapes it takes, in its own order.
+        config: What its contexts are made with (TensorRT for RTX), or None.
     """
 
     runtime: Any
@@ -47,6 +49,7 @@ class Plan:
     source: Tensor
     target: Tensor
     profiles: tuple[Profile, ...]
+    config: Any = None
 
 
 logger = functools.cache(collecting_logger)
@@ -87,7 +90,9 @@ def open_plan(trt: Any, content: bytes, path: Path, sidecar: Sidecar, onnx: Path
     runtime.engine_host_code_allowed = False  # of version-compatible plans, which could bring their own
     engine = runtime.deserialize_cuda_engine(content)
     if engine is None:
-        raise EngineError(f"TensorRT {trt.__version__} does not take {path}{reason(trt)}", fix=again)
+        known = invalidity(trt, runtime, content) if hasattr(runtime, "get_engine_validity") else ()
+        why = f" ({', '.join(known)})" if known else reason(trt)
+        raise EngineError(f"TensorRT {trt.__version__} does not take {path}{why}", fix=again)
     if sidecar.stripped:
         _refit(trt, engine, path, onnx, again)
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]

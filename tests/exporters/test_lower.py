@@ -16,19 +16,21 @@ from PIL import Image
 from glpn_deploy import DepthEstimator, GLPNForDepthEstimation
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.datasets.rooms import RenderedRooms, render_room
-from glpn_deploy.errors import ExportError, InputError, WriteError
+from glpn_deploy.errors import BackendError, ExportError, InputError, WriteError
 from glpn_deploy.exporters import build
 from glpn_deploy.exporters.build import BuildOptions, build_bundle
 from glpn_deploy.exporters.calibration.calibration import CalibrationOptions
+from glpn_deploy.exporters.engine.explain_graphs import Compiler
 from glpn_deploy.exporters.lower import LowerOptions
+from glpn_deploy.exporters.options import OnnxOptions
 from glpn_deploy.exporters.search import recipes
-from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.precisions import PRECISION_INFO
 from glpn_deploy.proof import parity
 from glpn_deploy.proof.checks.images import FP32Depth
 from glpn_deploy.proof.options import VerifyOptions
 from glpn_deploy.proof.verification import verify
-from glpn_deploy.runtimes.base import RuntimeOptions
+from glpn_deploy.runtimes.options import RuntimeOptions
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,10 @@ def test_each_precision_is_a_file_with_its_record(all_of_them: Bundle) -> None:
         assert artefact.verdict["sentence"]
     assert artefacts["bf16"].opset == 22
     assert artefacts["fp8"].opset == 19
+    assert artefacts["int8"].opset == 20
+    if Compiler.installed():
+        assert all(artefacts[p].compiled["sentence"].startswith(p) for p in ("fp16", "bf16", "int8", "fp8"))
+        assert not artefacts["int8"].compiled["recommended"]
     assert artefacts["int8"].calibration["images"] == 8
     assert len(artefacts["int8"].calibration["digest"]) == 64
     assert Bundle.open(all_of_them.folder).manifest == all_of_them.manifest
@@ -89,6 +95,14 @@ def test_the_estimator_runs_them(all_of_them: Bundle, precision: str) -> None:
     assert low.runtime.precision == precision
     assert not np.array_equal(depth, expected)
     assert np.mean(np.abs(depth - expected) / expected) < 0.3
+
+
+@pytest.mark.slow
+def test_openvino_says_that_it_does_not_run_int8_for_tensorrt(all_of_them: Bundle) -> None:
+    """With FP16 scales, from opset 19 on; ``auto`` takes ONNX Runtime, as above."""
+    with pytest.raises(BackendError) as caught:
+        DepthEstimator.load(all_of_them.folder, backend="openvino", precision="int8")
+    assert "--for-tensorrt 8.6" in caught.value.fix
 
 
 @pytest.mark.slow
@@ -114,8 +128,8 @@ def test_precisions_of_one_fp32_graph_share_it_and_its_depth(
     )
     bundle = build_bundle(tiny_checkpoint, tmp_path / "b", options(lower))
     assert len(bundle.manifest.artefacts) == 4
-    assert written == [17, 22]
-    assert run == ["model.onnx", "fp32.opset22.onnx"]
+    assert written == [17, 17, 20, 22]  # the bundle's own, and those in TensorRT's form
+    assert run == ["model.onnx"]
 
 
 def test_a_precision_over_budget_is_refused_and_the_rest_stands(

@@ -134,7 +134,7 @@ def test_what_has_no_kernel_stays_fp16(pair):
 
 
 def test_kept_nodes_stay(graphs, ranges, tmp_path):
-    keep = frozenset({"head.head.0/Conv"})
+    keep = frozenset({"glpn.encoder.block.0.0.mlp.dense1/Conv"})
     assert (
         len(fp8_tensors(graphs[19], QuantizeOptions(nodes_to_exclude=keep)))
         == len(fp8_tensors(graphs[19])) - 1
@@ -142,16 +142,16 @@ def test_kept_nodes_stay(graphs, ranges, tmp_path):
     model = onnx.load(
         to_fp8(graphs[19], tmp_path / "fp8.onnx", ranges, QuantizeOptions(nodes_to_exclude=keep))
     )
-    node = next(node for node in model.graph.node if node.name == "head.head.0/Conv")
+    node = next(node for node in model.graph.node if node.name == "glpn.encoder.block.0.0.mlp.dense1/Conv")
     assert not node.input[1].endswith("/dq")
 
 
 def test_what_fp16_cannot_hold_is_fp32_with_fp32_scales(graphs, ranges, tmp_path):
-    full = frozenset({"head.head.0/Conv"})
+    full = frozenset({"glpn.encoder.block.0.0.mlp.dense1/Conv"})
     path = to_fp8(graphs[19], tmp_path / "fp8.onnx", ranges, QuantizeOptions(fp32_nodes=full))
     model = onnx.load(path)
     types, made = tensor_types(model), {name: node for node in model.graph.node for name in node.output}
-    node = made["head.head.0/Conv"]
+    node = made["glpn.encoder.block.0.0.mlp.dense1/Conv"]
     pairs = [made[name] for name in node.input[:2]]
     assert [pair.op_type for pair in pairs] == ["DequantizeLinear"] * 2
     assert {types[pair.input[1]] for pair in pairs} == {TensorProto.FLOAT}

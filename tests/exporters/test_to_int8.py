@@ -138,11 +138,10 @@ def test_tensorrt_quantises_what_it_says(make, graphs, opset):
     wanted = [name for name, kind in kinds.items() if kind in KINDS["tensorrt"]]
     assert quantised(onnx.load(make(opset))) == wanted
     counts = Counter(kinds.values())
-    attention = 0 if opset >= 23 else 8
     assert counts == {
-        "first": 1, "last": 2, "depthwise": 4, "residual": 8,
-        "linear": 16, "pointwise": 11, "convolution": 16,
-    } | ({"attention": attention} if attention else {})  # fmt: skip
+        "first": 1, "last": 2, "depthwise": 4, "residual": 8, "attention": 8,
+        "linear": 16, "pointwise": 11, "convolution": 15, "head": 1,
+    }  # fmt: skip
 
 
 def test_what_surrounds_the_pairs_is_fp16(make):
@@ -183,7 +182,8 @@ def test_weights_are_stored_as_integers_by_output_channel(make, graphs, opset, o
         if options is TENSORRT and len(node.input) > 2:
             assert values[node.input[2]].dtype in (np.float32, np.float16)  # no bias quantisation
     floats = [v.size for v in values.values() if v.dtype in (np.float32, np.float16) and v.ndim > 1]
-    assert sum(floats) < 0.05 * sum(v.size for v in values.values())
+    share = 0.05 if options is CPU else 0.07  # depthwise and the head in FP16
+    assert sum(floats) < share * sum(v.size for v in values.values())
 
 
 class Reader:
@@ -275,7 +275,7 @@ def test_narrow_convolutions_are_left_to_fp16(tiny_onnx, images, tmp_path):
     names = quantised(onnx.load(to_int8(tiny_onnx, tmp_path / "int8.onnx", ranges)))
     assert "glpn.encoder.block.0.0.attention.self.query/MatMul" in names
     assert "head.head.0/Conv" not in names  # 6 channels
-    assert "glpn.encoder.block.0.0.mlp.dwconv.dwconv/Conv" in names  # depthwise 3x3 over 16
+    assert not [name for name in names if "dwconv" in name]  # NVIDIA's compiler expands quantized ones
 
 
 @pytest.mark.parametrize("target", ["tensorrt", "cpu"])
@@ -317,8 +317,9 @@ def test_a_zero_channel_and_a_dead_tensor(graphs, images, tmp_path):
 
 def test_the_recipe_in_words():
     assert describe_int8(TENSORRT)["rest"] == "fp16"
-    assert describe_int8(TENSORRT)["not_quantised"] == ["attention", "first", "last", "residual"]
     assert describe_int8(CPU)["not_quantised"] == ["attention", "depthwise", "first", "last", "residual"]
+    left = sorted([*describe_int8(CPU)["not_quantised"], "head"])
+    assert describe_int8(TENSORRT)["not_quantised"] == left
 
 
 # Refusals ---------------------------------------------------------------------------------------------
@@ -405,7 +406,7 @@ def test_methods_agree_on_plain_networks(graphs, images, tmp_path):
     tensors = int8_tensors(graphs[17])
     errors = {}
     for method in ("minmax", "percentile"):
-        ranges = calibrate(graphs[17], images[:4], PROCESSOR, tensors, CalibrationOptions(method))
+        ranges = calibrate(graphs[17], images[:4], PROCESSOR, tensors, CalibrationOptions(method, 99.9))
         errors[method] = abs_rel(
             to_int8(graphs[17], tmp_path / f"{method}.onnx", ranges), graphs[17], images[0]
         )

@@ -32,7 +32,9 @@ def test_every_backend_has_a_module_and_loads(tiny_onnx, tiny_checkpoint):
 
 @pytest.mark.parametrize("name", ["tensorflow", "", "rt_null", "../null"])
 def test_unknown_name(name):
-    with pytest.raises(InputError, match="expected one of torch, onnxruntime, openvino, tensorrt, null"):
+    with pytest.raises(
+        InputError, match="expected one of torch, onnxruntime, openvino, tensorrt, tensorrt_rtx, null"
+    ):
         load_runtime(name, None, RuntimeOptions())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_sidecar import Sidecar, read_sidecar
 from glpn_deploy.cli.console import output, print_json
 from glpn_deploy.exporters import engines
 from glpn_deploy.exporters.engine.engine_options import EngineOptions
 from glpn_deploy.exporters.engines import EnginePlan
+from glpn_deploy.gpu.tensorrt_rtx import INSTALL, default_targets, import_tensorrt_rtx, parse_targets
 from glpn_deploy.precisions import Precision
 
 _SHOWN_WARNINGS = 5
@@ -25,6 +28,8 @@ def run(
     precisions: Sequence[Precision | None],
     options: EngineOptions,
     *,
+    rtx: bool,
+    sm: str | None,
     verify: bool,
     dry_run: bool,
     as_json: bool,
@@ -36,27 +41,44 @@ def run(
     """
     console = output(as_json=as_json)
     # All are looked up before the first is built.
-    plans = [engines.plan_engine(bundle, name, options) for name in precisions]
+    plans = [
+        engines.plan_engine(bundle, name, _for_rtx(options, bundle, name, sm) if rtx else options)
+        for name in precisions
+    ]
     if dry_run:
         for plan in plans:
             _say_plan(console, plan)
         if as_json:
             print_json({"engines": [plan.to_dict() for plan in plans]})
         return
-    engines.require_tensorrt()
+    if rtx:
+        import_tensorrt_rtx()  # says what is missing before anything else is done
+    else:
+        engines.require_tensorrt()
     built = []
     for plan in plans:
-        engine = engines.build_engine(bundle, plan.options.precision, options, verify)
+        engine = engines.build_engine(bundle, plan.options.precision, plan.options, verify)
         built.append(say_engine(console, engine))
     if as_json:
         print_json({"engines": built})
     shown = " ".join(f"--precisions {','.join(plan.artefact.precision for plan in plans)}".split())
+    backend = "tensorrt_rtx" if rtx else "tensorrt"
+    where = f", on a machine with such a card and {INSTALL}" if rtx else ""
     console.print(
-        f"\nNext:\n  glpn-verify {bundle}"
-        f"\n  glpn-predict {bundle} photo.jpg --backend tensorrt --precision {plans[0].artefact.precision}"
-        f"\n  glpn-bench {bundle} --backends tensorrt,onnxruntime {shown}",
+        f"\nNext{where}:\n  glpn-verify {bundle}"
+        f"\n  glpn-predict {bundle} photo.jpg --backend {backend} --precision {plans[0].artefact.precision}"
+        f"\n  glpn-bench {bundle} --backends {backend},onnxruntime {shown}",
         markup=False,
     )
+
+
+def _for_rtx(
+    options: EngineOptions, bundle: Path, precision: Precision | None, sm: str | None
+) -> EngineOptions:
+    if sm is not None:
+        return dataclasses.replace(options, targets=parse_targets(sm))
+    precision = engines.default_precision(Bundle.open(bundle)) if precision is None else precision
+    return dataclasses.replace(options, targets=default_targets(precision))
 
 
 def _say_plan(console: Console, plan: EnginePlan) -> None:
@@ -65,6 +87,8 @@ def _say_plan(console: Console, plan: EnginePlan) -> None:
     for profile in given.profiles:
         console.print(f"  profile {profile.name}: smallest:best:largest {profile}", markup=False)
     sizes = {"workspace": given.workspace_mb, "tactic memory": given.tactic_dram_mb}
+    if given.targets:
+        console.print(f"  for compute capabilities {', '.join(given.targets)}", markup=False)
     settings = [f"level {given.level}", *(f"{name} {mb} MB" for name, mb in sizes.items() if mb is not None)]
     if given.timing_cache is not None:
         settings.append(f"timing cache {given.timing_cache}")
@@ -79,9 +103,11 @@ def say_engine(console: Console, engine: Path) -> dict[str, Any]:
     sidecar = read_sidecar(engine)
     layers = ", ".join(f"{count} {name}" for name, count in sidecar.layers.items()) or "not told"
     console.print(f"\n{engine}", style="bold", markup=False)
+    made = f"TensorRT {sidecar.tensorrt} for {sidecar.gpu} (sm {sidecar.sm})"
+    if sidecar.targets:
+        made = f"TensorRT for RTX {sidecar.tensorrt} for compute capabilities {', '.join(sidecar.targets)}"
     console.print(
-        f"  {sidecar.bytes / 1e6:.1f} MB, built in {sidecar.build_s:.0f} s with TensorRT {sidecar.tensorrt} "
-        f"for {sidecar.gpu} (sm {sidecar.sm})\n  layers: {layers}",
+        f"  {sidecar.bytes / 1e6:.1f} MB, built in {sidecar.build_s:.0f} s with {made}\n  layers: {layers}",
         markup=False,
     )
     if sidecar.device_memory_bytes is not None:
@@ -97,7 +123,8 @@ def say_engine(console: Console, engine: Path) -> dict[str, Any]:
 
 def _say_proof(console: Console, sidecar: Sidecar) -> None:
     if sidecar.parity is None:
-        console.print("  [yellow]not verified[/]: --no-verify was given, and the sidecar says so")
+        reason = "no GPU here that it runs on" if sidecar.targets else "--no-verify was given"
+        console.print(f"  [yellow]not verified[/]: {reason}, and the sidecar says so")
         return
     if not sidecar.parity["reports"]:
         console.print("  [bold yellow]nothing was compared[/]: whether its depth is right is not known")

@@ -17,10 +17,10 @@ from glpn_deploy.cli.working.build import say_engine
 from glpn_deploy.errors import BudgetError, ExportError, InputError
 from glpn_deploy.exporters import engines
 from glpn_deploy.exporters.build import Build, build
-from glpn_deploy.exporters.options import DEFAULT_OPSET, BuildOptions, Target
-from glpn_deploy.exporters.search.recipes import tensorrt_for
+from glpn_deploy.exporters.options import DEFAULT_OPSET, BuildOptions, Oldest, Target
+from glpn_deploy.exporters.search.recipes import least_opset, tensorrt_for
 from glpn_deploy.gpu.tensorrt_versions import known_problem, unsupported
-from glpn_deploy.precisions import PRECISION_INFO, Precision
+from glpn_deploy.precisions import Precision
 
 
 def run(checkpoint: str, out: Path, options: BuildOptions, *, engine: bool, as_json: bool) -> None:
@@ -34,7 +34,7 @@ def run(checkpoint: str, out: Path, options: BuildOptions, *, engine: bool, as_j
     target = lower.target if lower else "tensorrt"
     console = output(as_json=as_json)
     if engine:
-        require_engines(asked, opset, target, verify=verify)
+        require_engines(asked, opset, target, lower.oldest if lower else None, verify=verify)
     elif asked and target == "tensorrt" and opset > DEFAULT_OPSET:
         warnings.warn(
             f"opset {opset} takes {tensorrt_for(opset)}; the default, {DEFAULT_OPSET}, takes "
@@ -56,13 +56,16 @@ def run(checkpoint: str, out: Path, options: BuildOptions, *, engine: bool, as_j
         raise _without(built)
 
 
-def require_engines(asked: Sequence[Precision], opset: int, target: Target, *, verify: bool) -> None:
+def require_engines(
+    asked: Sequence[Precision], opset: int, target: Target, oldest: Oldest | None = None, *, verify: bool
+) -> None:
     """Refuses what `exporters.engines.build_engine` would refuse after the export.
 
     Args:
         asked: The lower precisions; an engine each, or of FP32 where there are none.
         opset: The opset asked for; a precision takes its own where that is later.
         target: What INT8 is for.
+        oldest: The oldest TensorRT that shall read the graphs.
         verify: Whether the engines will be compared with the reference.
 
     Raises:
@@ -77,13 +80,15 @@ def require_engines(asked: Sequence[Precision], opset: int, target: Target, *, v
         )
     device, trt = engines.require_tensorrt()
     for precision in asked:
-        least = PRECISION_INFO[precision].least_opset
+        least = least_opset(precision, target, oldest)
         if least > trt.max_opset:  # before the opset asked for: no other would help
             raise InputError(
                 f"--{precision} --engine: {precision} takes opset {least}, and TensorRT {trt.text} reads "
                 f"up to {trt.max_opset}",
                 expected=tensorrt_for(least),
-                fix=f"leave out --{precision}, or --engine and build it elsewhere",
+                fix="add --for-tensorrt 8.6"
+                if precision == "int8"
+                else f"leave out --{precision}, or --engine and build it elsewhere",
             )
     engines.require_tensorrt(opset)
     wanted: Sequence[Precision] = asked or ("fp32",)
@@ -149,3 +154,5 @@ def _say(console: Console, built: Build, opset: int) -> None:
             )
         if artefact.verdict is not None:
             console.print(f"\n{artefact.verdict['sentence']}", markup=False)
+        if artefact.compiled is not None:
+            console.print(f"\n{artefact.compiled['sentence']}", markup=False)

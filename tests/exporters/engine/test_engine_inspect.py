@@ -22,6 +22,7 @@ from glpn_deploy.errors import ExportError
 from glpn_deploy.exporters.engine.engine_inspect import (
     inspect_engine,
     layer_precisions,
+    read_report,
     require_precision,
     type_of,
 )
@@ -36,6 +37,10 @@ def layer(kind, inputs, outputs, tactic="", name="layer", weights="", key="Forma
     made |= {"Inputs": tensors(*inputs, key=key), "Outputs": tensors(*outputs, key=key)}
     made |= {"TacticName": tactic} if tactic else {}
     return made | ({"Weights": {"Type": weights, "Count": 9408}} if weights else {})
+
+
+def counted(text):
+    return layer_precisions(read_report(text))
 
 
 def report(*layers, **fields):
@@ -143,7 +148,7 @@ ELEVEN = report(
     ids=["A100_FP16", "INT8", "DYNAMIC", "MYELIN_86", "MYELIN_10", "ELEVEN", "empty"],
 )
 def test_layers_by_precision(text, expected):
-    assert layer_precisions(text) == expected
+    assert counted(text) == expected
 
 
 def test_kernels_names_tell_where_nothing_else_does():
@@ -157,7 +162,7 @@ def test_kernels_names_tell_where_nothing_else_does():
         "ampere_int8_i16832cudnn_int8_256x128_ldg16_relu_medium_nt_v1": "int8",
     }
     for kernel, precision in kernels.items():
-        assert layer_precisions(report(layer("CaskGemm", [NOT_TOLD], [NOT_TOLD], kernel))) == {precision: 1}
+        assert counted(report(layer("CaskGemm", [NOT_TOLD], [NOT_TOLD], kernel))) == {precision: 1}
 
 
 @pytest.mark.parametrize(
@@ -188,18 +193,18 @@ def test_descriptions_of_tensors(text, expected):
 @pytest.mark.parametrize("text", ["", "Layers: 3", "[1, 2]", '{"Layers": 3}', "null"])
 def test_no_report(text):
     with pytest.raises(ExportError, match="no report that can be read"):
-        layer_precisions(text)
+        read_report(text)
 
 
 def test_a_report_of_names_only():
     with pytest.raises(ExportError, match=r"names its layers.*detailed profiling verbosity"):
-        layer_precisions('{"Layers": ["Conv_0 + Relu_1", "MaxPool_2"], "Bindings": ["x", "y"]}')
+        read_report('{"Layers": ["Conv_0 + Relu_1", "MaxPool_2"], "Bindings": ["x", "y"]}')
 
 
 def test_promises_are_held_to():
     require_precision({"fp16": 1, "fp32": 90}, "fp16")
     require_precision({"fp32": 90}, "fp32")
-    require_precision(layer_precisions(INT8), "int8")
+    require_precision(counted(INT8), "int8")
     with pytest.raises(ExportError, match=r"computes in int8 \(.* 61 in fp16, 4 in fp32\).*glpn-export"):
         require_precision({"fp16": 61, "fp32": 4}, "int8")
     with pytest.raises(ExportError, match="tells of none a type"):
@@ -217,7 +222,7 @@ def test_an_engine_is_asked_under_a_shape_of_its_own(tensorrt_stand_in, version,
     trt.answers["ICudaEngine.get_tensor_mode"] = lambda engine, name: modes[name]
     trt.answers["EngineInspector.get_engine_information"] = lambda inspector, format: MYELIN_10
     engine = trt.Runtime(trt.Logger()).deserialize_cuda_engine(b"plan")
-    assert inspect_engine(trt, engine, shape) == {"int8": 1, "fp16": 4, "fp32": 1}
+    assert layer_precisions(inspect_engine(trt, engine, shape)) == {"int8": 1, "fp16": 4, "fp32": 1}
     assert trt.called("EngineInspector.get_engine_information") == [(trt.LayerInformationFormat.JSON,)]
     expected = [] if shape is None else [("pixel_values", (2, 3, 96, 128))]
     assert trt.called("IExecutionContext.set_input_shape") == expected

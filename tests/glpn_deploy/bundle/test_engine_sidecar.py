@@ -39,7 +39,16 @@ RTX3090 = dataclasses.replace(A6000, name="NVIDIA GeForce RTX 3090")
 H100 = CudaDevice(0, "NVIDIA H100 PCIe", (9, 0), 80 << 30, False, (12, 6))
 T4 = CudaDevice(0, "Tesla T4", (7, 5), 16 << 30, False, (12, 6))
 ONNX = "ab" * 32
-ADDED = ("level", "workspace_mb", "tactic_dram_mb", "tactic_sources", "device_memory_bytes", "warnings")
+ADDED = (
+    "level",
+    "workspace_mb",
+    "tactic_dram_mb",
+    "tactic_sources",
+    "device_memory_bytes",
+    "warnings",
+    "backend",
+    "targets",
+)
 """Fields that sidecars of the first releases do not have."""
 
 

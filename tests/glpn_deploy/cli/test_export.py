@@ -376,6 +376,7 @@ def test_opsets_that_not_every_tensorrt_reads_are_told(
         (["--fp16", "--calibration-method", "percentile"], "--calibration-method without --int8 or --fp8"),
         (["--bf16", "--calibration-images", "9"], "--calibration-images without --int8 or --fp8"),
         (["--fp16", "--target", "cpu"], "--target without --int8 or --fp8"),
+        (["--fp16", "--for-tensorrt", "8.6"], "--for-tensorrt without --int8"),
         (["--int8", "--calibration-percentile", "99"], "without --calibration-method percentile"),
         (
             ["--int8", "--calibration-method", "percentile", "--calibration-percentile", "40"],

@@ -20,6 +20,7 @@ from glpn_deploy.bundle.bundle import Bundle, file_digest, write_manifest
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.optional import install_line
 from glpn_deploy.proof import engine_check, parity
+from glpn_deploy.runtimes import rt_tensorrt
 
 
 def test_a_good_bundle(run: Callable, tiny_bundle: Path) -> None:
@@ -190,7 +191,7 @@ def jetson(
     """Builds engines on a machine with a simulated GPU, for a bundle whose network is the simulator's."""
     gpu = make_gpu(integrated=True)
     monkeypatch.setattr(engine_check, "find_device", lambda: gpu.device)
-    monkeypatch.setattr(engine_check, "import_tensorrt", lambda: gpu.trt)
+    monkeypatch.setattr(rt_tensorrt, "import_tensorrt", lambda: gpu.trt)
     known = importlib.util.find_spec
     found = {"onnxruntime": None, "onnx": None, "torch": None, "tensorrt": known("json")}
     monkeypatch.setattr(

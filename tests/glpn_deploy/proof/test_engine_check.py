@@ -28,6 +28,7 @@ from glpn_deploy.proof import engine_check, parity
 from glpn_deploy.proof.findings import Verification
 from glpn_deploy.proof.options import VerifyOptions
 from glpn_deploy.proof.verification import verify
+from glpn_deploy.runtimes import rt_tensorrt
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 
@@ -101,7 +102,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tensorrt_stand_in: Callable[[str], 
     def become(device: CudaDevice = A6000, tensorrt: str = "10.3.0") -> None:
         module = tensorrt_stand_in(tensorrt)
         monkeypatch.setattr(engine_check, "find_device", lambda: device)
-        monkeypatch.setattr(engine_check, "import_tensorrt", lambda: module)
+        monkeypatch.setattr(rt_tensorrt, "import_tensorrt", lambda: module)
 
     return become
 
