@@ -60,6 +60,7 @@ MOST_FILES = 10  # at a room's root; more have a reason
 MORE_FILES = {
     "benchmarks/claims": "a file a section of figures, and the commands over them",
     "cli": "a file a command, nine of them, and what they share",
+    "cli/working": "a file a command, and what two of them share",
     "proof": "parity, artefacts and engines: a check and a report of each",
     "runtimes": "a file a backend, five of them",
 }

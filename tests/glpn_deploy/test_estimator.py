@@ -229,7 +229,7 @@ def test_missing_backends_name_the_line(tiny_bundle, tiny_checkpoint, monkeypatc
 def test_a_backend_that_runs_no_network_is_refused(backend, tiny_bundle):
     with pytest.raises(InputError) as caught:
         DepthEstimator.load(tiny_bundle, backend=backend)
-    assert caught.value.expected == "one of auto, onnxruntime, openvino, tensorrt, torch"
+    assert caught.value.expected == "one of auto, onnxruntime, openvino, tensorrt, tensorrt_rtx, torch"
 
 
 def test_load_takes_every_option_of_the_runtime_by_its_name():
