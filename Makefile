@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 IMAGE ?=
+OPTIONS ?=
 GPU_PYTHON ?=
 GPU_BUNDLES ?=
 GPU_REPORT ?= build/gpu
@@ -31,8 +32,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	@$(BIN)/python -m glpn_deploy.cli.demo --out demo $(if $(IMAGE),--image "$(IMAGE)")
 
+# On all processors, a file's tests in one process; OPTIONS="-n 0 -k name" runs some of them in one.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile $(OPTIONS)
 
 # GPU_PYTHON: a Python that has TensorRT, where the environment made here has none.
 test-gpu: $(if $(GPU_PYTHON),,$(INSTALLED))
