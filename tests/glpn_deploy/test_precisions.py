@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import onnx
 
-from glpn_deploy.exporters.search import recipes
 from glpn_deploy.exporters.options import MAX_OPSET, MIN_OPSET
+from glpn_deploy.exporters.search import recipes
 from glpn_deploy.precisions import (
     HALF_PRECISIONS,
     LOWER_PRECISIONS,
