@@ -21,6 +21,7 @@ from glpn_deploy.benchmarks.report.rows import make_row, with_speedup
 from glpn_deploy.benchmarks.workload.cases import CALIBRATION, Case, CaseId, NotRun, load_limit_s
 from glpn_deploy.depth.error_stats import error_stats
 from glpn_deploy.errors import BackendError, GlpnError
+from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 from glpn_deploy.runtimes.registry import BACKENDS
 
 _STAGE_S = 1.5
@@ -213,7 +214,7 @@ def _reference(
     if bench.checkpoint is not None and BACKENDS["torch"].missing() is None:
         candidates.append(("torch", bench.checkpoint))
     with contextlib.suppress(GlpnError):
-        candidates.append(("onnxruntime", bench.bundle.artefact_path(bench.bundle.artefact("fp32"))))
+        candidates.append(("onnxruntime", artefact_path(bench.bundle, bench.bundle.artefact("fp32"))))
     for backend, path in candidates:
         case = dataclasses.replace(
             like,

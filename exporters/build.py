@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,7 @@ from glpn_deploy.checkpoints.files import describe_checkpoint
 from glpn_deploy.checkpoints.hub import is_demo, resolve_checkpoint
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import BundleError, ConfigError, WriteError
-from glpn_deploy.exporters.engine.carry_engines import CarriedEngines, carry_engines
+from glpn_deploy.exporters.engine.carry import CarriedEngines, carry_engines, carry_files
 from glpn_deploy.exporters.options import BuildOptions, Form
 from glpn_deploy.exporters.to_onnx import count_nodes, tensor_shapes, to_onnx
 from glpn_deploy.images.loading import load_image, shrink
@@ -72,7 +74,8 @@ def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOpti
     Args:
         source: Checkpoint folder, hub id or the authors' ``.ckpt``.
         out: The bundle's folder: new, empty, or a bundle that is replaced. A link is followed. Engines of
-            the old bundle stay where their ONNX file comes out the same; the others go with it.
+            the old bundle stay where their ONNX file comes out the same; the others go with it. Files that
+            are not the bundle's stay.
         options: What to make and how to check it.
 
     Returns:
@@ -171,11 +174,16 @@ def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOpti
         )
         with progress.step("write bundle") as step:
             manifest = write_manifest(staged, manifest)
-            carried = carry_engines(out, staged, manifest) if out.is_dir() else CarriedEngines()
+            carried = CarriedEngines()
+            files: tuple[str, ...] = ()
+            if out.is_dir():
+                carried, files = carry_engines(out, staged, manifest), carry_files(out, staged)
             if out.is_dir() and not any(out.iterdir()):
                 out.rmdir()
             replace_folder(staged, out)
-            step.finish("; engines: ".join(filter(None, (str(named), str(carried)))))
+            told = [f"engines: {carried}"] if str(carried) else []
+            told += [f"{len(files)} files that are not the bundle's kept"] if files else []
+            step.finish("; ".join((str(named), *told)))
     return Build(Bundle.open(out), tuple(one.report for one in lowered))
 
 
@@ -191,11 +199,28 @@ def _checked_place(out: Path) -> Path:
             )
         if place.exists() and not place.is_dir():
             raise BundleError(f"{out} is a file", expected="a folder's name", fix="choose another OUT")
+        if _is_mount_point(place):
+            raise WriteError(
+                f"{out} is a mount point, which cannot be exchanged for a finished bundle in one step",
+                fix=f"export into a folder in it: {Path(out) / 'bundle'}",
+            )
         place.parent.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise WriteError(f"{out} cannot be written ({reason})", fix="choose another OUT") from None
     return place
+
+
+def _is_mount_point(place: Path) -> bool:
+    """Whether something is mounted at a place; a folder of the same disk, as containers do, included."""
+    if os.path.ismount(place):
+        return True
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:  # not Linux
+        return False
+    named = (line.split(" ")[4] for line in mounts.splitlines())
+    return str(place) in {re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), name) for name in named}
 
 
 def _is_bundle(folder: Path) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glpn_deploy.atomic import staging_folder
-from glpn_deploy.bundle.bundle import Bundle, file_digest
+from glpn_deploy.bundle.bundle import CONFIGS, Bundle, file_digest
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.bundle.engine_sidecar import (
     ENGINES,
@@ -19,9 +19,10 @@ from glpn_deploy.bundle.engine_sidecar import (
     sidecar_path,
     write_sidecar,
 )
+from glpn_deploy.bundle.engine_trust import remember_engine
 from glpn_deploy.bundle.manifest import MANIFEST, Artefact
 from glpn_deploy.errors import BundleError, InputError, WriteError
-from glpn_deploy.exporters.engine.carry_engines import link_or_copy
+from glpn_deploy.exporters.engine.carry import link_or_copy
 from glpn_deploy.exporters.engine.engine_config import check_targets
 from glpn_deploy.exporters.engine.engine_options import EngineOptions
 from glpn_deploy.exporters.engine.timing_cache import read_timings
@@ -31,6 +32,7 @@ from glpn_deploy.gpu.tensorrt_rtx import import_tensorrt_rtx, rtx_of
 from glpn_deploy.gpu.tensorrt_versions import TensorRT, import_tensorrt, known_problem, tensorrt_of
 from glpn_deploy.proof.engine_proof import prove_engine, require_comparisons
 from glpn_deploy.runtimes.base import Precision, RuntimeOptions
+from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.registry import load_runtime
 
@@ -136,7 +138,7 @@ def plan_engine(
     multiple = math.lcm(bundle.manifest.config.size_multiple, bundle.processor.size_divisor)
     for profile in options.profiles:
         _check_sides(profile, multiple)
-    onnx = bundle.artefact_path(artefact)
+    onnx = artefact_path(bundle, artefact)
     if read_header(onnx).target == "cpu":
         raise BundleError(
             f"{artefact.file} was made for CPUs, whose quantisation TensorRT does not run well",
@@ -227,6 +229,7 @@ def build_engine(
             targets=options.targets,
         )
         write_sidecar(sidecar, built)
+        remember_engine(sidecar)
         if verify and (device is not None or _runs_here(options)):
             runtime = load_runtime(
                 sidecar.backend, built, RuntimeOptions(device="cuda", precision=options.precision)
@@ -253,7 +256,7 @@ def _as_in_a_bundle(work: Path, bundle: Bundle, artefact: Artefact) -> Path:
     Returns:
         The folder for its engine.
     """
-    for name in (MANIFEST, artefact.file, *artefact.data):
+    for name in (MANIFEST, *CONFIGS, artefact.file, *artefact.data):
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         link_or_copy(bundle.folder / name, work / name)
     (work / ENGINES).mkdir()

@@ -25,6 +25,7 @@ else:
 _STEM_CHARACTERS = 40  # leaves room for the random part within the usual limit of 255 bytes a name
 _STAGING_NAME = re.compile(r"\..*\.partial-[0-9a-f]{8}(\.[^.]*)?", re.DOTALL)
 _LOCK, _CONTENT = "lock", "content"
+_HELD: set[int] = set()
 _LOCK_FLAGS = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -91,6 +92,63 @@ def staging_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         _clean(target.parent)
         with _staging(target) as folder:
             yield folder
+
+
+@contextlib.contextmanager
+def only_one(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+    """Holds a lock file while the block runs, so that a second process that asks for it is refused.
+
+    The file is gone afterwards; one that a killed process left is nobody's. Where the file system has no
+    locks, nobody is refused.
+
+    Args:
+        path: The lock file, in a folder that exists.
+        what: Who holds it, for the refusal ("another glpn-train").
+
+    Raises:
+        WriteError: Another process holds it, or it cannot be made.
+    """
+    file = Path(path)
+    with _write_errors(file):
+        descriptor = _held_lock(file, what)
+    _HELD.add(descriptor)
+    try:
+        yield
+    finally:
+        _HELD.discard(descriptor)
+        if sys.platform != "win32":  # which removes no open file
+            file.unlink(missing_ok=True)
+        os.close(descriptor)
+        if sys.platform == "win32":
+            with contextlib.suppress(OSError):
+                file.unlink(missing_ok=True)
+
+
+def _held_lock(file: Path, what: str) -> int:
+    while True:
+        descriptor = os.open(file, _LOCK_FLAGS, 0o666)
+        try:
+            with contextlib.suppress(_NoLocksError):
+                _lock(descriptor)
+            return descriptor
+        except FileNotFoundError:  # the one before has just ended
+            os.close(descriptor)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise WriteError(
+                f"{what} is working in {file.parent}", fix="wait for it, stop it, or choose another folder"
+            ) from None
+
+
+def _let_go_in_child() -> None:
+    """A worker process that outlives its killed parent must not hold the parent's lock."""
+    for descriptor in _HELD:
+        os.close(descriptor)
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 def _locked_file(target: Path) -> tuple[Path, IO[bytes]]:

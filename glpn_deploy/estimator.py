@@ -16,7 +16,7 @@ from glpn_deploy.bundle.engine_sidecar import ENGINES, bundle_engines, read_side
 from glpn_deploy.bundle.manifest import MANIFEST
 from glpn_deploy.checkpoints.hub import is_demo, resolve_checkpoint
 from glpn_deploy.depth.depth_map import DepthMap
-from glpn_deploy.errors import BundleError, ConfigError, ImageError, InputError
+from glpn_deploy.errors import BackendError, BundleError, ConfigError, GlpnError, ImageError, InputError
 from glpn_deploy.images.loading import ImageSource, load_image
 from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
 from glpn_deploy.images.resample import resize_bicubic
@@ -26,6 +26,7 @@ from glpn_deploy.pipeline import ahead
 from glpn_deploy.precisions import Precision
 from glpn_deploy.runtimes import choose
 from glpn_deploy.runtimes.base import Runtime
+from glpn_deploy.runtimes.onnx_file.artefact_file import load_artefact
 from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.options import BackendName, LoadOptions, RuntimeKeywords, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime, require_backend
@@ -218,8 +219,7 @@ class DepthEstimator:
                 return open_engines(
                     bundle.folder, options.precision, scale, options, fallback, choice.backend
                 )
-            path = bundle.artefact_path(bundle.artefact(choice.file))
-            return load_runtime(choice.backend, path, options)
+            return load_artefact(bundle, bundle.artefact(choice.file), choice.backend, options)
 
         return cls(choose.load(found, open_choice, asked.measure), bundle.processor, scale)
 
@@ -333,7 +333,8 @@ class DepthEstimator:
                 get old while they wait.
 
         Yields:
-            Every item with its image and depth map, or with the error of an image that cannot be used.
+            Every item with its image and depth map, or with the error of an image that cannot be used, be it
+            that the backend fails on it.
         """
 
         def prepare(item: Item) -> tuple[Item, _Prepared | ImageError]:
@@ -342,16 +343,30 @@ class DepthEstimator:
                 return item, self._prepare([image], [load_image(image)])
             except ImageError as error:
                 return item, error
+            except MemoryError as error:
+                return item, _of_image(image, error)
 
         def compute(pair: tuple[Item, _Prepared | ImageError]) -> tuple[Item, _Computed | ImageError]:
             item, prepared = pair
-            return item, prepared if isinstance(prepared, ImageError) else self._compute(prepared)
+            if isinstance(prepared, ImageError):
+                return item, prepared
+            try:
+                return item, self._compute(prepared)
+            except (
+                BackendError,
+                InputError,
+                MemoryError,
+            ) as error:  # no room, no engine
+                return item, _of_image(prepared.sources[0], error)
 
         def finish(pair: tuple[Item, _Computed | ImageError]) -> Streamed[Item]:
             item, computed = pair
             if isinstance(computed, ImageError):
                 return Streamed(item, computed)
-            return Streamed(item, (computed[0].images[0], self._finish(computed)[0]))
+            try:
+                return Streamed(item, (computed[0].images[0], self._finish(computed)[0]))
+            except MemoryError as error:
+                return Streamed(item, _of_image(computed[0].sources[0], error))
 
         if not read_ahead:
             return ahead(items, lambda item: finish(compute(prepare(item))))
@@ -389,6 +404,17 @@ class DepthEstimator:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _of_image(source: ImageSource, error: Exception) -> ImageError:
+    """What went wrong with one image, as that image's error; the others may still succeed."""
+    name = f"{source}: " if isinstance(source, (str, Path)) else ""
+    if isinstance(error, GlpnError):
+        found = ImageError(name + error.got, expected=error.expected, fix=error.fix)
+    else:
+        found = ImageError(f"{name}there is not enough memory for it", fix="shrink the image")
+    found.__cause__ = error
+    return found
 
 
 def _stack(prepared: list[NDArray[np.float32]]) -> NDArray[np.float32]:

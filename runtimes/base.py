@@ -28,6 +28,8 @@ __all__ = [
     "Runtime",
     "RuntimeOptions",
 ]
+_ROUNDING = 0.01  # of max_depth; coarser than what FP16, BF16 and INT8 round a sigmoid's ends by
+_FAR = 1e6  # m, where the file does not say its scale
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -132,11 +134,37 @@ class Runtime(abc.ABC):
 
         Raises:
             InputError: The array is not one this runtime takes.
-            BackendError: The backend failed, or is closed.
+            BackendError: The backend failed, or is closed, or gave something else than a depth for every
+                pixel.
         """
+        depth = self.run_unchecked(pixel_values)
+        self._check_depth(depth, (pixel_values.shape[0], *pixel_values.shape[2:]))
+        return depth
+
+    def run_unchecked(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As `run`, but whatever comes out is returned: for those who measure how wrong it is."""
         if self._closed:
             raise BackendError(f"the {self.backend} runtime is closed", fix="load it again")
         return self._infer(self.spec.check(pixel_values))
+
+    def _check_depth(self, depth: NDArray[np.float32], shape: tuple[int, ...]) -> None:
+        """Refuses what is no depth: GLPN's is a sigmoid times ``max_depth``, so from 0 to ``max_depth``."""
+        fix = "do not use this file; glpn-verify compares a bundle with its reference"
+        if depth.shape != shape:
+            raise BackendError(
+                f"the network gave an output of shape {depth.shape} on {self.backend}",
+                expected=f"one depth a pixel, {shape}",
+                fix=fix,
+            )
+        low, high = float(depth.min()), float(depth.max())  # NaN where any pixel is NaN
+        most = _FAR if self.max_depth is None else self.max_depth
+        slack = _ROUNDING * most
+        if not (-slack <= low and high <= most + slack):
+            raise BackendError(
+                f"the network gave depths from {low:g} to {high:g} m on {self.backend} ({self.precision})",
+                expected=f"finite ones from 0 to {most:g} m",
+                fix=fix,
+            )
 
     @abc.abstractmethod
     def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -65,6 +65,13 @@ class RuntimeOptions:
             names=("--fallback-precision", "--rest"),
         ),
     ] = "fp32"
+    trust_engines: Annotated[
+        bool,
+        _advanced(
+            "Open TensorRT engines that were not built on this machine by you. An engine is a program: only "
+            "where you know who built it."
+        ),
+    ] = False
     mode: Mode = "latency"
     precision: Precision = "fp32"
     profile: Profile | None = None
@@ -82,6 +89,7 @@ class RuntimeKeywords(TypedDict, total=False):
     provider: Provider
     compile: Compile
     fallback_precision: FallbackPrecision
+    trust_engines: bool
     mode: Mode
 
 

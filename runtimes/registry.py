@@ -8,7 +8,8 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from glpn_deploy.errors import BackendError, InputError, MissingDependencyError
+from glpn_deploy.bundle.identity import HeldFiles
+from glpn_deploy.errors import BackendError, BundleError, InputError, MissingDependencyError
 from glpn_deploy.optional import install_line
 
 if TYPE_CHECKING:
@@ -102,5 +103,15 @@ def load_runtime(name: str, path: Path | None, options: RuntimeOptions) -> Runti
             f"({type(error).__name__}: {error})",
             fix=f"reinstall it: pip uninstall {backend.package}, then {backend.install}",
         ) from error
+    if backend.runs != "onnx" or path is None:
+        return module.load(path, options)  # type: ignore[no-any-return]
+    from glpn_deploy.runtimes.onnx_file.header import read_header  # numpy, which no --help needs
+
+    held = HeldFiles(read_header(path).files)
     runtime: Runtime = module.load(path, options)
+    try:
+        held.require_unchanged()  # header, digest and network were read one after the other
+    except BundleError:
+        runtime.close()
+        raise
     return runtime

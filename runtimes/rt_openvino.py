@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glpn_deploy.bundle.identity import HeldFiles
 from glpn_deploy.errors import BackendError, BundleError
 from glpn_deploy.optional import install_line
 from glpn_deploy.runtimes.base import Precision, Reason, Runtime, RuntimeOptions
@@ -129,6 +130,7 @@ class OpenVINORuntime(Runtime):
             )
         self._path = Path(path)
         header = read_header(self._path)
+        self._held = HeldFiles(header.files)  # before the digest is taken
         self.spec, self.max_depth = header.spec, header.max_depth
         native = native_precisions()
         self.precision, hint, self.reasons = _precision(header.precision, options, native, header.target)
@@ -166,21 +168,27 @@ class OpenVINORuntime(Runtime):
             ) from error
 
     def _read(self) -> Any:
-        """The network as OpenVINO reads it, kept for the shapes to come."""
+        """The network as OpenVINO reads it, kept for the shapes to come.
+
+        Raises:
+            BundleError: It cannot be loaded, or is not the one any more that the digest was taken of.
+        """
         if self._model is None:
             try:
-                self._model = _ONNX.convert(_ONNX.load(str(self._path)))
+                model = _ONNX.convert(_ONNX.load(str(self._path)))
             except Exception as error:  # as above
                 raise BundleError(
                     f"OpenVINO {ov.__version__} cannot load {self._path} ({_reason(error)})",
                     fix="verify the bundle with glpn-verify, or export it again",
                 ) from error
-            if "LP_TRANSFORMS_MODE" in self._config and _has_half_scales(self._model):
+            if "LP_TRANSFORMS_MODE" in self._config and _has_half_scales(model):
                 raise BackendError(
                     f"OpenVINO {ov.__version__} does not compile {self._path.name}, whose scales are FP16, "
                     "without its integer kernels",
                     fix="use the onnxruntime backend, or export with --target cpu or --for-tensorrt 8.6",
                 )
+            self._held.require_unchanged()
+            self._model = model
         return self._model
 
     def _compile(self, shape: Shape | None) -> _Network:

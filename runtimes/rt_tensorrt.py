@@ -31,6 +31,8 @@ from glpn_deploy.bundle.engine_sidecar import (
     read_sidecar,
     rebuild_command,
 )
+from glpn_deploy.bundle.engine_trust import require_trusted
+from glpn_deploy.bundle.identity import HeldFiles
 from glpn_deploy.bundle.manifest import MANIFEST
 from glpn_deploy.errors import BackendError, EngineError, InputError
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
@@ -42,6 +44,7 @@ from glpn_deploy.runtimes.engine.cuda_memory import Channel, Cuda, import_cudart
 from glpn_deploy.runtimes.engine.device_array import DeviceDepth, take
 from glpn_deploy.runtimes.engine.plan import Plan, device_memory, open_plan
 from glpn_deploy.runtimes.engine.spec import engine_spec
+from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 
 _STAGES = ("host_to_device", "compute", "device_to_host")
 _TOLERANCE = 1e-3  # of a graph's depth against the ordinary run's, of the largest depth
@@ -57,6 +60,7 @@ class Checked:
         device: The GPU.
         trt: The TensorRT that runs it.
         onnx: The bundle's file that it was built from, or None where it stands alone.
+        held: The bundle's files that were checked, as they were.
     """
 
     path: Path
@@ -64,13 +68,18 @@ class Checked:
     device: CudaDevice
     trt: TensorRT
     onnx: Path | None
+    held: HeldFiles = dataclasses.field(default_factory=HeldFiles, compare=False, repr=False)
 
 
-def check(path: Path) -> Checked:
+def check(path: Path, trust: bool = False) -> Checked:
     """Finds out whether an engine belongs to this GPU, this TensorRT and the bundle it lies in.
 
+    Args:
+        path: The engine.
+        trust: Whether it may come from someone else.
+
     Raises:
-        EngineError: It does not, or has no sidecar.
+        EngineError: It does not, has no sidecar, or was not built here and is not trusted.
         BackendError: There is no GPU, or its driver or TensorRT is too old.
         MissingDependencyError: TensorRT is not installed.
     """
@@ -78,13 +87,21 @@ def check(path: Path) -> Checked:
     device = find_device()
     trt = find_tensorrt(sidecar.backend)
     check_machine(path, sidecar, device, trt.text)
-    onnx = None
+    require_trusted(path, sidecar, trust)
+    onnx, held = None, HeldFiles()
     folder = path.parent.parent
     if path.parent.name == ENGINES and (folder / MANIFEST).is_file():
         bundle = Bundle.open(folder)
+        held = bundle.held
         artefact = check_bundle(path, sidecar, bundle.manifest)
-        onnx = bundle.artefact_path(artefact) if sidecar.stripped else folder / artefact.file
-    return Checked(path, sidecar, device, trt, onnx)
+        if sidecar.max_depth != bundle.manifest.config.max_depth:
+            raise EngineError(
+                f"the sidecar of {path.name} says max_depth {sidecar.max_depth:g}",
+                expected=f"{bundle.manifest.config.max_depth:g}, as the bundle's manifest says",
+                fix=f"build it again: {rebuild_command(path, sidecar)}",
+            )
+        onnx = artefact_path(bundle, artefact) if sidecar.stripped else folder / artefact.file
+    return Checked(path, sidecar, device, trt, onnx, held)
 
 
 def find_tensorrt(backend: EngineBackend) -> TensorRT:
@@ -151,6 +168,8 @@ class TensorRTRuntime(Runtime):
             self._marks = [self._cuda.event(owner) for _ in range(4)]
             plan = open_plan(self._trt, content, engine.path, sidecar, engine.onnx)
             del content
+            if sidecar.stripped:  # the weights were read by path
+                engine.held.require_unchanged()
             self._plan = self._configured(plan, options, owner)
             self.profiles = self._plan.profiles
             self.spec = self._shapes = engine_spec(
@@ -393,4 +412,4 @@ def load(
             f"{path.name} is an engine of the backend {sidecar.backend}, not of {kind.backend}",
             fix=f"load it with the backend {sidecar.backend}",
         )
-    return kind(check(path), options)
+    return kind(check(path, options.trust_engines), options)

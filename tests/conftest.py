@@ -69,6 +69,12 @@ def tensorrt_stand_in() -> Callable[[str], Any]:
     return stand_in
 
 
+@pytest.fixture(autouse=True)
+def state_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engines that tests build are nobody's."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+
+
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., GLPNForDepthEstimation]:
     return seeded_model

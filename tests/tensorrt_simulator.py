@@ -19,6 +19,7 @@ import numpy as np
 
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.bundle.engine_sidecar import Sidecar, write_sidecar
+from glpn_deploy.bundle.engine_trust import remember_engine
 from glpn_deploy.gpu.cuda_device import CudaDevice
 
 RANGE = Profile((1, 32, 32), (1, 64, 96), (4, 96, 128))
@@ -270,9 +271,10 @@ class SimulatedGpu:
         name: str = "test.engine",
         tensors: Any = None,
         content: bytes | None = None,
+        stranger: bool = False,
         **changed: Any,
     ) -> Path:
-        """Writes a plan and its sidecar."""
+        """Writes a plan and its sidecar; a stranger's was not built here."""
         folder.mkdir(parents=True, exist_ok=True)
         shapes = [(p.min, p.opt, p.max) for p in profiles]
         arguments = {"stripped": changed.get("stripped", False)} | ({"tensors": tensors} if tensors else {})
@@ -295,5 +297,8 @@ class SimulatedGpu:
             "sm": "8.7",
             "profiles": profiles,
         }
-        write_sidecar(Sidecar(**(about | changed)), path)
+        sidecar = Sidecar(**(about | changed))
+        write_sidecar(sidecar, path)
+        if not stranger:
+            remember_engine(sidecar)
         return path

@@ -13,6 +13,7 @@ from glpn_deploy.bundle.engine_sidecar import Sidecar, bundle_engines, check_mac
 from glpn_deploy.errors import GlpnError, InputError
 from glpn_deploy.gpu.cuda_device import CudaDevice
 from glpn_deploy.runtimes.base import PRECISIONS, Precision
+from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 from glpn_deploy.runtimes.registry import BACKENDS, Backend
 
 _PEER_INSTALL = {
@@ -177,7 +178,7 @@ def _from_bundle(
         if precisions is not None and artefact.precision not in (*precisions, "fp32"):
             continue
         try:
-            path = bundle.artefact_path(artefact)
+            path = artefact_path(bundle, artefact)
         except GlpnError as error:
             not_run.append(NotRun(CaseId(name, artefact.precision), str(error)))
             continue

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy import progress
+from glpn_deploy.bundle.identity import HeldFiles, identity
 from glpn_deploy.bundle.manifest import MANIFEST, RE_EXPORT, Artefact, FileEntry, Golden, Manifest
-from glpn_deploy.errors import BundleError
+from glpn_deploy.errors import BundleError, ConfigError
 from glpn_deploy.images.npy import read_npy
-from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.images.processing import CONFIG_NAME, GLPNImageProcessor
+from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.reading import check_regular, read_text
+
+CONFIG = "config.json"
+CONFIGS = (CONFIG, CONFIG_NAME)
+"""HF's own files in a bundle, which say the same as its manifest."""
+_LEAST_FACTOR = 1 / 65535
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,21 +33,26 @@ class Bundle:
     Attributes:
         folder: Where it stands.
         manifest: Its manifest.
+        held: The files that were read, as they were.
     """
 
     folder: Path
     manifest: Manifest
+    held: HeldFiles = dataclasses.field(default_factory=HeldFiles, compare=False, repr=False)
 
     @classmethod
     def open(cls, folder: str | Path) -> Bundle:
-        """Opens a bundle folder; reads the manifest only.
+        """Opens a bundle folder; reads the manifest and HF's two configs, which must say the same.
 
         Raises:
-            BundleError: No bundle, or one whose manifest is damaged or points outside the folder.
+            BundleError: No bundle, or one whose manifest is damaged, contradicts the configs or points
+                outside the folder.
         """
         folder = Path(folder)
         path = folder / MANIFEST
+        held = HeldFiles()
         try:
+            held.hold(path, identity(path))
             text = read_text(path)
         except (FileNotFoundError, NotADirectoryError):
             raise BundleError(
@@ -48,10 +62,36 @@ class Bundle:
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"{path} cannot be read ({error})", fix=RE_EXPORT) from None
-        bundle = cls(folder, Manifest.from_json(text, str(path)))
+        bundle = cls(folder, Manifest.from_json(text, str(path)), held)
         for name in bundle._named_files():
             bundle._inside(name)
+        bundle._check_configs()
         return bundle
+
+    def _check_configs(self) -> None:
+        """Refuses configs that say something else than the manifest, which is what is used.
+
+        Raises:
+            BundleError: They differ, or one cannot be read.
+        """
+        try:
+            config = GLPNConfig.from_json_file(self.folder / CONFIG)
+            processor = GLPNImageProcessor.from_json_file(self.folder / CONFIG_NAME)
+            pairs = (
+                (CONFIG, self.manifest.config.network(), config.network()),
+                (CONFIG_NAME, self.processor.to_dict(), processor.to_dict()),
+            )
+        except ConfigError as error:
+            raise BundleError(error.got, expected=error.expected, fix=RE_EXPORT) from None
+        factor = self.processor.rescale_factor
+        if not _LEAST_FACTOR <= factor <= 1:
+            raise BundleError(
+                f"{self.folder / MANIFEST} says rescale_factor {factor:g}",
+                expected="1/65535 (16-bit values to 0 .. 1) to 1",
+                fix=RE_EXPORT,
+            )
+        for name, ours, theirs in pairs:
+            require_same(self.folder / name, theirs, ours, self.folder)
 
     def _named_files(self) -> set[str]:
         manifest = self.manifest
@@ -88,8 +128,10 @@ class Bundle:
             raise BundleError(f"{self.folder / MANIFEST} has no digest for {name!r}", fix=RE_EXPORT)
         path = self._inside(name)
         try:
-            size = check_regular(path)
-            digest = file_digest(path) if size == entry["bytes"] else ""
+            check_regular(path)
+            as_it_was = identity(path)
+            with path.open("rb") as file:
+                size, digest = _size_and_digest(file, as_it_was[2], entry, text=name.endswith(".json"))
         except OSError as error:
             raise BundleError(f"{path} cannot be read ({error.strerror})", fix=RE_EXPORT) from None
         if size != entry["bytes"]:
@@ -100,6 +142,7 @@ class Bundle:
             raise BundleError(
                 f"the content of {path} changed since the export (SHA-256 differs)", fix=RE_EXPORT
             )
+        self.held.hold(path, as_it_was)
         return path
 
     def check_files(self) -> int:
@@ -129,11 +172,13 @@ class Bundle:
             f"{self.folder} has no {precision} artefact", expected=f"one of those it has: {have or 'none'}"
         )
 
-    def artefact_path(self, artefact: Artefact) -> Path:
-        """The checked path of an artefact, its data files checked as well."""
-        for name in artefact.data:
-            self.path(name)
-        return self.path(artefact.file)
+    def require_unchanged(self) -> None:
+        """Checks that what was read is still what stands there, once others have opened it by its path.
+
+        Raises:
+            BundleError: A file was replaced or written to meanwhile.
+        """
+        self.held.require_unchanged()
 
     @property
     def processor(self) -> GLPNImageProcessor:
@@ -159,13 +204,44 @@ class Bundle:
         return depth
 
 
+def require_same(where: Path, found: Mapping[str, Any], expected: Mapping[str, Any], bundle: Path) -> None:
+    """Refuses a file of a bundle whose settings are not the manifest's.
+
+    Raises:
+        BundleError: They differ; names the first setting that does.
+    """
+    for name, value in expected.items():
+        if found.get(name) != value:
+            raise BundleError(
+                f"{where} says {name} {found.get(name)!r}",
+                expected=f"{value!r}, as {bundle / MANIFEST} says",
+                fix=f"do not edit a bundle's files: {RE_EXPORT}",
+            )
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        return _digest(file)
+
+
+def _digest(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
     return digest.hexdigest()
+
+
+def _size_and_digest(file: IO[bytes], size: int, entry: FileEntry, text: bool) -> tuple[int, str]:
+    """Size and digest of an open file, of text as it is with the line endings it was written with.
+
+    Git and mail turn LF into CRLF, and JSON means the same with either.
+    """
+    if text and entry["bytes"] < size <= 2 * entry["bytes"]:
+        content = file.read().replace(b"\r\n", b"\n")
+        if len(content) == entry["bytes"]:
+            return len(content), hashlib.sha256(content).hexdigest()
+    return size, _digest(file) if size == entry["bytes"] else ""
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:

@@ -19,7 +19,7 @@ from glpn_deploy.proof.parity import Batch, compare_batches, golden_batches, ver
 from glpn_deploy.proof.parity_report import ParityReport
 from glpn_deploy.proof.polygraphy_check import PolygraphyReport, polygraphy_check
 from glpn_deploy.runtimes.base import RuntimeOptions
-from glpn_deploy.runtimes.onnx_file.header import check_file
+from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 from glpn_deploy.runtimes.registry import load_runtime
 
 _INSTALL_ONNX = "pip install onnx"
@@ -62,9 +62,10 @@ def check_artefact(
         GlpnError: The artefact is damaged, or failed to run. A report that failed is returned.
     """
     limit, precision = artefact_budget(artefact), known_precision(artefact)
-    path = bundle.artefact_path(artefact)
+    path = artefact_path(bundle, artefact)
     with tempfile.TemporaryDirectory() as work:
         run = open_artefact(path, precision, options, reference.device, Path(work))
+        bundle.require_unchanged()
         if isinstance(run, str):
             return Verification(not_run=(NotRun(artefact.file, precision, run),))
         not_run = (NotRun(artefact.file, precision, run.caution),) if run.caution else ()
@@ -120,7 +121,6 @@ def open_artefact(
     if has_onnx:
         from glpn_deploy.proof.checks.opening import open_typed
 
-        check_file(path)
         return open_typed(path, precision, work, options.threads)
     if not PRECISION_INFO[precision].in_onnxruntime:
         return (

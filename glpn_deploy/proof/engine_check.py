@@ -16,6 +16,7 @@ from glpn_deploy.bundle.engine_sidecar import (
     read_plan,
     read_sidecar,
 )
+from glpn_deploy.bundle.engine_trust import require_trusted
 from glpn_deploy.errors import BackendError, EngineError
 from glpn_deploy.gpu.cuda_device import find_device
 from glpn_deploy.proof.artefact_check import known_precision
@@ -98,6 +99,7 @@ def _open(engine: Path, sidecar: Sidecar, options: RuntimeOptions) -> Runtime:
     device = find_device()
     try:
         check_machine(engine, sidecar, device, find_tensorrt(sidecar.backend).text)
+        require_trusted(engine, sidecar, options.trust_engines)
     except EngineError as error:  # in order, and for another place
         raise BackendError(error.got, expected=error.expected, fix=error.fix) from None
     return load_runtime(sidecar.backend, engine, options)

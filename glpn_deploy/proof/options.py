@@ -43,7 +43,7 @@ class VerifyOptions:
         bool, Option("Hold every other artefact against the fp32 one over the whole shape sweep.")
     ] = True
     polygraphy: Annotated[bool, Option("Let Polygraphy run and judge the same, independently.")] = False
-    runtime: Annotated[RuntimeOptions, Only(("device", "threads"))] = RuntimeOptions()
+    runtime: Annotated[RuntimeOptions, Only(("device", "threads", "trust_engines"))] = RuntimeOptions()
     offline: Offline = False
 
     def __post_init__(self) -> None:

@@ -24,7 +24,8 @@ from glpn_deploy.proof.parity import compare_over_sweep, sweep_depths, tolerance
 from glpn_deploy.proof.parity_report import ParityReport
 from glpn_deploy.proof.polygraphy_check import require_polygraphy
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
-from glpn_deploy.runtimes.registry import BACKENDS, load_runtime, require_backend
+from glpn_deploy.runtimes.onnx_file.artefact_file import load_artefact, require_onnx
+from glpn_deploy.runtimes.registry import BACKENDS, require_backend
 
 _TRAINING_ONLY = {  # settings that do not change what the network computes in eval mode
     "hidden_dropout_prob": 0.0,
@@ -65,6 +66,7 @@ def verify(
         require_polygraphy()
     chosen = _chosen(bundle, options.precisions)
     for artefact in chosen:
+        require_onnx(bundle, artefact)
         if known_precision(artefact) != "fp32":
             artefact_budget(artefact)  # refuses a damaged one before the long work
     bundle.artefact("fp32")
@@ -77,6 +79,7 @@ def verify(
     engines = check_engines(bundle, options.precisions, options.runtime)
     if install is not None and not (engines.fits or engines.broken):
         raise _nothing_runs(bundle, engines.not_run, install)
+    bundle.require_unchanged()
     return found + engines
 
 
@@ -84,9 +87,9 @@ def _check_artefacts(bundle: Bundle, chosen: list[Artefact], options: VerifyOpti
     """Checks the ONNX artefacts; their files have been checked."""
     full = bundle.artefact("fp32")
     lower = [artefact for artefact in chosen if artefact.precision != "fp32"]
-    path = bundle.artefact_path(full)
+    path = bundle.folder / full.file
     found = Verification()
-    with load_runtime("onnxruntime", path, options.runtime) as runtime:
+    with load_artefact(bundle, full, "onnxruntime", options.runtime) as runtime:
         if full in chosen:
             limit = tolerance_m(bundle.manifest.config.max_depth, options.tolerance)
             goldens = verify_goldens(bundle, runtime, limit)

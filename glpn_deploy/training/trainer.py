@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from glpn_deploy import progress
+from glpn_deploy.atomic import only_one
 from glpn_deploy.datasets.base import DepthDataset
 from glpn_deploy.errors import GlpnError, WriteError
 from glpn_deploy.progress import Step
@@ -36,6 +37,9 @@ from glpn_deploy.training.start import check_crop, starting_model
 from glpn_deploy.training.validation import validate
 
 __all__ = ["TrainResult", "TrainingError", "TrainingStopped", "train"]
+
+LOCK = ".running"
+"""Held in a run's folder while it trains."""
 
 StopAsked: TypeAlias = Callable[[], bool]
 
@@ -73,8 +77,14 @@ def train(options: TrainOptions) -> TrainResult:
     Raises:
         TrainingStopped: Ctrl-C or SIGTERM; the state is kept and the same call goes on from it.
         TrainingError: The loss became infinite or NaN.
+        WriteError: Another run is working in ``options.out``.
         GlpnError: Options, data or checkpoint are not usable, or a file cannot be written.
     """
+    with only_one(_make_folder(options.out) / LOCK, "another glpn-train"):
+        return _train(options)
+
+
+def _train(options: TrainOptions) -> TrainResult:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     device = choose_device(options.device)
@@ -121,7 +131,7 @@ class _Run:
 
     def complete(self, stop: StopAsked) -> TrainResult:
         """Runs the steps that are left."""
-        out = _make_folder(self.options.out)
+        out = self.options.out
         metrics: dict[str, float] | None = None
         batches = iterate(self.loader)
         with History(out, self.step, self.validated) as history:

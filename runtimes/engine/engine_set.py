@@ -122,11 +122,11 @@ class EngineSet(Runtime):
         while runtime is None and (filled := filled_shape(self._profiles(), shape)) is not None:
             runtime, larger = self._engine(filled), filled
         if runtime is None:
-            return self._fall_back(shape).run(pixel_values)
+            return self._fall_back(shape).run_unchecked(pixel_values)
         missing = larger[0] - batch
         if missing:
             pixel_values = np.concatenate([pixel_values, np.repeat(pixel_values[:1], missing, axis=0)])
-        return runtime.run(pixel_values)[:batch]
+        return runtime.run_unchecked(pixel_values)[:batch]
 
     def _profiles(self) -> list[Profile]:
         with self._lock:
@@ -270,7 +270,7 @@ def open_engines(
     refused: list[str] = []
     for path in engines_of(folder, precision, backend):
         try:
-            checked.append(check(path))
+            checked.append(check(path, options.trust_engines))
         except EngineError as error:
             refused.append(error.got)
     if not checked:

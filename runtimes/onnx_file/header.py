@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import mmap
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from glpn_deploy.bundle.identity import Identity, identity
 from glpn_deploy.errors import BundleError
 from glpn_deploy.runtimes.base import PRECISIONS, InputSpec, Precision
 from glpn_deploy.runtimes.onnx_file.external_data import check_locations
@@ -58,8 +60,7 @@ def check_file(path: Path) -> list[Path]:
     if not path.is_file():
         raise BundleError(f"there is no file {path}", expected="an .onnx file")
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            locations = check_plain(content)
+        locations = _plain_locations(path, identity(path))
     except NotPlainError as error:
         raise BundleError(
             f"{path} holds {error}, which no plain network does",
@@ -73,13 +74,29 @@ def check_file(path: Path) -> list[Path]:
     return check_locations(path, locations)
 
 
+@functools.lru_cache(maxsize=16)
+def _plain_locations(path: Path, _now: Identity) -> tuple[str, ...]:
+    """What `check_plain` gives; links are followed every time, by `check_locations`."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return tuple(check_plain(content))
+
+
 def read_header(path: Path) -> OnnxHeader:
-    """Reads what an ONNX file says of itself.
+    """Reads what an ONNX file says of itself; it is parsed once for as long as it stays as it is.
 
     Raises:
         BundleError: As `check_file`, or it is not a depth network.
     """
     weights = check_file(path)
+    try:
+        now = identity(path)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror})", fix="load it again") from error
+    return dataclasses.replace(_parse(path, now), files=(path, *weights))
+
+
+@functools.lru_cache(maxsize=16)
+def _parse(path: Path, _now: Identity) -> OnnxHeader:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             inputs, outputs, about = _read(content)
@@ -94,7 +111,7 @@ def read_header(path: Path) -> OnnxHeader:
         )
     precision = next((name for name in PRECISIONS if name == about.get("precision")), None)
     scale = positive_scale(about.get("max_depth"), path)
-    (name, kind, shape), files = inputs[0], (path, *weights)
+    (name, kind, shape), files = inputs[0], (path,)
     target = about.get("target", "")
     return OnnxHeader(input_spec(shape), scale, precision, files, target, name, outputs[0][0], _TYPES[kind])
 

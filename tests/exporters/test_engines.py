@@ -35,6 +35,7 @@ from glpn_deploy.exporters.engines import build_engine, default_precision, plan_
 from glpn_deploy.exporters.to_engine import EngineReport
 from glpn_deploy.exporters.to_onnx import OnnxOptions
 from glpn_deploy.gpu.cuda_device import CudaDevice
+from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 from glpn_deploy.runtimes.rt_null import NullRuntime
@@ -343,13 +344,12 @@ def test_a_precision_the_bundle_lacks(tiny_bundle):
         plan_engine(tiny_bundle, "int8", SMALL)
 
 
-def test_sides_that_the_network_does_not_take(tiny_bundle, monkeypatch):
-    real = Bundle.processor.fget
-    monkeypatch.setattr(
-        Bundle, "processor", property(lambda bundle: dataclasses.replace(real(bundle), size_divisor=64))
-    )
+def test_sides_that_the_network_does_not_take(bundle_copy):
+    processor, manifest = GLPNImageProcessor(size_divisor=64), Bundle.open(bundle_copy).manifest
+    processor.save_pretrained(bundle_copy)
+    write_manifest(bundle_copy, dataclasses.replace(manifest, preprocessing=processor.to_dict()))
     with pytest.raises(InputError, match=r"a side of 96 px \(96x320\.b1\); expected multiples of 64 px"):
-        plan_engine(tiny_bundle, "fp32", SMALL)
+        plan_engine(bundle_copy, "fp32", SMALL)
 
 
 def test_a_graph_for_cpus(bundle_copy):

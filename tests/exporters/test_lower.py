@@ -30,6 +30,7 @@ from glpn_deploy.proof import parity
 from glpn_deploy.proof.checks.images import FP32Depth
 from glpn_deploy.proof.options import VerifyOptions
 from glpn_deploy.proof.verification import verify
+from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 from glpn_deploy.runtimes.options import RuntimeOptions
 
 
@@ -64,7 +65,7 @@ def test_each_precision_is_a_file_with_its_record(all_of_them: Bundle) -> None:
     for precision, artefact in artefacts.items():
         suffix = "" if precision == "fp32" else f".{precision}"
         assert artefact.file == f"model{suffix}.onnx"
-        assert all_of_them.artefact_path(artefact).stat().st_size > 0
+        assert artefact_path(all_of_them, artefact).stat().st_size > 0
         if precision == "fp32":
             continue
         assert artefact.budget == {"max_abs_rel": 0.3, "max_abs_m": None}
@@ -249,7 +250,7 @@ def test_half_precision_input_and_output_hold_from_export_to_verification(
     said = {artefact.precision: artefact.io for artefact in Bundle.open(bundle.folder).manifest.artefacts}
     assert said == {"fp32": "fp32", "fp16": "half", "bf16": "fp32", "int8": "half", "fp8": "half"}
     for artefact in bundle.manifest.artefacts:
-        graph = onnx.load(str(bundle.artefact_path(artefact))).graph
+        graph = onnx.load(str(artefact_path(bundle, artefact))).graph
         types = {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
         assert types == {TensorProto.FLOAT16 if artefact.io == "half" else TensorProto.FLOAT}
         if artefact.io == "half":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from glpn_deploy.atomic import _clean_once, atomic_path, replace_folder, staging_folder
+from glpn_deploy.atomic import _clean_once, atomic_path, only_one, replace_folder, staging_folder
 from glpn_deploy.errors import GlpnError, WriteError
 
 
@@ -234,3 +235,41 @@ def test_a_folder_takes_the_place_of_another_whole(tmp_path: Path) -> None:
         replace_folder(folder, tmp_path / "b")
     assert names_in(tmp_path) == ["b"]
     assert names_in(tmp_path / "b") == ["new"]
+
+
+# One at a time ------------------------------------------------------------------------------------------
+
+HOLDER = """
+import os, sys, time
+from glpn_deploy.atomic import only_one
+
+with only_one(sys.argv[1], "another test"):
+    if os.fork() == 0:  # a worker, which outlives its parent
+        print("held", flush=True)
+        time.sleep(60)
+        os._exit(0)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_second_process_is_refused_until_the_first_ends_in_whatever_way(tmp_path):
+    lock = tmp_path / ".running"
+    with only_one(lock, "another test"), pytest.raises(WriteError) as refused, only_one(lock, "another test"):
+        pass
+    assert "another test is working in" in refused.value.got
+    assert not lock.exists()
+    command = [sys.executable, "-c", HOLDER, str(lock)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(WriteError), only_one(lock, "another test"):
+            pass
+        holder.kill()
+        holder.wait()
+        try:
+            with only_one(lock, "another test"):
+                assert lock.exists()
+        finally:
+            os.killpg(holder.pid, signal.SIGKILL)
+    assert not lock.exists()

@@ -604,6 +604,7 @@ def test_an_engine_as_the_source(engine_bundle, gpu, tmp_path):
     settings = json.loads((engine_bundle / "manifest.json").read_text())
     settings["preprocessing"]["size_divisor"] = 64
     (engine_bundle / "manifest.json").write_text(json.dumps(settings))
+    GLPNImageProcessor(size_divisor=64).save_pretrained(engine_bundle)
     with DepthEstimator.load(path) as estimator:
         assert (estimator.runtime.precision, estimator.max_depth) == ("fp32", 10)
         assert estimator.processor.size_divisor == 64  # the bundle's

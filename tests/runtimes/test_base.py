@@ -94,3 +94,46 @@ def test_null_runtime_gives_its_depth_after_its_delay():
     assert depth.dtype == np.float32
     np.testing.assert_array_equal(depth, np.full((2, 64, 96), 2.5, np.float32))
     assert runtime.describe() == {"backend": "null", "device": "none", "precision": "fp32"}
+
+
+class Wrong(NullRuntime):
+    """A network that gives what it is told to."""
+
+    def __init__(self, change):
+        super().__init__()
+        self._change = change
+
+    def _infer(self, pixel_values):
+        return self._change(super()._infer(pixel_values))
+
+
+def spoiled(value):
+    def change(depth):
+        depth[-1, 3, 5] = value
+        return depth
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda depth: depth[:1, :1, :1],
+        lambda depth: depth.transpose(0, 2, 1),
+        lambda depth: depth[:0],
+        lambda depth: depth[:1],
+        lambda depth: depth[:, None],
+        *map(spoiled, (np.nan, np.inf, -np.inf, -1e30, 10.2, -0.2)),
+    ],
+)
+def test_what_is_no_depth_is_refused(change):
+    runtime = Wrong(change)
+    with pytest.raises(BackendError) as refused:
+        runtime.run(GOOD)
+    assert refused.value.expected
+    assert runtime.run_unchecked(GOOD) is not None  # for those who measure how wrong it is
+
+
+@pytest.mark.parametrize("value", [0.0, 10.0, 10.05, -0.05])
+def test_the_rounding_at_a_sigmoids_ends_is_no_fault(value):
+    assert Wrong(spoiled(value)).run(GOOD)[-1, 3, 5] == np.float32(value)

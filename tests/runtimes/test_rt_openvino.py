@@ -388,6 +388,27 @@ def test_another_network_of_the_same_name_has_another_entry(tiny_onnx, make_mode
     assert len(entries(tmp_path / "cache")) == 2
 
 
+def test_what_was_replaced_meanwhile_is_not_kept_under_the_old_digest(
+    tiny_onnx, make_model, tmp_path, pixels
+):
+    """A second shape reads the file again; what lies there by then may be another network."""
+    options = dataclasses.replace(CPU, cache=tmp_path / "cache")
+    path, original = tmp_path / "model.onnx", tiny_onnx.read_bytes()
+    path.write_bytes(original)
+    first, second = pixels(1, 64, 96), pixels(1, 32, 64)
+    with OpenVINORuntime(path, options) as runtime:
+        runtime.run(first)
+    with OpenVINORuntime(path, options) as runtime:  # from the cache: the file is not read
+        to_onnx(make_model(seed=1), path)
+        with pytest.raises(BundleError, match="was replaced"):
+            runtime.run(second)
+        path.write_bytes(original)  # restored, which is not known to be the same any more
+        with pytest.raises(BundleError, match="was replaced"):
+            runtime.run(second)
+    with OpenVINORuntime(path, options) as runtime, OnnxRuntime(path, CPU) as oracle:
+        np.testing.assert_allclose(runtime.run(second), oracle.run(second), rtol=0, atol=1e-4)
+
+
 def test_a_cache_that_cannot_be_written_is_done_without(tiny_onnx, tmp_path, pixels):
     (tmp_path / "file").write_text("x")
     with OpenVINORuntime(tiny_onnx, dataclasses.replace(CPU, cache=tmp_path / "file")) as runtime:

@@ -52,6 +52,9 @@ _PROBABILITIES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_p
 _FLAGS = ("output_hidden_states", "output_attentions", "return_dict")
 _MOST = 65_536  # beyond any network that fits a machine: a slip or an attack, not a size
 _MOST_STAGES, _MOST_BLOCKS = 8, 512  # GLPN has 4 and at most 52; modules are made one by one
+MOST_DEPTH = 1_000.0
+"""Metres. Depth networks are trained up to 80 m (KITTI) or 300 m (lidar); tolerances are shares of max_depth,
+so that an absurd one would let any depth pass as right."""
 
 
 def check_type(name: str, value: object) -> None:
@@ -104,6 +107,8 @@ def check(config: Any) -> None:
         _at_least_one(name, getattr(config, name))
     for name in _POSITIVE:
         _above_zero(name, getattr(config, name))
+    if config.max_depth > MOST_DEPTH:
+        raise _bad("max_depth", config.max_depth, f"at most {MOST_DEPTH:g} m")
     for name in _PROBABILITIES:
         if not 0 <= getattr(config, name) < 1:
             raise _bad(name, getattr(config, name), "a number from 0 up to, not including, 1")

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glpn_deploy.atomic import replace_folder
 from glpn_deploy.bundle.bundle import Bundle, file_digest, write_manifest
 from glpn_deploy.bundle.manifest import Manifest
 from glpn_deploy.errors import BundleError, GlpnError
+from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 
 
 def edit(folder: Path, change) -> None:
@@ -29,7 +32,7 @@ def test_round_trip(tiny_bundle):
     bundle = Bundle.open(tiny_bundle)
     assert Manifest.from_json(bundle.manifest.to_json(), "here") == bundle.manifest
     assert bundle.check_files() == len(bundle.manifest.files) == 9
-    assert bundle.artefact_path(bundle.artefact("fp32")) == tiny_bundle / "model.onnx"
+    assert artefact_path(bundle, bundle.artefact("fp32")) == tiny_bundle / "model.onnx"
 
 
 def test_digest_of_an_empty_file(tmp_path):
@@ -78,16 +81,75 @@ def test_a_file_without_a_digest_is_not_given_out(bundle_copy):
         Bundle.open(bundle_copy).path("extra.onnx")
 
 
-def test_damaged_data_beside_an_artefact_is_found(bundle_copy):
-    (bundle_copy / "model.onnx.data").write_bytes(b"weights")
-    manifest = Bundle.open(bundle_copy).manifest
-    write_manifest(bundle_copy, manifest)
-    edit(bundle_copy, lambda m: m["artefacts"][0].update(data=["model.onnx.data"]))
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "manifest.json"])
+def test_line_endings_of_another_system_are_no_damage(name, bundle_copy):
+    path = bundle_copy / name
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert Bundle.open(bundle_copy).check_files() == 9
+    path.write_bytes(path.read_bytes().replace(b"\r\n", b"\r\n\r\n", 1))
+    if name != "manifest.json":  # which has no digest
+        with pytest.raises(BundleError):
+            Bundle.open(bundle_copy).check_files()
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("config", "max_depth", 11),
+        ("config", "head_in_index", -2),
+        ("preprocessing", "rescale_factor", 0.1),
+        ("preprocessing", "size_divisor", 64),
+        ("preprocessing", "resample", 3),
+    ],
+)
+def test_a_manifest_that_says_something_else_than_the_configs(section, name, value, bundle_copy):
+    edit(bundle_copy, lambda m: m[section].update({name: value}))
+    with pytest.raises(BundleError) as refused:
+        Bundle.open(bundle_copy)
+    assert name in refused.value.got
+    assert repr(value) in refused.value.expected
+
+
+@pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json"])
+def test_a_config_that_says_something_else_than_the_manifest(file, bundle_copy):
+    path = bundle_copy / file
+    text = path.read_text()
+    path.write_text(text.replace('"max_depth": 10', '"max_depth": 11').replace("0.0039", "0.0040"))
+    with pytest.raises(BundleError):
+        Bundle.open(bundle_copy)
+    path.unlink()
+    with pytest.raises(BundleError, match=f"there is no file .*{file}"):
+        Bundle.open(bundle_copy)
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [("config", "max_depth", 1e6), ("preprocessing", "rescale_factor", 1e-5)],
+)
+def test_values_beyond_any_network(section, name, value, bundle_copy):
+    """Even where all files agree: a tolerance is a share of max_depth."""
+    edit(bundle_copy, lambda m: m[section].update({name: value}))
+    file = {"config": "config.json", "preprocessing": "preprocessor_config.json"}[section]
+    values = json.loads((bundle_copy / file).read_text())
+    (bundle_copy / file).write_text(json.dumps(values | {name: value}))
+    with pytest.raises(GlpnError, match=name):
+        Bundle.open(bundle_copy)
+
+
+def test_what_is_replaced_after_it_was_checked_is_noticed(bundle_copy, tmp_path):
     bundle = Bundle.open(bundle_copy)
-    bundle.artefact_path(bundle.artefact("fp32"))
-    (bundle_copy / "model.onnx.data").write_bytes(b"wEights")
-    with pytest.raises(BundleError, match=r"model\.onnx\.data changed"):
-        bundle.artefact_path(bundle.artefact("fp32"))
+    model = bundle.path("model.onnx")
+    bundle.require_unchanged()
+    content = model.read_bytes()
+    model.write_bytes(content)  # in place, with what was there
+    with pytest.raises(BundleError, match=r"model\.onnx was replaced or written to"):
+        bundle.require_unchanged()
+    bundle.path("model.onnx")  # checked anew
+    bundle.require_unchanged()
+    other = Path(shutil.copytree(bundle_copy, tmp_path / "other"))
+    replace_folder(other, bundle_copy)
+    with pytest.raises(BundleError, match="was replaced"):
+        bundle.require_unchanged()
 
 
 def test_a_precision_it_has_not(tiny_bundle):

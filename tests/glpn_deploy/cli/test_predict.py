@@ -13,6 +13,8 @@ import skimage.data
 from PIL import Image
 
 from glpn_deploy import DepthEstimator
+from glpn_deploy.errors import BackendError
+from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime
 
 
 @pytest.fixture
@@ -169,3 +171,32 @@ def test_control_characters_of_a_name_do_not_reach_the_terminal(
     assert r"a\x1b[2J\n.png" in result.out
     assert r"b\x1b]0;x\x07.depth_mm.png" in result.out
     assert r"c\udcff.depth_mm.png" in result.out
+
+
+@pytest.mark.parametrize("what", ["memory", "backend", "nan"])
+def test_a_backend_that_fails_on_one_image_skips_that_image(
+    what: str, run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inference = OnnxRuntime._infer
+
+    def fail_on_wide_ones(self: OnnxRuntime, pixel_values: np.ndarray) -> np.ndarray:
+        depth = inference(self, pixel_values)
+        if pixel_values.shape[3] > 200:
+            if what == "memory":
+                raise MemoryError
+            if what == "backend":
+                raise BackendError("Allocation of 9 GB failed", fix="try a smaller image")
+            depth[0, 0, 0] = np.nan
+        return depth
+
+    monkeypatch.setattr(OnnxRuntime, "_infer", fail_on_wide_ones)
+    result = run("predict", tiny_bundle, shots, "--out", tmp_path / "d", "--backend", "onnxruntime", "--json")
+    assert result.status == 1
+    told = json.loads(result.out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert told["failed"] == 1
+    bad = [entry for entry in told["images"] if "error" in entry]
+    assert len(bad) == 1
+    assert bad[0]["image"] == str(shots / "coffee.jpg")
+    assert str(shots / "coffee.jpg") in bad[0]["error"]
+    assert (tmp_path / "d" / "camera.depth_mm.png").is_file()
+    assert not list((tmp_path / "d").glob("coffee*"))

@@ -21,6 +21,7 @@ from glpn_deploy.bundle.engine_sidecar import (
     sidecar_path,
     write_sidecar,
 )
+from glpn_deploy.bundle.engine_trust import remember_engine
 from glpn_deploy.cli.verify import main
 from glpn_deploy.errors import BackendError, EngineError, ParityError
 from glpn_deploy.gpu.cuda_device import CudaDevice
@@ -68,6 +69,7 @@ def engine(bundle_copy: Path) -> Path:
         profiles=(Profile((1, 32, 32), (1, 96, 320), (2, 96, 320)),),
     )
     write_sidecar(sidecar, path)
+    remember_engine(sidecar)
     return path
 
 

@@ -262,3 +262,10 @@ def test_options_that_contradict_each_other(options):
 def test_a_precision_that_the_bundle_has_not(tiny_bundle):
     with pytest.raises(BundleError, match="has no int8 artefact"):
         verify(tiny_bundle, VerifyOptions(precisions=("int8",)))
+
+
+def test_an_artefact_of_an_unknown_kind_is_not_called_right(bundle_copy, plant):
+    plant(bundle_copy, "fp16", kind="plan9")
+    with pytest.raises(BundleError, match="unknown kind 'plan9'"):
+        verify(bundle_copy)
+    assert verify(bundle_copy, VerifyOptions(precisions=("fp32",))).passed

@@ -17,13 +17,14 @@ import pytest
 import torch
 from PIL import Image
 
-from glpn_deploy.errors import BackendError, CheckpointError, DatasetError, InputError
+from glpn_deploy.atomic import only_one
+from glpn_deploy.errors import BackendError, CheckpointError, DatasetError, InputError, WriteError
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.training import learner
 from glpn_deploy.training.checkpointing import load_state, state_path
 from glpn_deploy.training.history import COLUMNS
 from glpn_deploy.training.learner import Learner
-from glpn_deploy.training.trainer import TrainingError, TrainingStopped, train
+from glpn_deploy.training.trainer import LOCK, TrainingError, TrainingStopped, train
 
 STEPS = 12
 
@@ -327,3 +328,15 @@ def test_a_state_of_other_kinds_is_refused(name, value, options):
     torch.save({**state, name: value}, state_path(run.out))
     with pytest.raises(CheckpointError):
         train(dataclasses.replace(run))
+
+
+def test_a_second_run_in_one_folder_says_so_and_stops(options):
+    run = options()
+    run.out.mkdir(parents=True, exist_ok=True)
+    with only_one(run.out / LOCK, "another glpn-train"):
+        before = sorted(run.out.rglob("*"))
+        with pytest.raises(WriteError, match="another glpn-train is working in"):
+            train(run)
+        assert sorted(run.out.rglob("*")) == before
+    train(run)
+    assert not (run.out / LOCK).exists()

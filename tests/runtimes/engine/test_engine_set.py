@@ -52,7 +52,7 @@ def make(opened, *parts, fallback=True, broken=()):
 
     spare = (lambda: Numbered("openvino", 99, opened)) if fallback else None
     made = [part(name, number, profiles) for number, (name, *profiles) in enumerate(parts)]
-    return EngineSet(made, "fp32", 10.0, rebuild=lambda shape: f"glpn-build B {shape}", fallback=spare)
+    return EngineSet(made, "fp32", 100.0, rebuild=lambda shape: f"glpn-build B {shape}", fallback=spare)
 
 
 def ran(runtime, pixels, *shape):
@@ -113,7 +113,7 @@ FOUR = Profile.fixed((4, 96, 128))
 def test_a_small_batch_is_filled_up_to_what_an_engine_of_its_size_takes(fallback, gpu, tmp_path, pixels):
     """The engines' fixed batches differ: each size has its own."""
     eight = Profile((6, 64, 96), (8, 64, 96), (8, 64, 96))
-    ones, spare = Profile.fixed((1, 32, 32)), NullRuntime(99.0)
+    ones, spare = Profile.fixed((1, 32, 32)), NullRuntime(9.0)
     parts = [
         Part(path.name, (profile,), lambda path=path: rt_tensorrt.load(path, RuntimeOptions()))
         for profile in (FOUR, eight, ones)
@@ -132,7 +132,7 @@ def test_a_small_batch_is_filled_up_to_what_an_engine_of_its_size_takes(fallback
             np.testing.assert_allclose(depth, colour + 1e-3 * np.sqrt(place), rtol=1e-6)
         for shape in [(5, 96, 128), (1, 128, 128)]:  # more than fits, and a size that none has
             if fallback:
-                assert (runtime.run(pixels(*shape)) == 99).all()
+                assert (runtime.run(pixels(*shape)) == 9).all()
             else:
                 with pytest.raises(InputError, match="lies outside"):
                     runtime.run(pixels(*shape))

@@ -1,11 +1,13 @@
-"""Engines of a bundle that is exported again: those whose ONNX file stayed as it was move over."""
+"""A bundle that is exported again: engines of an unchanged ONNX file, and files of the user, move over."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from glpn_deploy.bundle.engine_sidecar import (
@@ -15,8 +17,10 @@ from glpn_deploy.bundle.engine_sidecar import (
     read_sidecar,
     sidecar_path,
 )
-from glpn_deploy.bundle.manifest import Manifest
+from glpn_deploy.bundle.manifest import MANIFEST, Manifest
 from glpn_deploy.errors import EngineError
+
+_KEPT = ".kept"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,3 +82,52 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
         return
     shutil.copy2(source, target)
+
+
+def carry_files(old: Path, new: Path) -> tuple[str, ...]:
+    """Brings the files that the manifest at ``old`` does not list into the bundle at ``new``.
+
+    Engines are left to `carry_engines`. Where the new bundle has a file of that name, the old one is
+    called ``<name>.kept``. Links stay links.
+
+    Args:
+        old: A bundle's folder, which stays as it is; ``depth/`` that glpn-predict wrote there, say, is not
+            the bundle's.
+        new: The folder of the bundle that replaces it.
+
+    Returns:
+        Their names within ``new``.
+
+    Raises:
+        OSError: One could not be copied.
+    """
+    carried = []
+    for source in _strangers(old):
+        target = new / source.relative_to(old)
+        while os.path.lexists(target):
+            target = target.with_name(target.name + _KEPT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_symlink():
+            target.symlink_to(source.readlink())
+        else:
+            link_or_copy(source, target)
+        carried.append(target.relative_to(new).as_posix())
+    return tuple(carried)
+
+
+def _strangers(folder: Path) -> Iterator[Path]:
+    engines = bundle_engines(folder)
+    own = {folder / MANIFEST, *(folder / name for name in _listed(folder))}
+    own.update((*engines, *map(sidecar_path, engines)))
+    for place, folders, files in os.walk(folder):
+        links = [name for name in folders if Path(place, name).is_symlink()]
+        yield from (path for name in sorted((*files, *links)) if (path := Path(place, name)) not in own)
+
+
+def _listed(folder: Path) -> list[str]:
+    """The names in a manifest that may be damaged: it is about to be replaced."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+    return list(files) if isinstance(files, dict) else []

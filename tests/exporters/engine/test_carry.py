@@ -22,7 +22,7 @@ from glpn_deploy.bundle.engine_sidecar import (
 )
 from glpn_deploy.errors import EngineError
 from glpn_deploy.exporters.build import BuildOptions, build_bundle
-from glpn_deploy.exporters.engine.carry_engines import carry_engines
+from glpn_deploy.exporters.engine.carry import carry_engines
 
 
 def add_engine(folder: Path, name: str, onnx: str = "model.onnx", digest: str = "") -> Path:

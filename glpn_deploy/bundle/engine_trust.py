@@ -1,0 +1,64 @@
+"""Which engines this user built on this machine. Only those are opened unasked: an engine is a program."""
+
+from __future__ import annotations
+
+import os
+import platform
+import stat
+from pathlib import Path
+
+from glpn_deploy.bundle.engine_sidecar import Sidecar, rebuild_command
+from glpn_deploy.errors import EngineError, WriteError
+
+
+def remember_engine(sidecar: Sidecar) -> None:
+    """Notes that this user built an engine here.
+
+    Raises:
+        WriteError: The note cannot be written.
+    """
+    folder = _records()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / sidecar.sha256).touch(mode=0o600)
+    except OSError as error:
+        raise WriteError(
+            f"{folder}, which says what engines were built here, cannot be written ({error.strerror})",
+            fix="check its permissions, or set XDG_STATE_HOME to a folder of your own",
+        ) from error
+
+
+def require_trusted(engine: Path, sidecar: Sidecar, trust: bool) -> None:
+    """Refuses an engine that this user did not build on this machine, unless it is trusted.
+
+    The engine's content is held against the sidecar's digest when it is read.
+
+    Raises:
+        EngineError: It may come from someone else.
+    """
+    if not trust and not _built_here(sidecar.sha256):
+        raise EngineError(
+            f"{engine.name} was not built on this machine by this user, and an engine is a program: "
+            "opening one gives whoever made it all that you may do here",
+            fix=f"build it here: {rebuild_command(engine, sidecar)}; or, where you know who built it, "
+            "--trust-engines (trust_engines=True in Python)",
+        )
+
+
+def _built_here(sha256: str) -> bool:
+    folder = _records()
+    try:
+        about = folder.stat()
+        known = (folder / sha256).is_file()
+    except OSError:
+        return False
+    if os.name == "posix" and (about.st_uid != os.getuid() or stat.S_IMODE(about.st_mode) & 0o022):
+        return False  # others could have written it
+    return known
+
+
+def _records() -> Path:
+    """A folder of one empty file a digest; homes may be shared by machines, so each has its own."""
+    home = os.environ.get("XDG_STATE_HOME", "")
+    state = Path(home) if Path(home).is_absolute() else Path.home() / ".local" / "state"
+    return state / "glpn-deploy" / "engines" / (platform.node() or "here")
