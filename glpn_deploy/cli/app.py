@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import contextvars
 import functools
+import io
 import os
 import signal
 import sys
@@ -18,6 +20,7 @@ from glpn_deploy.cli.derived import derived
 from glpn_deploy.errors import GlpnError
 from glpn_deploy.options import ADVANCED, COMMON
 
+_ASCII = {"✓": "ok", "✗": "x", "→": "->", "×": "x", "…": "...", "·": "*", "—": "-", "–": "-", "²": "2"}
 FAILED = 1  # a check failed, or the machine could not; 0 is done, 2 wrong use
 
 
@@ -62,11 +65,29 @@ def command(function: Callable[..., None]) -> Callable[[], None]:
     app.command(cls=_Command)(guarded)
 
     def main() -> None:
+        _write_any_character()
         warnings.showwarning = _show_warning
         signal.signal(signal.SIGTERM, _stop)
         app()
 
     return main
+
+
+def _write_any_character() -> None:
+    """What the console's or a pipe's encoding lacks (Windows' cp1252 has no check mark) is spelled in ASCII."""
+    codecs.register_error("glpn_ascii", _spelled_out)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="glpn_ascii")
+
+
+def _spelled_out(error: UnicodeError) -> tuple[str | bytes, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    characters = error.object[error.start : error.end]
+    escaped = (character.encode("ascii", "backslashreplace").decode() for character in characters)
+    spelled = (_ASCII.get(character) or plain for character, plain in zip(characters, escaped, strict=True))
+    return "".join(spelled), error.end
 
 
 class _Command(TyperCommand):

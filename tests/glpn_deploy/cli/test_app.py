@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +74,26 @@ def test_a_reader_that_goes_away_is_no_error(tiny_bundle: Path) -> None:
     assert done.stdout == "{"
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "cp437", "utf-8"])
+def test_no_character_stops_the_work(encoding: str) -> None:
+    code = (
+        "import sys\n"
+        "from glpn_deploy.cli.app import command\n"
+        "from glpn_deploy.cli.console import complain, output\n"
+        "def work() -> None:\n"
+        "    output(as_json=False).print('[green]✓[/] a → b 日 \\udcff')\n"
+        "    complain('red', 'error', '✗ 480×640 日')\n"
+        "command(work)()\n"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
+    out, err = done.stdout.decode(encoding), done.stderr.decode(encoding)
+    assert done.returncode == 0, err
+    if encoding == "utf-8":
+        assert out.split() == ["✓", "a", "→", "b", "日", r"\udcff"]
+        assert "✗ 480×640 日" in err
+    else:
+        assert out.split() == ["ok", "a", "->", "b", r"\u65e5", r"\udcff"]
+        assert "x 480" in err
