@@ -15,6 +15,7 @@ from torch import Tensor
 
 from glpn_deploy.checkpoints.hub import cached_as, local_path, resolve_checkpoint
 from glpn_deploy.checkpoints.original import is_original, to_hf_names
+from glpn_deploy.checkpoints.wrapping import unwrapped
 from glpn_deploy.errors import CheckpointError
 from glpn_deploy.optional import needs
 from glpn_deploy.reading import check_regular, is_regular, read_json
@@ -75,7 +76,7 @@ def load_state_dict(
     tensors: dict[str, Tensor] = {}
     for path in weights[1:] if _is_index(weights[0]) else weights:
         tensors.update(_read_file(path))
-    tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    tensors = unwrapped(tensors)
     return to_hf_names(tensors) if is_original(tensors) else tensors
 
 
@@ -242,7 +243,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
                 fix="do not use it unless you know where it came from; then save its state_dict() alone",
             ) from None
         raise _damaged(path, "PyTorch checkpoint", error) from None
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     return _checked(path, content)

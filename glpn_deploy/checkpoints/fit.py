@@ -85,9 +85,11 @@ def fit_what_fits(
     """
     tensors = dict(tensors)
     for name in wanted:
-        # Batch counters came with torch 0.4.1 and do not touch the result; older files lack them.
+        # Batch counters came with torch 0.4.1 and do not touch the result; older files lack them, and
+        # files that were halved tensor by tensor have them in half precision.
         sibling = name.replace("num_batches_tracked", "running_mean")
-        if sibling != name and sibling in tensors and name not in tensors:
+        counter = tensors.get(name)
+        if sibling != name and sibling in tensors and (counter is None or counter.is_floating_point()):
             tensors[name] = torch.tensor(0)
     both = [name for name in wanted if name in tensors]
     report = Fit(

@@ -74,7 +74,7 @@ def command(function: Callable[..., None]) -> Callable[[], None]:
 
 
 def _write_any_character() -> None:
-    """What the console's or a pipe's encoding lacks (Windows' cp1252 has no check mark) is spelled in ASCII."""
+    """Spells in ASCII what the console's or pipe's encoding lacks, as Windows' cp1252 does check marks."""
     codecs.register_error("glpn_ascii", _spelled_out)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
