@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import re
 import threading
 import warnings
@@ -13,6 +14,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from glpn_deploy.errors import GlpnError, ImageError
+from glpn_deploy.optional import install_line
 from glpn_deploy.reading import check_regular
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit: 1/4 GiB of RGB
@@ -22,14 +24,21 @@ DEPTH_FORMATS = ("PNG", "TIFF")
 _FORMATS = (
     *("JPEG", "MPO", "JPEG2000", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "DIB"),
     *("GIF", "PPM", "TGA", "PCX", "ICO", "ICNS", "SGI", "DDS"),
+    "HEIF",  # of phones; by pillow-heif
 )
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 _pillow_limit_lock = threading.Lock()
 
 
 @functools.cache
 def readable_formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that are read: photographs', none that runs a program (EPS)."""
+    """Pillow's names of the formats that are read: photographs', none that runs a program (EPS).
+
+    HEIF is among them where pillow-heif is installed.
+    """
     Image.init()
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pillow_heif").register_heif_opener()
     return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
@@ -70,10 +79,11 @@ def open_image(
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise too_large(name, str(error), max_pixels) from error
     except UnidentifiedImageError as error:
+        heif = path.suffix.lower() in HEIF_SUFFIXES and "HEIF" not in readable_formats()
         raise ImageError(
-            f"{path} is not an image that Pillow can read",
+            f"{path} is not an image that Pillow can read" + (" without pillow-heif" if heif else ""),
             expected="a JPEG, PNG, TIFF, WebP or the like" if formats is None else " or ".join(formats),
-            fix=f"look at what it is (file {path})",
+            fix=install_line("heif") if heif else f"look at what it is (file {path})",
         ) from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, zlib.error ...
         if isinstance(error, OSError) and error.strerror:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from glpn_deploy.errors import ImageError
+from glpn_deploy.images import files
 from glpn_deploy.images.files import find_images, unique_stems
 
 
@@ -23,6 +25,9 @@ def shots(tmp_path, monkeypatch):
         (folder / name).write_bytes(b"x")
     monkeypatch.chdir(tmp_path)
     return folder
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:Passed over")
 
 
 def names(paths: list[Path]) -> list[str]:
@@ -40,6 +45,36 @@ def test_every_suffix_taken_is_one_that_pillow_opens(tmp_path):
     readable = Image.OPEN
     for path in find_images([str(tmp_path)]):
         assert Image.registered_extensions()[path.suffix] in readable
+
+
+def test_what_is_passed_over_is_counted_and_named(shots, monkeypatch):
+    monkeypatch.setattr(files, "readable_formats", lambda: ("PNG", "JPEG", "WEBP"))
+    (shots / "IMG_1.HEIC").touch()
+    with pytest.warns(UserWarning, match=r"3 files .*IMG_1\.HEIC, notes\.txt, paper\.pdf\..*heif") as told:
+        assert len(find_images(["shots"])) == 4
+    assert len(told) == 1
+    (shots.parent / "phone").mkdir()
+    (shots.parent / "phone" / "IMG_2.heic").touch()
+    with pytest.raises(ImageError) as refused:
+        find_images(["phone"])
+    assert "heif" in refused.value.fix
+
+
+def test_results_and_hidden_files_are_no_images(shots):
+    for name in ("a.depth_mm.png", "a.depth_color.png", "a.depth.tiff", "a.depth.npy", "._a.png", "a.ply"):
+        (shots / name).touch()
+    for name in ("notes.txt", "paper.pdf"):
+        (shots / name).unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert names(find_images(["shots"])) == [
+            "shots/[1].png",
+            "shots/a.png",
+            "shots/b.JPG",
+            "shots/c.webp",
+        ]
+        assert names(find_images(["shots/a*.png"])) == ["shots/a.png"]
+        assert names(find_images(["shots/a.depth_mm.png"])) == ["shots/a.depth_mm.png"]
 
 
 def test_globs(shots):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from glpn_deploy.errors import ImageError
+from glpn_deploy.images import opening
 from glpn_deploy.images.loading import shrink
 from glpn_deploy.images.processing import load_image
 
@@ -213,3 +214,20 @@ def test_images_are_shrunk_as_far_as_the_shorter_side_allows(
 ) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     assert shrink(image, 256, 32).shape == (*shrunk, 3)
+
+
+def test_heic_of_a_phone(photo: NDArray[np.uint8], tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = tmp_path / "IMG_1.HEIC"
+    pillow_heif.from_pillow(Image.fromarray(photo)).save(file, quality=-1, chroma=444, matrix_coefficients=0)
+    np.testing.assert_array_equal(load_image(file), photo)
+
+
+def test_heic_without_its_package_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "readable_formats", lambda: ("PNG", "JPEG"))
+    file = tmp_path / "IMG_1.HEIC"
+    file.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    with pytest.raises(ImageError) as refused:
+        load_image(file)
+    assert "pillow-heif" in refused.value.got
+    assert "heif" in refused.value.fix
