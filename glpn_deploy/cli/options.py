@@ -13,9 +13,10 @@ from glpn_deploy.options import WORDS, Option, Reader, check_options, parse_numb
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]
 
-Format = Literal["mm", "color", "npy", "tiff", "exr", "ply", "side", "below", "png", "jsonl"]
+Format = Literal["mm", "kitti", "color", "npy", "tiff", "exr", "ply", "side", "below", "png", "jsonl"]
 SUFFIXES: dict[Format, str] = {  # of images; of videos see video/outputs.py
     "mm": ".depth_mm.png",
+    "kitti": ".depth_kitti.png",
     "color": ".depth_color.png",
     "npy": ".depth.npy",
     "tiff": ".depth.tiff",
@@ -45,9 +46,10 @@ class SaveOptions:
     save: Annotated[
         tuple[Format, ...],
         Option(
-            "What to save, separated by commas: mm (16-bit millimetre PNG), color (PNG on a fixed metre "
-            "scale), npy and tiff (float32 metres), exr (needs the exr extra), ply (point cloud; needs --fov "
-            "or --intrinsics). Of videos: mm (lossless MKV), color, side and below (MP4), png, jsonl.",
+            "What to save, separated by commas: mm (16-bit millimetre PNG), kitti (the same at 256 units a "
+            "metre, which reaches 256 m), color (PNG on a fixed metre scale), npy and tiff (float32 metres), "
+            "exr (needs the exr extra), ply (point cloud; needs --fov or --intrinsics). Of videos: mm "
+            "(lossless MKV), color, side and below (MP4), png, jsonl.",
             reader=WORDS,
         ),
     ] = ("mm", "color")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 from glpn_deploy.datasets.base import Pair, PairDataset
@@ -11,17 +12,20 @@ from glpn_deploy.errors import DatasetError
 
 _IMAGES = {".jpg", ".jpeg", ".png"}
 _DEPTHS = {".png", ".npy"}
+_PREDICTED = re.compile(r"\.depth(_mm|_kitti)?$")  # what glpn-predict adds to a stem
 
 
 class DepthFolder(PairDataset):
     """``ROOT/images/*.{jpg,jpeg,png}`` and ``ROOT/depth/*.{png,npy}``, matched by name without the ending.
+
+    What glpn-predict writes (``a.depth_mm.png``, ``a.depth_kitti.png``, ``a.depth.npy``) belongs to ``a``.
 
     Image pixels are taken as stored: EXIF orientation is not applied, since the depth has none.
 
     Args:
         root: The folder.
         depth_scale: Units per metre of the 16-bit depth PNGs, such as 1000 for millimetres; it has to be
-            stated where there are any. ``.npy`` files hold metres.
+            stated where there are any whose names (glpn-predict's) do not say it. ``.npy`` files hold metres.
         max_depth: Ground truth at or above this [m] does not count.
         crop: The evaluation crop.
         consecutive: The images, in the order of their names, are the frames of one clip at 30 a second.
@@ -51,6 +55,8 @@ class DepthFolder(PairDataset):
             found, kind = (images[stem], "depth") if stem in images else (depths[stem], "image")
             raise DatasetError(f"{found} has no {kind} of the same name", expected=f"pairs by name in {root}")
         pngs = [path for path in depths.values() if path.suffix.lower() == ".png"]
+        if depth_scale is None:
+            depth_scale = _named_scale(pngs)
         if pngs and depth_scale is None:
             raise DatasetError(
                 f"the unit of {pngs[0]} is not known",
@@ -63,6 +69,12 @@ class DepthFolder(PairDataset):
         self.consecutive = consecutive
 
 
+def _named_scale(pngs: list[Path]) -> float | None:
+    """Units per metre by the names that glpn-predict gives, where all agree."""
+    named = {(_PREDICTED.search(path.stem) or [""])[0] for path in pngs}
+    return {".depth_mm": 1000.0, ".depth_kitti": 256.0}.get(named.pop()) if len(named) == 1 else None
+
+
 def _by_stem(folder: Path, endings: set[str]) -> dict[str, Path]:
     kinds = ", ".join(sorted(endings))
     if not folder.is_dir():
@@ -71,11 +83,10 @@ def _by_stem(folder: Path, endings: set[str]) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in endings or path.name.startswith("."):
             continue
-        if path.stem in found:
-            raise DatasetError(
-                f"{found[path.stem]} and {path} have the same name", expected="one file a name"
-            )
-        found[path.stem] = path
+        stem = _PREDICTED.sub("", path.stem) if endings is _DEPTHS else path.stem
+        if stem in found:
+            raise DatasetError(f"{found[stem]} and {path} have the same name", expected="one file a name")
+        found[stem] = path
     if not found:
         raise DatasetError(f"the folder {folder} is empty", expected=f"files ending in {kinds}")
     return found

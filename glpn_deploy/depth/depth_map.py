@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -76,17 +77,20 @@ class DepthMap:
         *,
         intrinsics: Intrinsics | None = None,
         rgb: NDArray[np.uint8] | None = None,
+        units_per_metre: int = 1000,
     ) -> Path:
         """Writes the depth in the format the suffix names; an old file stays whole until the new one is.
 
         ``.png`` holds millimetres in 16 bits, rounded, 0 where there is no depth; what is farther than
-        65.535 m becomes 65.535 m. ``.npy``, ``.tif``/``.tiff`` and ``.exr`` (channel ``Z``, OpenEXR's
-        name for depth) hold float32 metres, unchanged. ``.ply`` is a point cloud.
+        65.535 m becomes 65.535 m, with a warning: KITTI's 256 units a metre reach 256 m. ``.npy``,
+        ``.tif``/``.tiff`` and ``.exr`` (channel ``Z``, OpenEXR's name for depth) hold float32 metres,
+        unchanged. ``.ply`` is a point cloud.
 
         Args:
             path: The file.
             intrinsics: The camera; only for ``.ply``, which needs it.
             rgb: (H, W, 3) uint8 colours of the points; only for ``.ply``.
+            units_per_metre: Of a ``.png``: 1000 for millimetres, 256 for KITTI's format.
 
         Returns:
             The path.
@@ -95,6 +99,9 @@ class DepthMap:
             InputError: The suffix is not known, or a point cloud is asked for without a camera.
             MissingDependencyError: ``.exr`` without the OpenEXR package.
             WriteError: The file cannot be written.
+
+        Warns:
+            UserWarning: Depth beyond what a ``.png`` reaches was cut; says the share of pixels.
         """
         path = Path(path)
         suffix = path.suffix.lower()
@@ -107,25 +114,42 @@ class DepthMap:
                     fix="pass intrinsics=Intrinsics.from_fov(horizontal_degrees, width, height)",
                 )
             return self.save_point_cloud(path, intrinsics, rgb)
+        if suffix == ".png":
+            self._warn_of_cut(path, units_per_metre)
         openexr = _import_openexr() if suffix == ".exr" else None
         with atomic_path(path) as temporary:
             if openexr is not None:
                 _write_exr(openexr, temporary, self.depth)
             elif suffix == ".png":
-                Image.fromarray(self.quantized(1000)).save(temporary, format="PNG")
+                Image.fromarray(self.quantized(units_per_metre)).save(temporary, format="PNG")
             elif suffix == ".npy":
                 np.save(temporary, self.depth, allow_pickle=False)
             else:
                 Image.fromarray(self.depth).save(temporary, format="TIFF")
         return path
 
+    def _warn_of_cut(self, path: Path, units_per_metre: int) -> None:
+        reach = 65535 / units_per_metre
+        beyond = float(np.mean(self.valid & (self.depth > reach + 0.5 / units_per_metre)))
+        if beyond:
+            advice = (
+                " --save kitti (units_per_metre=256) reaches 256 m, npy and tiff any depth."
+                if units_per_metre > 256
+                else ""
+            )
+            warnings.warn(
+                f"{path}: {beyond:.2%} of the pixels lie beyond {reach:g} m and are cut to it.{advice}",
+                stacklevel=3,
+            )
+
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, max_depth: float) -> DepthMap:
+    def load(cls, path: str | os.PathLike[str], *, max_depth: float, units_per_metre: int = 1000) -> DepthMap:
         """Reads what ``save`` wrote as ``.png``, ``.npy`` or ``.tif``.
 
         Args:
             path: The file.
             max_depth: The far end of the model's range [m], which these files do not hold.
+            units_per_metre: Of a ``.png``, as ``save`` was given it.
 
         Raises:
             InputError: The file is missing, damaged, or of another format.
@@ -151,8 +175,8 @@ class DepthMap:
             ) from None
         if suffix == ".png":
             if values.ndim != 2 or values.dtype.kind not in "iu" or values.dtype.itemsize < 2:
-                raise InputError(f"{path} is not a grey 16-bit PNG", expected="depth in millimetres")
-            values = values.astype(np.float32) / np.float32(1000)
+                raise InputError(f"{path} is not a grey 16-bit PNG", expected="depth in 16-bit units")
+            values = values.astype(np.float32) / np.float32(units_per_metre)
         return cls(values, max_depth, str(path))
 
     def colorize(self, min_m: float = 0.0, max_m: float | None = None) -> NDArray[np.uint8]:

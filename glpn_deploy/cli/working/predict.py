@@ -119,7 +119,7 @@ def _save(
         elif camera is not None and name == "ply":
             depth_map.save_point_cloud(file, camera(width, height), rgb=image)
         else:
-            depth_map.save(file)
+            depth_map.save(file, units_per_metre=256 if name == "kitti" else 1000)
     low, high = (round(float(value), 3) for value in (depth_map.depth.min(), depth_map.depth.max()))
     return {
         "width": width,

@@ -35,7 +35,7 @@ def test_a_photograph(run: Callable, tiny_bundle: Path, shots: Path, tmp_path: P
         "--out",
         out,
         "--save",
-        "mm,color,npy,tiff,ply",
+        "mm,kitti,color,npy,tiff,ply",
         "--fov",
         60,
     )
@@ -44,6 +44,8 @@ def test_a_photograph(run: Callable, tiny_bundle: Path, shots: Path, tmp_path: P
     millimetres = np.asarray(Image.open(out / "coffee.depth_mm.png"))
     assert millimetres.dtype == np.uint16
     assert np.abs(millimetres / 1000 - depth).max() <= 0.0005 + 1e-6
+    kitti = np.asarray(Image.open(out / "coffee.depth_kitti.png"))
+    np.testing.assert_array_equal(kitti, np.rint(depth * 256))
     np.testing.assert_array_equal(np.load(out / "coffee.depth.npy"), depth)
     np.testing.assert_array_equal(np.asarray(Image.open(out / "coffee.depth.tiff")), depth)
     assert Image.open(out / "coffee.depth_color.png").height == 200

@@ -89,3 +89,15 @@ def test_truncated_and_mismatched_npy_are_named(root):
     np.save(path, np.ones((6, 9)))
     with pytest.raises(DatasetError, match=r"a\.JPG is 8x6 and .*a\.npy is 9x6"):
         DepthFolder(root, depth_scale=1000)[0]
+
+
+@pytest.mark.parametrize(("kind", "units"), [("mm", 1000), ("kitti", 256)])
+def test_what_predict_writes_is_read_back(kind, units, root):
+    (root / "depth/b.png").unlink()
+    (root / "depth/a.npy").rename(root / "depth/a.depth.npy")
+    stored = np.full((6, 8), 2.5 * units, dtype=np.uint16)
+    Image.fromarray(stored).save(root / f"depth/b.depth_{kind}.png")
+    data = DepthFolder(root)
+    assert [sample.name for sample in data] == ["a.JPG", "b.png"]
+    assert (data[1].depth == 2.5).all()
+    assert data[0].depth[1, 1] == 3.25

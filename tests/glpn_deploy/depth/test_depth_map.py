@@ -7,6 +7,7 @@ import math
 import os
 import re
 import sys
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ def test_other_floats_become_float32() -> None:
     assert DepthMap(np.ones((2, 3), np.float64), 10.0).depth.dtype == np.float32
 
 
+@pytest.mark.filterwarnings("ignore:.* lie beyond")
 def test_png_holds_millimetres(depth_map: DepthMap, tmp_path: Path) -> None:
     depth_map.depth[1, :2] = [70.0, 65.535]
     path = depth_map.save(tmp_path / "a.png")
@@ -281,3 +283,20 @@ def test_a_damaged_array_is_a_sentence(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.npy").write_bytes(content)
     with pytest.raises(InputError):
         DepthMap.load(tmp_path / "x.npy", max_depth=10)
+
+
+def test_what_millimetres_do_not_reach_is_said_and_kittis_units_hold_it(tmp_path: Path) -> None:
+    depth = np.full((10, 20), 3.0, np.float32)
+    depth[0, :10] = 78.25
+    depth[1, 0] = np.inf
+    depth_map = DepthMap(depth, 80.0)
+    with pytest.warns(UserWarning, match=r"5\.00% of the pixels lie beyond 65\.535 m"):
+        depth_map.save(tmp_path / "a.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        depth_map.save(tmp_path / "b.png", units_per_metre=256)
+        DepthMap(np.full((4, 4), 65.5352, np.float32), 80.0).save(tmp_path / "c.png")
+    units = np.asarray(Image.open(tmp_path / "b.png"))
+    assert (units.dtype, units[0, 0], units[0, 15], units[1, 0]) == (np.uint16, 78.25 * 256, 768, 0)
+    back = DepthMap.load(tmp_path / "b.png", max_depth=80, units_per_metre=256).depth
+    np.testing.assert_array_equal(back, np.where(np.isfinite(depth), depth, 0))
