@@ -17,7 +17,7 @@ from glpn_deploy.bundle.manifest import MANIFEST
 from glpn_deploy.checkpoints.hub import is_demo, resolve_checkpoint
 from glpn_deploy.depth.depth_map import DepthMap
 from glpn_deploy.errors import BackendError, BundleError, ConfigError, GlpnError, ImageError, InputError
-from glpn_deploy.images.loading import ImageSource, load_image
+from glpn_deploy.images.loading import ImageSource, load_image, resized, shrunk_size
 from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
 from glpn_deploy.images.resample import resize_bicubic
 from glpn_deploy.model.config import CONFIG_NAME, GLPNConfig
@@ -96,7 +96,16 @@ class DepthEstimator:
         runtime: The loaded network.
         processor: Turns images into its input.
         max_depth: The network's scale [m].
+
+    Attributes:
+        max_side: Larger images are shrunk to this longer side [px] before they enter the network; or None.
+        input_size: Height and width [px] at which every image enters it, whatever its shape; or None.
+            Depth has the images' own sizes in either case. It changes with the size at which the network
+            sees a scene: the nearest to its training's gives the best.
     """
+
+    max_side: int | None = None
+    input_size: tuple[int, int] | None = None
 
     def __init__(self, runtime: Runtime, processor: GLPNImageProcessor, max_depth: float) -> None:
         multiple = runtime.spec.size_multiple
@@ -121,6 +130,8 @@ class DepthEstimator:
         measure: bool = False,
         cache: str | Path | None = None,
         max_depth: float | None = None,
+        max_side: int | None = None,
+        input_size: tuple[int, int] | None = None,
         **runtime: Unpack[RuntimeKeywords],
     ) -> DepthEstimator:
         """Loads anything that holds a GLPN network.
@@ -143,6 +154,8 @@ class DepthEstimator:
             cache: Folder for compiled networks, for a faster second start; None keeps none.
             max_depth: The network's scale [m], for an ``.onnx`` file of other software that does not say it;
                 without, the ``config.json`` beside the file (or beside its folder ``onnx``) has to.
+            max_side: Shrink larger images to this longer side [px] for the network; depth has their own size.
+            input_size: Show the network every image at this height and width [px], instead.
             runtime: ``threads``, ``provider`` and so on: see `RuntimeOptions`.
 
         Raises:
@@ -156,6 +169,8 @@ class DepthEstimator:
             measure=measure,
             offline=offline,
             max_depth=max_depth,
+            max_side=max_side,
+            input_size=input_size,
         )
         return cls.open(source, options)
 
@@ -172,6 +187,13 @@ class DepthEstimator:
                 f"max_depth {options.max_depth:g} for {source}",
                 expected="an .onnx file that does not say it; bundles and checkpoints do",
             )
+        estimator = cls._of(source, options)
+        estimator.max_side, estimator.input_size = options.max_side, options.input_size
+        return estimator
+
+    @classmethod
+    def _of(cls, source: str | Path, options: LoadOptions) -> DepthEstimator:
+        """The estimator of a source of any kind."""
         path = Path(source)
         if is_demo(source):
             return cls._from_checkpoint(source, options)
@@ -306,7 +328,7 @@ class DepthEstimator:
 
         for index, source in enumerate(images):
             image = load_image(source)
-            size = self.processor.target_size(*image.shape[:2])
+            size = self.processor.target_size(*self._size_of(image))
             group = groups.setdefault(size, {})
             group[index] = image
             if len(group) == limit:
@@ -374,9 +396,16 @@ class DepthEstimator:
 
     def _prepare(self, sources: list[ImageSource], images: list[NDArray[np.uint8]]) -> _Prepared:
         """The batch of images of one network size; a fixed batch is filled up with the first of them."""
-        prepared = [self.processor.prepare(image) for image in images]
+        prepared = [self.processor.prepare(resized(image, self._size_of(image))) for image in images]
         missing = (self.runtime.spec.batch or len(images)) - len(images)
         return _Prepared(sources, images, _stack(prepared + prepared[:1] * missing))
+
+    def _size_of(self, image: NDArray[np.uint8]) -> tuple[int, int]:
+        """Height and width [px] at which an image is shown to the processor."""
+        height, width = image.shape[:2]
+        if self.max_side is not None:
+            return shrunk_size(height, width, self.max_side, self.processor.size_divisor)
+        return self.input_size or (height, width)
 
     def _compute(self, prepared: _Prepared) -> _Computed:
         return prepared, self.runtime.run(prepared.batch)

@@ -76,17 +76,24 @@ def load_image(
     return rgb
 
 
-def shrink(image: NDArray[np.uint8], long_side: int, short_side: int) -> NDArray[np.uint8]:
-    """An (H, W, 3) image with its longer side at most ``long_side`` [px], if its shape allows that.
+def shrunk_size(height: int, width: int, long_side: int, short_side: int) -> tuple[int, int]:
+    """Height and width [px] with the longer side at most ``long_side`` [px], if the shape allows that.
 
     The shorter side goes no further down than ``short_side`` [px]: a panorama stays longer.
     """
-    height, width = image.shape[:2]
     scale = max(long_side / max(height, width), short_side / min(height, width))
-    if scale >= 1:
-        return image
-    size = (round(width * scale), round(height * scale))
-    return np.asarray(Image.fromarray(image).resize(size))
+    return (height, width) if scale >= 1 else (round(height * scale), round(width * scale))
+
+
+def resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """An (H, W, 3) image at another height and width [px], averaged where it gets smaller."""
+    return image if image.shape[:2] == size else np.asarray(Image.fromarray(image).resize(size[::-1]))
+
+
+def shrink(image: NDArray[np.uint8], long_side: int, short_side: int) -> NDArray[np.uint8]:
+    """An (H, W, 3) image at its `shrunk_size`."""
+    height, width = image.shape[:2]
+    return resized(image, shrunk_size(height, width, long_side, short_side))
 
 
 def _from_file(path: Path, max_pixels: int, orient: bool) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import inspect
@@ -667,3 +668,38 @@ def test_a_provider_without_its_gpu_is_an_error_and_never_the_cpu(tiny_bundle):
         pytest.skip("ONNX Runtime has CUDA here")
     with pytest.raises(GlpnError, match="CUDA"):
         DepthEstimator.load(tiny_bundle, provider="cuda")
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({"max_side": 160}, (96, 160)),
+        ({"input_size": (64, 128)}, (64, 128)),
+        ({"max_side": 9999}, (192, 320)),
+    ],
+)
+def test_a_large_photograph_is_shown_small_and_its_depth_has_its_own_size(options, shown, tiny_bundle):
+    image = np.asarray(photograph("coffee").resize((320, 192)))
+    small = image if shown == (192, 320) else np.asarray(Image.fromarray(image).resize(shown[::-1]))
+    with (
+        DepthEstimator.load(tiny_bundle, "onnxruntime", threads=1, device="cpu") as plain,
+        DepthEstimator.load(tiny_bundle, "onnxruntime", threads=1, device="cpu", **options) as estimator,
+    ):
+        network = plain.runtime.run(plain.processor.prepare(small)[None])
+        expected = torch.nn.functional.interpolate(
+            torch.from_numpy(network)[None], size=(192, 320), mode="bicubic", align_corners=False
+        )[0, 0].numpy()
+        assert network.shape[1:] == shown
+        for found in (estimator(image), estimator.predict([image, image])[1]):
+            assert found.depth.shape == (192, 320)
+            np.testing.assert_allclose(found.depth, expected, atol=2e-5)
+        with contextlib.closing(estimator.stream([image])) as stream:
+            np.testing.assert_allclose(next(stream).depth_map.depth, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_side": 31}, {"input_size": (31, 64)}, {"max_side": 64, "input_size": (64, 64)}]
+)
+def test_sizes_that_no_network_takes_are_refused(options, tiny_bundle):
+    with pytest.raises(InputError):
+        DepthEstimator.load(tiny_bundle, **options)
