@@ -26,6 +26,7 @@ from glpn_deploy.pipeline import ahead
 from glpn_deploy.precisions import Precision
 from glpn_deploy.runtimes import choose
 from glpn_deploy.runtimes.base import Runtime
+from glpn_deploy.runtimes.memory import attention_bytes, available_memory
 from glpn_deploy.runtimes.onnx_file.artefact_file import load_artefact
 from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.options import BackendName, LoadOptions, RuntimeKeywords, RuntimeOptions
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Item = TypeVar("Item")
+_SMALL = 2**28  # bytes, for which nobody asks how much is free
 
 
 class _Prepared(NamedTuple):
@@ -398,7 +400,23 @@ class DepthEstimator:
         """The batch of images of one network size; a fixed batch is filled up with the first of them."""
         prepared = [self.processor.prepare(resized(image, self._size_of(image))) for image in images]
         missing = (self.runtime.spec.batch or len(images)) - len(images)
+        self._check_memory(sources[0], (len(images) + missing, *prepared[0].shape[1:]))
         return _Prepared(sources, images, _stack(prepared + prepared[:1] * missing))
+
+    def _check_memory(self, source: ImageSource, shape: tuple[int, int, int]) -> None:
+        """Refuses a batch (N, H, W) that does not fit into memory, before the system ends the process."""
+        if self.runtime.device != "cpu" or self.runtime.backend not in ("onnxruntime", "torch"):
+            return
+        needed = attention_bytes(*shape)
+        free = available_memory() if needed > _SMALL else None
+        if free is not None and needed > free:
+            name = source if isinstance(source, (str, Path)) else "the image"
+            raise ImageError(
+                f"{name} enters the network as {shape[0]}x{shape[1]}x{shape[2]}, which takes about "
+                f"{needed / 1e9:.1f} GB of memory",
+                expected=f"at most the {free / 1e9:.1f} GB that are free",
+                fix="shrink it for the network: --max-side 1280 (max_side=1280); OpenVINO takes less",
+            )
 
     def _size_of(self, image: NDArray[np.uint8]) -> tuple[int, int]:
         """Height and width [px] at which an image is shown to the processor."""

@@ -18,13 +18,14 @@ from glpn_deploy import progress
 from glpn_deploy.errors import ExportError, ImageError, InputError
 from glpn_deploy.exporters.calibration.histogram import MagnitudeHistogram
 from glpn_deploy.exporters.graph.graph_edit import load_graph
-from glpn_deploy.exporters.graph.tensor_sizes import available_memory, tensor_elements
+from glpn_deploy.exporters.graph.tensor_sizes import tensor_elements
 from glpn_deploy.exporters.options import FEWEST_IMAGES, CalibrationOptions
 from glpn_deploy.exporters.to_half import require_fp32
 from glpn_deploy.images.files import find_images
 from glpn_deploy.images.loading import ImageSource, load_image, shrink
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.optional import needs
+from glpn_deploy.runtimes.memory import available_memory
 
 ENOUGH_IMAGES = 16
 MAX_HELD = 2 * 2**30

@@ -1,10 +1,8 @@
-"""How large a graph's inner tensors are for an input of a given size, and how much memory is free."""
+"""How large a graph's inner tensors are for an input of a given size."""
 
 from __future__ import annotations
 
 import math
-import re
-from pathlib import Path
 
 import onnx
 
@@ -25,22 +23,3 @@ def tensor_elements(model: onnx.ModelProto, input_shape: tuple[int, ...]) -> dic
         value.name: math.prod(dim.dim_value for dim in value.type.tensor_type.shape.dim)
         for value in (*inferred.value_info, *inferred.output)
     }
-
-
-def available_memory() -> int | None:
-    """Memory [bytes] that this process can still take, or None where the system does not tell."""
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
-    if not found:
-        return None
-    free = int(found[1]) * 1024
-    try:  # a container's own limit
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())
-        free = min(free, limit - int((group / "memory.current").read_text()))
-    except (OSError, ValueError):  # none, or "max"
-        pass
-    return max(free, 0)

@@ -703,3 +703,21 @@ def test_a_large_photograph_is_shown_small_and_its_depth_has_its_own_size(option
 def test_sizes_that_no_network_takes_are_refused(options, tiny_bundle):
     with pytest.raises(InputError):
         DepthEstimator.load(tiny_bundle, **options)
+
+
+def test_a_photograph_that_does_not_fit_into_memory_is_refused_with_the_bytes(tiny_bundle, monkeypatch):
+    monkeypatch.setattr(estimator_module, "available_memory", lambda: 16_000_000_000)
+    phone = np.zeros((3024, 4032, 3), np.uint8)
+    with DepthEstimator.load(tiny_bundle, "onnxruntime", device="cpu") as estimator:
+        monkeypatch.setattr(
+            estimator.runtime, "run", lambda batch: np.ones((len(batch), *batch.shape[2:]), "f")
+        )
+        with pytest.raises(ImageError) as refused:
+            estimator(phone)
+        assert (
+            "71.8 GB" in refused.value.got
+        )  # two float32 matrices of 752 * 1008 rows, a 64th as many columns
+        assert "16.0 GB" in refused.value.expected
+        assert "--max-side" in refused.value.fix
+        estimator.max_side = 1280
+        assert estimator(phone).depth.shape == (3024, 4032)

@@ -22,9 +22,10 @@ from glpn_deploy.exporters.calibration.calibration import (
     random_images,
     require_memory,
 )
-from glpn_deploy.exporters.graph.tensor_sizes import available_memory, tensor_elements
+from glpn_deploy.exporters.graph.tensor_sizes import tensor_elements
 from glpn_deploy.exporters.to_half import to_half
 from glpn_deploy.exporters.to_int8 import int8_tensors, to_int8
+from glpn_deploy.runtimes.memory import available_memory
 
 PROCESSOR = GLPNImageProcessor()
 pytestmark = pytest.mark.filterwarnings("ignore:There are .* calibration images")

@@ -1,0 +1,39 @@
+"""How much memory is free, and how much the network takes at least."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_SCORES_HELD = 2
+"""Copies of a score matrix that ONNX Runtime holds in the softmax: 2.2 of its size measured at 1280x1280 and
+1600x1600 px over the demo network; torch 3.2."""
+
+
+def available_memory() -> int | None:
+    """Memory [bytes] that this process can still take, or None where the system does not tell."""
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
+    if not found:
+        return None
+    free = int(found[1]) * 1024
+    try:  # a container's own limit
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text())
+        free = min(free, limit - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):  # none, or "max"
+        pass
+    return max(free, 0)
+
+
+def attention_bytes(batch: int, height: int, width: int) -> int:
+    """What GLPN's first attention takes where its scores are kept whole (ONNX Runtime, torch) [bytes].
+
+    Height and width [px] / 4 are its rows, each an eighth of that its columns, in float32: it grows with the
+    square of the image's area.
+    """
+    rows = height * width // 16
+    return _SCORES_HELD * 4 * batch * rows * (rows // 64)
