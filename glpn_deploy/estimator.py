@@ -18,6 +18,7 @@ from glpn_deploy.checkpoints.hub import is_demo, resolve_checkpoint
 from glpn_deploy.depth.depth_map import DepthMap
 from glpn_deploy.errors import BackendError, BundleError, ConfigError, GlpnError, ImageError, InputError
 from glpn_deploy.images.loading import ImageSource, load_image, resized, shrunk_size
+from glpn_deploy.images.options import MAX_PIXELS, Channels, ImageOptions
 from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
 from glpn_deploy.images.resample import resize_bicubic
 from glpn_deploy.model.config import CONFIG_NAME, GLPNConfig
@@ -100,14 +101,10 @@ class DepthEstimator:
         max_depth: The network's scale [m].
 
     Attributes:
-        max_side: Larger images are shrunk to this longer side [px] before they enter the network; or None.
-        input_size: Height and width [px] at which every image enters it, whatever its shape; or None.
-            Depth has the images' own sizes in either case. It changes with the size at which the network
-            sees a scene: the nearest to its training's gives the best.
+        images: How images are read and shown to the network.
     """
 
-    max_side: int | None = None
-    input_size: tuple[int, int] | None = None
+    images = ImageOptions()
 
     def __init__(self, runtime: Runtime, processor: GLPNImageProcessor, max_depth: float) -> None:
         multiple = runtime.spec.size_multiple
@@ -134,6 +131,9 @@ class DepthEstimator:
         max_depth: float | None = None,
         max_side: int | None = None,
         input_size: tuple[int, int] | None = None,
+        white_point: float | None = None,
+        max_pixels: int = MAX_PIXELS,
+        channels: Channels = "rgb",
         **runtime: Unpack[RuntimeKeywords],
     ) -> DepthEstimator:
         """Loads anything that holds a GLPN network.
@@ -158,6 +158,9 @@ class DepthEstimator:
                 without, the ``config.json`` beside the file (or beside its folder ``onnx``) has to.
             max_side: Shrink larger images to this longer side [px] for the network; depth has their own size.
             input_size: Show the network every image at this height and width [px], instead.
+            white_point: Value of white in 16-bit or float images, as 4095 for 12 bits.
+            max_pixels: Larger images are refused.
+            channels: Order of the channels of numpy arrays; ``bgr`` for OpenCV's.
             runtime: ``threads``, ``provider`` and so on: see `RuntimeOptions`.
 
         Raises:
@@ -171,8 +174,13 @@ class DepthEstimator:
             measure=measure,
             offline=offline,
             max_depth=max_depth,
-            max_side=max_side,
-            input_size=input_size,
+            images=ImageOptions(
+                max_side=max_side,
+                input_size=input_size,
+                white_point=white_point,
+                max_pixels=max_pixels,
+                channels=channels,
+            ),
         )
         return cls.open(source, options)
 
@@ -190,7 +198,7 @@ class DepthEstimator:
                 expected="an .onnx file that does not say it; bundles and checkpoints do",
             )
         estimator = cls._of(source, options)
-        estimator.max_side, estimator.input_size = options.max_side, options.input_size
+        estimator.images = options.images
         return estimator
 
     @classmethod
@@ -287,14 +295,15 @@ class DepthEstimator:
         return cls(runtime, load_processor(path), runtime.max_depth)
 
     def __call__(self, image: ImageSource) -> DepthMap:
-        """Depth of one image (path, PIL image or numpy array) at its own size, in metres."""
+        """Depth of one image (path, PIL image or RGB array) at its own size, in metres."""
         return self.predict([image])[0]
 
     def predict(self, images: Sequence[ImageSource], batch_size: int = 4) -> list[DepthMap]:
         """Depth of several images, each at its own size, in metres, in the order given.
 
         Args:
-            images: Paths, PIL images or numpy arrays ``(H, W, 3)`` / ``(H, W)``; sizes may differ.
+            images: Paths, PIL images or numpy arrays ``(H, W, 3)`` / ``(H, W)``; sizes may differ. Arrays are
+                RGB; for OpenCV's BGR load with ``channels="bgr"``.
                 Images that enter the network at the same size share a batch. While one batch is in the
                 network, the next one is read and the one before enlarged.
             batch_size: Most images in one batch; a network of a fixed or largest batch size keeps to its own.
@@ -308,7 +317,7 @@ class DepthEstimator:
         if batch_size < 1:
             raise InputError(f"a batch size of {batch_size}", expected="at least 1")
         if len(images) == 1:  # threads would only add to its time
-            return self._finish(self._compute(self._prepare(list(images), [load_image(images[0])])))
+            return self._finish(self._compute(self._prepare(list(images), [self._load(images[0])])))
         spec = self.runtime.spec
         limit = spec.batch or min(batch_size, spec.max_batch or batch_size)
         order: list[int] = []
@@ -329,7 +338,7 @@ class DepthEstimator:
             return self._prepare([images[index] for index in group], list(group.values()))
 
         for index, source in enumerate(images):
-            image = load_image(source)
+            image = self._load(source)
             size = self.processor.target_size(*self._size_of(image))
             group = groups.setdefault(size, {})
             group[index] = image
@@ -364,7 +373,7 @@ class DepthEstimator:
         def prepare(item: Item) -> tuple[Item, _Prepared | ImageError]:
             try:
                 image = image_of(item)
-                return item, self._prepare([image], [load_image(image)])
+                return item, self._prepare([image], [self._load(image)])
             except ImageError as error:
                 return item, error
             except MemoryError as error:
@@ -421,9 +430,15 @@ class DepthEstimator:
     def _size_of(self, image: NDArray[np.uint8]) -> tuple[int, int]:
         """Height and width [px] at which an image is shown to the processor."""
         height, width = image.shape[:2]
-        if self.max_side is not None:
-            return shrunk_size(height, width, self.max_side, self.processor.size_divisor)
-        return self.input_size or (height, width)
+        if self.images.max_side is not None:
+            return shrunk_size(height, width, self.images.max_side, self.processor.size_divisor)
+        return self.images.input_size or (height, width)
+
+    def _load(self, source: ImageSource) -> NDArray[np.uint8]:
+        asked = self.images
+        return load_image(
+            source, max_pixels=asked.max_pixels, white_point=asked.white_point, channels=asked.channels
+        )
 
     def _compute(self, prepared: _Prepared) -> _Computed:
         return prepared, self.runtime.run(prepared.batch)

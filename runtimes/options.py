@@ -9,7 +9,8 @@ from typing import Annotated, Literal, TypedDict
 
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import InputError
-from glpn_deploy.options import ADVANCED, SIZE, Auto, DeviceOption, Offline, Option, Threads, check_options
+from glpn_deploy.images.options import ImageOptions
+from glpn_deploy.options import ADVANCED, Auto, DeviceOption, Offline, Option, Threads, check_options
 from glpn_deploy.precisions import Precision
 
 BackendName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "torch"]
@@ -95,7 +96,7 @@ class RuntimeKeywords(TypedDict, total=False):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoadOptions:
-    """Which backend and precision run a source, and how.
+    """Which backend and precision run a source, how, and what of its images.
 
     Raises:
         InputError: A value is none of these, or two contradict each other.
@@ -122,33 +123,13 @@ class LoadOptions:
             above=0,
         ),
     ] = None
-    max_side: Annotated[
-        int | None,
-        Option(
-            "Shrink larger images to this longer side [px] for the network; the depth has the image's size.",
-            least=32,
-        ),
-    ] = None
-    input_size: Annotated[
-        tuple[int, int] | None,
-        Option(
-            "Show the network every image at this size, whatever its shape; the depth has the image's size.",
-            names=("--input-size", "--size"),
-            metavar="HxW",
-            reader=SIZE,
-        ),
-    ] = None
+    images: ImageOptions = ImageOptions()
 
     def __post_init__(self) -> None:
         check_options(self)
         if self.measure and self.backend != "auto":
             raise InputError(
                 f"measure with backend {self.backend}", expected="backend auto, which has a choice"
-            )
-        if self.input_size is not None and (self.max_side is not None or min(self.input_size) < 32):
-            raise InputError(
-                f"an input_size of {'x'.join(map(str, self.input_size))} px, max_side {self.max_side}",
-                expected="one of the two, and sides of 32 px or more",
             )
 
     def resolved(self, own: Precision = "fp32") -> RuntimeOptions:

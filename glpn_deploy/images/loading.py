@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glpn_deploy.errors import ImageError
-from glpn_deploy.images.opening import MAX_PIXELS, damaged, open_image, too_large
+from glpn_deploy.images.opening import damaged, open_image, too_large
+from glpn_deploy.images.options import MAX_PIXELS, Channels
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
 
@@ -29,7 +31,13 @@ _TO_UPRIGHT = {
 
 
 def load_image(
-    source: ImageSource, *, max_pixels: int = MAX_PIXELS, orient: bool = True, min_side: int = MIN_SIDE
+    source: ImageSource,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    orient: bool = True,
+    min_side: int = MIN_SIDE,
+    white_point: float | None = None,
+    channels: Channels = "rgb",
 ) -> NDArray[np.uint8]:
     """Reads an image into the one form the image processor takes.
 
@@ -39,12 +47,16 @@ def load_image(
     and rounded; whole numbers from 0 to 255 are 8-bit values in any other type, too. Of an animation the
     first picture is taken.
 
+    Arrays are RGB. OpenCV's are BGR: pass ``channels="bgr"``, else the depth is wrong, and nothing says so.
+
     Args:
         source: A file's path, a PIL image of any mode, or an array (H, W), (H, W, 1), (H, W, 3) or
-            (H, W, 4) of uint8, uint16, bool, floats from 0 to 1, or whole numbers from 0 to 255.
+            (H, W, 4) of RGB in uint8, uint16, bool, floats from 0 to 1, or whole numbers from 0 to 255.
         max_pixels: Larger files and PIL images are refused before they are decoded.
         orient: Turn the image upright by its EXIF orientation.
         min_side: The shortest side allowed [px].
+        white_point: Value of white in 16-bit or float values, instead of 65535 and 1; 4095 for 12 bits.
+        channels: ``bgr`` for arrays as OpenCV has them.
 
     Returns:
         (H, W, 3) uint8 RGB, to be read only: it may share its memory with ``source``.
@@ -52,19 +64,24 @@ def load_image(
     Raises:
         ImageError: There is no such file, it is not an image or is damaged, it is too large, a side is
             too short, or an array's shape, dtype or values are unusable.
+
+    Warns:
+        UserWarning: 16-bit values end far below 65535, and ``white_point`` does not say why.
     """
     if isinstance(source, (str, os.PathLike)):
-        rgb = _from_file(Path(source), max_pixels, orient)
+        rgb = _from_file(Path(source), max_pixels, orient, white_point)
         name = f"the image {source}"
     elif isinstance(source, Image.Image):
         name = "the PIL image"
-        rgb = _from_pil(source, name, max_pixels, orient)
+        rgb = _from_pil(source, name, max_pixels, orient, white_point)
     elif isinstance(source, np.ndarray):
         name = "the array"
-        rgb = _from_array(source, name)
+        rgb = _from_array(source, name, white_point)
+        if channels == "bgr":
+            rgb = np.ascontiguousarray(rgb[:, :, ::-1])
     else:
         raise ImageError(
-            f"the image is a {type(source).__name__}", expected="a path, a PIL image or a numpy array"
+            f"the image is a {type(source).__name__}", expected="a path, a PIL image or a numpy array in RGB"
         )
     height, width = rgb.shape[:2]
     if min(height, width) < min_side:
@@ -96,14 +113,16 @@ def shrink(image: NDArray[np.uint8], long_side: int, short_side: int) -> NDArray
     return resized(image, shrunk_size(height, width, long_side, short_side))
 
 
-def _from_file(path: Path, max_pixels: int, orient: bool) -> NDArray[np.uint8]:
+def _from_file(path: Path, max_pixels: int, orient: bool, white_point: float | None) -> NDArray[np.uint8]:
     if path.is_dir():
         raise ImageError(f"{path} is a folder", expected="an image file", fix="name a file inside it")
     with open_image(path, max_pixels=max_pixels) as image:
-        return _from_pil(image, f"the image {path}", max_pixels, orient)
+        return _from_pil(image, f"the image {path}", max_pixels, orient, white_point)
 
 
-def _from_pil(image: Image.Image, name: str, max_pixels: int, orient: bool) -> NDArray[np.uint8]:
+def _from_pil(
+    image: Image.Image, name: str, max_pixels: int, orient: bool, white_point: float | None
+) -> NDArray[np.uint8]:
     width, height = image.size
     if width * height > max_pixels:
         raise too_large(name, f"{width} x {height} px", max_pixels)
@@ -114,7 +133,7 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int, orient: bool) -> N
             image = image.transpose(turn)
         mode = image.mode
         if mode in ("I", "F") or mode.startswith("I;16"):
-            return _from_array(_deep_values(image, name), name)
+            return _from_array(_deep_values(image, name), name, white_point)
         if mode == "La":
             image = image.convert("LA")
         elif mode in ("P", "PA", "RGBa"):  # Pillow warns when a transparent palette goes straight to RGB
@@ -141,7 +160,7 @@ def _deep_values(image: Image.Image, name: str) -> NDArray[Any]:
     return values.astype(np.uint16)
 
 
-def _from_array(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def _from_array(array: NDArray[Any], name: str, white_point: float | None) -> NDArray[np.uint8]:
     shape = array.shape
     if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4)):
         chw = array.ndim == 3 and shape[0] in (1, 3, 4)
@@ -153,21 +172,26 @@ def _from_array(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if array.size == 0:
         raise ImageError(f"{name} is empty, its shape is {shape}", expected="at least 32 x 32 px")
     values = array[:, :, None] if array.ndim == 2 else array[:, :, :3]
-    eight_bit = _to_eight_bit(values, name)
+    eight_bit = _to_eight_bit(values, name, white_point)
     return eight_bit if eight_bit.shape[2] == 3 else np.repeat(eight_bit, 3, axis=2)
 
 
-def _to_eight_bit(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def _to_eight_bit(values: NDArray[Any], name: str, white_point: float | None) -> NDArray[np.uint8]:
     if values.dtype == np.uint8:
         return values
     if values.dtype == np.bool_:
         black_white: NDArray[np.uint8] = values.astype(np.uint8) * np.uint8(255)
         return black_white
+    if white_point is not None and values.dtype.kind in "fiu" and np.isfinite(values).all():
+        share = np.clip(values.astype(np.float32) / np.float32(white_point), 0, 1)
+        of_white: NDArray[np.uint8] = np.rint(share * np.float32(255)).astype(np.uint8)
+        return of_white
     if values.dtype.kind == "u" and values.dtype.itemsize == 2:  # of either byte order
+        _warn_of_dark(values, name)
         shifted: NDArray[np.uint8] = (values >> 8).astype(np.uint8)
         return shifted
     expected = "uint8, uint16, bool, floats from 0 to 1, or whole numbers from 0 to 255"
-    fix = "convert it with array.astype(numpy.uint8) if its values go from 0 to 255"
+    fix = "say --white-point 255 (white_point=255) if its values go from 0 to 255"
     if values.dtype.kind not in "fiu":
         raise ImageError(f"{name} has dtype {values.dtype}", expected=expected, fix=fix)
     if not np.isfinite(values).all():
@@ -183,3 +207,15 @@ def _to_eight_bit(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
         return levels
     scaled: NDArray[np.uint8] = np.rint(values.astype(np.float32) * np.float32(255)).astype(np.uint8)
     return scaled
+
+
+def _warn_of_dark(values: NDArray[Any], name: str) -> None:
+    """Cameras' 10, 12 and 14 bits come in 16-bit files, and would be nearly black."""
+    high = int(values.max())
+    bits = next((bits for bits in (8, 10, 12, 14) if high < 2**bits), 16)
+    if high > 0 and bits < 16:
+        warnings.warn(
+            f"{name} has 16-bit values only up to {high}, and is read as nearly black; if it has {bits} "
+            f"bits, say --white-point {2**bits - 1} (white_point={2**bits - 1}); 65535 if it is that dark.",
+            stacklevel=5,
+        )

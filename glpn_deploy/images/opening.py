@@ -14,10 +14,10 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from glpn_deploy.errors import GlpnError, ImageError
+from glpn_deploy.images.options import MAX_PIXELS
 from glpn_deploy.optional import install_line
 from glpn_deploy.reading import check_regular
 
-MAX_PIXELS = 89_478_485  # Pillow's own limit: 1/4 GiB of RGB
 DEPTH_FORMATS = ("PNG", "TIFF")
 """What depth is kept in."""
 
@@ -97,7 +97,7 @@ def too_large(name: str, size: str, max_pixels: int) -> ImageError:
     return ImageError(
         f"{name} is too large ({size})",
         expected=f"at most {max_pixels} pixels",
-        fix="make it smaller, or pass a higher max_pixels if you trust it",
+        fix="make it smaller, or allow more if you trust it: --max-pixels N (max_pixels=N)",
     )
 
 

@@ -41,6 +41,7 @@ from glpn_deploy.errors import (
     MissingDependencyError,
 )
 from glpn_deploy.images.loading import load_image
+from glpn_deploy.images.options import ImageOptions
 from glpn_deploy.optional import install_line
 from glpn_deploy.runtimes import choose, rt_onnxruntime, rt_openvino
 from glpn_deploy.runtimes.base import InputSpec
@@ -422,9 +423,9 @@ def test_batches_are_prepared_while_the_one_before_computes():
 def test_images_are_read_while_the_network_computes_and_not_all_at_once(tmp_path, monkeypatch):
     runtime, reads, read_by = Recording(), [], []
 
-    def reading(source):
+    def reading(source, **options):
         reads.append(source)
-        return load_image(source)
+        return load_image(source, **options)
 
     run = runtime.run
 
@@ -719,5 +720,20 @@ def test_a_photograph_that_does_not_fit_into_memory_is_refused_with_the_bytes(ti
         )  # two float32 matrices of 752 * 1008 rows, a 64th as many columns
         assert "16.0 GB" in refused.value.expected
         assert "--max-side" in refused.value.fix
-        estimator.max_side = 1280
+        estimator.images = ImageOptions(max_side=1280)
         assert estimator(phone).depth.shape == (3024, 4032)
+
+
+def test_opencvs_order_of_channels(tiny_bundle):
+    rgb = np.asarray(photograph("coffee").crop((0, 0, 128, 96)))
+    bgr = np.ascontiguousarray(rgb[:, :, ::-1])
+    with (
+        DepthEstimator.load(tiny_bundle, "onnxruntime", threads=1, device="cpu") as plain,
+        DepthEstimator.load(tiny_bundle, "onnxruntime", threads=1, device="cpu", channels="bgr") as opencv,
+    ):
+        expected = plain(rgb).depth
+        assert not np.allclose(plain(bgr).depth, expected, atol=1e-4)
+        np.testing.assert_array_equal(opencv(bgr).depth, expected)
+        np.testing.assert_array_equal(opencv(Image.fromarray(rgb)).depth, expected)  # which says its own
+    with pytest.raises(InputError):
+        DepthEstimator.load(tiny_bundle, channels="brg")

@@ -105,6 +105,15 @@ def test_a_decompression_bomb_is_skipped(run: Callable, tiny_bundle: Path, tmp_p
     result = run("predict", tiny_bundle, tmp_path / "bomb.png", "--out", tmp_path / "d")
     assert result.status == 1
     assert "bomb.png" in result.out
+    assert "--max-pixels" in result.out
+
+
+def test_a_large_image_is_allowed_and_shown_small(run: Callable, tiny_bundle: Path, tmp_path: Path) -> None:
+    Image.new("L", (11_000, 9_000)).save(tmp_path / "scan.png")
+    arguments = ["predict", tiny_bundle, tmp_path / "scan.png", "--out", tmp_path / "d", "--save", "npy"]
+    result = run(*arguments, "--max-pixels", 99_000_000, "--size", "64x96")
+    assert result.status == 0, result.err
+    assert np.load(tmp_path / "d" / "scan.depth.npy", mmap_mode="r").shape == (9_000, 11_000)
 
 
 def test_equal_names_do_not_overwrite_each_other(

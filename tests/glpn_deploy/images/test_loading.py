@@ -231,3 +231,27 @@ def test_heic_without_its_package_names_it(tmp_path: Path, monkeypatch: pytest.M
         load_image(file)
     assert "pillow-heif" in refused.value.got
     assert "heif" in refused.value.fix
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_fewer_bits_in_a_16_bit_file(bits: int, photo: NDArray[np.uint8], tmp_path: Path) -> None:
+    grey = photo[:, :, 1].copy()
+    grey[0, :2] = 0, 255
+    white = 2**bits - 1
+    deep = np.rint(grey.astype(np.float64) * white / 255).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "camera.png")
+    for source in (deep, tmp_path / "camera.png"):
+        with pytest.warns(UserWarning, match=rf"if it has {bits} bits, say --white-point {white}"):
+            assert load_image(source).max() == white >> 8
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            np.testing.assert_array_equal(load_image(source, white_point=white)[:, :, 0], grey)
+
+
+def test_floats_up_to_255_in_a_tiff(photo: NDArray[np.uint8], tmp_path: Path) -> None:
+    grey = photo[:, :, 1].astype(np.float32) * np.float32(0.999)
+    Image.fromarray(grey).save(tmp_path / "scan.tiff")
+    with pytest.raises(ImageError) as refused:
+        load_image(tmp_path / "scan.tiff")
+    assert "--white-point 255" in refused.value.fix
+    np.testing.assert_array_equal(load_image(tmp_path / "scan.tiff", white_point=255)[:, :, 0], np.rint(grey))
