@@ -68,5 +68,9 @@ class SaveOptions:
         ),
     ] = None
 
+    skip_existing: Annotated[
+        bool, Option("Go on where a long run was stopped: leave images whose results are all there.")
+    ] = False
+
     def __post_init__(self) -> None:
         check_options(self)

@@ -15,7 +15,7 @@ from rich.markup import escape
 from glpn_deploy import progress
 from glpn_deploy.cli.app import FAILED
 from glpn_deploy.cli.console import output, print_json, say_why
-from glpn_deploy.cli.options import SUFFIXES, SaveOptions
+from glpn_deploy.cli.options import SUFFIXES, Format, SaveOptions
 from glpn_deploy.cli.working.loading import load_estimator
 from glpn_deploy.cli.working.predict_video import are_videos, predict_videos
 from glpn_deploy.depth.depth_map import DepthMap
@@ -53,6 +53,10 @@ def run(
     paths = find_images(images)
     stems = dict(zip(paths, unique_stems(paths), strict=True))
     console = output(as_json=as_json)
+    if saving.skip_existing:
+        there = [path for path in paths if all(f.is_file() for f in _files(stems[path], saving).values())]
+        paths = [path for path in paths if path not in set(there)]
+        console.print(f"  {len(there)} images have their results in {saving.out} and are left", style="dim")
     results: list[dict[str, Any]] = []
     estimator = load_estimator(source, options)
     runtime = estimator.runtime
@@ -70,7 +74,7 @@ def run(
                 results.append({"image": str(path), "error": str(found.error)})
                 console.print(f"[red]✗[/] skipped: {escape(str(found.error))}", markup=True)
             else:
-                saved = _save(found.depth_map, found.image, saving.out / stems[path], saving, camera)
+                saved = _save(found.depth_map, found.image, _files(stems[path], saving), saving, camera)
                 results.append({"image": str(path), **saved})
             step.advance(path.name)
         failed = sum("error" in result for result in results)
@@ -103,16 +107,20 @@ def _camera(saving: SaveOptions) -> Camera:
     return lambda width, height: fixed
 
 
+def _files(stem: str, saving: SaveOptions) -> dict[Format, Path]:
+    """What is written of an image."""
+    return {name: saving.out / (stem + SUFFIXES[name]) for name in saving.save}
+
+
 def _save(
     depth_map: DepthMap,
     image: NDArray[np.uint8],
-    stem: Path,
+    files: dict[Format, Path],
     saving: SaveOptions,
     camera: Camera | None,
 ) -> dict[str, Any]:
     """Writes what was asked for of one image."""
     height, width = depth_map.depth.shape
-    files = {name: stem.with_name(stem.name + SUFFIXES[name]) for name in dict.fromkeys(saving.save)}
     for name, file in files.items():
         if name == "color":
             depth_map.save_color(file, max_m=saving.max_m)

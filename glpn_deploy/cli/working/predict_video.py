@@ -67,6 +67,10 @@ def predict_videos(
     Raises:
         GlpnError: The only source cannot be opened or gave no frame, or the network cannot be used.
     """
+    if saving.skip_existing:
+        raise InputError(
+            f"--skip-existing for {names[0]}", expected="images; a video is predicted as a whole"
+        )
     options = dataclasses.replace(options, save=saving.save, max_m=saving.max_m)
     console = output(as_json=as_json)
     check_save(options.save)

@@ -108,12 +108,29 @@ def test_a_decompression_bomb_is_skipped(run: Callable, tiny_bundle: Path, tmp_p
     assert "--max-pixels" in result.out
 
 
-def test_a_large_image_is_allowed_and_shown_small(run: Callable, tiny_bundle: Path, tmp_path: Path) -> None:
-    Image.new("L", (11_000, 9_000)).save(tmp_path / "scan.png")
-    arguments = ["predict", tiny_bundle, tmp_path / "scan.png", "--out", tmp_path / "d", "--save", "npy"]
-    result = run(*arguments, "--max-pixels", 99_000_000, "--size", "64x96")
+def test_larger_images_are_allowed_by_choice_and_shown_small(
+    run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path
+) -> None:
+    arguments = ["predict", tiny_bundle, shots / "coffee.jpg", "--out", tmp_path / "d", "--save", "npy"]
+    assert run(*arguments, "--max-pixels", 200 * 300 - 1).status == 1
+    result = run(*arguments, "--max-pixels", 200 * 300, "--size", "64x96")
     assert result.status == 0, result.err
-    assert np.load(tmp_path / "d" / "scan.depth.npy", mmap_mode="r").shape == (9_000, 11_000)
+    shown = DepthEstimator.load(tiny_bundle, input_size=(64, 96))(shots / "coffee.jpg").depth
+    np.testing.assert_array_equal(np.load(tmp_path / "d" / "coffee.depth.npy"), shown)
+
+
+def test_results_beside_the_images_are_no_images_and_a_stopped_run_goes_on(
+    run: Callable, tiny_bundle: Path, shots: Path
+) -> None:
+    (shots / "._coffee.jpg").write_bytes(b"of macOS")
+    arguments = ["predict", tiny_bundle, shots, "--out", shots, "--json"]
+    assert len(json.loads(run(*arguments).out)["images"]) == 2
+    (shots / "camera.depth_mm.png").unlink()
+    again = run(*arguments, "--skip-existing")
+    assert [Path(entry["image"]).name for entry in json.loads(again.out)["images"]] == ["camera.png"]
+    assert (shots / "camera.depth_mm.png").is_file()
+    assert json.loads(run(*arguments, "--skip-existing").out)["images"] == []
+    assert len(json.loads(run(*arguments).out)["images"]) == 2
 
 
 def test_equal_names_do_not_overwrite_each_other(
