@@ -117,12 +117,14 @@ def choose_images(
 
 
 def _photographs(folder: Path, processor: GLPNImageProcessor, ranges: int) -> ImageSet:
-    """Every fifth picture is checked on, one to `CHECK_IMAGES` of them; the others are for the ranges."""
+    """Every fifth picture is checked on, one to `CHECK_IMAGES`; ranges are found on at most ``ranges``."""
     images = tuple(calibration_images(folder, processor, ranges + CHECK_IMAGES, _LONG_SIDE))
     source = f"photographs of {folder.name}"
     if not ranges:
         return ImageSet((), images, source)
     count = min(CHECK_IMAGES, max(1, len(images) // 5))
     chosen = {index * len(images) // count for index in range(count)}
-    others = tuple(image for index, image in enumerate(images) if index not in chosen)
-    return ImageSet(others, tuple(images[index] for index in sorted(chosen)), source)
+    others = [image for index, image in enumerate(images) if index not in chosen]
+    ranged = min(ranges, len(others))
+    spread = tuple(others[index * len(others) // ranged] for index in range(ranged))
+    return ImageSet(spread, tuple(images[index] for index in sorted(chosen)), source)

@@ -39,6 +39,14 @@ def test_every_fifth_photograph_checked_and_the_others_calibrate(
     assert chosen.source == "photographs of photos"
 
 
+@pytest.mark.parametrize("asked", [2, 4, 100])
+def test_as_many_photographs_calibrate_as_were_asked_for(tmp_path: Path, asked: int) -> None:
+    chosen = choose_images(photographs(tmp_path / "photos", 200), PROCESSOR, ranges=asked, demo=False)
+    found = greys(chosen.calibration)
+    assert len(set(found)) == asked
+    assert max(found) - min(found) >= 200 * (asked - 1) // asked - 25  # spread over the folder
+
+
 def test_too_few_photographs_for_ranges_are_refused_at_once(tmp_path: Path) -> None:
     folder = photographs(tmp_path / "photos", 2)
     with pytest.raises(InputError, match=r"2 photographs .*; expected at least 3: one to check on"):
