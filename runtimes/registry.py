@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.util
@@ -15,6 +16,9 @@ from glpn_deploy.optional import install_line
 if TYPE_CHECKING:
     from glpn_deploy.runtimes.base import Runtime
     from glpn_deploy.runtimes.options import RuntimeOptions
+
+
+_DISTRIBUTIONS = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu")}  # of one package; one of them at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +41,25 @@ class Backend:
     def install(self) -> str:
         """The pip line that brings its package."""
         return install_line(self.extra)
+
+    @property
+    def reinstall(self) -> str:
+        """The lines that mend an installation of its package that is broken."""
+        names = _DISTRIBUTIONS.get(self.name, (self.package or self.name,))
+        return f"pip uninstall -y {' '.join(names)}, then {self.install}"
+
+    def doubled(self) -> str:
+        """What is wrong where distributions that exclude each other are both installed; else empty.
+
+        They write the same files: uninstalling one of them leaves the other broken.
+        """
+        import importlib.metadata  # slow to load
+
+        found = []
+        for name in _DISTRIBUTIONS.get(self.name, ()):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                found.append(f"{name} {importlib.metadata.version(name)}")
+        return f"{' and '.join(found)} are both installed and overwrite each other" if len(found) > 1 else ""
 
     def missing(self) -> str | None:
         """The pip line to run, or None where the package is installed."""
@@ -101,7 +124,7 @@ def load_runtime(name: str, path: Path | None, options: RuntimeOptions) -> Runti
         raise BackendError(
             f"the {name} backend cannot be used, because {backend.package} is installed but does not import "
             f"({type(error).__name__}: {error})",
-            fix=f"reinstall it: pip uninstall {backend.package}, then {backend.install}",
+            fix=f"reinstall it: {backend.reinstall}",
         ) from error
     if backend.runs != "onnx" or path is None:
         return module.load(path, options)  # type: ignore[no-any-return]

@@ -44,7 +44,7 @@ def missing_provider_reason(provider: str) -> str | None:
         return (
             f"this onnxruntime {ort.__version__} was built without {provider} "
             f"(it has {', '.join(ort.get_available_providers())}); "
-            f"pip uninstall onnxruntime, then {install_line('gpu')} (the two exclude each other)"
+            f"pip uninstall -y onnxruntime onnxruntime-gpu, then {install_line('gpu')}"
         )
     if provider == _PROVIDERS["cpu"]:
         return None

@@ -110,7 +110,7 @@ def _backends(jetson: bool) -> list[Finding]:
         except Exception as error:  # a broken install fails in its own way: report it, go on
             reason = next(iter(str(error).splitlines()), "no message")
             detail = f"installed, but does not import ({type(error).__name__}: {reason})"
-            findings.append(Finding(backend.name, "missing", detail, f"reinstall it: {backend.install}"))
+            findings.append(Finding(backend.name, "missing", detail, f"reinstall it: {backend.reinstall}"))
     return findings
 
 
@@ -120,6 +120,9 @@ def _probe(backend: Backend) -> Finding:
     if backend.name == "tensorrt_rtx":
         return rtx_finding()
     runtime = importlib.import_module(f"glpn_deploy.runtimes.rt_{backend.name}")
+    if doubled := backend.doubled():
+        fix = f"keep one: {backend.reinstall}, or with a GPU {install_line('gpu')}"
+        return Finding(backend.name, "warning", f"{runtime.installed()}; {doubled}", fix)
     return Finding(backend.name, "ok", runtime.installed(), _cuda_hint(backend.name, runtime))
 
 

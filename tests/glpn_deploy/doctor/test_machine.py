@@ -76,7 +76,22 @@ def test_broken_packages_are_reported(error, monkeypatch):
     assert finding.status == "missing"
     assert "installed, but does not import" in finding.detail
     assert "\n" not in finding.detail
-    assert finding.fix.startswith("reinstall it")
+    assert finding.fix.startswith("reinstall it: pip uninstall -y onnxruntime onnxruntime-gpu, then ")
+
+
+def test_both_distributions_of_onnxruntime_are_one_too_many(monkeypatch):
+    assert found("onnxruntime").status == "ok"
+    version = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata,
+        "version",
+        lambda name: "1.20.1" if name.startswith("onnxruntime") else version(name),
+    )
+    finding = found("onnxruntime")
+    assert finding.status == "warning"
+    assert "onnxruntime 1.20.1 and onnxruntime-gpu 1.20.1 are both installed" in finding.detail
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu, then " in finding.fix  # one alone breaks the other
+    assert to_dict(examine())["backends"].count("onnxruntime") == 1
 
 
 # GPUs, as the driver and the system tell ----------------------------------------------------------------
