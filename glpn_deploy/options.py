@@ -194,6 +194,26 @@ def parse_size(option: str, text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def parse_device(option: str, text: str) -> str:
+    """A device's name; of devices that other software knows it says what is possible here.
+
+    Raises:
+        InputError: It is none of `Device`.
+    """
+    if text in get_args(Device):
+        return text
+    name, _, number = text.lower().partition(":")
+    if name == "cuda" and number.isdigit():
+        fix = f"set CUDA_VISIBLE_DEVICES={number} in the environment: the device cuda is then that GPU"
+    elif name in ("gpu", "nvidia", "tensorrt"):
+        fix = "cuda is an NVIDIA GPU; no other kind of GPU is run on"
+    elif name in ("mps", "metal", "coreml", "xpu", "intel", "npu", "rocm", "hip", "dml", "directml"):
+        fix = "no backend here runs on that hardware: leave the option out, the CPU backends work"
+    else:
+        fix = ""
+    raise InputError(f"the option {option.lstrip('-')} is {text!r}", expected="auto, cpu or cuda", fix=fix)
+
+
 def parse_words(option: str, text: str) -> tuple[str, ...]:
     """The words of a text that are separated by commas."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
@@ -245,5 +265,12 @@ WHOLE_NUMBERS = Reader(parse_whole_numbers, _by_comma)
 
 # Options that several commands share.
 Threads = Annotated[int | None, Option("Threads within one operator [default: the backend's].", least=1)]
-DeviceOption = Annotated[Device, Option("Where to run; auto takes the GPU where the backend finds one.")]
+DeviceOption = Annotated[
+    Device,
+    Option(
+        "Where to run; auto takes the GPU where the backend finds one.",
+        metavar="auto|cpu|cuda",
+        reader=Reader(parse_device),
+    ),
+]
 Offline = Annotated[bool, Option("Use the hub's cache only.")]

@@ -10,7 +10,16 @@ from typing import Annotated, Literal, TypedDict
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import InputError
 from glpn_deploy.images.options import ImageOptions
-from glpn_deploy.options import ADVANCED, Auto, DeviceOption, Offline, Option, Threads, check_options
+from glpn_deploy.options import (
+    ADVANCED,
+    Auto,
+    DeviceOption,
+    Offline,
+    Option,
+    Threads,
+    check_options,
+    parse_device,
+)
 from glpn_deploy.precisions import Precision
 
 BackendName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "torch"]
@@ -78,6 +87,7 @@ class RuntimeOptions:
     profile: Profile | None = None
 
     def __post_init__(self) -> None:
+        parse_device("device", self.device)
         check_options(self)
         if self.provider != "auto" and self.device == "cpu":
             raise InputError(f"provider {self.provider} on device cpu", expected='device="auto" or "cuda"')

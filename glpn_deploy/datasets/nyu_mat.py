@@ -14,7 +14,7 @@ from glpn_deploy.datasets.base import DepthSample
 from glpn_deploy.datasets.files import read_lines
 from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError
-from glpn_deploy.images.opening import MAX_PIXELS
+from glpn_deploy.images.options import MAX_PIXELS
 from glpn_deploy.reading import is_regular
 
 _INDEX_FORM = "one index a line, from 1 as in splits.mat"

@@ -70,7 +70,7 @@ def _only_images(paths: Iterable[Path], passed: list[Path]) -> list[Path]:
     """The images among paths, sorted; other files go to ``passed``."""
     formats = readable_formats()  # first: it may register one
     suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in formats}
-    images = []
+    images: list[Path] = []
     for path in sorted(paths):
         if path.name.startswith(".") or is_result(path) or not path.is_file():
             continue

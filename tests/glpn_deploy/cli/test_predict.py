@@ -153,6 +153,10 @@ def test_equal_names_do_not_overwrite_each_other(
         (["SHOT", "--save", "ply", "--intrinsics", "1,2,3"], "FX,FY,CX,CY"),
         (["SHOT", "--backend", "torch"], "torch"),
         (["SHOT", "--precision", "int8"], "int8"),
+        (["SHOT", "--device", "cuda:1"], "CUDA_VISIBLE_DEVICES=1"),
+        (["SHOT", "--device", "mps"], "no backend here runs on that hardware"),
+        (["SHOT", "--device", "GPU"], "cuda is an NVIDIA GPU"),
+        (["SHOT", "--device", "toaster"], "expected auto, cpu or cuda"),
     ],
 )
 def test_wrong_use(
