@@ -13,11 +13,15 @@ from glpn_deploy.options import WORDS, Option, Reader, check_options, parse_numb
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]
 
-Format = Literal["mm", "kitti", "color", "npy", "tiff", "exr", "ply", "side", "below", "png", "jsonl"]
+Format = Literal[
+    "mm", "kitti", "color", "gray", "gray16", "npy", "tiff", "exr", "ply", "side", "below", "png", "jsonl"
+]
 SUFFIXES: dict[Format, str] = {  # of images; of videos see video/outputs.py
     "mm": ".depth_mm.png",
     "kitti": ".depth_kitti.png",
     "color": ".depth_color.png",
+    "gray": ".depth_gray.png",
+    "gray16": ".depth_gray16.png",
     "npy": ".depth.npy",
     "tiff": ".depth.tiff",
     "exr": ".depth.exr",
@@ -47,15 +51,26 @@ class SaveOptions:
         tuple[Format, ...],
         Option(
             "What to save, separated by commas: mm (16-bit millimetre PNG), kitti (the same at 256 units a "
-            "metre, which reaches 256 m), color (PNG on a fixed metre scale), npy and tiff (float32 metres), "
-            "exr (needs the exr extra), ply (point cloud; needs --fov or --intrinsics). Of videos: mm "
-            "(lossless MKV), color, side and below (MP4), png, jsonl.",
+            "metre, which reaches 256 m), color (PNG on a fixed metre scale), gray and gray16 (the same in 8 "
+            "or 16 bits of grey), npy and tiff (float32 metres), exr (needs the exr extra), ply (point cloud; "
+            "needs --fov or --intrinsics). Of videos: mm (lossless MKV), color, side and below (MP4), png, "
+            "jsonl.",
             reader=WORDS,
         ),
     ] = ("mm", "color")
     max_m: Annotated[
         float | None, Option("Far end of the colour scale [m] [default: the network's].", least=0.01)
     ] = None
+    near: Annotated[Literal["white", "black"], Option("Which end is near, for --save gray and gray16.")] = (
+        "white"
+    )
+    legend: Annotated[
+        bool,
+        Option(
+            "--no-legend leaves the scale beside the colours out: the picture has the image's size.",
+            names=("--legend/--no-legend",),
+        ),
+    ] = True
     fov: Annotated[
         float | None, Option("Horizontal field of view [degrees], for --save ply.", least=1, most=179)
     ] = None

@@ -8,7 +8,7 @@ import math
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ _DEPTH_SUFFIXES = {
     ".exr": "float32 metres",
     ".ply": "a point cloud",
 }
+Near = Literal["white", "black"]
 _COLOR_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -229,6 +230,57 @@ class DepthMap:
             picture = np.concatenate([picture, bar], axis=1)
         with atomic_path(path) as temporary:
             Image.fromarray(picture).save(temporary)
+        return path
+
+    def grayscale(
+        self, *, near: Near = "white", bits: int = 8, min_m: float = 0.0, max_m: float | None = None
+    ) -> NDArray[Any]:
+        """The depth in grey on a fixed, linear metre scale: 0 (black) also where there is no depth.
+
+        Args:
+            near: Which end is near: ``white`` as in disparity maps, ``black`` as in depth maps.
+            bits: 8 or 16.
+            min_m: Depth of the near end [m].
+            max_m: Depth of the far end [m]; ``max_depth`` where left out.
+
+        Returns:
+            (H, W) uint8 or uint16.
+
+        Raises:
+            InputError: ``min_m`` is not below ``max_m``, or one of the others is none of its values.
+        """
+        far = self.max_depth if max_m is None else max_m
+        if near not in ("white", "black") or bits not in (8, 16) or not 0 <= min_m < far < math.inf:
+            raise InputError(
+                f"grey of {bits} bits, near {near!r}, from {min_m} to {far} m",
+                expected="8 or 16 bits, near white or black, and from below to",
+            )
+        valid = self.valid
+        share = (np.where(valid, self.depth, far).clip(min_m, far) - min_m) / (far - min_m)
+        levels = np.rint((1 - share if near == "white" else share) * (2**bits - 1))
+        return np.where(valid, levels, 0).astype(np.uint8 if bits == 8 else np.uint16)
+
+    def save_gray(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        near: Near = "white",
+        bits: int = 8,
+        min_m: float = 0.0,
+        max_m: float | None = None,
+    ) -> Path:
+        """Writes `grayscale`'s picture as a PNG of the image's own size, for people; `save` keeps metres.
+
+        Raises:
+            InputError: As `grayscale`, or the suffix is not ``.png``.
+            WriteError: The file cannot be written.
+        """
+        path = Path(path)
+        if path.suffix.lower() != ".png":
+            raise _unknown_suffix(path, (".png",), "")
+        picture = self.grayscale(near=near, bits=bits, min_m=min_m, max_m=max_m)
+        with atomic_path(path) as temporary:
+            Image.fromarray(picture).save(temporary, format="PNG")
         return path
 
     def point_cloud(

@@ -123,7 +123,9 @@ def _save(
     height, width = depth_map.depth.shape
     for name, file in files.items():
         if name == "color":
-            depth_map.save_color(file, max_m=saving.max_m)
+            depth_map.save_color(file, max_m=saving.max_m, legend=saving.legend)
+        elif name in ("gray", "gray16"):
+            depth_map.save_gray(file, near=saving.near, bits=8 if name == "gray" else 16, max_m=saving.max_m)
         elif camera is not None and name == "ply":
             depth_map.save_point_cloud(file, camera(width, height), rgb=image)
         else:

@@ -108,6 +108,21 @@ def test_a_decompression_bomb_is_skipped(run: Callable, tiny_bundle: Path, tmp_p
     assert "--max-pixels" in result.out
 
 
+def test_grey_pictures_and_colours_without_legend(
+    run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path
+) -> None:
+    out, save = tmp_path / "d", "gray,gray16,color,npy"
+    asked = ("--save", save, "--no-legend", "--near", "black", "--max-m", 20)
+    result = run("predict", tiny_bundle, shots / "coffee.jpg", "--out", out, *asked)
+    assert result.status == 0, result.err
+    depth = np.load(out / "coffee.depth.npy").astype(np.float64)
+    for name, white, kind in (("gray", 255, np.uint8), ("gray16", 65535, np.uint16)):
+        picture = np.asarray(Image.open(out / f"coffee.depth_{name}.png"))
+        assert picture.dtype == kind
+        assert np.abs(picture - np.clip(depth / 20, 0, 1) * white).max() <= 0.51
+    assert Image.open(out / "coffee.depth_color.png").size == (300, 200)
+
+
 def test_larger_images_are_allowed_by_choice_and_shown_small(
     run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path
 ) -> None:

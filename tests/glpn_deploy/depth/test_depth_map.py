@@ -300,3 +300,13 @@ def test_what_millimetres_do_not_reach_is_said_and_kittis_units_hold_it(tmp_path
     assert (units.dtype, units[0, 0], units[0, 15], units[1, 0]) == (np.uint16, 78.25 * 256, 768, 0)
     back = DepthMap.load(tmp_path / "b.png", max_depth=80, units_per_metre=256).depth
     np.testing.assert_array_equal(back, np.where(np.isfinite(depth), depth, 0))
+
+
+def test_grey_is_linear_and_black_without_depth() -> None:
+    depth = DepthMap(np.array([[0.5, 5.0, 10.0, 12.0, np.nan, 0.0]], np.float32), 10.0)
+    assert depth.grayscale().tolist() == [[242, 128, 0, 0, 0, 0]]
+    assert depth.grayscale(near="black").tolist() == [[13, 128, 255, 255, 0, 0]]
+    assert depth.grayscale(near="black", bits=16, max_m=5.0).tolist() == [[6554, 65535, 65535, 65535, 0, 0]]
+    for wrong in ({"bits": 12}, {"near": "red"}, {"min_m": 10.0}):
+        with pytest.raises(InputError):
+            depth.grayscale(**wrong)
