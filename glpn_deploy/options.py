@@ -211,7 +211,9 @@ def parse_device(option: str, text: str) -> str:
         fix = "no backend here runs on that hardware: leave the option out, the CPU backends work"
     else:
         fix = ""
-    raise InputError(f"the option {option.lstrip('-')} is {text!r}", expected="auto, cpu or cuda", fix=fix)
+    raise InputError(
+        f"the option {option.lstrip('-')} is {text!r}", expected="one of auto, cpu, cuda", fix=fix
+    )
 
 
 def parse_words(option: str, text: str) -> tuple[str, ...]:

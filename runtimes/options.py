@@ -82,6 +82,14 @@ class RuntimeOptions:
             "where you know who built it."
         ),
     ] = False
+    spin: Annotated[
+        bool,
+        _advanced(
+            "--no-spin lets ONNX Runtime's threads sleep between runs, for a camera whose frames are apart: "
+            "less of the processor's time, a run takes a little longer.",
+            names=("--spin/--no-spin",),
+        ),
+    ] = True
     mode: Mode = "latency"
     precision: Precision = "fp32"
     profile: Profile | None = None
@@ -101,6 +109,7 @@ class RuntimeKeywords(TypedDict, total=False):
     compile: Compile
     fallback_precision: FallbackPrecision
     trust_engines: bool
+    spin: bool
     mode: Mode
 
 

@@ -25,6 +25,7 @@ def open_session(
     as_typed: bool = False,
     optimize: bool = True,
     arena: bool = True,
+    spin: bool = True,
     profile: Path | None = None,
 ) -> ort.InferenceSession:
     """Opens a graph as it is deployed; what differs from that is asked for by name.
@@ -37,6 +38,7 @@ def open_session(
         as_typed: Fuse nothing, and compute Q/DQ pairs as they stand, so that each type's rounding shows.
         optimize: False for a session that runs few small images, where optimizing takes longer than running.
         arena: False frees memory after each run, for inputs of many sizes.
+        spin: False lets threads sleep as soon as they have nothing to do.
         profile: Prefix of the file that ONNX Runtime writes the time of every node to.
 
     Raises:
@@ -51,6 +53,8 @@ def open_session(
     options.enable_cpu_mem_arena = arena
     if threads is not None:
         options.intra_op_num_threads = threads
+    if not spin:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     if not optimize:

@@ -103,7 +103,11 @@ class OnnxRuntime(Runtime):
         providers = self._providers(wanted, options)
         try:
             session = open_session(
-                path, providers=providers, precision=self.precision, threads=options.threads
+                path,
+                providers=providers,
+                precision=self.precision,
+                threads=options.threads,
+                spin=options.spin,
             )
         except BackendError as error:
             told = first_line(error.__cause__ or error)

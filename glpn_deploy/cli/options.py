@@ -51,8 +51,8 @@ class SaveOptions:
         tuple[Format, ...],
         Option(
             "What to save, separated by commas: mm (16-bit millimetre PNG), kitti (the same at 256 units a "
-            "metre, which reaches 256 m), color (PNG on a fixed metre scale), gray and gray16 (the same in 8 "
-            "or 16 bits of grey), npy and tiff (float32 metres), exr (needs the exr extra), ply (point cloud; "
+            "metre, which reaches 256 m), color (PNG on a fixed metre scale), gray, gray16 (the same, 8 "
+            "or 16 bits), npy and tiff (float32 metres), exr (needs the exr extra), ply (point cloud; "
             "needs --fov or --intrinsics). Of videos: mm (lossless MKV), color, side and below (MP4), png, "
             "jsonl.",
             reader=WORDS,

@@ -355,3 +355,16 @@ def test_closed(tiny_onnx, pixels):
     runtime.close()
     with pytest.raises(BackendError, match="the onnxruntime runtime is closed"):
         runtime.run(pixels(1, 32, 32))
+
+
+@pytest.mark.parametrize("spin", [True, False])
+def test_threads_sleep_between_the_frames_of_a_camera_by_choice(spin, tiny_onnx):
+    batch = np.random.default_rng(0).random((1, 3, 64, 96), dtype=np.float32)
+    with OnnxRuntime(tiny_onnx, RuntimeOptions(device="cpu", threads=2, spin=spin)) as runtime:
+        options = runtime._session.get_session_options()
+        key = "session.intra_op.allow_spinning"
+        with pytest.raises(RuntimeError) if spin else contextlib.nullcontext():  # where it was not set
+            assert options.get_session_config_entry(key) == "0"
+        depth = runtime.run(batch)
+    with OnnxRuntime(tiny_onnx, CPU) as runtime:
+        np.testing.assert_allclose(depth, runtime.run(batch), atol=1e-5)

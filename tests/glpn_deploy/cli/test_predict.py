@@ -171,7 +171,7 @@ def test_equal_names_do_not_overwrite_each_other(
         (["SHOT", "--device", "cuda:1"], "CUDA_VISIBLE_DEVICES=1"),
         (["SHOT", "--device", "mps"], "no backend here runs on that hardware"),
         (["SHOT", "--device", "GPU"], "cuda is an NVIDIA GPU"),
-        (["SHOT", "--device", "toaster"], "expected auto, cpu or cuda"),
+        (["SHOT", "--device", "toaster"], "expected one of auto, cpu, cuda"),
     ],
 )
 def test_wrong_use(
