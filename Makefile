@@ -19,7 +19,7 @@ help:
 	@echo "make test                     the whole suite"
 	@echo "make test-gpu                 the tests that need an NVIDIA GPU; see tests/gpu/README.md"
 	@echo "make check                    format, lint, types"
-	@echo "make figures [ONLY=cpu,demo]  measure the figures that the README states, and write its tables"
+	@echo "make figures [ONLY=cpu,demo]  measure the figures of README and docs, and write their tables"
 	@echo "make wheel-test               build the wheel and try it in an environment of its own"
 
 $(INSTALLED): pyproject.toml constraints.txt

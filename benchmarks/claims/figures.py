@@ -1,4 +1,4 @@
-"""Measures the figures that the README states, and writes the README's tables from them.
+"""Measures the figures that README.md and docs/ state, and writes their tables from them.
 
     python -m glpn_deploy.benchmarks.claims.figures [--only cpu,demo]
     python -m glpn_deploy.benchmarks.claims.figures --tables
@@ -28,7 +28,8 @@ from glpn_deploy.benchmarks.machine.environment import describe_environment
 from glpn_deploy.errors import GlpnError, InputError
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS, README = ROOT / "benchmarks" / "results" / "figures.json", ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results" / "figures.json"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 SECTIONS = ("main_job", "cpu", "precision", "demo")
 """Each a module beside this one, whose function ``measure`` takes `FigureOptions` and gives figures."""
 FORMAT, FORMAT_VERSION = "glpn-deploy-figures", 2
@@ -79,10 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"some of {', '.join(SECTIONS)}")
-    parser.add_argument("--tables", action="store_true", help="only write the README's tables anew")
+    parser.add_argument("--tables", action="store_true", help="only write the tables anew")
     parser.add_argument("--optimum", metavar="PYTHON", help="a Python that has Optimum and this package")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file of figures")
-    parser.add_argument("--readme", type=Path, default=README, help="the file with the tables")
+    parser.add_argument("--pages", type=Path, nargs="+", default=PAGES, help="the files with the tables")
     given = parser.parse_args(arguments)
     only = [] if given.tables else [name.strip() for name in given.only.split(",")]
     try:
@@ -95,13 +96,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name in only:
                 sections[name] = measure(name, given.optimum)
                 write(given.results, sections)
-        text = fill(given.readme.read_text(encoding="utf-8"), sections)
-        with atomic_path(given.readme) as staged:
-            staged.write_text(text, encoding="utf-8")
+        for page in given.pages:
+            text = page.read_text(encoding="utf-8")
+            filled = fill(text, sections)
+            if filled != text:
+                with atomic_path(page) as staged:
+                    staged.write_text(filled, encoding="utf-8")
+                print(page)
     except GlpnError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print(f"{given.results}\n{given.readme}")
+    print(given.results)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The README's tables of figures, from the sections that `glpn_deploy.benchmarks.claims.figures` keeps.
+"""The tables of figures in the README and in `docs/`, from the sections that `glpn_deploy.benchmarks.claims.figures` keeps.
 
 A table stands between ``<!-- figures:NAME -->`` and ``<!-- /figures -->``.
 """
@@ -23,8 +23,17 @@ _ROWS = {
     "onnxruntime int8": "INT8, ONNX Runtime",
     "openvino int8": "INT8, OpenVINO",
     "openvino bf16": "BF16, OpenVINO",
-    "openvino-fallback-bf16 int8": "INT8 and BF16, OpenVINO (`--rest bf16`)",
+    "openvino-fallback-bf16 int8": "INT8 and BF16, OpenVINO (`--fallback-precision bf16`)",
 }
+_SHORT = (
+    "optimum fp32",
+    "onnxruntime fp32",
+    "openvino fp32",
+    "onnxruntime int8",
+    "openvino int8",
+    "openvino bf16",
+    "openvino-fallback-bf16 int8",
+)
 _FORMS = {"fp16": "FP16", "bf16": "BF16", "int8": "INT8", "int8-cpu": "INT8 for CPUs", "fp8": "FP8"}
 
 
@@ -41,7 +50,7 @@ def fill(text: str, sections: Mapping[str, Section]) -> str:
             raise InputError(
                 f"the marker figures:{name} names no table", expected=f"one of {', '.join(TABLES)}"
             )
-        section = sections.get(name)
+        section = sections.get(_PART_OF.get(name, name))
         return found[0] if section is None else f"{found[1]}{TABLES[name](section)}\n{found[3]}"
 
     return _MARKED.sub(table, text)
@@ -143,6 +152,26 @@ def cpu(section: Section) -> str:
     )
 
 
+def speed(section: Section) -> str:
+    """The README's table: how fast, and how far the depth moves."""
+    rows, off = section["figures"]["rows"], section["figures"]["abs_rel"]
+    table = _table(
+        ("480×640, batch 1", "median", "times as fast (95 % interval)", "depth moves by (AbsRel)"),
+        [
+            (
+                _ROWS[name],
+                f"{rows[name]['median_ms']:.0f} ms",
+                _speedup(rows[name]["speedup"]),
+                f"{off[name]:.2g}" if name in off else "",
+            )
+            for name in _SHORT
+            if name in rows
+        ],
+        right=True,
+    )
+    return f"{_measured(section)}\n\n{table}"
+
+
 def precision(section: Section) -> str:
     """The demo network in lower precisions."""
     forms = section["figures"]["forms"]
@@ -186,9 +215,12 @@ def demo(section: Section) -> str:
 TABLES: dict[str, Callable[[Section], str]] = {
     "main_job": main_job,
     "cpu": cpu,
+    "speed": speed,
     "precision": precision,
     "demo": demo,
 }
+_PART_OF = {"speed": "cpu"}
+"""The section of a table that is not called like it."""
 
 
 def _measured(section: Section) -> str:
