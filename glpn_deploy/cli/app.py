@@ -24,11 +24,12 @@ _ASCII = {"✓": "ok", "✗": "x", "→": "->", "×": "x", "…": "...", "·": "
 FAILED = 1  # a check failed, or the machine could not; 0 is done, 2 wrong use
 
 
-def command(function: Callable[..., None]) -> Callable[[], None]:
+def command(function: Callable[..., None]) -> Callable[..., None]:
     """Makes an entry point of a function whose parameters are Typer's, or dataclasses of options (`derived`).
 
     A `GlpnError` ends as one sentence and its exit status, Ctrl-C and SIGTERM as status 1 after the
     ``finally`` blocks have run, a full disk or missing memory as a sentence; none shows a traceback.
+    The entry point may be given the name that its help shows.
     """
 
     call = derived(function)
@@ -64,11 +65,11 @@ def command(function: Callable[..., None]) -> Callable[[], None]:
     )
     app.command(cls=_Command)(guarded)
 
-    def main() -> None:
+    def main(name: str | None = None) -> None:
         _write_any_character()
         warnings.showwarning = _show_warning
         signal.signal(signal.SIGTERM, _stop)
-        app()
+        app(prog_name=name)
 
     return main
 
