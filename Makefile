@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DEMO_INSTALLED := $(VENV)/.installed-demo
 IMAGE ?=
 OPTIONS ?=
 GPU_PYTHON ?=
@@ -22,14 +23,17 @@ help:
 	@echo "make figures [ONLY=cpu,demo]  measure the figures of README and docs, and write their tables"
 	@echo "make wheel-test               build the wheel and try it in an environment of its own"
 
-$(INSTALLED): pyproject.toml constraints.txt
+# The demo installs what an export and a CPU need, everything else the whole; pip shows what it does.
+$(INSTALLED): EXTRAS := test
+$(DEMO_INSTALLED): EXTRAS := cpu,export
+$(INSTALLED) $(DEMO_INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "glpn-deploy needs Python 3.10 or later; \
 	this is " + sys.version.split()[0] + ". Pass another one: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	@touch $@
 
-demo: $(INSTALLED)
+demo: $(if $(wildcard $(INSTALLED)),$(INSTALLED),$(DEMO_INSTALLED))
 	@$(BIN)/python -m glpn_deploy.cli.demo --out demo $(if $(IMAGE),--image "$(IMAGE)")
 
 # On all processors, a file's tests in one process; OPTIONS="-n 0 -k name" runs some of them in one.

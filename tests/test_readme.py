@@ -16,7 +16,18 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SHORTER = {"glpn-bench": ["--seconds", "0.1", "--shapes", "96x128", "--backends", "onnxruntime", "--precisions", "fp32"]}
+SHORTER = {
+    "glpn-bench": [
+        "--seconds",
+        "0.1",
+        "--shapes",
+        "96x128",
+        "--backends",
+        "onnxruntime",
+        "--precisions",
+        "fp32",
+    ]
+}
 """Added to what README prints, so that it takes seconds."""
 
 

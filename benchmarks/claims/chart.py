@@ -23,7 +23,12 @@ _NEAR = 0.15  # [%]
 def points(section: dict[str, Any]) -> dict[str, tuple[float, float, str]]:
     """Latency [ms], AbsRel against FP32 [%] and colour by label; the networks in FP32 move nothing."""
     found = section["figures"]
-    names = {"hf-eager": "transformers", "optimum": "Optimum", "onnxruntime": "ONNX Runtime", "torch": "torch"}
+    names = {
+        "hf-eager": "transformers",
+        "optimum": "Optimum",
+        "onnxruntime": "ONNX Runtime",
+        "torch": "torch",
+    }
     result = {}
     for name, row in found["rows"].items():
         case, precision = name.split(" ")

@@ -1,4 +1,4 @@
-"""The tables of figures in the README and in `docs/`, from the sections that `glpn_deploy.benchmarks.claims.figures` keeps.
+"""The tables of README.md and docs/, from what `glpn_deploy.benchmarks.claims.figures` keeps.
 
 A table stands between ``<!-- figures:NAME -->`` and ``<!-- /figures -->``.
 """

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -58,6 +61,22 @@ def output(*, as_json: bool) -> Console:
 def print_json(values: dict[str, Any]) -> None:
     """Writes one JSON object to standard output."""
     sys.stdout.write(json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def runnable(name: str) -> str:
+    """A command's name as this shell runs it: with the environment's folder where that is not on the path.
+
+    Args:
+        name: ``glpn-predict`` and so on.
+    """
+    folder, found = Path(sys.executable).parent, shutil.which(name)
+    if found and Path(found).parent == folder:
+        return name
+    script = shutil.which(name, path=str(folder))
+    if script is None:  # run from a folder that nobody installed
+        return f"{sys.executable} -m glpn_deploy {name.removeprefix('glpn-')}"
+    near = os.path.relpath(script)
+    return script if near.startswith("..") else near
 
 
 def say_why(console: Console, why: str) -> None:

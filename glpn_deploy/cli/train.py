@@ -22,7 +22,7 @@ def train(options: TrainOptions, as_json: JsonOption = False) -> None:
 
     Without any data: glpn-train rooms runs/rooms --config demo --cache rooms-cache --lr 1e-3
     """
-    from glpn_deploy.cli.console import output, print_json
+    from glpn_deploy.cli.console import output, print_json, runnable
 
     with needs("training", "train"):
         from glpn_deploy.training.trainer import train as run
@@ -41,8 +41,8 @@ def train(options: TrainOptions, as_json: JsonOption = False) -> None:
         )
     where = "" if options.path is None else f" {options.path}"
     console.print(
-        f"\nNext:\n  glpn-eval {result.best}{where} --dataset {options.dataset}"
-        f"\n  glpn-export {result.best} BUNDLE",
+        f"\nNext:\n  {runnable('glpn-eval')} {result.best}{where} --dataset {options.dataset}"
+        f"\n  {runnable('glpn-export')} {result.best} BUNDLE",
         markup=False,
     )
 

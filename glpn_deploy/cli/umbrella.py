@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
+import textwrap
 from pathlib import Path
 
 COMMANDS = ("export", "predict", "verify", "build", "bench", "compare", "eval", "train", "doctor")
@@ -33,7 +34,9 @@ def main() -> None:
 
 
 def _help() -> str:
-    lines = [f"  {name:<9} {_about(name)}" for name in COMMANDS]
+    lines = [
+        textwrap.fill(f"  {name:<9} {_about(name)}", 80, subsequent_indent=" " * 12) for name in COMMANDS
+    ]
     return "\n".join(
         (
             "Usage: glpn COMMAND ...",

@@ -18,7 +18,7 @@ from glpn_deploy.benchmarks.report.results import Report, rounded
 from glpn_deploy.benchmarks.report.written import write_reports
 from glpn_deploy.benchmarks.sweep import run_sweep
 from glpn_deploy.cli.app import FAILED
-from glpn_deploy.cli.console import output, print_json
+from glpn_deploy.cli.console import output, print_json, runnable
 from glpn_deploy.errors import WriteError
 
 
@@ -45,7 +45,7 @@ def run(bundle: Path, options: BenchOptions, out: Path | None, *, as_json: bool)
     if report.interrupted:
         console.print("\nInterrupted: what was complete is written.", style="bold red")
         raise typer.Exit(FAILED)
-    console.print(f"\nNext:\n  glpn-compare {files[0]} OTHER.json", markup=False)
+    console.print(f"\nNext:\n  {runnable('glpn-compare')} {files[0]} OTHER.json", markup=False)
 
 
 def _check_writable(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from glpn_deploy import progress
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.checkpoints.hub import DEMO
-from glpn_deploy.cli.console import output
+from glpn_deploy.cli.console import output, runnable
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, SPLIT_SIZE, RenderedRooms
 from glpn_deploy.depth.depth_map import DepthMap
 from glpn_deploy.depth.metrics import DepthMetrics
@@ -58,8 +59,9 @@ def run(image: Path | None, out: Path, room: int, checkpoint: str) -> None:
     for file in files:
         console.print(f"  {file}", markup=False)
     console.print(
-        f"\nNext:\n  glpn-predict {bundle} photo.jpg\n  glpn-eval {bundle} --dataset rooms\n"
-        f"  glpn-verify {bundle}\n  make demo IMAGE=photo.jpg",
+        f"\nNext:\n  {runnable('glpn-predict')} {bundle} {shlex.quote(str(image or files[-1]))}\n"
+        f"  {runnable('glpn-eval')} {bundle} --dataset rooms\n  {runnable('glpn-verify')} {bundle}\n"
+        "  make demo IMAGE=…  (a photograph of yours)",
         markup=False,
     )
 
@@ -92,6 +94,8 @@ def _show_room(estimator: DepthEstimator, room: int, out: Path) -> tuple[list[Pa
         footer=footer,
     )
     files = _write(depth_map, picture, out, f"room-{room}")
+    files.append(out / f"room-{room}.image.png")
+    Image.fromarray(sample.image).save(files[-1])
     return files, [f"Test room {room}: {scores.replace('delta1', 'δ1')}"]
 
 

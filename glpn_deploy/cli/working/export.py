@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.checkpoints.hub import is_demo
-from glpn_deploy.cli.console import output, print_json
+from glpn_deploy.cli.console import output, print_json, runnable
 from glpn_deploy.cli.working.build import say_engine
 from glpn_deploy.errors import BudgetError, ExportError, InputError
 from glpn_deploy.exporters import engines
@@ -51,7 +51,10 @@ def run(checkpoint: str, out: Path, options: BuildOptions, *, engine: bool, as_j
     if engine:
         _build_engines(console, bundle, asked, verify=verify)
     shown = f"./{out}" if is_demo(str(out)) else out  # the bare word is the package's own checkpoint
-    console.print(f"\nNext:\n  glpn-predict {shown} photo.jpg\n  glpn-verify {shown}", markup=False)
+    console.print(
+        f"\nNext:\n  {runnable('glpn-predict')} {shown} photo.jpg\n  {runnable('glpn-verify')} {shown}",
+        markup=False,
+    )
     if bundle.manifest.refused:
         raise _without(built)
 

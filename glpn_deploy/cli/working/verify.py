@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.bundle.bundle import Bundle
-from glpn_deploy.cli.console import output, print_json
+from glpn_deploy.cli.console import output, print_json, runnable
 from glpn_deploy.errors import InputError
 from glpn_deploy.proof.findings import Verification
 from glpn_deploy.proof.options import VerifyOptions
@@ -53,7 +53,7 @@ def run(bundle: Path, options: VerifyOptions, error_map: Path | None, *, as_json
         which = "every artefact" if found.complete else "every artefact that was run"
         console.print(f"\nThe depth is the reference's, {which} within its budget.", end="")
     incomplete = "" if found.complete else "  The check is incomplete: see above."
-    following = "" if options.reference else f"  Next:\n  glpn-predict {bundle} photo.jpg"
+    following = "" if options.reference else f"  Next:\n  {runnable('glpn-predict')} {bundle} photo.jpg"
     console.print(incomplete + following, markup=False)
 
 

@@ -1,4 +1,4 @@
-"""The tables in README.md and docs/ are what the figures give; measuring one section leaves the others as they were."""
+"""The pages' tables are what the figures give; measuring one section leaves the others as they were."""
 
 from __future__ import annotations
 

@@ -50,7 +50,11 @@ def test_a_room_with_ground_truth_and_error(run: Callable, tmp_path: Path) -> No
     assert f"δ1 {figures['delta1']:.3f}, AbsRel {figures['abs_rel']:.3f}" in result.out
     for name in ("side_by_side", "depth_color", "depth_mm"):
         assert str(out / f"room-3.{name}.png") in result.out
-    assert f"glpn-predict {out / 'bundle'} photo.jpg" in result.out
+    assert (np.asarray(Image.open(out / "room-3.image.png")) == sample.image).all()
+    following = [line.split() for line in result.out.partition("Next:\n")[2].splitlines()]
+    assert [line[0] for line in following] == ["glpn-predict", "glpn-eval", "glpn-verify", "make"]
+    assert run("predict", *following[0][1:], "--out", tmp_path / "depth").status == 0
+    assert (tmp_path / "depth" / "room-3.image.depth_mm.png").is_file()
     manifest = json.loads((out / "bundle" / "manifest.json").read_text())
     assert manifest["source"]["source"] == "demo"
     assert manifest["artefacts"][0]["parity"]["passed"] is True
