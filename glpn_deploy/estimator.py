@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_sidecar import ENGINES, bundle_engines, read_sidecar
 from glpn_deploy.bundle.manifest import MANIFEST
+from glpn_deploy.checkpoints.card import Origin, read_card
 from glpn_deploy.checkpoints.hub import is_demo, resolve_checkpoint
 from glpn_deploy.depth.depth_map import DepthMap
 from glpn_deploy.errors import BackendError, BundleError, ConfigError, GlpnError, ImageError, InputError
@@ -99,6 +100,7 @@ class DepthEstimator:
         runtime: The loaded network.
         processor: Turns images into its input.
         max_depth: The network's scale [m].
+        origin: What is known of where the network comes from.
 
     Attributes:
         images: How images are read and shown to the network.
@@ -106,7 +108,13 @@ class DepthEstimator:
 
     images = ImageOptions()
 
-    def __init__(self, runtime: Runtime, processor: GLPNImageProcessor, max_depth: float) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        processor: GLPNImageProcessor,
+        max_depth: float,
+        origin: Origin = Origin(),  # noqa: B008 - frozen
+    ) -> None:
         multiple = runtime.spec.size_multiple
         if processor.size_divisor % multiple:
             raise ConfigError(
@@ -115,7 +123,7 @@ class DepthEstimator:
             )
         if runtime.spec.channels != 3:
             raise ConfigError(f"the network takes {runtime.spec.channels} channels", expected="3 (RGB)")
-        self.runtime, self.processor, self.max_depth = runtime, processor, max_depth
+        self.runtime, self.processor, self.max_depth, self.origin = runtime, processor, max_depth, origin
 
     @classmethod
     def load(
@@ -224,7 +232,7 @@ class DepthEstimator:
     def _from_bundle(cls, bundle: Bundle, asked: LoadOptions) -> DepthEstimator:
         backend, options = asked.backend, asked.resolved()
         have = [artefact.precision for artefact in bundle.manifest.artefacts if artefact.kind == "onnx"]
-        scale = bundle.manifest.config.max_depth
+        scale, origin = bundle.manifest.config.max_depth, Origin.of_manifest(bundle.manifest.source)
         engines: list[str] = []
         if backend in choose.ENGINE_BACKENDS or (backend == "auto" and bundle_engines(bundle.folder)):
             from glpn_deploy.runtimes.engine.engine_set import (  # most machines need neither
@@ -236,7 +244,7 @@ class DepthEstimator:
                 runtime: Runtime = open_engines(
                     bundle.folder, options.precision, scale, options, backend=backend
                 )
-                return cls(runtime, bundle.processor, scale)
+                return cls(runtime, bundle.processor, scale, origin)
             engines = [
                 name for name in choose.ENGINE_BACKENDS if engines_of(bundle.folder, options.precision, name)
             ]
@@ -253,7 +261,7 @@ class DepthEstimator:
                 )
             return load_artefact(bundle, bundle.artefact(choice.file), choice.backend, options)
 
-        return cls(choose.load(found, open_choice, asked.measure), bundle.processor, scale)
+        return cls(choose.load(found, open_choice, asked.measure), bundle.processor, scale, origin)
 
     @classmethod
     def _from_engine(cls, path: Path, asked: LoadOptions) -> DepthEstimator:
@@ -292,7 +300,7 @@ class DepthEstimator:
         path = resolve_checkpoint(source, offline=asked.offline)
         runtime = load_runtime(name, path, asked.resolved())
         assert runtime.max_depth is not None  # a checkpoint's config always says
-        return cls(runtime, load_processor(path), runtime.max_depth)
+        return cls(runtime, load_processor(path), runtime.max_depth, read_card(path))
 
     def __call__(self, image: ImageSource) -> DepthMap:
         """Depth of one image (path, PIL image or RGB array) at its own size, in metres."""

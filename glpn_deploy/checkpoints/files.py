@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from glpn_deploy.checkpoints.card import read_card
 from glpn_deploy.checkpoints.hub import cached_as, local_path, resolve_checkpoint
 from glpn_deploy.checkpoints.original import is_original, to_hf_names
 from glpn_deploy.checkpoints.wrapping import unwrapped
@@ -29,7 +30,6 @@ WEIGHT_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin" + _INDEX_SUFFIX,
 )
-_MOST_FRONT = 1 << 16  # characters of a README that its front matter is looked for in
 _MOST_BYTES = 2 << 30  # a file of holes can be of any size, and would be hashed for hours
 _MOST_SHARED = 4  # times that tensors may take what their file holds: some share weights
 _LFS_POINTER = b"version https://git-lfs"
@@ -47,6 +47,8 @@ class CheckpointInfo:
         digest: `checkpoint_digest` of the files.
         licence: What the source says of itself, if anything.
         files: Names of the files that the digest covers.
+        trained_on: What its model card says it was trained on, if that is one kind of image only.
+        train_size: Height and width [px] of those, if the card says so.
     """
 
     source: str
@@ -54,6 +56,8 @@ class CheckpointInfo:
     digest: str
     licence: str | None
     files: tuple[str, ...]
+    trained_on: str | None = None
+    train_size: tuple[int, int] | None = None
 
 
 def load_state_dict(
@@ -86,26 +90,6 @@ def checkpoint_digest(source: str | Path) -> str:
     return hashlib.sha256("".join(f"{_sha256(path)}  {path.name}\n" for path in files).encode()).hexdigest()
 
 
-def checkpoint_licence(folder: str | Path) -> str | None:
-    """The licence named in ``README.md``'s front matter, else the name of a licence file, else None."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        folder = folder.parent
-    try:
-        check_regular(folder / "README.md")
-        with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
-            text = file.read(_MOST_FRONT)
-    except OSError:
-        text = ""
-    front = re.match(r"---[ \t]*\n(.*?)\n---", text, re.DOTALL)
-    for key in ("license_name", "license"):  # ``license: other`` comes with a name of its own
-        found = front and re.search(rf"^{key}:\s*(?:-\s*)?['\"]?([^\s'\"#]+)", front[1], re.MULTILINE)
-        if found:
-            return str(found[1])
-    names = sorted(p.name for p in folder.glob("*") if re.match(r"(licen[cs]e|copying)\b", p.name, re.I))
-    return names[0] if names else None
-
-
 def describe_checkpoint(
     source: str | Path,
     *,
@@ -121,11 +105,14 @@ def describe_checkpoint(
     path = resolve_checkpoint(source, revision=revision, offline=offline, cache_dir=cache_dir)
     name = str(source) if local_path(source) is None else path.name or path.resolve().name
     hub_id, commit = cached_as(path) or (name, revision)
+    origin = read_card(path)
     return CheckpointInfo(
         source=hub_id,
         revision=commit,
         digest=checkpoint_digest(path),
-        licence=checkpoint_licence(path),
+        licence=origin.licence,
+        trained_on=origin.trained_on,
+        train_size=origin.train_size,
         files=tuple(sorted(file.name for file in _covered_files(path))),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from PIL import Image
 
 from glpn_deploy import progress
 from glpn_deploy.atomic import atomic_path
-from glpn_deploy.checkpoints.hub import DEMO
 from glpn_deploy.cli.console import output, runnable
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, SPLIT_SIZE, RenderedRooms
 from glpn_deploy.depth.depth_map import DepthMap
@@ -21,17 +19,14 @@ from glpn_deploy.depth.pictures import compose_row, depth_panel, error_panel, im
 from glpn_deploy.errors import InputError
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.exporters.build import build_bundle
-from glpn_deploy.images.loading import MIN_SIDE, load_image
+from glpn_deploy.images.loading import load_image
 from glpn_deploy.images.resample import resize_bicubic
+from glpn_deploy.images.trained_size import reduced
 
 ERROR_SCALE_M = 1.0
 """Where the error map's colours end [m]."""
 SHOWN = 4
 """Pictures have so many times the sides that the network was trained at."""
-_ADVICE = (
-    "The demo network was trained on rendered rooms only. For photographs take the published network: "
-    "glpn-export vinvino02/glpn-nyu glpn-nyu"
-)
 
 
 def run(image: Path | None, out: Path, room: int, checkpoint: str) -> None:
@@ -41,7 +36,7 @@ def run(image: Path | None, out: Path, room: int, checkpoint: str) -> None:
         GlpnError: The image, the room or the checkpoint cannot be used.
     """
     # Bad input is refused before the export.
-    photo = None if image is None else _reduced(load_image(image), SHOWN)
+    photo = None if image is None else reduced(load_image(image), DEFAULT_EVAL_SIZE, SHOWN)
     if room >= SPLIT_SIZE:
         raise InputError(f"--room {room}", expected=f"0 to {SPLIT_SIZE - 1}")
     console = output(as_json=False)
@@ -49,7 +44,7 @@ def run(image: Path | None, out: Path, room: int, checkpoint: str) -> None:
     build_bundle(checkpoint, bundle)
     with DepthEstimator.load(bundle) as estimator, progress.step("predict") as step:
         if photo is not None and image is not None:
-            files, lines = _show_photo(estimator, photo, image, out, _ADVICE if checkpoint == DEMO else "")
+            files, lines = _show_photo(estimator, photo, image, out)
         else:
             files, lines = _show_room(estimator, room, out)
         step.finish(files[0].name)
@@ -100,9 +95,10 @@ def _show_room(estimator: DepthEstimator, room: int, out: Path) -> tuple[list[Pa
 
 
 def _show_photo(
-    estimator: DepthEstimator, photo: NDArray[np.uint8], image: Path, out: Path, advice: str
+    estimator: DepthEstimator, photo: NDArray[np.uint8], image: Path, out: Path
 ) -> tuple[list[Path], list[str]]:
     """Predicts a photograph and writes its pictures."""
+    advice = estimator.origin.advice
     depth_map, seen = _predict(estimator, photo)
     picture = compose_row(
         [
@@ -118,22 +114,9 @@ def _show_photo(
 
 def _predict(estimator: DepthEstimator, image: NDArray[np.uint8]) -> tuple[DepthMap, str]:
     """Depth at the image's own size, and the size at which the network saw it: about its training's."""
-    small = _reduced(image, 1, estimator.processor.size_divisor)
+    small = reduced(image, DEFAULT_EVAL_SIZE, multiple=estimator.processor.size_divisor)
     depth = resize_bicubic(estimator(small).depth, image.shape[:2])
     return DepthMap(depth, estimator.max_depth), f"{small.shape[1]} x {small.shape[0]} px"
-
-
-def _reduced(image: NDArray[np.uint8], times: int, multiple: int = 1) -> NDArray[np.uint8]:
-    """An image with about as many pixels as ``times`` the sides that the network was trained at give.
-
-    Smaller ones stay as they are. Sides are multiples of ``multiple`` [px], the nearest ones.
-    """
-    height, width = image.shape[:2]
-    scale = times * math.sqrt(math.prod(DEFAULT_EVAL_SIZE) / (height * width))
-    if scale >= 1:
-        return image
-    size = [max(MIN_SIDE, round(side * scale / multiple) * multiple) for side in (width, height)]
-    return np.asarray(Image.fromarray(image).resize((size[0], size[1]), Image.Resampling.LANCZOS))
 
 
 def _write(depth_map: DepthMap, picture: NDArray[np.uint8], out: Path, stem: str) -> list[Path]:

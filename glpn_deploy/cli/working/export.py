@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.checkpoints.card import Origin
 from glpn_deploy.checkpoints.hub import is_demo
 from glpn_deploy.cli.console import output, print_json, runnable
 from glpn_deploy.cli.working.build import say_engine
@@ -50,6 +51,9 @@ def run(checkpoint: str, out: Path, options: BuildOptions, *, engine: bool, as_j
     _say(console, built, opset)
     if engine:
         _build_engines(console, bundle, asked, verify=verify)
+    source = Origin.of_manifest(bundle.manifest.source)
+    licence = f"licence: {source.licence or 'its source names none'}"
+    console.print("\n" + "\n".join(filter(None, (source.advice, licence))), markup=False)
     shown = f"./{out}" if is_demo(str(out)) else out  # the bare word is the package's own checkpoint
     console.print(
         f"\nNext:\n  {runnable('glpn-predict')} {shown} photo.jpg\n  {runnable('glpn-verify')} {shown}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,12 @@ def run(
     estimator = load_estimator(source, options)
     runtime = estimator.runtime
     say_why(console, runtime.why)
+    origin = estimator.origin
+    if origin.advice:
+        console.print(f"  {origin.advice}", style="yellow", markup=False)
+    asked = estimator.images
+    if origin.train_size and asked.max_side is None and asked.input_size is None:
+        estimator.images = dataclasses.replace(asked, max_side=max(origin.train_size))
     saving.out.mkdir(parents=True, exist_ok=True)
 
     with (

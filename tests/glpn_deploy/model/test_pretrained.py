@@ -10,7 +10,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from glpn_deploy import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor, GLPNModel
-from glpn_deploy.checkpoints.files import checkpoint_digest, checkpoint_licence, describe_checkpoint
+from glpn_deploy.checkpoints.card import read_card
+from glpn_deploy.checkpoints.files import checkpoint_digest, describe_checkpoint
 from glpn_deploy.errors import CheckpointError, ConfigError, GlpnError
 from glpn_deploy.model.pretrained import ScaleWarning
 
@@ -311,7 +312,7 @@ def test_the_digest_can_be_made_with_sha256sum(folder):
 def test_licence(tmp_path, files, licence):
     for name, text in files.items():
         (tmp_path / name).write_bytes(text.encode())
-    assert checkpoint_licence(tmp_path) == licence
+    assert read_card(tmp_path).licence == licence
 
 
 def test_description_of_a_local_checkpoint_has_no_paths(folder, tmp_path):
