@@ -58,7 +58,9 @@ class Bundle:
             raise BundleError(
                 f"{folder} is not a bundle: it has no {MANIFEST}",
                 expected="a folder that glpn-export made",
-                fix="make one with glpn-export CHECKPOINT OUT",
+                fix=f"give the folder itself: {folder.parent}"
+                if (folder.parent / MANIFEST).is_file()
+                else "make one with glpn-export CHECKPOINT OUT",
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"{path} cannot be read ({error})", fix=RE_EXPORT) from None
@@ -169,7 +171,10 @@ class Bundle:
                 return artefact
         have = ", ".join(artefact.precision for artefact in self.manifest.artefacts)
         raise BundleError(
-            f"{self.folder} has no {precision} artefact", expected=f"one of those it has: {have or 'none'}"
+            f"{self.folder} has no {precision} artefact",
+            expected=f"one of those it has: {have or 'none'}",
+            fix=f"export it with {precision}: glpn-export {self.manifest.source.get('source', 'CHECKPOINT')} "
+            f"{self.folder} --{precision}",
         )
 
     def require_unchanged(self) -> None:

@@ -26,7 +26,12 @@ def export(
             help="Checkpoint folder in HF format, hub id (vinvino02/glpn-nyu), or the authors' .ckpt."
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="Bundle folder to write: new, empty, or a bundle to replace.")],
+    out: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Bundle folder to write: new, empty, or a bundle to replace [default: NAME-bundle]."
+        ),
+    ] = None,
     *,
     options: partial[BuildOptions],
     fp16: Annotated[
@@ -96,7 +101,13 @@ def export(
         require_backend("onnxruntime")
         truth = None if eval_dataset is None else open_dataset(eval_dataset, eval_path)
         wanted = options(lower=lower(precisions=asked, ground_truth=truth, sweep=wanted.verify))
-    run(checkpoint, out, wanted, engine=engine, as_json=as_json)
+    run(checkpoint, out or Path(f"{_name(checkpoint)}-bundle"), wanted, engine=engine, as_json=as_json)
+
+
+def _name(checkpoint: str) -> str:
+    """What a bundle is called after: the last part of a path or hub id, without a file's suffix."""
+    name = Path(checkpoint).resolve().name if Path(checkpoint).exists() else checkpoint.rpartition("/")[2]
+    return name.removesuffix(".ckpt")
 
 
 main = command(export)

@@ -28,6 +28,18 @@ SUFFIXES: dict[Format, str] = {  # of images; of videos see video/outputs.py
     "ply": ".ply",
 }
 
+ABOUT_FILES: dict[str, str] = {  # told once
+    "mm": "millimetres in 16 bits, 0 where there is none; looks black in a viewer",
+    "kitti": "1/256 m in 16 bits, 0 where there is none; looks black in a viewer",
+    "color": "the same in colour, warm is near, with its scale in metres",
+    "gray": "the same in grey, 8 bits",
+    "gray16": "the same in grey, 16 bits",
+    "npy": "float32 metres, for numpy.load",
+    "tiff": "float32 metres; most viewers show it white or black",
+    "exr": "float32 metres, channel Z",
+    "ply": "a coloured point cloud in metres, for MeshLab or CloudCompare",
+}
+
 
 def _parse_intrinsics(option: str, text: str) -> tuple[float, ...]:
     numbers = parse_numbers(option, text)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.bundle.manifest import MANIFEST
 from glpn_deploy.checkpoints.card import Origin
 from glpn_deploy.checkpoints.hub import is_demo
 from glpn_deploy.cli.console import output, print_json, runnable
@@ -34,6 +35,12 @@ def run(checkpoint: str, out: Path, options: BuildOptions, *, engine: bool, as_j
     asked = lower.precisions if lower else ()
     target = lower.target if lower else "tensorrt"
     console = output(as_json=as_json)
+    if not is_demo(checkpoint) and (Path(checkpoint) / MANIFEST).is_file():
+        raise InputError(
+            f"{checkpoint} is a bundle already",
+            expected="the checkpoint that it was made from: a folder in HF format, a hub id or a .ckpt",
+            fix=f"run the bundle with glpn-predict {checkpoint} photo.jpg",
+        )
     if engine:
         require_engines(asked, opset, target, lower.oldest if lower else None, verify=verify)
     elif asked and target == "tensorrt" and opset > DEFAULT_OPSET:

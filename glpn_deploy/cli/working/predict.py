@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from rich.markup import escape
 
 from glpn_deploy import progress
+from glpn_deploy.bundle.manifest import MANIFEST
 from glpn_deploy.cli.app import FAILED
 from glpn_deploy.cli.console import output, print_json, say_why
-from glpn_deploy.cli.options import SUFFIXES, Format, SaveOptions
+from glpn_deploy.cli.options import ABOUT_FILES, SUFFIXES, Format, SaveOptions
 from glpn_deploy.cli.working.loading import load_estimator
 from glpn_deploy.cli.working.predict_video import are_videos, predict_videos
 from glpn_deploy.depth.depth_map import DepthMap
@@ -27,6 +28,8 @@ from glpn_deploy.runtimes.options import LoadOptions
 from glpn_deploy.video.options import FrameOptions, VideoOptions
 
 Camera = Callable[[int, int], Intrinsics]  # width, height [px] to intrinsics
+
+_PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def run(
@@ -47,6 +50,19 @@ def run(
     if are_videos(images, frames, video):
         predict_videos(source, images, saving, frames, video, options, as_json=as_json)
         return
+    bundles = [name for name in images if (Path(name) / MANIFEST).is_file()]
+    if bundles and Path(source).suffix.lower() in _PICTURES:
+        raise InputError(
+            f"{source} stands where the bundle is meant",
+            expected="glpn-predict BUNDLE IMAGE",
+            fix=f"swap the two: glpn-predict {bundles[0]} {source}",
+        )
+    if saving.out.suffix.lower() in _PICTURES and not saving.out.is_dir():
+        raise InputError(
+            f"--out {saving.out}",
+            expected="a folder, for several files an image",
+            fix=f"pass --out {saving.out.with_suffix('')}",
+        )
     for name in saving.save:
         if name not in SUFFIXES:
             raise InputError(f"--save {name} for images", expected=f"some of {', '.join(SUFFIXES)}")
@@ -93,9 +109,12 @@ def run(
         print_json(
             {"out": str(saving.out), "unit": "metres", "runtime": ran, "images": results, "failed": failed}
         )
+    untold = dict(ABOUT_FILES)
     for result in results[:10] if not as_json else []:
-        for name in result.get("files", {}).values():
+        for kind, name in result.get("files", {}).items():
             console.print(f"  {name}", markup=False)
+            if about := untold.pop(kind, ""):
+                console.print(f"    {about}", style="dim", markup=False)
     if len(results) > 10 and not as_json:
         console.print(f"  … and so on in {saving.out}", markup=False)
     if failed:

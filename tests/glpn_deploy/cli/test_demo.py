@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import skimage.data
 from PIL import Image
 
 from glpn_deploy import DepthEstimator
+from glpn_deploy.checkpoints.hub import DEMO_FOLDER
 from glpn_deploy.cli.working.demo import ERROR_SCALE_M, SHOWN
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, RenderedRooms
 from glpn_deploy.depth.metrics import depth_metrics
@@ -20,11 +22,16 @@ from glpn_deploy.images.resample import resize_bicubic
 
 
 @pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path) -> None:
+def short(
+    monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Two shapes of the parity sweep suffice here, and the tiny network stands for the trained one."""
     monkeypatch.setattr("glpn_deploy.proof.parity.SWEEP", ((1, 32, 32), (2, 64, 96)))
     monkeypatch.setattr("glpn_deploy.exporters.build.SWEEP", ((1, 32, 32), (2, 64, 96)), raising=False)
-    monkeypatch.setattr("glpn_deploy.checkpoints.hub.DEMO_FOLDER", tiny_checkpoint)
+    folder = tmp_path_factory.mktemp("demo") / "checkpoint"
+    shutil.copytree(tiny_checkpoint, folder)
+    shutil.copy(DEMO_FOLDER / "README.md", folder)
+    monkeypatch.setattr("glpn_deploy.checkpoints.hub.DEMO_FOLDER", folder)
 
 
 def test_a_room_with_ground_truth_and_error(run: Callable, tmp_path: Path) -> None:

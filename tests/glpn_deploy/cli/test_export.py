@@ -70,6 +70,20 @@ def test_the_next_command_is_about_the_bundle_even_where_it_is_called_demo(
     assert run("verify", "./demo").status == 0
 
 
+def test_without_out_the_bundle_is_called_after_the_checkpoint(
+    run: Callable, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("export", tiny_checkpoint, "--no-verify").status == 0
+    assert (tmp_path / f"{tiny_checkpoint.name}-bundle" / "manifest.json").is_file()
+
+
+def test_a_bundle_is_no_checkpoint(run: Callable, tiny_bundle: Path, tmp_path: Path) -> None:
+    result = run("export", tiny_bundle, tmp_path / "b")
+    assert result.status == 2
+    assert "is a bundle already" in result.err
+
+
 def test_an_onnx_file_is_no_checkpoint(run: Callable, tiny_bundle: Path, tmp_path: Path) -> None:
     result = run("export", tiny_bundle / "model.onnx", tmp_path / "b")
     assert result.status == 2
