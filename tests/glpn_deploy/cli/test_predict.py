@@ -231,7 +231,6 @@ def test_control_characters_of_a_name_do_not_reach_the_terminal(
     assert r"c\udcff.depth_mm.png" in result.out
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("what", ["memory", "backend", "nan"])
 def test_a_backend_that_fails_on_one_image_skips_that_image(
     what: str, run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -259,7 +258,8 @@ def test_a_backend_that_fails_on_one_image_skips_that_image(
     assert str(shots / "coffee.jpg") in bad[0]["error"]
     assert (tmp_path / "d" / "camera.depth_mm.png").is_file()
     assert not list((tmp_path / "d").glob("coffee*"))
-=======
+
+
 def test_a_precision_that_the_bundle_lacks_names_the_export(
     run: Callable, tiny_bundle: Path, shots: Path
 ) -> None:
@@ -273,4 +273,3 @@ def test_a_file_of_a_bundle_is_not_the_bundle(run: Callable, tiny_bundle: Path) 
     result = run("verify", tiny_bundle / "model.onnx")
     assert result.status == 2
     assert f"give the folder itself: {tiny_bundle}" in result.err
->>>>>>> fb9a432 (Natural mistakes get their answer; a bundle is named after its checkpoint where nothing is said)
