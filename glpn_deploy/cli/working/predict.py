@@ -94,8 +94,10 @@ def run(
         for found in stream:
             path = found.item
             if found.error is not None:
-                results.append({"image": str(path), "error": str(found.error)})
-                console.print(f"[red]✗[/] skipped: {escape(str(found.error))}", markup=True)
+                error = str(found.error)
+                error = error if str(path) in error else f"{path}: {error}"
+                results.append({"image": str(path), "error": error})
+                console.print(f"[red]✗[/] skipped: {escape(error)}", markup=True)
             else:
                 saved = _save(found.depth_map, found.image, _files(stems[path], saving), saving, camera)
                 results.append({"image": str(path), **saved})
