@@ -30,7 +30,7 @@ SUFFIXES: dict[Format, str] = {  # of images; of videos see video/outputs.py
 
 ABOUT_FILES: dict[str, str] = {  # told once
     "mm": "millimetres in 16 bits, 0 where there is none; looks black in a viewer",
-    "kitti": "1/256 m in 16 bits, 0 where there is none; looks black in a viewer",
+    "kitti": "1/256 m in 16 bits, as KITTI keeps depth; nearly black as well",
     "color": "the same in colour, warm is near, with its scale in metres",
     "gray": "the same in grey, 8 bits",
     "gray16": "the same in grey, 16 bits",
