@@ -28,6 +28,7 @@ class NullRuntime(Runtime):
         self.spec = InputSpec()
         self.precision = precision
         self._depth, self._delay = depth_m, delay_ms / 1e3
+        self.max_depth = max(self.max_depth, depth_m)
 
     def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._delay:

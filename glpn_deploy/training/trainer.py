@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -80,8 +81,14 @@ def train(options: TrainOptions) -> TrainResult:
         WriteError: Another run is working in ``options.out``.
         GlpnError: Options, data or checkpoint are not usable, or a file cannot be written.
     """
-    with only_one(_make_folder(options.out) / LOCK, "another glpn-train"):
-        return _train(options)
+    new = not options.out.exists()
+    try:
+        with only_one(_make_folder(options.out) / LOCK, "another glpn-train"):
+            return _train(options)
+    finally:
+        if new:
+            with contextlib.suppress(OSError):
+                options.out.rmdir()  # goes where it is empty: the run never began
 
 
 def _train(options: TrainOptions) -> TrainResult:
