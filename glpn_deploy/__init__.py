@@ -24,7 +24,7 @@ from glpn_deploy.errors import (
     WriteError,
 )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = [
     "BackendError",
     "BudgetError",
