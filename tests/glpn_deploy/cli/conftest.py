@@ -45,6 +45,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
     handler = signal.getsignal(signal.SIGTERM)
     with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)  # commands print them
         yield call
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGTERM, handler)
