@@ -245,6 +245,7 @@ def main() -> None:
                 found[part] = measure()
                 print(json.dumps({part: found[part]}, indent=2), flush=True)
     if given.out is not None:
+        given.out.mkdir(parents=True, exist_ok=True)
         path = given.out / "video.json"
         old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         path.write_text(json.dumps(old | found, indent=2) + "\n", encoding="utf-8")
