@@ -16,11 +16,14 @@ glpn-train rooms "$out/run" --cache "$out/cache" --rooms 32000 --size 96x128 --c
     --loss log-l1 --ema 0.999 --cutdepth 0 --colour 0.2 --precision bf16 --workers 0 --threads "${THREADS:-2}" \
     --save-every 400 --seed 0
 
-# Twice the parameters fit into 4 MB as float16; they are read as float32.
+# Twice the parameters fit into 4 MB as float16; config.json says that they are read as float32.
 python - "$out/run/final" "$out/demo" <<'EOF'
 import sys
+from pathlib import Path
 
-from glpn_deploy.model.pretrained import load_model
+from glpn_deploy import GLPNForDepthEstimation
 
-load_model(sys.argv[1]).half().save_pretrained(sys.argv[2])
+GLPNForDepthEstimation.from_pretrained(sys.argv[1]).half().save_pretrained(sys.argv[2])
+config = Path(sys.argv[2], "config.json")
+config.write_text(config.read_text().replace('"float16"', '"float32"'))
 EOF

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -189,6 +191,14 @@ def test_every_command_leads_to_a_function():
             if isinstance(name, ast.Name)
         }
         assert function in names | assigned, f"{target} does not exist"
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.sh")), ids=lambda script: script.name)
+def test_what_a_script_imports_is_there(script):
+    for module, name in re.findall(
+        r"^from (glpn_deploy[\w.]*) import (\w+)$", script.read_text(), re.MULTILINE
+    ):
+        assert hasattr(importlib.import_module(module), name), f"{script.name}: no {name} in {module}"
 
 
 def test_the_version_stands_in_one_place():
