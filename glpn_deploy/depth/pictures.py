@@ -1,4 +1,4 @@
-"""Depth beside its image: panels in a row, each with its colour scale in metres, and the error map."""
+"""Depth beside its image: panels on a sheet, each with its colour scale in metres, and the error map."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from glpn_deploy.errors import InputError
 _PANEL_SIDE = 440  # px; smaller pictures are enlarged in whole steps to about this as geometric mean
 _COLUMN = 240  # px; the least width of a panel's column, for the text of very narrow pictures
 _SMALLEST_TEXT = 10  # px
+_SHEET_ASPECT = 1.6  # width to height that a sheet of panels comes near, for screens and phones alike
+_ERROR_PERCENTILE = 98  # of the pixels; the rest has the colour of the scale's end
 _INK, _GREY, _PAPER = (24, 24, 27), (96, 96, 104), (255, 255, 255)
 # Diverging, nearer than the truth to farther; red and blue as in the depth's own scale, where warm is near.
 # The stops are ColorBrewer's RdBu (C. Brewer, Apache-2.0).
@@ -85,14 +87,31 @@ def depth_panel(title: str, depth: NDArray[np.float32], max_m: float) -> Panel:
 
 
 def error_panel(
-    title: str, pred: NDArray[np.float32], gt: NDArray[np.float32], limit_m: float = 1.0
+    title: str, pred: NDArray[np.float32], gt: NDArray[np.float32], limit_m: float | None = None
 ) -> Panel:
-    """A panel of ``error_map``, with its scale from ``-limit_m`` to ``limit_m`` [m]."""
+    """A panel of ``error_map``, with its scale from ``-limit_m`` to ``limit_m`` [m], or to `error_limit`."""
+    limit = error_limit(pred, gt) if limit_m is None else limit_m
 
     def color(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        return color_error(values, limit_m)
+        return color_error(values, limit)
 
-    return Panel(title, error_map(pred, gt, limit_m), Scale(-limit_m, limit_m, color, "too near", "too far"))
+    return Panel(title, error_map(pred, gt, limit), Scale(-limit, limit, color, "too near", "too far"))
+
+
+def error_limit(pred: NDArray[np.float32], gt: NDArray[np.float32]) -> float:
+    """Where an error map's colours should end: the first of 1, 2, 5, 10 ... that holds 98 % of the errors.
+
+    Args:
+        pred: Predicted depth, (H, W) [m].
+        gt: True depth, (H, W) [m]; not counted where it is not finite or not above 0.
+
+    Returns:
+        The limit [m], at least 1 micrometre.
+    """
+    error = np.abs(pred.astype(np.float64) - gt)[np.isfinite(gt) & (gt > 0) & np.isfinite(pred)]
+    most = max(float(np.percentile(error, _ERROR_PERCENTILE)), 1e-6) if error.size else 1.0
+    decade = 10.0 ** math.floor(math.log10(most))
+    return float(next(f"{decade * step:.0e}" for step in (1, 2, 5, 10) if decade * step >= most * 0.999))
 
 
 def error_map(pred: NDArray[np.float32], gt: NDArray[np.float32], limit_m: float = 1.0) -> NDArray[np.uint8]:
@@ -139,8 +158,11 @@ def color_error(error: NDArray[np.float32], limit_m: float) -> NDArray[np.uint8]
     return colors
 
 
-def compose_row(panels: Sequence[Panel], heading: str = "", footer: str = "") -> NDArray[np.uint8]:
-    """Puts panels of one size side by side, titles above and colour scales below.
+def compose(panels: Sequence[Panel], heading: str = "", footer: str = "") -> NDArray[np.uint8]:
+    """Puts panels of one size on a sheet, titles above and colour scales below.
+
+    They stand in a row, in a column or in a grid without holes, whichever sheet's shape is nearest to a
+    screen's: two photographs beside each other, four in two rows, wide ones below each other.
 
     Args:
         panels: The panels, at least one; small ones are all enlarged by the same whole factor.
@@ -157,34 +179,44 @@ def compose_row(panels: Sequence[Panel], heading: str = "", footer: str = "") ->
     if len(sizes) != 1:
         raise InputError(f"panels of {len(sizes)} sizes", expected="at least one panel, all of one size")
     height, width = next(iter(sizes))[:2]
+    columns = _columns(len(panels), width / height)
     factor = max(1, round(_PANEL_SIDE / math.sqrt(height * width)))
     height, width = height * factor, width * factor
     size = max(14, min(height, width) // 14)
     gap = size
     text = _Text(size)
     column = max(width, _COLUMN)
-    total = gap + len(panels) * (column + gap)
+    title, scale = round(1.7 * size), size // 2
+    below = round(3.9 * size) if any(panel.scale or panel.note for panel in panels) else 0
+    row = title + height + scale + below
+    total = gap + columns * (column + gap)
     top = gap + (round(2.2 * size) if heading else 0)
     lines = text.wrap(footer, total - 2 * gap)
-    scales_top = top + round(1.7 * size) + height + size // 2
-    bottom = scales_top + round(3.9 * size) if any(p.scale or p.note for p in panels) else scales_top
+    bottom = top + len(panels) // columns * row
     canvas = Image.new("RGB", (total, bottom + round(1.45 * size) * len(lines) + gap), _PAPER)
     draw = ImageDraw.Draw(canvas)
     if heading:
         text.line(draw, (gap, gap), heading, 1.25, _INK, width=total - 2 * gap)
     for number, panel in enumerate(panels):
-        left = gap + number * (column + gap)
-        text.line(draw, (left, top), panel.title, 1.1, _INK, width=column)
+        left, upper = gap + number % columns * (column + gap), top + number // columns * row
+        text.line(draw, (left, upper), panel.title, 1.1, _INK, width=column)
         method = Image.Resampling.BICUBIC if panel.smooth else Image.Resampling.NEAREST
         picture = Image.fromarray(panel.picture).resize((width, height), method)
-        canvas.paste(picture, (left, top + round(1.7 * size)))
+        canvas.paste(picture, (left, upper + title))
+        under = (left, upper + title + height + scale)
         if panel.scale is not None:
-            _draw_scale(canvas, draw, text, panel.scale, (left, scales_top), column)
+            _draw_scale(canvas, draw, text, panel.scale, under, column)
         elif panel.note:
-            text.line(draw, (left, scales_top), panel.note, 0.9, _GREY, width=column)
+            text.line(draw, under, panel.note, 0.9, _GREY, width=column)
     for number, line in enumerate(lines):
         text.line(draw, (gap, bottom + number * round(1.45 * size)), line, 0.9, _GREY)
     return np.asarray(canvas)
+
+
+def _columns(count: int, aspect: float) -> int:
+    """Columns of a full grid of panels (width to height: ``aspect``) whose shape is nearest to a screen."""
+    grids = [columns for columns in range(1, count + 1) if count % columns == 0]
+    return min(grids, key=lambda columns: abs(math.log(columns**2 / count * aspect / _SHEET_ASPECT)))
 
 
 class _Text:

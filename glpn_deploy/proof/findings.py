@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from glpn_deploy.errors import ParityError
-from glpn_deploy.proof.parity_report import ParityReport, WorstImage, severity
+from glpn_deploy.proof.parity_report import ParityReport, WorstImage, shown_first
 from glpn_deploy.proof.polygraphy_check import PolygraphyReport
 
 
@@ -87,13 +87,9 @@ class Verification:
 
     @property
     def worst_image(self) -> tuple[ParityReport, WorstImage] | None:
-        """The image that uses up most of its report's limit, or None where nothing was run."""
+        """The image to look at, of the report that comes first in it, or None where nothing was run."""
         found = [(report, report.worst_image) for report in self.reports if report.worst_image is not None]
-
-        def badness(item: tuple[ParityReport, WorstImage]) -> tuple[float, float]:
-            return severity(item[0].limit, item[0].worst.stats, item[0].worst.flags)
-
-        return max(found, key=badness, default=None)
+        return max(found, key=lambda item: shown_first(item[0].limit, item[1].case), default=None)
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""

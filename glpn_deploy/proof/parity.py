@@ -24,6 +24,7 @@ from glpn_deploy.proof.parity_report import (
     allows,
     describe_case,
     severity,
+    shown_first,
     summary,
 )
 from glpn_deploy.runtimes.base import Runtime
@@ -147,17 +148,16 @@ def compare_batches(
         ParityError: Its depth is not of the reference's shape.
     """
     cases: list[ParityCase] = []
-    worst: tuple[Batch, NDArray[np.float32]] | None = None
-    most = (-math.inf, -math.inf)
+    shown: tuple[ParityCase, Batch, NDArray[np.float32]] | None = None
     with progress.step(title, total) as step:
         for batch in batches:
             depth = candidate.run_unchecked(batch.pixel_values)
             case = _case(batch, depth, limit)
             cases.append(case)
             step.advance(describe_case(case))
-            if (badness := severity(limit, case.stats, case.flags)) > most or worst is None:
-                most, worst = badness, (batch, depth)
-        image = None if worst is None else _worst_image(*worst, limit)
+            if shown is None or shown_first(limit, case) > shown_first(limit, shown[0]):
+                shown = case, batch, depth
+        image = None if shown is None else _worst_image(*shown, limit)
         report = ParityReport(reference, candidate.describe(), limit, tuple(cases), image)
         step.finish(summary(report))
     return report
@@ -244,11 +244,11 @@ def _case(batch: Batch, depth: NDArray[np.float32], limit: Limit) -> ParityCase:
     )
 
 
-def _worst_image(batch: Batch, depth: NDArray[np.float32], limit: Limit) -> WorstImage:
+def _worst_image(case: ParityCase, batch: Batch, depth: NDArray[np.float32], limit: Limit) -> WorstImage:
     def badness(i: int) -> tuple[float, float]:
         a, b = depth[i : i + 1], batch.depth[i : i + 1]
         return severity(limit, error_stats(a, b), depth_flags(a, b))
 
     worst = max(range(len(depth)), key=badness)
     name = batch.name if len(depth) == 1 else f"{batch.name}, image {worst + 1} of {len(depth)}"
-    return WorstImage(name, batch.pixel_values[worst], batch.depth[worst], depth[worst])
+    return WorstImage(case, name, batch.pixel_values[worst], batch.depth[worst], depth[worst])

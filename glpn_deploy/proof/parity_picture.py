@@ -1,22 +1,19 @@
-"""The image of a comparison that came out worst: input, reference, candidate and error, side by side."""
+"""The image of a comparison that came out worst: input, reference, candidate and error."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.depth.pictures import compose_row, depth_panel, error_panel, image_panel
+from glpn_deploy.depth.pictures import compose, depth_panel, error_limit, error_panel, image_panel
 from glpn_deploy.proof.parity_report import ParityReport, WorstImage, describe_flags, describe_limit
-
-ERROR_SCALES_M = (0.001, 0.01, 0.1, 1.0, 10.0)
-"""Where the error's colours may end [m]: a few fixed scales, so that pictures can be compared."""
 
 
 def draw_worst_image(report: ParityReport, image: WorstImage, max_depth: float) -> NDArray[np.uint8]:
     """Draws the image that a comparison found worst.
 
-    Depth is drawn on the fixed scale from 0 to ``max_depth``; the error on the smallest of
-    `ERROR_SCALES_M` that holds 99 % of the pixels. What is not finite is black.
+    Depth is drawn on the fixed scale from 0 to ``max_depth``, the error on one that is fitted to it. What is
+    not finite is black.
 
     Args:
         report: The comparison.
@@ -27,13 +24,13 @@ def draw_worst_image(report: ParityReport, image: WorstImage, max_depth: float) 
         (H, W, 3) uint8 RGB.
     """
     picture = np.rint(image.pixel_values.transpose(1, 2, 0).clip(0, 1) * 255).astype(np.uint8)
-    limit_m = error_scale_m(image)
-    worst = report.worst
+    limit_m = error_limit(image.candidate, image.reference)
+    worst = image.case
     said = "FAILED" if not worst.passed else "passed"
     flags = f", {describe_flags(worst.flags)}" if worst.flags else ""
     candidate, reference = report.candidate, report.reference
     run = f" ({candidate['run']})" if candidate.get("run", "native") != "native" else ""
-    return compose_row(
+    return compose(
         [
             image_panel("Input", picture, f"{picture.shape[0]}x{picture.shape[1]}"),
             depth_panel(
@@ -51,11 +48,3 @@ def draw_worst_image(report: ParityReport, image: WorstImage, max_depth: float) 
             "Black: not finite."
         ),
     )
-
-
-def error_scale_m(image: WorstImage) -> float:
-    """Where the error's colours end [m]."""
-    error = np.abs(image.candidate.astype(np.float64) - image.reference)
-    finite = error[np.isfinite(error)]
-    most = float(np.percentile(finite, 99)) if finite.size else 0.0
-    return next((scale for scale in ERROR_SCALES_M if most <= scale), ERROR_SCALES_M[-1])

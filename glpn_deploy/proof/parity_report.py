@@ -51,15 +51,17 @@ class ParityCase:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WorstImage:
-    """The image that came out worst.
+    """The image of a comparison that is worth looking at; see `shown_first`.
 
     Attributes:
-        name: Its case, with its place in the batch.
+        case: Its case.
+        name: Its case's name, with its place in the batch.
         pixel_values: The input, (3, H, W) float32, 0 to 1.
         reference: The reference's depth, (H, W) [m].
         candidate: The candidate's depth, (H, W) [m].
     """
 
+    case: ParityCase
     name: str
     pixel_values: NDArray[np.float32]
     reference: NDArray[np.float32]
@@ -75,7 +77,7 @@ class ParityReport:
         candidate: The same of what was compared.
         limit: Largest |difference| allowed [m], or the budget.
         cases: Every batch that was run.
-        worst_image: The worst image of the worst case.
+        worst_image: The image to look at, where one was kept.
     """
 
     reference: dict[str, Any]
@@ -166,6 +168,15 @@ def severity(limit: Limit, stats: ErrorStats, flags: Sequence[Flag] = ()) -> tup
     else:
         shares = [stats.max_abs_m / limit if limit > 0 else stats.max_abs_m]
     return (math.inf if flags else max(shares)), stats.max_abs_m
+
+
+def shown_first(limit: Limit, case: ParityCase) -> tuple[bool, bool, tuple[float, float]]:
+    """A key that sorts what is worth looking at behind the rest.
+
+    That is what failed, then what has a photograph's shape (a strip of 32 px shows little), then the worst.
+    """
+    short, long = sorted(case.shape[1:])
+    return not case.passed, short >= 96 and long <= 2 * short, severity(limit, case.stats, case.flags)
 
 
 def describe_limit(limit: Limit) -> str:

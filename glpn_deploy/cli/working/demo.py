@@ -15,7 +15,7 @@ from glpn_deploy.cli.console import output, runnable
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, SPLIT_SIZE, RenderedRooms
 from glpn_deploy.depth.depth_map import DepthMap
 from glpn_deploy.depth.metrics import DepthMetrics
-from glpn_deploy.depth.pictures import compose_row, depth_panel, error_panel, image_panel
+from glpn_deploy.depth.pictures import compose, depth_panel, error_limit, error_panel, image_panel
 from glpn_deploy.errors import InputError
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.exporters.build import build_bundle
@@ -23,8 +23,6 @@ from glpn_deploy.images.loading import load_image
 from glpn_deploy.images.resample import resize_bicubic
 from glpn_deploy.images.trained_size import reduced
 
-ERROR_SCALE_M = 1.0
-"""Where the error map's colours end [m]."""
 SHOWN = 4
 """Pictures have so many times the sides that the network was trained at."""
 
@@ -71,19 +69,20 @@ def _show_room(estimator: DepthEstimator, room: int, out: Path) -> tuple[list[Pa
     if figures is None:
         raise InputError(f"--room {room}", expected="a room with ground truth", fix="choose another one")
     scores = f"delta1 {figures['delta1']:.3f}, AbsRel {figures['abs_rel']:.3f}, RMSE {figures['rmse']:.2f} m"
+    limit = error_limit(depth_map.depth, sample.depth)
     footer = (
         f"The network never saw this room: it is number {room} of the test seeds. Both depth maps are on the "
         f"same fixed scale. Error: prediction minus truth, white within a few cm, colours end at "
-        f"±{ERROR_SCALE_M:g} m."
+        f"±{limit:g} m."
     )
     if bool(np.any(sample.depth <= 0)):
         footer += " Black: no ground truth (nearer than 0.3 m or farther than 10 m)."
-    picture = compose_row(
+    picture = compose(
         [
             image_panel("Image", sample.image, f"rendered; the network sees it at {seen}"),
             depth_panel("Ground truth", sample.depth, estimator.max_depth),
             depth_panel("Prediction", depth_map.depth, estimator.max_depth),
-            error_panel("Error", depth_map.depth, sample.depth, ERROR_SCALE_M),
+            error_panel("Error", depth_map.depth, sample.depth, limit),
         ],
         heading=f"Test room {room}:  {scores}",
         footer=footer,
@@ -100,7 +99,7 @@ def _show_photo(
     """Predicts a photograph and writes its pictures."""
     advice = estimator.origin.advice
     depth_map, seen = _predict(estimator, photo)
-    picture = compose_row(
+    picture = compose(
         [
             image_panel("Image", photo, f"the network sees it at {seen}"),
             depth_panel("Prediction", depth_map.depth, estimator.max_depth),

@@ -14,10 +14,10 @@ from PIL import Image
 
 from glpn_deploy import DepthEstimator
 from glpn_deploy.checkpoints.hub import DEMO_FOLDER
-from glpn_deploy.cli.working.demo import ERROR_SCALE_M, SHOWN
+from glpn_deploy.cli.working.demo import SHOWN
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, RenderedRooms
 from glpn_deploy.depth.metrics import depth_metrics
-from glpn_deploy.depth.pictures import depth_panel, error_map
+from glpn_deploy.depth.pictures import depth_panel, error_limit, error_map
 from glpn_deploy.images.resample import resize_bicubic
 
 
@@ -49,8 +49,9 @@ def test_a_room_with_ground_truth_and_error(run: Callable, tmp_path: Path) -> No
     assert (color[:, :width] == depth_panel("", depth, 10.0).picture).all()
 
     together = np.asarray(Image.open(out / "room-3.side_by_side.png"))
-    assert together.shape[1] > 4 * width
-    for panel in (depth_panel("", sample.depth, 10.0).picture, error_map(depth, sample.depth, ERROR_SCALE_M)):
+    assert 2 * width < together.shape[1] < 3 * width, "two by two, for a telephone's screen"
+    error = error_map(depth, sample.depth, error_limit(depth, sample.depth))
+    for panel in (depth_panel("", sample.depth, 10.0).picture, error):
         assert stands_in(panel, together)
 
     figures = depth_metrics(np.clip(depth, 1e-3, 10), sample.depth, (sample.depth > 0) & (sample.depth < 10))

@@ -7,8 +7,9 @@ import pytest
 
 from glpn_deploy.depth.pictures import (
     color_error,
-    compose_row,
+    compose,
     depth_panel,
+    error_limit,
     error_map,
     error_panel,
     image_panel,
@@ -54,9 +55,36 @@ def test_shapes_that_differ_are_refused() -> None:
     with pytest.raises(InputError, match=r"\(2, 2\) and the ground truth \(2, 3\)"):
         error_map(np.ones((2, 2), np.float32), np.ones((2, 3), np.float32))
     with pytest.raises(InputError, match="panels of 2 sizes"):
-        compose_row([image_panel("a", picture(8, 8)), image_panel("b", picture(8, 9))])
+        compose([image_panel("a", picture(8, 8)), image_panel("b", picture(8, 9))])
     with pytest.raises(InputError, match="panels of 0 sizes"):
-        compose_row([])
+        compose([])
+
+
+@pytest.mark.parametrize(
+    ("error_m", "limit_m"),
+    [(0.0, 1e-6), (0.0009, 0.001), (0.02, 0.02), (0.021, 0.05), (-3, 5), (40, 50), (np.nan, 1)],
+)
+def test_the_error_scale_ends_at_a_round_number_that_holds_the_error(error_m: float, limit_m: float) -> None:
+    gt = np.full((20, 20), 2.0, np.float32)
+    gt[0, 0] = 0  # not known
+    pred = gt + np.float32(error_m)
+    pred[-1, :7] = 900  # fewer than 2 % of the pixels
+    if np.isnan(error_m):
+        pred[:] = np.nan
+    assert error_limit(pred, gt) == limit_m
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "grid"),
+    [(4, (60, 80), (2, 2)), (3, (60, 80), (3, 1)), (2, (60, 80), (2, 1)), (3, (70, 240), (1, 3))],
+)
+def test_panels_stand_where_a_screen_shows_them_largest(
+    count: int, size: tuple[int, int], grid: tuple
+) -> None:
+    green = picture(*size)
+    sheet = compose([image_panel("", green)] * count)
+    columns, rows = ((sheet == green[0, 0]).all(axis=-1).any(axis=axis).astype(int) for axis in (0, 1))
+    assert ((np.diff(columns) == 1).sum(), (np.diff(rows) == 1).sum()) == grid
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -67,7 +95,7 @@ def picture(height: int, width: int) -> np.ndarray:
 def test_every_pixel_of_every_panel_is_there_and_nothing_is_drawn_over_it(size: tuple[int, int]) -> None:
     height, width = size
     green = picture(height, width)
-    row = compose_row(
+    row = compose(
         [image_panel("x" * 60, green, "y" * 200), image_panel("second", green, "note")],
         heading="heading " * 20,
         footer="a footer that has to be broken into several lines " * 3,
@@ -80,7 +108,7 @@ def test_every_pixel_of_every_panel_is_there_and_nothing_is_drawn_over_it(size: 
 
 def test_scales_show_the_panels_own_colours() -> None:
     depth = np.full((192, 256), 5, np.float32)
-    row = compose_row([depth_panel("depth", depth, 10.0), error_panel("error", depth, depth)])
+    row = compose([depth_panel("depth", depth, 10.0), error_panel("error", depth, depth, 1.0)])
     colors = np.unique(row.reshape(-1, 3), axis=0).astype(int)
     wanted = [depth_panel("", np.full((1, 1), value, np.float32), 10.0).picture for value in (0.5, 2.5, 9.9)]
     wanted += [color_error(np.full((1, 1), error, np.float32), 1.0) for error in (-1, -0.5, 0.5, 1)]
