@@ -9,12 +9,25 @@ from typing import Annotated, Literal
 import typer
 
 from glpn_deploy.errors import InputError
-from glpn_deploy.options import WORDS, Option, Reader, check_options, parse_numbers
+from glpn_deploy.options import WORDS, Auto, Option, Reader, check_options, parse_numbers
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]
 
 Format = Literal[
-    "mm", "kitti", "color", "gray", "gray16", "npy", "tiff", "exr", "ply", "side", "below", "png", "jsonl"
+    "mm",
+    "kitti",
+    "color",
+    "side",
+    "below",
+    "gray",
+    "gray16",
+    "npy",
+    "tiff",
+    "exr",
+    "ply",
+    "preview",
+    "png",
+    "jsonl",
 ]
 SUFFIXES: dict[Format, str] = {  # of images; of videos see video/outputs.py
     "mm": ".depth_mm.png",
@@ -26,6 +39,9 @@ SUFFIXES: dict[Format, str] = {  # of images; of videos see video/outputs.py
     "tiff": ".depth.tiff",
     "exr": ".depth.exr",
     "ply": ".ply",
+    "preview": ".depth_cloud.png",
+    "side": ".depth_side.png",
+    "below": ".depth_below.png",
 }
 
 ABOUT_FILES: dict[str, str] = {  # told once
@@ -38,7 +54,19 @@ ABOUT_FILES: dict[str, str] = {  # told once
     "tiff": "float32 metres; most viewers show it white or black",
     "exr": "float32 metres, channel Z",
     "ply": "a coloured point cloud in metres, for MeshLab or CloudCompare",
+    "preview": "the point cloud as a picture, seen from above and the side",
+    "side": "the image and its depth in colour",
+    "below": "the image and its depth in colour",
 }
+
+
+def _parse_max_m(option: str, text: str) -> float | Auto:
+    if text == "auto":
+        return "auto"
+    numbers = parse_numbers(option, text)
+    if len(numbers) != 1:
+        raise InputError(f"{option} {text!r}", expected="one number, or auto")
+    return numbers[0]
 
 
 def _parse_intrinsics(option: str, text: str) -> tuple[float, ...]:
@@ -63,15 +91,22 @@ class SaveOptions:
         tuple[Format, ...],
         Option(
             "What to save, separated by commas: mm (16-bit millimetre PNG), kitti (the same at 256 units a "
-            "metre, which reaches 256 m), color (PNG on a fixed metre scale), gray, gray16 (the same, 8 "
-            "or 16 bits), npy and tiff (float32 metres), exr (needs the exr extra), ply (point cloud; "
-            "needs --fov or --intrinsics). Of videos: mm (lossless MKV), color, side and below (MP4), png, "
-            "jsonl.",
+            "metre, which reaches 256 m), color (PNG on a metre scale), side and below (the same at the "
+            "right of the image, or below it), gray, gray16 (8 or 16 bits), npy and tiff (float32 metres), "
+            "exr (needs the exr extra), ply and preview (a point cloud, and a picture of it; they need "
+            "--fov or --intrinsics). Of videos: mm (lossless MKV), color, side and below (MP4), png, jsonl.",
             reader=WORDS,
         ),
     ] = ("mm", "color")
     max_m: Annotated[
-        float | None, Option("Far end of the colour scale [m] [default: the network's].", least=0.01)
+        float | Auto | None,
+        Option(
+            "Far end of the colour scale [m] [default: the network's]; auto: what 98 % of a picture's pixels "
+            "lie within.",
+            metavar="METRES|auto",
+            least=0.01,
+            reader=Reader(_parse_max_m),
+        ),
     ] = None
     near: Annotated[Literal["white", "black"], Option("Which end is near, for --save gray and gray16.")] = (
         "white"
@@ -84,12 +119,13 @@ class SaveOptions:
         ),
     ] = True
     fov: Annotated[
-        float | None, Option("Horizontal field of view [degrees], for --save ply.", least=1, most=179)
+        float | None,
+        Option("Horizontal field of view [degrees], for --save ply and preview.", least=1, most=179),
     ] = None
     intrinsics: Annotated[
         tuple[float, ...] | None,
         Option(
-            "The camera's intrinsics [px], for --save ply.",
+            "The camera's intrinsics [px], for --save ply and preview.",
             metavar="FX,FY,CX,CY",
             reader=Reader(_parse_intrinsics),
         ),

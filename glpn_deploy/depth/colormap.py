@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,67 @@ _TURBO = np.array(
         [0.10667330, 12.64194608, -60.58204836, 110.36276771, -89.90310912, 27.34824973],
     ]
 )
+
+
+MaxM = float | Literal["auto"] | None
+"""Where a scale ends [m]: there, fitted to the picture, or at the network's own far end."""
+_AUTO_PERCENTILE = 98  # of the pixels' depth lie within a fitted scale
+
+
+def scale_end(depth: NDArray[np.float32], max_depth: float, max_m: MaxM = None) -> float:
+    """Where the scale of a depth map (H, W) [m] ends [m].
+
+    Args:
+        depth: The depth; pixels not finite or not above 0 are not counted.
+        max_depth: The network's far end [m], which None stands for.
+        max_m: ``auto`` takes the 98th percentile, rounded up to two digits.
+    """
+    if max_m != "auto":
+        return max_depth if max_m is None else max_m
+    valid = depth[np.isfinite(depth) & (depth > 0)]
+    if not valid.size:
+        return max_depth
+    most = float(np.percentile(valid, _AUTO_PERCENTILE))
+    digit = 10.0 ** (math.floor(math.log10(most)) - 1)
+    return float(f"{math.ceil(most / digit - 1e-6) * digit:.6g}")
+
+
+def color_picture(
+    depth: NDArray[np.float32],
+    max_m: float,
+    *,
+    min_m: float = 0.0,
+    image: NDArray[np.uint8] | None = None,
+    below: bool = False,
+    legend: bool = True,
+) -> NDArray[np.uint8]:
+    """`colorize_depth`'s picture, beside or below its image where one is given, with its scale at the right.
+
+    Args:
+        depth: (H, W) [m].
+        max_m: Cold end of the scale [m].
+        min_m: Warm end of the scale [m].
+        image: (H, W, 3) uint8 RGB.
+        below: The depth stands below the image instead of at its right.
+        legend: Whether the scale is drawn; without it every pixel is one of the depth's or the image's.
+
+    Returns:
+        (H', W', 3) uint8 RGB.
+
+    Raises:
+        InputError: The limits are no scale, or the image is not of the depth's size.
+    """
+    picture = colorize_depth(depth, min_m, max_m)
+    if image is not None:
+        if image.shape != picture.shape or image.dtype != np.uint8:
+            raise InputError(
+                f"an image of shape {image.shape} ({image.dtype}) beside the depth",
+                expected=f"{picture.shape}, uint8: the image the depth was computed from, at its own size",
+            )
+        picture = np.concatenate([image, picture], axis=0 if below else 1)
+    if legend:
+        picture = np.concatenate([picture, draw_legend(len(picture), min_m, max_m)], axis=1)
+    return picture
 
 
 def colorize_depth(depth: NDArray[np.float32], min_m: float, max_m: float) -> NDArray[np.uint8]:
@@ -46,8 +108,11 @@ def colorize_depth(depth: NDArray[np.float32], min_m: float, max_m: float) -> ND
     return colors
 
 
+@functools.lru_cache(maxsize=4)  # the frames of a clip share one
 def draw_legend(height: int, min_m: float, max_m: float) -> NDArray[np.uint8]:
     """A vertical colour bar with labels in metres, near at the bottom, to stand beside an image.
+
+    The far end has its label too, unless a round number's stands there.
 
     Args:
         height: Height of the image [px].
@@ -60,7 +125,9 @@ def draw_legend(height: int, min_m: float, max_m: float) -> NDArray[np.uint8]:
     size = min(max(height // 28, 9), 64)
     font = label_font(size)
     ticks = round_ticks(min_m, max_m, count=max(2, min(6, height // (3 * size))))
-    labels = [f"{tick:g} m" for tick in ticks]
+    if max_m - ticks[-1] > 0.4 * (ticks[1] - ticks[0] if len(ticks) > 1 else max_m - min_m):
+        ticks.append(max_m)
+    labels = [f"{tick:.3g} m" for tick in ticks]
     text_width = max(math.ceil(font.getlength(label)) for label in labels)
     left, bar = size // 2, size
     width = left + bar + size // 2 + text_width + size // 2
@@ -75,7 +142,9 @@ def draw_legend(height: int, min_m: float, max_m: float) -> NDArray[np.uint8]:
         draw.line([(left + bar, y), (left + bar + size // 4, y)], fill=(0, 0, 0))
         top, bottom = font.getbbox(label)[1::2]
         draw.text((left + bar + size // 2, y - (top + bottom) / 2), label, fill=(0, 0, 0), font=font)
-    return np.asarray(picture)
+    drawn = np.asarray(picture)
+    drawn.flags.writeable = False  # shared through the cache
+    return drawn
 
 
 def _color_of(depth: NDArray[np.float32], min_m: float, max_m: float) -> NDArray[np.uint8]:

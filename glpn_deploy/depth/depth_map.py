@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import io
 import math
 import os
 import warnings
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glpn_deploy.atomic import atomic_path
-from glpn_deploy.depth.colormap import colorize_depth, draw_legend
+from glpn_deploy.depth.colormap import MaxM, color_picture, colorize_depth, scale_end
 from glpn_deploy.depth.point_cloud import Intrinsics as Intrinsics
-from glpn_deploy.depth.point_cloud import back_project, write_ply
+from glpn_deploy.depth.point_cloud import back_project, draw_points, write_ply
 from glpn_deploy.errors import ImageError, InputError
 from glpn_deploy.images.npy import read_npy
 from glpn_deploy.images.opening import DEPTH_FORMATS, open_image
@@ -66,6 +67,22 @@ class DepthMap:
         if not 0 < self.max_depth < math.inf:
             raise InputError(f"max_depth is {self.max_depth}", expected="metres, finite and above 0")
         object.__setattr__(self, "depth", depth.astype(np.float32, copy=False))
+
+    def __repr__(self) -> str:
+        height, width = self.depth.shape
+        known = self.depth[self.valid]
+        metres = (
+            f"{known.min():.2f} to {known.max():.2f} m, median {np.median(known):.2f} m"
+            if known.size
+            else "no depth"
+        )
+        return f"DepthMap({height}x{width} px, {metres}{f', of {self.source}' if self.source else ''})"
+
+    def _repr_png_(self) -> bytes:
+        """The picture that a notebook shows."""
+        stream = io.BytesIO()
+        Image.fromarray(color_picture(self.depth, self.max_depth)).save(stream, format="PNG")
+        return stream.getvalue()
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -180,14 +197,15 @@ class DepthMap:
             values = values.astype(np.float32) / np.float32(units_per_metre)
         return cls(values, max_depth, str(path))
 
-    def colorize(self, min_m: float = 0.0, max_m: float | None = None) -> NDArray[np.uint8]:
-        """The depth in colour on a fixed scale: warm is near, cold is far, black is no depth.
+    def colorize(self, min_m: float = 0.0, max_m: MaxM = None) -> NDArray[np.uint8]:
+        """The depth in colour: warm is near, cold is far, black is no depth.
 
-        The scale never follows the image's own range, so that colours compare across images.
+        The scale is fixed, so that colours compare across images, unless ``max_m`` is ``auto``.
 
         Args:
             min_m: Depth of the warm end, dark red [m].
-            max_m: Depth of the cold end, dark blue [m]; ``max_depth`` where left out.
+            max_m: Depth of the cold end, dark blue [m]; ``max_depth`` where left out, and with ``auto`` what
+                98 % of the pixels lie within.
 
         Returns:
             (H, W, 3) uint8 RGB, in the Turbo colour map.
@@ -195,14 +213,16 @@ class DepthMap:
         Raises:
             InputError: ``min_m`` is not below ``max_m``.
         """
-        return colorize_depth(self.depth, min_m, self.max_depth if max_m is None else max_m)
+        return colorize_depth(self.depth, min_m, scale_end(self.depth, self.max_depth, max_m))
 
     def save_color(
         self,
         path: str | os.PathLike[str],
         *,
         min_m: float = 0.0,
-        max_m: float | None = None,
+        max_m: MaxM = None,
+        image: NDArray[np.uint8] | None = None,
+        below: bool = False,
         legend: bool = True,
     ) -> Path:
         """Writes ``colorize``'s picture as PNG, JPEG or WebP.
@@ -211,6 +231,8 @@ class DepthMap:
             path: The file.
             min_m: As in ``colorize`` [m].
             max_m: As in ``colorize`` [m].
+            image: (H, W, 3) uint8 RGB, the image itself, to stand at the left of its depth.
+            below: The depth stands below the image instead.
             legend: Add a colour bar with labels in metres to the right of the picture, which widens the
                 file and leaves the picture's own pixels as they are.
 
@@ -218,30 +240,29 @@ class DepthMap:
             The path.
 
         Raises:
-            InputError: The suffix is not known, or ``min_m`` is not below ``max_m``.
+            InputError: The suffix is not known, ``min_m`` is not below ``max_m``, or the image is of another
+                size.
             WriteError: The file cannot be written.
         """
         path = Path(path)
         if path.suffix.lower() not in _COLOR_SUFFIXES:
             raise _unknown_suffix(path, _COLOR_SUFFIXES, "for the depth itself use save")
-        picture = self.colorize(min_m, max_m)
-        if legend:
-            bar = draw_legend(len(picture), min_m, self.max_depth if max_m is None else max_m)
-            picture = np.concatenate([picture, bar], axis=1)
+        far = scale_end(self.depth, self.max_depth, max_m)
+        picture = color_picture(self.depth, far, min_m=min_m, image=image, below=below, legend=legend)
         with atomic_path(path) as temporary:
             Image.fromarray(picture).save(temporary)
         return path
 
     def grayscale(
-        self, *, near: Near = "white", bits: int = 8, min_m: float = 0.0, max_m: float | None = None
+        self, *, near: Near = "white", bits: int = 8, min_m: float = 0.0, max_m: MaxM = None
     ) -> NDArray[Any]:
-        """The depth in grey on a fixed, linear metre scale: 0 (black) also where there is no depth.
+        """The depth in grey on a linear metre scale: 0 (black) also where there is no depth.
 
         Args:
             near: Which end is near: ``white`` as in disparity maps, ``black`` as in depth maps.
             bits: 8 or 16.
             min_m: Depth of the near end [m].
-            max_m: Depth of the far end [m]; ``max_depth`` where left out.
+            max_m: Depth of the far end [m], as in `colorize`.
 
         Returns:
             (H, W) uint8 or uint16.
@@ -249,7 +270,7 @@ class DepthMap:
         Raises:
             InputError: ``min_m`` is not below ``max_m``, or one of the others is none of its values.
         """
-        far = self.max_depth if max_m is None else max_m
+        far = scale_end(self.depth, self.max_depth, max_m)
         if near not in ("white", "black") or bits not in (8, 16) or not 0 <= min_m < far < math.inf:
             raise InputError(
                 f"grey of {bits} bits, near {near!r}, from {min_m} to {far} m",
@@ -267,7 +288,7 @@ class DepthMap:
         near: Near = "white",
         bits: int = 8,
         min_m: float = 0.0,
-        max_m: float | None = None,
+        max_m: MaxM = None,
     ) -> Path:
         """Writes `grayscale`'s picture as a PNG of the image's own size, for people; `save` keeps metres.
 
@@ -301,6 +322,25 @@ class DepthMap:
             InputError: ``rgb`` does not fit the depth, or the stride is below 1.
         """
         return back_project(self.depth, intrinsics, rgb, stride)
+
+    def draw_point_cloud(
+        self, intrinsics: Intrinsics, rgb: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        """The point cloud as a picture, seen from the side and above; see `point_cloud.draw_points`.
+
+        Args:
+            intrinsics: The camera, for an image of this size.
+            rgb: (H, W, 3) uint8 colours; the depth's own where left out.
+
+        Returns:
+            (H, W, 3) uint8 RGB.
+
+        Raises:
+            InputError: ``rgb`` does not fit the depth.
+        """
+        points, colors = self.point_cloud(intrinsics, self.colorize() if rgb is None else rgb)
+        assert colors is not None  # for they were given
+        return draw_points(points, colors, intrinsics, self.depth.shape)
 
     def save_point_cloud(
         self,

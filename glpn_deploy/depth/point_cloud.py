@@ -61,6 +61,20 @@ class Intrinsics:
         focal = width / 2 / math.tan(math.radians(horizontal_degrees) / 2)
         return cls(focal, focal, (width - 1) / 2, (height - 1) / 2)
 
+    def scaled(self, factor: float) -> Intrinsics:
+        """The camera of the same image enlarged by a factor (0.5: half as wide and half as high).
+
+        Pixel centres lie at whole numbers, so the axis moves as ``(c + 0.5) * factor - 0.5``.
+
+        Raises:
+            InputError: The factor is not a finite number above 0.
+        """
+        if not 0 < factor < math.inf:
+            raise InputError(f"intrinsics scaled by {factor}", expected="a finite factor above 0")
+        return Intrinsics(
+            self.fx * factor, self.fy * factor, (self.cx + 0.5) * factor - 0.5, (self.cy + 0.5) * factor - 0.5
+        )
+
 
 def back_project(
     depth: NDArray[np.float32],
@@ -98,6 +112,53 @@ def back_project(
     points[:, 1] = (rows * stride - intrinsics.cy) / intrinsics.fy * z
     points[:, 2] = z
     return points, None if rgb is None else rgb[rows * stride, columns * stride]
+
+
+def draw_points(
+    points: NDArray[np.float32],
+    colors: NDArray[np.uint8],
+    intrinsics: Intrinsics,
+    size: tuple[int, int],
+    yaw_degrees: float = 25.0,
+    pitch_degrees: float = 15.0,
+) -> NDArray[np.uint8]:
+    """Draws points as the same camera sees them after it went around their middle.
+
+    It turns about the point on its axis at the points' median depth and goes back by a quarter of that depth.
+    What is nearer hides what is behind it; where no point falls the picture is white.
+
+    Args:
+        points: (N, 3) [m] in the camera's frame, as `back_project` gives them.
+        colors: (N, 3) uint8.
+        intrinsics: The camera.
+        size: (height, width) of the picture [px].
+        yaw_degrees: How far the camera goes to the left [degrees].
+        pitch_degrees: How far it goes up [degrees].
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+    """
+    height, width = size
+    picture = np.full((height, width, 3), 255, np.uint8)
+    if not len(points):
+        return picture
+    yaw, pitch = math.radians(yaw_degrees), math.radians(pitch_degrees)
+    middle = float(np.median(points[:, 2]))
+    about_y = [[math.cos(yaw), 0, -math.sin(yaw)], [0, 1, 0], [math.sin(yaw), 0, math.cos(yaw)]]
+    about_x = [[1, 0, 0], [0, math.cos(pitch), -math.sin(pitch)], [0, math.sin(pitch), math.cos(pitch)]]
+    turned = (points - [0, 0, middle]) @ (np.array(about_x) @ about_y).T + [0, 0, 1.25 * middle]
+    ahead = turned[:, 2] > 0.05 * middle
+    turned, colors = turned[ahead], colors[ahead]
+    z = turned[:, 2]
+    column = turned[:, 0] / z * intrinsics.fx + intrinsics.cx
+    row = turned[:, 1] / z * intrinsics.fy + intrinsics.cy
+    # A point is a square of 2 px: surfaces seen from the side have few holes. The farthest come first.
+    for index in np.array_split(np.argsort(-z), max(1, len(z) // 2**18)):
+        for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            y, x = np.floor(row[index] + down).astype(int), np.floor(column[index] + right).astype(int)
+            seen = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+            picture[y[seen], x[seen]] = colors[index][seen]
+    return picture
 
 
 def write_ply(path: Path, points: NDArray[np.float32], colors: NDArray[np.uint8] | None = None) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glpn_deploy.atomic import atomic_path
-from glpn_deploy.depth.colormap import colorize_depth, draw_legend
+from glpn_deploy.depth.colormap import color_picture
 from glpn_deploy.depth.depth_map import DepthMap
 from glpn_deploy.errors import InputError, WriteError
 from glpn_deploy.video.frame import Frame
@@ -81,7 +81,7 @@ class Outputs:
         check_save(kinds)
         unit = "mm" if scale.units_per_metre == 1000 else f"x{scale.units_per_metre}"
         self.files = {kind: Path(f"{stem}{_SUFFIXES[kind].format(unit=unit)}") for kind in kinds}
-        self._scale, self._legend = scale, np.zeros((0, 0, 3), np.uint8)
+        self._scale = scale
         self._closing = contextlib.ExitStack()
         self._writers: list[Callable[[Frame, DepthMap, dict[str, Any]], None]] = []
         try:
@@ -124,12 +124,8 @@ class Outputs:
 
     def picture(self, kind: str, frame: Frame, depth_map: DepthMap) -> NDArray[np.uint8]:
         """Depth in colour, by itself or beside or below its frame, with its scale: (H', W', 3) uint8."""
-        color = colorize_depth(depth_map.depth, 0.0, self._scale.max_m)
-        if kind != "color":
-            color = np.concatenate([frame.image, color], axis=0 if kind == "below" else 1)
-        if len(self._legend) != len(color):
-            self._legend = draw_legend(len(color), 0.0, self._scale.max_m)
-        return np.concatenate([color, self._legend], axis=1)
+        image = None if kind == "color" else frame.image
+        return color_picture(depth_map.depth, self._scale.max_m, image=image, below=kind == "below")
 
     def write(self, frame: Frame, depth_map: DepthMap, figures: dict[str, Any]) -> None:
         """Adds a frame, its depth and its line of figures to every file.

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from PIL import Image
 from rich.markup import escape
 
 from glpn_deploy import progress
+from glpn_deploy.atomic import atomic_path
 from glpn_deploy.bundle.manifest import MANIFEST
 from glpn_deploy.cli.app import FAILED
 from glpn_deploy.cli.console import output, print_json, say_why
@@ -66,7 +68,7 @@ def run(
     for name in saving.save:
         if name not in SUFFIXES:
             raise InputError(f"--save {name} for images", expected=f"some of {', '.join(SUFFIXES)}")
-    camera = _camera(saving) if "ply" in saving.save else None
+    camera = _camera(saving) if {"ply", "preview"} & set(saving.save) else None
     paths = find_images(images)
     stems = dict(zip(paths, unique_stems(paths), strict=True))
     console = output(as_json=as_json)
@@ -130,7 +132,7 @@ def _camera(saving: SaveOptions) -> Camera:
         return lambda width, height: Intrinsics.from_fov(fov, width, height)
     if saving.intrinsics is None:
         expected = "the camera's field of view or intrinsics"
-        raise InputError("--save ply without a camera", expected=expected, fix="add --fov 60")
+        raise InputError("a point cloud without a camera", expected=expected, fix="add --fov 60")
     fixed = Intrinsics(*saving.intrinsics)
     return lambda width, height: fixed
 
@@ -150,12 +152,18 @@ def _save(
     """Writes what was asked for of one image."""
     height, width = depth_map.depth.shape
     for name, file in files.items():
-        if name == "color":
-            depth_map.save_color(file, max_m=saving.max_m, legend=saving.legend)
+        if name in ("color", "side", "below"):
+            beside = None if name == "color" else image
+            below = name == "below"
+            depth_map.save_color(file, max_m=saving.max_m, legend=saving.legend, image=beside, below=below)
         elif name in ("gray", "gray16"):
             depth_map.save_gray(file, near=saving.near, bits=8 if name == "gray" else 16, max_m=saving.max_m)
         elif camera is not None and name == "ply":
             depth_map.save_point_cloud(file, camera(width, height), rgb=image)
+        elif camera is not None and name == "preview":
+            picture = depth_map.draw_point_cloud(camera(width, height), rgb=image)
+            with atomic_path(file) as temporary:
+                Image.fromarray(picture).save(temporary, format="PNG")
         else:
             depth_map.save(file, units_per_metre=256 if name == "kitti" else 1000)
     low, high = (round(float(value), 3) for value in (depth_map.depth.min(), depth_map.depth.max()))

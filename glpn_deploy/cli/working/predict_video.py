@@ -71,6 +71,8 @@ def predict_videos(
         raise InputError(
             f"--skip-existing for {names[0]}", expected="images; a video is predicted as a whole"
         )
+    if saving.max_m == "auto":
+        raise InputError(f"--max-m auto for {names[0]}", expected="metres: a video has one scale throughout")
     options = dataclasses.replace(options, save=saving.save, max_m=saving.max_m)
     console = output(as_json=as_json)
     check_save(options.save)

@@ -35,7 +35,7 @@ def test_a_photograph(run: Callable, tiny_bundle: Path, shots: Path, tmp_path: P
         "--out",
         out,
         "--save",
-        "mm,kitti,color,npy,tiff,ply",
+        "mm,kitti,color,npy,tiff,ply,side,preview",
         "--fov",
         60,
     )
@@ -49,6 +49,8 @@ def test_a_photograph(run: Callable, tiny_bundle: Path, shots: Path, tmp_path: P
     np.testing.assert_array_equal(np.load(out / "coffee.depth.npy"), depth)
     np.testing.assert_array_equal(np.asarray(Image.open(out / "coffee.depth.tiff")), depth)
     assert Image.open(out / "coffee.depth_color.png").height == 200
+    assert Image.open(out / "coffee.depth_side.png").width > 600
+    assert Image.open(out / "coffee.depth_cloud.png").size == (300, 200)
     assert (out / "coffee.ply").read_bytes().startswith(b"ply\nformat binary_little_endian")
     for path in out.iterdir():
         assert str(path) in result.out
@@ -273,3 +275,13 @@ def test_a_file_of_a_bundle_is_not_the_bundle(run: Callable, tiny_bundle: Path) 
     result = run("verify", tiny_bundle / "model.onnx")
     assert result.status == 2
     assert f"give the folder itself: {tiny_bundle}" in result.err
+
+
+def test_a_scale_fitted_to_the_picture(run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path) -> None:
+    asked = ("--save", "color", "--no-legend", "--max-m", "auto", "--out", tmp_path)
+    assert run("predict", tiny_bundle, shots / "coffee.jpg", *asked).status == 0
+    depth_map = DepthEstimator.load(tiny_bundle)(shots / "coffee.jpg")
+    drawn = np.asarray(Image.open(tmp_path / "coffee.depth_color.png"))
+    assert (drawn == depth_map.colorize(max_m="auto")).all()
+    refused = run("predict", tiny_bundle, shots / "coffee.jpg", "--max-m", "1,2")
+    assert (refused.status, "one number, or auto" in refused.err) == (2, True)

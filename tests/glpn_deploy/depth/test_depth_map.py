@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import io
 import math
 import os
 import re
@@ -17,6 +19,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from glpn_deploy.depth.colormap import scale_end
 from glpn_deploy.depth.depth_map import DepthMap, Intrinsics
 from glpn_deploy.errors import InputError, MissingDependencyError, WriteError
 from glpn_deploy.optional import install_line
@@ -310,3 +313,71 @@ def test_grey_is_linear_and_black_without_depth() -> None:
     for wrong in ({"bits": 12}, {"near": "red"}, {"min_m": 10.0}):
         with pytest.raises(InputError):
             depth.grayscale(**wrong)
+
+
+def test_a_fitted_scale_holds_98_percent_of_the_pixels_and_says_where_it_ends(tmp_path: Path) -> None:
+    depth = np.linspace(0.5, 4.0, 1000, dtype=np.float32).reshape(25, 40)
+    depth[0, :10], depth[1, :5] = 0, 9.5
+    known = depth[depth > 0]
+    end = scale_end(depth, 10.0, "auto")
+    assert np.mean(known <= end) >= 0.98
+    assert end == pytest.approx(np.percentile(known, 98), rel=0.1)
+    assert float(f"{end:.1e}") == end, "two digits"
+    assert (scale_end(depth, 10.0), scale_end(depth, 10.0, 7.5)) == (10.0, 7.5)
+    assert scale_end(np.zeros((2, 2), np.float32), 10.0, "auto") == 10.0
+    depth_map = DepthMap(depth, 10.0)
+    assert (depth_map.colorize(max_m="auto") == depth_map.colorize(max_m=end)).all()
+    assert (depth_map.grayscale(max_m="auto") == depth_map.grayscale(max_m=end)).all()
+
+
+def test_the_image_stands_beside_or_above_its_depth(depth_map: DepthMap, tmp_path: Path) -> None:
+    height, width = depth_map.depth.shape
+    image = np.full((height, width, 3), (9, 99, 199), np.uint8)
+    depth_map.save_color(tmp_path / "side.png", image=image, legend=False)
+    side = np.asarray(Image.open(tmp_path / "side.png"))
+    assert (side == np.concatenate([image, depth_map.colorize()], axis=1)).all()
+    below = np.asarray(Image.open(depth_map.save_color(tmp_path / "b.png", image=image, below=True)))
+    assert (below[:, :width] == np.concatenate([image, depth_map.colorize()])).all()
+    with pytest.raises(InputError) as refused:
+        depth_map.save_color(tmp_path / "c.png", image=image[:-1])
+    assert refused.value.got == f"an image of shape {(height - 1, width, 3)} (uint8) beside the depth"
+
+
+def test_from_above_and_the_left_what_is_near_moves_down_and_right_and_hides_what_is_behind() -> None:
+    depth = np.full((60, 80), 4.0, np.float32)
+    rgb = np.full((60, 80, 3), (0, 0, 255), np.uint8)
+    depth[28:32, 38:42], rgb[28:32, 38:42] = 2.0, (255, 0, 0)
+    drawn = DepthMap(depth, 10.0).draw_point_cloud(Intrinsics.from_fov(60, 80, 60), rgb)
+    rows, columns = np.nonzero((drawn == (255, 0, 0)).all(axis=-1))
+    assert rows.min() > 32
+    assert columns.min() > 42
+    # the middle of the near square, by hand: 2 m before the middle, 5 m is where the camera then stands from
+    yaw, pitch = np.radians(25), np.radians(15)
+    x, z = 2 * np.sin(yaw), -2 * np.cos(yaw)
+    y, z = -z * np.sin(pitch), z * np.cos(pitch) + 5
+    focal = 40 / np.tan(np.radians(30))
+    assert np.median(columns) == pytest.approx(x / z * focal + 39.5, abs=1.5)
+    assert np.median(rows) == pytest.approx(y / z * focal + 29.5, abs=1.5)
+    assert (drawn == 255).all(axis=-1).any(), "the shadow of the square is white"
+    empty = DepthMap(np.zeros((6, 8), np.float32), 10.0).draw_point_cloud(Intrinsics.from_fov(60, 8, 6))
+    assert (empty == 255).all()
+
+
+def test_a_scaled_camera_gives_the_same_points() -> None:
+    camera = Intrinsics.from_fov(60, 640, 480)
+    half = camera.scaled(0.5)
+    expected = Intrinsics.from_fov(60, 320, 240)
+    assert dataclasses.astuple(half) == pytest.approx(dataclasses.astuple(expected))
+    for factor in (0, -1, np.nan, np.inf):
+        with pytest.raises(InputError) as refused:
+            camera.scaled(factor)
+        assert refused.value.expected == "a finite factor above 0"
+
+
+def test_what_a_person_and_a_notebook_see(depth_map: DepthMap) -> None:
+    depth = np.array([[0, 1.5, 2.25], [np.nan, 4, 9]], np.float32)
+    assert repr(DepthMap(depth, 10.0, "a.jpg")) == "DepthMap(2x3 px, 1.50 to 9.00 m, median 3.12 m, of a.jpg)"
+    assert repr(DepthMap(np.zeros((2, 3), np.float32), 10.0)) == "DepthMap(2x3 px, no depth)"
+    width = depth_map.depth.shape[1]
+    shown = np.asarray(Image.open(io.BytesIO(depth_map._repr_png_())))
+    assert (shown[:, :width] == depth_map.colorize()).all()
