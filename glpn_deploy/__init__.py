@@ -44,6 +44,7 @@ __all__ = [
     "GLPNModel",
     "GlpnError",
     "ImageError",
+    "ImageSource",
     "InputError",
     "Intrinsics",
     "MissingDependencyError",
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from glpn_deploy.depth.depth_map import DepthMap
     from glpn_deploy.depth.point_cloud import Intrinsics
     from glpn_deploy.estimator import DepthEstimator
+    from glpn_deploy.images.loading import ImageSource
     from glpn_deploy.images.processing import GLPNFeatureExtractor, GLPNImageProcessor
     from glpn_deploy.model.config import GLPNConfig
     from glpn_deploy.model.modeling import GLPNForDepthEstimation, GLPNModel
@@ -69,6 +71,7 @@ else:  # type checkers shall not see a __getattr__, which would hide misspelled 
         "GLPNForDepthEstimation": "model.modeling",
         "GLPNImageProcessor": "images.processing",
         "GLPNModel": "model.modeling",
+        "ImageSource": "images.loading",
         "Intrinsics": "depth.point_cloud",
     }
 

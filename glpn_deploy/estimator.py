@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
 from glpn_deploy.images.resample import resize_bicubic
 from glpn_deploy.model.config import CONFIG_NAME, GLPNConfig
 from glpn_deploy.options import Auto, Device
-from glpn_deploy.pipeline import ahead
+from glpn_deploy.pipeline import ahead, grouped, in_order
 from glpn_deploy.precisions import Precision
 from glpn_deploy.runtimes import choose
 from glpn_deploy.runtimes.base import Runtime
@@ -41,15 +41,22 @@ Item = TypeVar("Item")
 _SMALL = 2**28  # bytes, for which nobody asks how much is free
 
 
-class _Prepared(NamedTuple):
-    """Images of one network size: their names, uint8 pixels and the batch made of them."""
-
-    sources: list[ImageSource]
-    images: list[NDArray[np.uint8]]
-    batch: NDArray[np.float32]
+_CAUGHT = (BackendError, ImageError, InputError, MemoryError)
+"""What goes wrong with one image and leaves the others unharmed: unreadable, no room, no engine."""
 
 
-_Computed = tuple[_Prepared, NDArray[np.float32]]
+@dataclasses.dataclass(eq=False)
+class _Entry:
+    """An image on its way: what it becomes, or why it cannot."""
+
+    number: int
+    item: Any
+    source: ImageSource
+    image: NDArray[np.uint8] | None = None
+    pixels: NDArray[np.float32] | None = None  # (3, H, W), what the network takes
+    raw: NDArray[np.float32] | None = None  # (H, W) [m]
+    depth_map: DepthMap | None = None
+    error: ImageError | None = None
 
 
 def image_of(item: Any) -> ImageSource:
@@ -63,10 +70,12 @@ class Streamed(Generic[Item]):
     """An item of a stream and what became of its image.
 
     Attributes:
+        index: Its place in the stream, from 0.
         item: As it was given to `DepthEstimator.stream`.
         outcome: The image and its depth map, or why there is none.
     """
 
+    index: int
     item: Item
     outcome: tuple[NDArray[np.uint8], DepthMap] | ImageError
 
@@ -306,15 +315,40 @@ class DepthEstimator:
         """Depth of one image (path, PIL image or RGB array) at its own size, in metres."""
         return self.predict([image])[0]
 
-    def predict(self, images: Sequence[ImageSource], batch_size: int = 4) -> list[DepthMap]:
+    def __repr__(self) -> str:
+        run = self.runtime
+        return f"DepthEstimator({run.backend} in {run.precision} on {run.device}, to {self.max_depth:g} m)"
+
+    @overload
+    def predict(
+        self,
+        images: Sequence[ImageSource],
+        batch_size: int | None = None,
+        *,
+        on_error: Literal["raise"] = ...,
+    ) -> list[DepthMap]: ...
+
+    @overload
+    def predict(
+        self, images: Sequence[ImageSource], batch_size: int | None = None, *, on_error: Literal["skip"]
+    ) -> list[DepthMap | ImageError]: ...
+
+    def predict(
+        self,
+        images: Sequence[ImageSource],
+        batch_size: int | None = None,
+        *,
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> Sequence[DepthMap | ImageError]:
         """Depth of several images, each at its own size, in metres, in the order given.
+
+        All maps are in memory in the end; `stream` hands them out as they come.
 
         Args:
             images: Paths, PIL images or numpy arrays ``(H, W, 3)`` / ``(H, W)``; sizes may differ. Arrays are
                 RGB; for OpenCV's BGR load with ``channels="bgr"``.
-                Images that enter the network at the same size share a batch. While one batch is in the
-                network, the next one is read and the one before enlarged.
-            batch_size: Most images in one batch; a network of a fixed or largest batch size keeps to its own.
+            batch_size: As in `stream`; 4 on a GPU where left out, 1 on a CPU, which gains nothing by more.
+            on_error: ``skip`` gives the error of an image that cannot be used in its map's place.
 
         Raises:
             ImageError: An image cannot be used; says which.
@@ -322,37 +356,18 @@ class DepthEstimator:
         """
         if isinstance(images, (str, Path, np.ndarray)) or not isinstance(images, Sequence):
             raise InputError(f"predict was given a {type(images).__name__}", expected="a list of images")
-        if batch_size < 1:
-            raise InputError(f"a batch size of {batch_size}", expected="at least 1")
-        if len(images) == 1:  # threads would only add to its time
-            return self._finish(self._compute(self._prepare(list(images), [self._load(images[0])])))
-        spec = self.runtime.spec
-        limit = spec.batch or min(batch_size, spec.max_batch or batch_size)
-        order: list[int] = []
-        batches = self._batches(images, limit, order)
-        computed = ahead(ahead(ahead(batches, lambda batch: batch), self._compute), self._finish)
-        finished = [map_ for maps in computed for map_ in maps]
-        return [map_ for _, map_ in sorted(zip(order, finished, strict=True), key=lambda pair: pair[0])]
-
-    def _batches(self, images: Sequence[ImageSource], limit: int, order: list[int]) -> Iterator[_Prepared]:
-        """Reads the images one after the other; gives a batch when it is full, and in the end what is left.
-
-        The numbers of the images are written into ``order`` as their batches are given.
-        """
-        groups: dict[tuple[int, int], dict[int, NDArray[np.uint8]]] = {}
-
-        def batch(group: dict[int, NDArray[np.uint8]]) -> _Prepared:
-            order.extend(group)
-            return self._prepare([images[index] for index in group], list(group.values()))
-
-        for index, source in enumerate(images):
-            image = self._load(source)
-            size = self.processor.target_size(*self._size_of(image))
-            group = groups.setdefault(size, {})
-            group[index] = image
-            if len(group) == limit:
-                yield batch(groups.pop(size))
-        yield from map(batch, groups.values())
+        if on_error not in ("raise", "skip"):
+            raise InputError(f"on_error is {on_error!r}", expected="raise or skip")
+        if batch_size is None:
+            batch_size = 1 if self.runtime.device == "cpu" else 4
+        found = self._entries(
+            images,
+            lambda image: image,
+            read_ahead=len(images) > 1,  # its threads would only add to the time of one
+            batch_size=batch_size,
+            caught=_CAUGHT if on_error == "skip" else (),
+        )
+        return [entry.error or _made(entry) for entry in found]
 
     def stream(
         self,
@@ -360,65 +375,105 @@ class DepthEstimator:
         image_of: Callable[[Item], ImageSource] = image_of,
         *,
         read_ahead: bool = True,
+        batch_size: int = 1,
     ) -> Generator[Streamed[Item], None, None]:
         """Depth of one image after the other, in order, while the caller works on the ones before.
 
         Reading, the network and enlarging each have a thread: while the caller has one image, the next is
-        enlarged, one is in the network and one is read; at most four are in memory.
+        enlarged, one is in the network and one is read; at most four (or batches) are in memory.
 
         Args:
             items: Images (paths, PIL images, numpy arrays), or objects with an image in their attribute
                 ``image`` and anything else beside it (a `glpn_deploy.video` frame, say).
             image_of: Finds an item's image elsewhere.
             read_ahead: False takes an item only when the one before is done: for a camera, whose frames
-                get old while they wait.
+                get old while they wait. Batches are then of one image.
+            batch_size: Most images that enter the network together, which pays on a GPU. Those of equal size
+                there share a batch and still come in order. A network of a fixed or largest batch size keeps
+                to its own.
 
         Yields:
             Every item with its image and depth map, or with the error of an image that cannot be used, be it
             that the backend fails on it.
+
+        Raises:
+            InputError: The batch size is below 1.
         """
+        found = self._entries(items, image_of, read_ahead=read_ahead, batch_size=batch_size, caught=_CAUGHT)
+        return (Streamed(entry.number, entry.item, _outcome(entry)) for entry in found)
 
-        def prepare(item: Item) -> tuple[Item, _Prepared | ImageError]:
+    def _entries(
+        self,
+        items: Iterable[Item],
+        image_of: Callable[[Item], ImageSource],
+        *,
+        read_ahead: bool,
+        batch_size: int,
+        caught: tuple[type[Exception], ...],
+    ) -> Generator[_Entry, None, None]:
+        """The work of `stream`; an error among ``caught`` becomes its image's own, others end it."""
+        if batch_size < 1:
+            raise InputError(f"a batch size of {batch_size}", expected="at least 1")
+        spec = self.runtime.spec
+        limit = (spec.batch or min(batch_size, spec.max_batch or batch_size)) if read_ahead else 1
+
+        def read() -> Generator[_Entry, None, None]:
             try:
-                image = image_of(item)
-                return item, self._prepare([image], [self._load(image)])
-            except ImageError as error:
-                return item, error
-            except MemoryError as error:
-                return item, _of_image(image, error)
+                for number, item in enumerate(items):
+                    entry = _Entry(number, item, image_of(item))
+                    try:
+                        entry.image = image = self._load(entry.source)
+                        entry.pixels = self.processor.prepare(resized(image, self._size_of(image)))
+                    except caught as error:
+                        entry.error = _of_image(entry.source, error)
+                    yield entry
+            finally:
+                if isinstance(items, Generator):
+                    items.close()
 
-        def compute(pair: tuple[Item, _Prepared | ImageError]) -> tuple[Item, _Computed | ImageError]:
-            item, prepared = pair
-            if isinstance(prepared, ImageError):
-                return item, prepared
+        def compute(group: list[_Entry]) -> list[_Entry]:
+            pixels = [entry.pixels for entry in group if entry.pixels is not None]
+            if not pixels:
+                return group
             try:
-                return item, self._compute(prepared)
-            except (
-                BackendError,
-                InputError,
-                MemoryError,
-            ) as error:  # no room, no engine
-                return item, _of_image(prepared.sources[0], error)
+                raw = self._run(group[0].source, pixels)
+            except caught as error:
+                if len(group) == 1:
+                    group[0].error = _of_image(group[0].source, error)
+                else:  # one of them may be to blame, or their number
+                    group = [entry for one in group for entry in compute([one])]
+                return group
+            for entry, depth in zip(group, raw, strict=False):  # what filled a fixed batch is left over
+                entry.raw, entry.pixels = depth, None
+            return group
 
-        def finish(pair: tuple[Item, _Computed | ImageError]) -> Streamed[Item]:
-            item, computed = pair
-            if isinstance(computed, ImageError):
-                return Streamed(item, computed)
-            try:
-                return Streamed(item, (computed[0].images[0], self._finish(computed)[0]))
-            except MemoryError as error:
-                return Streamed(item, _of_image(computed[0].sources[0], error))
+        def finish(group: list[_Entry]) -> list[_Entry]:
+            for entry in group:
+                if entry.image is None or entry.raw is None:
+                    continue
+                name = str(entry.source) if isinstance(entry.source, (str, Path)) else None
+                try:
+                    depth = resize_bicubic(entry.raw, entry.image.shape[:2])
+                    entry.depth_map, entry.raw = DepthMap(depth, self.max_depth, name), None
+                except caught as error:
+                    entry.error = _of_image(entry.source, error)
+            return group
 
-        if not read_ahead:
-            return ahead(items, lambda item: finish(compute(prepare(item))))
-        return ahead(ahead(ahead(items, prepare), compute), finish)
+        def size(entry: _Entry) -> tuple[int, ...] | None:
+            return None if entry.pixels is None else entry.pixels.shape
 
-    def _prepare(self, sources: list[ImageSource], images: list[NDArray[np.uint8]]) -> _Prepared:
-        """The batch of images of one network size; a fixed batch is filled up with the first of them."""
-        prepared = [self.processor.prepare(resized(image, self._size_of(image))) for image in images]
-        missing = (self.runtime.spec.batch or len(images)) - len(images)
-        self._check_memory(sources[0], (len(images) + missing, *prepared[0].shape[1:]))
-        return _Prepared(sources, images, _stack(prepared + prepared[:1] * missing))
+        groups = grouped(read(), size, limit)
+        if read_ahead:
+            done = ahead(ahead(ahead(groups, lambda group: group), compute), finish)
+        else:
+            done = (finish(compute(group)) for group in groups)
+        return in_order(done, lambda entry: entry.number)
+
+    def _run(self, source: ImageSource, pixels: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """The raw depth of images (3, H, W) of one size; a fixed batch is filled up with the first."""
+        missing = (self.runtime.spec.batch or len(pixels)) - len(pixels)
+        self._check_memory(source, (len(pixels) + missing, *pixels[0].shape[1:]))
+        return self.runtime.run(_stack(pixels + pixels[:1] * missing))
 
     def _check_memory(self, source: ImageSource, shape: tuple[int, int, int]) -> None:
         """Refuses a batch (N, H, W) that does not fit into memory, before the system ends the process."""
@@ -448,21 +503,6 @@ class DepthEstimator:
             source, max_pixels=asked.max_pixels, white_point=asked.white_point, channels=asked.channels
         )
 
-    def _compute(self, prepared: _Prepared) -> _Computed:
-        return prepared, self.runtime.run(prepared.batch)
-
-    def _finish(self, computed: _Computed) -> list[DepthMap]:
-        """Depth maps at the images' own sizes; what filled a fixed batch is left over."""
-        (sources, images, _), raw = computed
-        return [
-            DepthMap(
-                resize_bicubic(depth, image.shape[:2]),
-                self.max_depth,
-                str(source) if isinstance(source, (str, Path)) else None,
-            )
-            for source, image, depth in zip(sources, images, raw, strict=False)
-        ]
-
     def close(self) -> None:
         """Frees what the backend holds."""
         self.runtime.close()
@@ -476,9 +516,23 @@ class DepthEstimator:
         self.close()
 
 
+def _made(entry: _Entry) -> DepthMap:
+    assert entry.depth_map is not None  # where there is no error
+    return entry.depth_map
+
+
+def _outcome(entry: _Entry) -> tuple[NDArray[np.uint8], DepthMap] | ImageError:
+    if entry.error is not None:
+        return entry.error
+    assert entry.image is not None
+    return entry.image, _made(entry)
+
+
 def _of_image(source: ImageSource, error: Exception) -> ImageError:
     """What went wrong with one image, as that image's error; the others may still succeed."""
     name = f"{source}: " if isinstance(source, (str, Path)) else ""
+    if isinstance(error, ImageError) and (not name or str(source) in error.got):
+        return error
     if isinstance(error, GlpnError):
         found = ImageError(name + error.got, expected=error.expected, fix=error.fix)
     else:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+import contextlib
+from collections.abc import Callable, Generator, Hashable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -34,3 +35,40 @@ def ahead(items: Iterable[Item], work: Callable[[Item], Result]) -> Generator[Re
         pool.shutdown(cancel_futures=True)
         if isinstance(waiting, Generator):
             waiting.close()
+
+
+def grouped(
+    items: Generator[Item, None, None], key: Callable[[Item], Hashable], limit: int
+) -> Generator[list[Item], None, None]:
+    """Yields items of one key together, so that their order changes: `in_order` mends it.
+
+    A group is given when it has ``limit`` items, or when four times as many were taken since its first: what
+    is rare neither waits for the end nor holds up the rest.
+    """
+    groups: dict[Hashable, tuple[int, list[Item]]] = {}
+    with contextlib.closing(items):
+        for number, item in enumerate(items):
+            groups.setdefault(key(item), (number, []))[1].append(item)
+            done = [
+                name
+                for name, (first, group) in groups.items()
+                if len(group) == limit or number - first >= 4 * limit
+            ]
+            for name in done:
+                yield groups.pop(name)[1]
+        for _, group in groups.values():
+            yield group
+
+
+def in_order(
+    groups: Generator[list[Item], None, None], number: Callable[[Item], int]
+) -> Generator[Item, None, None]:
+    """Yields the items of groups in the order of their numbers 0, 1, 2 ..., each as soon as it can be."""
+    waiting: dict[int, Item] = {}
+    following = 0
+    with contextlib.closing(groups):
+        for group in groups:
+            waiting.update((number(item), item) for item in group)
+            while following in waiting:
+                yield waiting.pop(following)
+                following += 1

@@ -256,6 +256,7 @@ def test_public_names():
         "GLPNForDepthEstimation",
         "GLPNImageProcessor",
         "GLPNModel",
+        "ImageSource",
         "Intrinsics",
         "__version__",
     }

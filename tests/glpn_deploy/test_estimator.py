@@ -460,6 +460,50 @@ def test_options_that_do_not_go_together(options, message, tiny_bundle):
         DepthEstimator.load(tiny_bundle, **options)
 
 
+def test_batches_of_one_on_a_cpu_unless_asked():
+    runtime = Recording()
+    runtime.device = "cpu"
+    DepthEstimator(runtime, GLPNImageProcessor(), 10.0).predict([grey(1)] * 3)
+    assert runtime.shapes == [(1, 3, 64, 64)] * 3
+
+
+def test_a_stream_in_batches_keeps_the_order_and_every_bad_image_its_own_error(tmp_path):
+    class NoNines(Recording):
+        def _infer(self, pixel_values):
+            if (abs(pixel_values - 9 / 255) < 1e-6).any():
+                raise BackendError("nine")
+            return super()._infer(pixel_values)
+
+    (tmp_path / "note.txt").write_text("x")
+    runtime = NoNines()
+    estimator = DepthEstimator(runtime, GLPNImageProcessor(), 10.0)
+    wide = grey(50, 64, 96)
+    images = [wide, grey(1), grey(2), tmp_path / "note.txt", grey(9), grey(3), grey(4), wide, grey(5, 20, 9)]
+    results = list(estimator.stream(images, batch_size=3))
+    assert [id(found.item) for found in results] == [id(image) for image in images]
+    assert [found.index for found in results] == list(range(9))
+    assert [number for number, found in enumerate(results) if found.error] == [3, 4, 8]
+    assert results[4].error.got == "nine"
+    means = [round(255 * float(found.depth_map.depth.mean())) for found in results if not found.error]
+    assert means == [50, 1, 2, 3, 4, 50]
+    # the batch with the nine is run again one by one
+    assert runtime.shapes == [(1, 3, 64, 64)] * 2 + [(2, 3, 64, 96), (2, 3, 64, 64)]
+    maps = estimator.predict(images, 3, on_error="skip")
+    assert [type(found).__name__ for found in maps] == [
+        "ImageError" if found.error else "DepthMap" for found in results
+    ]
+    with pytest.raises(BackendError) as failed:
+        estimator.predict([grey(9)] * 2, 2)
+    assert failed.value.got == "nine"
+    with pytest.raises(InputError) as refused:
+        estimator.predict([], on_error="ignore")
+    assert refused.value.expected == "raise or skip"
+
+
+def test_a_person_can_read_what_an_estimator_is(estimator):
+    assert repr(estimator) == "DepthEstimator(onnxruntime in fp32 on cpu, to 10 m)"
+
+
 def test_a_stream_gives_what_was_given_and_its_depth_or_error_in_order(estimator, tmp_path):
     (tmp_path / "note.txt").write_text("x")
     images = [grey(200, 40, 50), tmp_path / "note.txt", photograph("chelsea"), grey(9, 31, 99), grey(80)]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from glpn_deploy.pipeline import ahead
+from glpn_deploy.pipeline import ahead, grouped, in_order
 
 
 def test_items_come_in_order():
@@ -66,3 +68,32 @@ def test_what_the_work_raises_ends_it_and_the_thread():
     with pytest.raises(OSError, match="disk full"):
         list(ahead(iter(range(100)), work))
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("glpn-pipeline")]
+
+
+@given(st.lists(st.integers(0, 3), max_size=40), st.integers(1, 5))
+def test_groups_hold_one_key_wait_no_longer_than_they_may_and_are_put_back_in_order(keys, limit):
+    taken = []
+
+    def items():
+        for number, key in enumerate(keys):
+            taken.append(number)
+            yield number, key
+
+    groups = []
+    for group in grouped(items(), lambda item: item[1], limit):
+        groups.append(group)
+        assert len({key for _, key in group}) == 1
+        assert len(group) <= limit
+        assert group == sorted(group)
+        assert len(taken) - group[0][0] <= 4 * limit + 1
+    back = list(in_order((group for group in groups), lambda item: item[0]))
+    assert back == list(enumerate(keys))
+
+
+def test_a_full_group_is_given_before_more_is_taken():
+    taken = []
+    groups = grouped((taken.append(n) or n for n in range(9)), lambda n: n % 2, 2)
+    assert (next(groups), taken) == ([0, 2], [0, 1, 2])
+    assert (next(groups), taken) == ([1, 3], [0, 1, 2, 3])
+    groups.close()
+    assert taken == [0, 1, 2, 3]
