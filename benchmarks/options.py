@@ -81,6 +81,10 @@ class RoundOptions:
         check_options(self)
 
 
+QUICK = RoundOptions(half_width=0.1, seconds=1.5, fewest=FEWEST)
+"""As few rounds as give an interval at all: a wide one."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StabilityLimits:
     """From where on a measurement is not stable.
@@ -177,11 +181,20 @@ class BenchOptions:
         str | None,
         _advanced("The checkpoint that the bundle was made from [default: the bundle's, if at hand]."),
     ] = None
+    within: Annotated[
+        float | None,
+        Option(
+            "Largest AbsRel to PyTorch's FP32 depth of what is recommended [default: each precision's own].",
+            least=0,
+        ),
+    ] = None
     images: Annotated[
         Path | None, Option("Folder of photographs as inputs [default: the bundle's goldens].")
     ] = None
     rounds: RoundOptions = RoundOptions()
-    stages: Annotated[bool, _advanced("Also measure decode, preprocess and so on.")] = True
+    stages: Annotated[
+        bool, _advanced("Also measure decode, preprocess and so on, and the time by operator.")
+    ] = True
     callers: Annotated[
         tuple[int, ...],
         Option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,6 @@ from glpn_deploy.errors import BackendError, GlpnError
 from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 from glpn_deploy.runtimes.registry import BACKENDS
 
-_STAGE_S = 1.5
-_STAGE_RUNS = 20
 _OVERHEAD_RUNS = 2000
 _EVALUATION_LIMIT_S = 24 * 3600.0
 
@@ -117,7 +116,10 @@ def _start(case: Case, bench: Bench, stack: contextlib.ExitStack) -> CaseWorker 
         try:
             process = stack.enter_context(bench.start(case))
             loaded = process.ask("load", load_limit_s(case), case=case.to_dict())
-            worker = CaseWorker(case=case, process=process, loaded=loaded, peak_mib=loaded["peak_mib"])
+            stages: dict[str, list[float]] | None = {} if is_network and bench.options.stages else None
+            worker = CaseWorker(
+                case=case, process=process, loaded=loaded, peak_mib=loaded["peak_mib"], stages=stages
+            )
             worker.prepare()
         except BackendError as error:
             bench.not_run.append(NotRun(case.id if is_network else CaseId(CALIBRATION), str(error)))
@@ -145,22 +147,28 @@ def _measure_group(
         workers, bench.rounds, bench.options.rounds, Watch(), meter, bench.gpu, title
     )
     throttled = hot is not None and (throttle_count() or 0) > hot
-    for worker in workers:
-        if worker.case.backend == CALIBRATION:
-            _read_ceilings(worker, result)
+    kept = [worker for worker in group if worker is not again and not worker.failed and worker.samples]
+    for worker in kept:
+        _evaluate(bench, worker)
+    extras: dict[CaseId, dict[str, Any]] = {}
+    with progress.step("depth, operators", len(workers)) as step:
+        for worker in workers:
+            if worker.case.backend == CALIBRATION:
+                _read_ceilings(worker, result)
+            elif worker in kept:
+                extras[worker.case.id] = _extras(bench, worker, outputs)
+            step.advance(str(worker.case.id))
+        with ThreadPoolExecutor(len(workers)) as pool:  # together: each takes a second
+            list(pool.map(lambda worker: worker.process.close(), workers))
     first = group[0]  # the baseline, or the first that started in its place
     is_baseline = first.case.id.runner == bench.runners[0].id
-    sizes = {runner.id: runner.bytes for runner in bench.runners}
     for worker in group:
-        if worker is again:
-            continue
-        if worker.failed is not None or not worker.samples:
+        if worker in kept:
+            row = make_row(worker, bench.options.limits, throttled, extras[worker.case.id])
+            result.rows.append(with_speedup(row, first if is_baseline else None))
+        elif worker is not again:
             reason = worker.failed or "the time limit left it no round"
             bench.not_run.append(NotRun(worker.case.id, reason))
-            continue
-        extras = {**_extras(bench, worker, outputs), "disk_bytes": sizes[worker.case.id.runner]}
-        row = make_row(worker, bench.options.limits, throttled, extras)
-        result.rows.append(with_speedup(row, first if is_baseline else None))
 
 
 def _read_ceilings(worker: CaseWorker, result: ShapeResult) -> None:
@@ -179,28 +187,39 @@ def _read_ceilings(worker: CaseWorker, result: ShapeResult) -> None:
 
 
 def _extras(bench: Bench, worker: CaseWorker, outputs: dict[CaseId, NDArray[np.float32]]) -> dict[str, Any]:
-    """Stages, outputs and accuracy; what fails is noted and left out."""
+    """What a row has beside its times; what fails is noted and left out."""
     case, runner = worker.case, worker.case.id.runner
-    extras: dict[str, Any] = {"device_memory_mib": bench.gpu.memory_mib(worker.process.pid)}
-    typical_s = float(np.median(np.concatenate(list(worker.samples.values())))) / 1e3
+    sizes = {one.id: one.bytes for one in bench.runners}
+    extras: dict[str, Any] = {
+        "device_memory_mib": bench.gpu.memory_mib(worker.process.pid),
+        "disk_bytes": sizes[runner],
+        "accuracy": bench.accuracy.get(runner),
+    }
     try:
-        if bench.options.stages:
-            runs = max(1, min(_STAGE_RUNS, round(_STAGE_S / max(typical_s, 1e-6))))
-            taken = worker.process.ask("stages", runs=runs, warm_up=1)
-            extras["stages"] = {name: float(np.median([one[name] for one in taken])) for name in taken[0]}
         path = bench.work / "outputs.npy"
         worker.process.ask("outputs", path=str(path))
-        extras["runtime"] = worker.process.ask("about")
         outputs[case.id] = np.load(path)
-        choice = bench.options.evaluate
-        if choice is not None and runner not in bench.accuracy:
-            with progress.step(f"evaluate {runner}") as step:
-                found = worker.process.ask("evaluate", _EVALUATION_LIMIT_S, **dataclasses.asdict(choice))
-                bench.accuracy[runner] = found
-                step.finish(f"δ1 {found['delta1']:.3f}, AbsRel {found['abs_rel']:.3f}")
+        extras["runtime"] = worker.process.ask("about")
+        if bench.options.stages:
+            extras["operators"] = worker.process.ask("operators")
     except BackendError as error:
         bench.not_run.append(NotRun(case.id, str(error), "extras"))
-    return {**extras, "accuracy": bench.accuracy.get(runner)}
+    return extras
+
+
+def _evaluate(bench: Bench, worker: CaseWorker) -> None:
+    """Judges a backend and precision on the data set, once; what fails is noted."""
+    choice, runner = bench.options.evaluate, worker.case.id.runner
+    if choice is None or runner in bench.accuracy:
+        return
+    with progress.step(f"evaluate {runner}") as step:
+        try:
+            found = worker.process.ask("evaluate", _EVALUATION_LIMIT_S, **dataclasses.asdict(choice))
+        except BackendError as error:
+            bench.not_run.append(NotRun(worker.case.id, str(error), "extras"))
+            return
+        bench.accuracy[runner] = found
+        step.finish(f"δ1 {found['delta1']:.3f}, AbsRel {found['abs_rel']:.3f}")
 
 
 def _reference(

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from glpn_deploy import progress
 from glpn_deploy.benchmarks.bench import Bench, Start, start_worker
 from glpn_deploy.benchmarks.machine.gpu import Gpu
 from glpn_deploy.benchmarks.machine.machine_state import identity, require_psutil, state, versions
@@ -78,7 +79,8 @@ def run_sweep(
     if options.evaluate is not None:
         check_dataset(**dataclasses.asdict(options.evaluate))
     images = find_images(bundle, options.images)
-    checkpoint, note = find_checkpoint(bundle, options.reference, offline=options.offline)
+    with progress.step("checkpoint"):
+        checkpoint, note = find_checkpoint(bundle, options.reference, offline=options.offline)
     peers = list(options.peers)
     asked = parse_runner(options.baseline or "").backend
     if asked in PEERS and asked not in peers:
@@ -112,14 +114,15 @@ def run_sweep(
             start=start or functools.partial(start_worker, pythons=options.pythons),
         )
         try:
-            _measure(bench, images, baseline.id, found)
+            _measure(bench, images, found)
         except KeyboardInterrupt:
             if not found.rows:
                 raise
             found.interrupted = True
     if not found.rows:
         raise BackendError(f"no case ran ({_reasons(not_run)})")
-    rows = share_of_ceilings(found.rows, bundle.manifest.config, found.ceilings)
+    with progress.step("count arithmetic"):
+        rows = share_of_ceilings(found.rows, bundle.manifest.config, found.ceilings)
     if note:
         not_run.insert(0, NotRun(CaseId(), note, "reference"))
     overhead = sorted(found.overheads)[len(found.overheads) // 2] if found.overheads else 0.0
@@ -145,7 +148,7 @@ def run_sweep(
     )
 
 
-def _measure(bench: Bench, images: Sequence[Path], baseline: CaseId, found: _Found) -> None:
+def _measure(bench: Bench, images: Sequence[Path], found: _Found) -> None:
     """Every shape, then the load; what an interruption leaves out is noted in ``bench.not_run``."""
     options = bench.options
     left = [(batch, *size) for size, batch in itertools.product(options.shapes, options.batches)]
@@ -160,7 +163,7 @@ def _measure(bench: Bench, images: Sequence[Path], baseline: CaseId, found: _Fou
             found.ceilings = best_ceilings(found.ceilings, of_shape.ceilings)
             found.reference = of_shape.reference or found.reference
             if of_shape.rows:
-                found.headlines.append(headline(of_shape.rows, baseline, of_shape.reference))
+                found.headlines.append(headline(of_shape.rows, options.rounds.half_width, options.within))
             found.rows += of_shape.rows
             left.pop(0)
         if loading:

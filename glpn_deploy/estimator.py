@@ -33,6 +33,7 @@ from glpn_deploy.runtimes.onnx_file.artefact_file import load_artefact
 from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.options import BackendName, LoadOptions, RuntimeKeywords, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime, require_backend
+from glpn_deploy.runtimes.remembered import recall
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -163,9 +164,9 @@ class DepthEstimator:
                 for checkpoints, TensorRT for engines, and for bundles and ``.onnx`` files what
                 `glpn_deploy.runtimes.choose` expects to be the fastest of those installed: a bundle's
                 engines where they were built for this GPU, with an ONNX runtime for the shapes that none of
-                them takes. With ``tensorrt`` such shapes are refused. ``runtime.why`` says why.
-            precision: ``fp32`` and so on; ``auto`` takes FP32, the reference's, for bundles and the file's
-                own for ``.onnx`` and ``.engine`` files. OpenVINO runs bf16 and fp16 from the FP32 file.
+                them takes. What ``glpn-bench --remember`` found here comes before that rule. With ``tensorrt`` such shapes are refused. ``runtime.why`` says why.
+            precision: ``fp32`` and so on; ``auto`` takes FP32, the reference's, for bundles (or what
+                ``glpn-bench --remember --within`` found for this one) and the file's own for ``.onnx`` and ``.engine`` files. OpenVINO runs bf16 and fp16 from the FP32 file.
             device: ``cpu``, ``cuda``, or ``auto`` for the GPU where the backend finds one.
             offline: Use the hub's cache only.
             measure: With backend ``auto``, time the installed backends on the first batch and keep the
@@ -239,7 +240,8 @@ class DepthEstimator:
 
     @classmethod
     def _from_bundle(cls, bundle: Bundle, asked: LoadOptions) -> DepthEstimator:
-        backend, options = asked.backend, asked.resolved()
+        known = recall(bundle, asked)
+        backend, options = asked.backend, asked.resolved(known.precision if known else "fp32")
         have = [artefact.precision for artefact in bundle.manifest.artefacts if artefact.kind == "onnx"]
         scale, origin = bundle.manifest.config.max_depth, Origin.of_manifest(bundle.manifest.source)
         engines: list[str] = []
@@ -260,6 +262,7 @@ class DepthEstimator:
         found = choose.choices(backend, options.precision, have, options.device, "a bundle", engines)
         if not found:
             bundle.artefact(options.precision)  # says which it has
+        found = known.first(found, options.precision) if known else found
 
         def open_choice(choice: choose.Choice) -> Runtime:
             if choice.backend in choose.ENGINE_BACKENDS:

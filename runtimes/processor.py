@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +20,20 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str] | None:
         return None
     found = re.search(r"^(?:flags|Features)\s*:\s*(.+)", text, re.MULTILINE)
     return frozenset(found[1].split()) if found else None
+
+
+def describe_processor(root: Path = Path("/")) -> str:
+    """Usable cores, model and what tells backends apart: ``2 of 2 cores usable, AMD EPYC (AVX2, VNNI)``."""
+    cpuinfo = root / "proc/cpuinfo"
+    flags = cpu_flags(cpuinfo)
+    if flags is None and not cpuinfo.is_file():
+        return f"{os.cpu_count()} cores, {platform.processor() or 'unknown model'}"
+    model = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text(encoding="utf-8"))
+    known = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "amx_tile": "AMX"}
+    have = [label for flag, label in known.items() if flag in (flags or ())]
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    name = model[1].strip() if model else platform.machine()
+    return f"{usable} of {os.cpu_count()} cores usable, {name}" + (f" ({', '.join(have)})" if have else "")
 
 
 def hides_avx512(environment: Mapping[str, str], flags: frozenset[str] | None) -> str:

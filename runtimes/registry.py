@@ -48,17 +48,22 @@ class Backend:
         names = _DISTRIBUTIONS.get(self.name, (self.package or self.name,))
         return f"pip uninstall -y {' '.join(names)}, then {self.install}"
 
+    def distributions(self) -> list[str]:
+        """What of it is installed, with its version."""
+        import importlib.metadata  # slow to load
+
+        found = []
+        for name in _DISTRIBUTIONS.get(self.name, (self.package,) if self.package else ()):
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                found.append(f"{name} {importlib.metadata.version(name)}")
+        return found
+
     def doubled(self) -> str:
         """What is wrong where distributions that exclude each other are both installed; else empty.
 
         They write the same files: uninstalling one of them leaves the other broken.
         """
-        import importlib.metadata  # slow to load
-
-        found = []
-        for name in _DISTRIBUTIONS.get(self.name, ()):
-            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                found.append(f"{name} {importlib.metadata.version(name)}")
+        found = self.distributions()
         return f"{' and '.join(found)} are both installed and overwrite each other" if len(found) > 1 else ""
 
     def missing(self) -> str | None:

@@ -101,6 +101,19 @@ class TorchRuntime(Runtime):
         depth: NDArray[np.float32] = output.predicted_depth.float().cpu().numpy()
         return depth
 
+    def operator_times(self, pixel_values: NDArray[np.float32]) -> dict[str, float]:
+        """Time of a run by ATen operator [ms], as torch's profiler tells it."""
+        from torch.profiler import ProfilerActivity, profile
+
+        gpu = self.device != "cpu"
+        with profile(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU]) as found:
+            self._infer(pixel_values)
+        return {
+            event.key.removeprefix("aten::"): taken / 1e3
+            for event in found.key_averages()
+            if (taken := event.self_device_time_total if gpu else event.self_cpu_time_total)
+        }
+
     def describe(self) -> dict[str, Any]:
         """As of any runtime; and how it is compiled."""
         return super().describe() | ({} if self.compile == "no" else {"compile": self.compile})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 from typing import Any
@@ -42,6 +43,8 @@ class CaseWorker:
         images: Images that energy was spent on.
         throttled: What held the GPU's clocks down.
         peak_mib: Most host memory [MiB].
+        stages: What is around a run, once a round, and the network's parts where it tells them [ms]; None
+            leaves that out.
         failed: Why it stopped, or None.
     """
 
@@ -55,6 +58,7 @@ class CaseWorker:
     images: int = 0
     throttled: list[str] = dataclasses.field(default_factory=list)
     peak_mib: float | None = None
+    stages: dict[str, list[float]] | None = None
     failed: str | None = None
     _runs: int = 1
     _warm: int = 1
@@ -95,6 +99,10 @@ class CaseWorker:
         self.samples[number], self.warm_up[number] = reply["samples_ms"], reply["warm_up_ms"]
         self.peak_mib = reply["peak_mib"]
         self._turn += self._runs
+        if self.stages is not None:
+            with contextlib.suppress(BackendError):  # what it breaks shows in the next burst
+                for name, taken in self.process.ask("stages", turn=self._turn).items():
+                    self.stages.setdefault(name, []).append(taken)
 
     def settled(self, options: RoundOptions) -> bool:
         """Whether its median is known well enough, or once was.
@@ -157,7 +165,10 @@ def measure_rounds(
             for worker in turn:
                 worker.burst(number, watch, meter, gpu)
             number += 1
-            step.advance(f"round {number - first}, {len(open_cases)} of {len(cases)} not settled")
+            left = sum(max(0.0, options.seconds - case.usage.seconds) for case in open_cases)
+            step.advance(
+                f"round {number - first}, {len(open_cases)} of {len(cases)} open, up to {left:.0f} s"
+            )
         runs = sum(len(values) for worker in cases for values in worker.samples.values())
         step.finish(f"{len(cases)} cases, {number - first} rounds, {runs} runs")
     return number

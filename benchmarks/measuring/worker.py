@@ -35,8 +35,9 @@ class Worker:
             "load": self._load,
             "run": self._run,
             "overhead": self._overhead,
-            "stages": self._stages,
+            "stages": lambda turn: self._workload.stages(turn),
             "outputs": self._outputs,
+            "operators": lambda: self._workload.operators(),
             "about": lambda: self._workload.runtime.describe(),
             "bandwidth": lambda: self._workload.bandwidth(),
             "half_product": lambda: self._workload.half_rate(),
@@ -67,10 +68,6 @@ class Worker:
     def _overhead(self, runs: int) -> list[float]:
         """What the timing loop reads for a call that does nothing [ms]."""
         return time_calls(lambda turn: None, runs, 0)
-
-    def _stages(self, runs: int, warm_up: int) -> list[dict[str, float]]:
-        taken = [self._workload.stages(turn) for turn in range(warm_up + runs)]
-        return taken[warm_up:]
 
     def _outputs(self, path: str) -> None:
         import numpy as np

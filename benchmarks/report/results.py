@@ -47,6 +47,7 @@ class Row:
         device_memory_mib: Its GPU memory after the last round [MiB], or None.
         energy_j: Energy an image [J], or None where the machine does not tell.
         stages: Median of each stage of a run [ms], from file to depth at the image's size; empty if left out.
+        operators: Time of a run by type of operator [ms], of one more run, where the backend tells it.
         error: Errors against the reference's depth, see `glpn_deploy.depth.error_stats.ErrorStats`, or None.
         accuracy: Metrics on a data set, or None.
         disk_bytes: Size of the artefact or checkpoint, or None.
@@ -79,6 +80,7 @@ class Row:
     device_memory_mib: float | None = None
     energy_j: float | None = None
     stages: dict[str, float] = dataclasses.field(default_factory=dict)
+    operators: dict[str, float] = dataclasses.field(default_factory=dict)
     error: dict[str, Any] | None = None
     accuracy: dict[str, Any] | None = None
     disk_bytes: int | None = None
@@ -95,6 +97,11 @@ class Row:
     def shape(self) -> str:
         """``1x480x640``: batch, height, width."""
         return f"{self.batch}x{self.height}x{self.width}"
+
+    @property
+    def slowness(self) -> float:
+        """What rows of one shape are sorted by: time in units of the baseline's, else in ms."""
+        return self.latency.median_ms if self.speedup is None else 1 / self.speedup.value
 
     @property
     def id(self) -> CaseId:
@@ -114,7 +121,7 @@ class Headline:
     Attributes:
         shape: As `Row.shape`.
         words: A sentence.
-        fastest: Backend and precision that are surely faster than the baseline, or None.
+        fastest: Backend and precision that are surely the fastest within their error budget, or None.
     """
 
     shape: str
@@ -145,7 +152,7 @@ class Report:
         harness: ``overhead_ms`` of the timing loop and its ``share_of_shortest`` case.
         baseline: Backend and precision that ratios refer to, or None.
         reference: What errors refer to, or None.
-        headlines: One a shape; says why where nothing is surely faster.
+        headlines: One a shape; says why where there is none.
         load: For each case ``key`` and ``callers``: what several threads got of it, see
             `glpn_deploy.benchmarks.measuring.load`.
         interrupted: Whether Ctrl-C ended it; what was not complete is in ``not_run``.
@@ -169,6 +176,17 @@ class Report:
     load: tuple[dict[str, Any], ...] = ()
     interrupted: bool = False
     seconds: float = 0.0
+
+    @property
+    def answers(self) -> list[str]:
+        """The headlines; where there is one shape, without it."""
+        return [one.words if len(self.headlines) == 1 else str(one) for one in self.headlines]
+
+    def by_shape(self) -> dict[str, list[Row]]:
+        """The rows of each shape, the fastest in turns first."""
+        shapes = dict.fromkeys(row.shape for row in self.rows)
+        ordered = sorted(self.rows, key=lambda row: row.slowness)
+        return {shape: [row for row in ordered if row.shape == shape] for shape in shapes}
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -203,16 +221,18 @@ class Report:
 
     @classmethod
     def read(cls, path: Path) -> Report:
-        """Reads a report's file.
+        """Reads a report's file, or that of a folder that glpn-bench wrote.
 
         Raises:
             InputError: There is none, or it is not a report that can be read.
         """
+        path = path / "report.json" if path.is_dir() else path
         try:
             text = read_bytes(path)
         except OSError as error:
             raise InputError(
-                f"{path} cannot be read ({error.strerror})", expected="a report of glpn-bench"
+                f"{path} cannot be read ({error.strerror})",
+                expected="report.json of glpn-bench, or its folder",
             ) from None
         return _DOCUMENT.read(text, str(path), _FIX)
 

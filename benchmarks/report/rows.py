@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
+import statistics
+from collections.abc import Sequence
 from typing import Any
 
-from glpn_deploy.benchmarks.measuring.latency_stats import drift, ratio_in_turns, round_medians, summarize
+from glpn_deploy.benchmarks.measuring.latency_stats import (
+    Ratio,
+    drift,
+    ratio_in_turns,
+    ratio_of_medians,
+    round_medians,
+    summarize,
+)
 from glpn_deploy.benchmarks.measuring.rounds import CaseWorker
 from glpn_deploy.benchmarks.options import StabilityLimits
+from glpn_deploy.benchmarks.report.report_cells import milliseconds
 from glpn_deploy.benchmarks.report.results import Headline, Row
 from glpn_deploy.benchmarks.report.stability import judge_stability
-from glpn_deploy.benchmarks.workload.cases import CaseId
 from glpn_deploy.benchmarks.workload.ceilings import count_flops
 from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.precisions import PRECISION_INFO
@@ -27,13 +37,16 @@ def make_row(worker: CaseWorker, limits: StabilityLimits, throttled_cpu: bool, e
         worker: The case's, at least one round measured.
         limits: From where on it is not stable.
         throttled_cpu: Whether the processor was slowed by heat while it was measured.
-        extra: Stages, accuracy, disk size and so on, by the row's field names.
+        extra: Accuracy, disk size and so on, by the row's field names.
     """
     case, loaded = worker.case, worker.loaded
     latency = summarize(worker.samples)
     trend = drift(round_medians(worker.samples))
     throttled = worker.throttled + (["processor heat"] if throttled_cpu else [])
     reasons = judge_stability(latency, trend, worker.usage, throttled, limits)
+    stages = {name: statistics.median(taken) for name, taken in (worker.stages or {}).items()}
+    if stages:
+        stages.setdefault("compute", latency.median_ms)
     energy = None if worker.energy_j is None or not worker.images else worker.energy_j / worker.images
     return Row(
         backend=case.label or case.backend,
@@ -56,6 +69,7 @@ def make_row(worker: CaseWorker, limits: StabilityLimits, throttled_cpu: bool, e
         },
         peak_memory_mib=worker.peak_mib,
         energy_j=energy,
+        stages=stages,
         drift=trend,
         others=max(0.0, worker.usage.others),
         stolen=worker.usage.stolen,
@@ -120,52 +134,55 @@ def share_of_ceilings(rows: list[Row], config: GLPNConfig, ceilings: dict[str, A
     ]
 
 
-def within_budget(row: Row) -> bool:
-    """Whether the row's depth is near enough to the reference's to be worth a headline."""
+def within_budget(row: Row, within: float | None = None) -> bool:
+    """Whether the row's depth is near enough to the reference's to be recommended.
+
+    Args:
+        row: A row.
+        within: Largest AbsRel; None takes what the row's precision is allowed by default.
+    """
     error = row.error
     if error is None or error["non_finite"] or error["abs_rel"] is None:
         return False
-    known = PRECISION_INFO.get(row.precision)
-    limit = None if known is None else known.max_abs_rel
-    return bool(error["abs_rel"] <= (_REFERENCE_ABS_REL if limit is None else limit))
+    return bool(error["abs_rel"] <= (budget(row.precision) if within is None else within))
 
 
-def headline(rows: list[Row], baseline: CaseId, reference: str | None) -> Headline:
-    """The fastest row of one shape that is stable and right, beside the baseline; or why there is none."""
-    shape = rows[0].shape
-    base = next((row for row in rows if row.id.runner == baseline), None)
-    if base is None:
-        return Headline(shape, f"no headline, the baseline {baseline} did not run")
-    if not base.stable:
-        reasons = "; ".join(base.reasons.values())
-        return Headline(shape, f"no headline, the baseline {baseline} was not stable: {reasons}")
-    fit = [
-        row
-        for row in rows
-        if row is not base and row.stable and within_budget(row) and row.speedup and row.speedup.low
-    ]
+def budget(precision: str) -> float:
+    """Largest AbsRel that a precision is allowed by default."""
+    known = PRECISION_INFO.get(precision)
+    return known.max_abs_rel if known and known.max_abs_rel is not None else _REFERENCE_ABS_REL
+
+
+def headline(rows: Sequence[Row], asked: float, within: float | None = None) -> Headline:
+    """The fastest row of one shape that is right, and than which other it surely is.
+
+    Two rows are told apart where the 95 % interval of the ratio of their times leaves out 1: in the rounds
+    that they share, where what slows the machine down slows both.
+
+    Args:
+        rows: Of one shape.
+        asked: Half the interval of a median that was aimed at, as a share of the median.
+        within: As `within_budget`.
+    """
+    fit = sorted((row for row in rows if within_budget(row, within)), key=lambda row: row.slowness)
     if not fit:
-        others = [row for row in rows if row is not base]
-        unstable = sum(not row.stable for row in others)
-        far = sum(not within_budget(row) for row in others)
-        return Headline(
-            shape,
-            f"no headline, of {len(others)} other rows {unstable} were not stable "
-            f"and {far} were too far from the reference's depth",
-        )
-    best = max(fit, key=lambda row: row.speedup.value if row.speedup else 0.0)
-    assert best.speedup is not None
-    assert best.speedup.low is not None
-    assert best.speedup.high is not None
+        return Headline(rows[0].shape, "no headline: no row's depth is near enough to the reference's")
+    best, *others = fit
+    ratios = [ratio_in_turns(other.samples, best.samples) or _apart(other, best) for other in others]
+    surely = next((i for i, ratio in enumerate(ratios) if ratio.low is not None and ratio.low > 1), None)
+    words = f"Fastest: {best.id.runner}, {milliseconds(best.latency.median_ms)} ms"
+    if alike := [str(other.id.runner) for other in others[:surely]]:
+        words += f", not told apart from {', '.join(alike)}"
+    if surely is not None:
+        words += f", surely faster than {others[surely].id.runner} ({ratios[surely].value:.2f} times)"
     assert best.error is not None
-    interval = f"95 % interval {best.speedup.low:.2f} to {best.speedup.high:.2f}"
-    name = best.id.runner
-    if best.speedup.low <= 1:
-        nearest = f"nearest {name}, {best.speedup.value:.2f} times ({interval})"
-        return Headline(shape, f"nothing is surely faster than {baseline}; {nearest}")
-    return Headline(
-        shape,
-        f"{name} is {best.speedup.value:.2f} times as fast as {baseline} ({interval}): "
-        f"{best.latency.median_ms:.1f} ms, AbsRel {best.error['abs_rel']:.1e} from {reference}",
-        fastest=str(name),
-    )
+    words += f", AbsRel {best.error['abs_rel']:.2g}"
+    widest = max((r.latency.half_width for r in rows if math.isfinite(r.latency.half_width)), default=0.0)
+    if widest > asked:
+        words += f"; a noisy machine: take ms as ±{widest:.0%}"
+    return Headline(best.shape, words, None if alike else str(best.id.runner))
+
+
+def _apart(other: Row, best: Row) -> Ratio:
+    """The ratio of two rows that share no round, as in a machine whose memory did not take all of them."""
+    return ratio_of_medians(round_medians(other.samples), round_medians(best.samples))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from glpn_deploy.benchmarks.machine.machine_state import Usage
 from glpn_deploy.benchmarks.measuring.latency_stats import Drift, Latency
 from glpn_deploy.benchmarks.options import StabilityLimits
+from glpn_deploy.benchmarks.report.results import Row
 from glpn_deploy.timing.order_statistics import FEWEST
 
 
@@ -41,3 +42,26 @@ def judge_stability(
     if throttled:
         reasons["throttled"] = f"clocks were held down ({', '.join(sorted(set(throttled)))})"
     return reasons
+
+
+_KINDS = {
+    "rounds": "too few rounds within the time limit for an interval",
+    "interval": "the median is known less well than asked",
+    "drift": "it became faster or slower from the first round to the last",
+    "load": "other processes took some of its cores",
+    "stolen": "the hypervisor took some of its cores",
+    "throttled": "clocks were held down",
+}
+
+
+def unstable_lines(rows: Sequence[Row]) -> list[str]:
+    """What disturbed a measurement, a line a kind with the rows that it concerns; their own words are in them."""
+    found: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for kind in row.reasons:
+            found.setdefault(kind, {})[str(row.id.runner)] = None
+    every = {str(row.id.runner) for row in rows}
+    return [
+        f"{_KINDS.get(kind, kind)}: {'all rows' if names.keys() == every else ', '.join(names)}"
+        for kind, names in found.items()
+    ]

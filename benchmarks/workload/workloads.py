@@ -21,12 +21,23 @@ from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 
 
+_MOST_OPERATORS = 12
+
+
 @runtime_checkable
 class TimedRuntime(Protocol):
     """A runtime that can tell its copies to and from the device apart from its computation."""
 
     def run_timed(self, pixel_values: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, float]]:
         """As ``run``, with ``host_to_device``, ``compute`` and ``device_to_host`` [ms]."""
+
+
+@runtime_checkable
+class ToldOperators(Protocol):
+    """A runtime that can tell where the time of a run goes."""
+
+    def operator_times(self, pixel_values: NDArray[np.float32]) -> dict[str, float]:
+        """Time of a run by type of operator [ms]."""
 
 
 @runtime_checkable
@@ -73,7 +84,7 @@ class Network:
             self.runtime.close()
             raise BackendError(f"{case.backend} gives {gave} from this file, not {case.precision}")
         begin = time.perf_counter()
-        self.runtime.run(self.batches[0])
+        self._raw = self.runtime.run(self.batches[0])
         self.first_call_s = time.perf_counter() - begin
 
     def call(self, turn: int) -> object:
@@ -86,11 +97,17 @@ class Network:
         depth = [self.runtime.run(self.batches[start]) for start in range(0, count, self.case.batch)]
         return np.concatenate(depth)[:count]
 
+    def operators(self) -> dict[str, float]:
+        """Time of a run by type of operator [ms], the longest first; empty where the backend does not tell."""
+        told = self.runtime.operator_times(self.batches[0]) if isinstance(self.runtime, ToldOperators) else {}
+        return dict(sorted(told.items(), key=lambda item: -item[1])[:_MOST_OPERATORS])
+
     def stages(self, turn: int) -> dict[str, float]:
-        """One run from image files to depth at the images' own size, through what `DepthEstimator` uses.
+        """What a run needs from image files to depth at the images' own size, as `DepthEstimator` does it.
 
         Returns:
-            Milliseconds by stage; the copies to and from the device only where the runtime tells them apart.
+            Milliseconds by stage. The network itself, with its copies to and from the device, only where the
+            runtime tells these apart: elsewhere `call` has taken its time.
         """
         files = [self.case.images[(turn + i) % len(self.case.images)] for i in range(self.case.batch)]
         marks = [time.perf_counter()]
@@ -101,21 +118,13 @@ class Network:
         marks.append(time.perf_counter())
         device: dict[str, float] = {}
         if isinstance(self.runtime, TimedRuntime):
-            raw, device = self.runtime.run_timed(batch)
-        else:
-            raw = self.runtime.run(batch)
-        marks.append(time.perf_counter())
-        for depth, image in zip(raw, images, strict=True):
+            self._raw, device = self.runtime.run_timed(batch)
+        begin = time.perf_counter()
+        for depth, image in zip(self._raw, images, strict=True):
             DepthMap(resize_bicubic(depth, image.shape[:2]), self.case.max_depth)
-        marks.append(time.perf_counter())
-        decode, preprocess, compute, postprocess = ((b - a) * 1e3 for a, b in itertools.pairwise(marks))
-        return {
-            "decode": decode,
-            "preprocess": preprocess,
-            "compute": compute,
-            "postprocess": postprocess,
-            **device,
-        }
+        postprocess = time.perf_counter() - begin
+        decode, preprocess = ((b - a) * 1e3 for a, b in itertools.pairwise(marks))
+        return {"decode": decode, "preprocess": preprocess, "postprocess": postprocess * 1e3, **device}
 
 
 def load_workload(case: Case) -> Network | Product:

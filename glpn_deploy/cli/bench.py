@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,16 +28,31 @@ def bench(
         Path | None,
         typer.Option(help="Folder for report.json, report.md and report.html [default: BUNDLE-bench]."),
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A look: six rounds a case, and wide intervals.")
+    ] = False,
+    remember: Annotated[
+        bool,
+        typer.Option(
+            "--remember",
+            help="Let --backend auto take what was fastest here in each precision; with --within, also in the "
+            "precision that was, where none is asked for.",
+        ),
+    ] = False,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Forget what was remembered of this network, and end.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the latency of every backend and artefact that this machine can run.
+    """Measure which backend and precision of a bundle is the fastest on this machine.
 
     Each case lives in a fresh process; all are measured in interleaved rounds on the same real images,
-    beside their error against PyTorch's FP32 depth. What was not stable says so and gets no headline.
+    beside their error against PyTorch's FP32 depth. Which one is faster is told by the ratio of their times
+    in the same rounds, where it is sure.
     Exit status: 0 done (rows that could not run are listed), 1 the machine could not, or Ctrl-C ended it
     (the shapes that were complete are written), 2 wrong use.
 
-    Example: glpn-bench glpn-nyu --shapes 480x640 --batches 1,4
+    Example: glpn-bench glpn-nyu --remember --within 0.01
     """
     choice = None
     if dataset is not None:
@@ -45,9 +61,18 @@ def bench(
     elif eval_path is not None or eval_count is not None:
         name = "--eval-path" if eval_count is None else "--eval-count"
         raise InputError(f"{name} without --eval", expected="a data set to judge on, such as --eval rooms")
-    from glpn_deploy.cli.working.bench import run
+    from glpn_deploy.benchmarks.options import QUICK, RoundOptions
 
-    run(bundle, options(evaluate=choice), out, as_json=as_json)
+    chosen = options(evaluate=choice)
+    if quick and chosen.rounds != RoundOptions():
+        raise InputError("--quick with --seconds or --width", expected="one of them")
+    from glpn_deploy.cli.working.bench import run, run_forget
+
+    if forget:
+        run_forget(bundle, as_json=as_json)
+    else:
+        chosen = dataclasses.replace(chosen, rounds=QUICK) if quick else chosen
+        run(bundle, chosen, out, remembering=remember, as_json=as_json)
 
 
 main = command(bench)

@@ -12,7 +12,9 @@ from glpn_deploy.cli.options import JsonOption
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(help="Report of before: report.json of glpn-bench.")],
+    first: Annotated[
+        Path, typer.Argument(help="Report of before: a folder of glpn-bench, or its report.json.")
+    ],
     second: Annotated[Path, typer.Argument(help="Report of after.")],
     margin: Annotated[
         float, typer.Option(min=0.0, max=0.99, help="Changes of time below this share do not count.")
@@ -33,7 +35,7 @@ def compare(
     Exit status: 0 nothing became slower by more than the margin, 1 a case did, could not be judged or is
     gone, 2 wrong use, or unlike machines, checkpoints or images.
 
-    Example: glpn-compare before/report.json after/report.json --margin 0.03
+    Example: glpn-compare before-bench after-bench --margin 0.03
     """
     from glpn_deploy.cli.working.compare import run
 

@@ -110,13 +110,13 @@ class ConsoleProgress:
     def step(self, title: str, total: int | None = None) -> Iterator[Step]:
         """Shows a step while it runs and its line when it is done."""
         start = time.perf_counter()
+        known = total is not None
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
+            *((BarColumn(), MofNCompleteColumn()) if known else ()),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            *((TimeRemainingColumn(),) if known else ()),
             TextColumn("[dim]{task.fields[detail]}"),
         )
         bar = RichProgress(

@@ -6,7 +6,6 @@ import dataclasses
 import importlib
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import re
 from pathlib import Path
@@ -22,7 +21,9 @@ from glpn_deploy.doctor.machine_gpu import (
 )
 from glpn_deploy.gpu.cuda_device import find_device_or_none
 from glpn_deploy.optional import install_line
+from glpn_deploy.runtimes.processor import describe_processor
 from glpn_deploy.runtimes.registry import BACKENDS, Backend
+from glpn_deploy.runtimes.remembered import machine_now, remembered
 
 _JETPACK_TENSORRT = (
     "sudo apt install python3-libnvinfer, and make the environment with python3 -m venv "
@@ -43,7 +44,7 @@ def examine(root: Path = Path("/"), run: Run = run_command) -> list[Finding]:
     found = [_python(), _processor(root), _memory(root, jetson), *gpu, *_backends(jetson)]
     if (cuda := cuda_finding()) is not None:
         found += [cuda, engines_finding()]
-    return [*found, _export()]
+    return [*found, _export(), *_remembered()]
 
 
 def to_dict(findings: list[Finding]) -> dict[str, Any]:
@@ -62,19 +63,23 @@ def _python() -> Finding:
 
 
 def _processor(root: Path) -> Finding:
-    try:
-        text = (root / "proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return Finding(
-            "processor", "ok", f"{os.cpu_count()} cores, {platform.processor() or 'unknown model'}"
-        )
-    model = re.search(r"model name\s*:\s*(.+)", text)
-    flags = set(match[1].split()) if (match := re.search(r"flags\s*:\s*(.+)", text)) else set()
-    known = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "amx_tile": "AMX"}
-    have = [label for flag, label in known.items() if flag in flags]
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    detail = f"{usable} of {os.cpu_count()} cores usable, {model[1].strip() if model else platform.machine()}"
-    return Finding("processor", "ok", detail + (f" ({', '.join(have)})" if have else ""))
+    return Finding("processor", "ok", describe_processor(root))
+
+
+def _remembered() -> list[Finding]:
+    """What ``auto`` goes by, or would on another machine."""
+    found, now = [], ""
+    for path, about in remembered():
+        now = now or machine_now()
+        shown = about.precision if about.precision in about.fastest else next(iter(about.fastest), None)
+        if shown is None:
+            continue
+        taken = f"{about.fastest[shown].backend} for networks like {about.bundle}'s"
+        detail = f"{taken}, remembered from glpn-bench of {about.date}: {about.told(shown)}"
+        if about.machine != now:
+            detail += f"; not used, since it was measured on {about.machine}"
+        found.append(Finding("auto", "ok", detail, f"glpn-bench BUNDLE --forget, or delete {path}"))
+    return found
 
 
 def _memory(root: Path, jetson: bool) -> Finding:

@@ -43,6 +43,9 @@ class PlantedProcess:
     def __exit__(self, *_: object) -> None:
         """Nothing runs."""
 
+    def close(self) -> None:
+        """Nothing runs."""
+
     def ask(self, do: str, limit_s: float = 0.0, **values: Any) -> Any:
         if do in self.fails:
             raise BackendError(f"planted: {do}")
@@ -72,8 +75,11 @@ class PlantedProcess:
     def half_product(self) -> None:
         return None
 
-    def stages(self, runs: int, warm_up: int) -> list[dict[str, float]]:
-        return [{"decode": 1.0, "compute": self.median_ms}] * runs
+    def stages(self, turn: int) -> dict[str, float]:
+        return {"decode": 1.0}
+
+    def operators(self) -> dict[str, float]:
+        return {"Conv": 0.75 * self.median_ms}
 
     def outputs(self, path: str) -> None:
         np.save(path, np.full((1, 32, 32), self.depth, np.float32))

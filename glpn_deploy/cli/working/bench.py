@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import typer
@@ -11,18 +10,22 @@ from rich.markup import escape
 from rich.table import Table
 
 from glpn_deploy.atomic import staging_folder
-from glpn_deploy.benchmarks.options import BenchOptions
+from glpn_deploy.benchmarks.options import QUICK, BenchOptions
+from glpn_deploy.benchmarks.remembering import fastest_of
 from glpn_deploy.benchmarks.report.report_cells import cells, conditions, used_columns
 from glpn_deploy.benchmarks.report.report_markdown import accuracy_table, accuracy_title, load_table
 from glpn_deploy.benchmarks.report.results import Report, rounded
+from glpn_deploy.benchmarks.report.stability import unstable_lines
 from glpn_deploy.benchmarks.report.written import write_reports
 from glpn_deploy.benchmarks.sweep import run_sweep
+from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.cli.app import FAILED
 from glpn_deploy.cli.console import output, print_json, runnable
 from glpn_deploy.errors import WriteError
+from glpn_deploy.runtimes.remembered import forget, remember
 
 
-def run(bundle: Path, options: BenchOptions, out: Path | None, *, as_json: bool) -> None:
+def run(bundle: Path, options: BenchOptions, out: Path | None, *, remembering: bool, as_json: bool) -> None:
     """Measures, writes the reports, and prints what was found.
 
     Raises:
@@ -41,11 +44,33 @@ def run(bundle: Path, options: BenchOptions, out: Path | None, *, as_json: bool)
         print_json(rounded(report.to_dict()))
     else:
         _print(console, report)
+    if options.rounds == QUICK:
+        words = "A quick look: intervals are wide, small differences are not told apart; without --quick they are."
+        console.print(words, style="yellow", markup=False)
     console.print("\n" + "\n".join(f"  {path}" for path in files), markup=False)
     if report.interrupted:
         console.print("\nInterrupted: what was complete is written.", style="bold red")
         raise typer.Exit(FAILED)
-    console.print(f"\nNext:\n  {runnable('glpn-compare')} {files[0]} OTHER.json", markup=False)
+    if remembering:
+        kept = fastest_of(report, Bundle.open(bundle), options)
+        remember(kept)
+        taken = kept.fastest.get(kept.precision) or next(iter(kept.fastest.values()))
+        words = f"auto takes {taken.backend} {kept.precision} for this bundle from now on"
+        console.print(f"\nRemembered: {words}; glpn-doctor shows it, --forget ends it.", markup=False)
+    console.print(f"\nNext:\n  {runnable('glpn-compare')} {folder} OTHER-bench", markup=False)
+
+
+def run_forget(bundle: Path, *, as_json: bool) -> None:
+    """Forgets what was remembered of a bundle's network.
+
+    Raises:
+        GlpnError: The bundle cannot be used.
+    """
+    count = forget(Bundle.open(bundle))
+    if as_json:
+        print_json({"forgotten": count})
+    else:
+        output(as_json=False).print(f"Forgotten: {count}." if count else "Nothing was remembered.")
 
 
 def _check_writable(folder: Path) -> None:
@@ -63,30 +88,28 @@ def _check_writable(folder: Path) -> None:
 
 _BRIEF = {  # fits 80 characters; the files have the rest
     "median, ms": "ms",
-    "±": "±",
     "images/s": "img/s",
     "times baseline": "× baseline",
     "AbsRel to reference": "AbsRel",
     "memory, MiB": "MiB",
-    "on disk, MB": "MB",
     "J/image": "J",
 }
 
 
 def _print(console: Console, report: Report) -> None:
-    """The table, what was not stable or not run, and the headlines."""
+    """The answer, the tables, and what to know about them."""
+    console.print()
+    for answer in report.answers:
+        console.print(answer, style="bold", markup=False)
     columns = [name for name in used_columns(report.rows) if name in _BRIEF]
-    for shape, group in itertools.groupby(report.rows, key=lambda row: row.shape):
+    for shape, rows in report.by_shape().items():
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column(shape, no_wrap=True)
         for name in columns:
             table.add_column(_BRIEF[name], justify="right", no_wrap=True)
-        for row in group:
-            mark = "[green]✓[/]" if row.stable else "[yellow]![/]"
-            table.add_row(
-                f"{mark} {row.backend} {row.precision}",
-                *(cells(row)[name].replace(" to ", "–") for name in columns),
-            )
+        for row in rows:
+            texts = (cells(row)[name].replace(" to ", "–") for name in columns)
+            table.add_row(escape(str(row.id.runner)), *texts)
         console.print()
         console.print(table)
     for title, (head, body) in (
@@ -100,12 +123,9 @@ def _print(console: Console, report: Report) -> None:
             console.print(f"\n{title}:", markup=False)
             console.print(table)
     console.print()
-    for row in report.rows:
-        if not row.stable:
-            console.print(f"! {row.key}: {'; '.join(row.reasons.values())}", style="yellow", markup=False)
+    for line in unstable_lines(report.rows):
+        console.print(line, style="yellow", markup=False)
     for item in report.not_run:
         console.print(f"not run: {item.name}: {item.reason}", style="dim", markup=False)
     for line in conditions(report)[-2:]:
         console.print(line, style="dim", markup=False)
-    for headline in report.headlines:
-        console.print(str(headline), style="bold", markup=False)
