@@ -81,7 +81,7 @@ class RoundOptions:
         check_options(self)
 
 
-QUICK = RoundOptions(half_width=0.1, seconds=1.5, fewest=FEWEST)
+QUICK = RoundOptions(half_width=0.1, seconds=2.0, fewest=FEWEST)
 """As few rounds as give an interval at all: a wide one."""
 
 

@@ -38,7 +38,7 @@ def fastest_of(report: Report, bundle: Bundle, options: BenchOptions) -> Remembe
         precision = precision or (name if asked else None)
     if not fastest or precision is None:
         raise BackendError(
-            "nothing to remember: auto can take none of the rows that are near enough to the reference's depth",
+            "nothing to remember: auto takes none of the rows whose depth is near enough to the reference's",
             fix="measure onnxruntime and openvino too, or allow more with --within",
         )
     return Remembered(

@@ -164,9 +164,11 @@ class DepthEstimator:
                 for checkpoints, TensorRT for engines, and for bundles and ``.onnx`` files what
                 `glpn_deploy.runtimes.choose` expects to be the fastest of those installed: a bundle's
                 engines where they were built for this GPU, with an ONNX runtime for the shapes that none of
-                them takes. What ``glpn-bench --remember`` found here comes before that rule. With ``tensorrt`` such shapes are refused. ``runtime.why`` says why.
+                them takes. With ``tensorrt`` such shapes are refused. What ``glpn-bench --remember`` found of
+                a bundle's network here comes first. ``runtime.why`` says why.
             precision: ``fp32`` and so on; ``auto`` takes FP32, the reference's, for bundles (or what
-                ``glpn-bench --remember --within`` found for this one) and the file's own for ``.onnx`` and ``.engine`` files. OpenVINO runs bf16 and fp16 from the FP32 file.
+                ``glpn-bench --remember --within`` found for this one) and the file's own for ``.onnx`` and
+                ``.engine`` files. OpenVINO runs bf16 and fp16 from the FP32 file.
             device: ``cpu``, ``cuda``, or ``auto`` for the GPU where the backend finds one.
             offline: Use the hub's cache only.
             measure: With backend ``auto``, time the installed backends on the first batch and keep the

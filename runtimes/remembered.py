@@ -71,7 +71,7 @@ class Remembered:
     fastest: dict[Precision, Fastest]
 
     def first(self, found: Sequence[Choice], precision: Precision) -> list[Choice]:
-        """The choices in a precision, the remembered one before the others; as they are where there is none."""
+        """The choices in a precision, the remembered one before the others."""
         known = self.fastest.get(precision)
         ours = [choice for choice in found if known is not None and choice.backend == known.backend]
         why = f"remembered from glpn-bench of {self.date}: {self.told(precision)}" if ours else ""

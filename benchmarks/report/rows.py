@@ -171,8 +171,9 @@ def headline(rows: Sequence[Row], asked: float, within: float | None = None) -> 
     ratios = [ratio_in_turns(other.samples, best.samples) or _apart(other, best) for other in others]
     surely = next((i for i, ratio in enumerate(ratios) if ratio.low is not None and ratio.low > 1), None)
     words = f"Fastest: {best.id.runner}, {milliseconds(best.latency.median_ms)} ms"
-    if alike := [str(other.id.runner) for other in others[:surely]]:
-        words += f", not told apart from {', '.join(alike)}"
+    alike = [str(other.id.runner) for other in others[:surely]]
+    if alike:
+        words += f", not told apart from {'any other' if surely is None else ', '.join(alike)}"
     if surely is not None:
         words += f", surely faster than {others[surely].id.runner} ({ratios[surely].value:.2f} times)"
     assert best.error is not None

@@ -55,7 +55,7 @@ _KINDS = {
 
 
 def unstable_lines(rows: Sequence[Row]) -> list[str]:
-    """What disturbed a measurement, a line a kind with the rows that it concerns; their own words are in them."""
+    """What disturbed a measurement: a line a kind, with the rows that it concerns."""
     found: dict[str, dict[str, None]] = {}
     for row in rows:
         for kind in row.reasons:

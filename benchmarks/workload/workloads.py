@@ -20,7 +20,6 @@ from glpn_deploy.images.resample import resize_bicubic
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 
-
 _MOST_OPERATORS = 12
 
 
@@ -98,7 +97,7 @@ class Network:
         return np.concatenate(depth)[:count]
 
     def operators(self) -> dict[str, float]:
-        """Time of a run by type of operator [ms], the longest first; empty where the backend does not tell."""
+        """Time of a run by type of operator [ms], the longest first; empty where it is not told."""
         told = self.runtime.operator_times(self.batches[0]) if isinstance(self.runtime, ToldOperators) else {}
         return dict(sorted(told.items(), key=lambda item: -item[1])[:_MOST_OPERATORS])
 

@@ -29,14 +29,14 @@ def bench(
         typer.Option(help="Folder for report.json, report.md and report.html [default: BUNDLE-bench]."),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A look: six rounds a case, and wide intervals.")
+        bool, typer.Option("--quick", help="A first look: few rounds, no stages, wide intervals.")
     ] = False,
     remember: Annotated[
         bool,
         typer.Option(
             "--remember",
-            help="Let --backend auto take what was fastest here in each precision; with --within, also in the "
-            "precision that was, where none is asked for.",
+            help="Let --backend auto take what was fastest here in each precision; with --within also that "
+            "precision, where none is asked for.",
         ),
     ] = False,
     forget: Annotated[
@@ -71,7 +71,7 @@ def bench(
     if forget:
         run_forget(bundle, as_json=as_json)
     else:
-        chosen = dataclasses.replace(chosen, rounds=QUICK) if quick else chosen
+        chosen = dataclasses.replace(chosen, rounds=QUICK, stages=False) if quick else chosen
         run(bundle, chosen, out, remembering=remember, as_json=as_json)
 
 

@@ -45,7 +45,7 @@ def run(bundle: Path, options: BenchOptions, out: Path | None, *, remembering: b
     else:
         _print(console, report)
     if options.rounds == QUICK:
-        words = "A quick look: intervals are wide, small differences are not told apart; without --quick they are."
+        words = "A quick look: wide intervals, small differences not told apart, no stages, no operators."
         console.print(words, style="yellow", markup=False)
     console.print("\n" + "\n".join(f"  {path}" for path in files), markup=False)
     if report.interrupted:
