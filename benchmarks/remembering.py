@@ -21,10 +21,10 @@ def fastest_of(report: Report, bundle: Bundle, options: BenchOptions) -> Remembe
     Raises:
         BackendError: No row is one that ``auto`` can take, or their depth is too far from the reference's.
     """
-    shape, rows = next(iter(report.by_shape().items()))
+    shape = report.rows[0].shape
     fastest: dict[Precision, Fastest] = {}
     precision: Precision | None = "fp32" if options.within is None else None
-    for row in rows:
+    for row in (row for row in report.ordered() if row.shape == shape):
         backend = BACKENDS.get(row.backend.partition("@")[0])  # engines are told apart by their file
         asked = options.within is not None and within_budget(row, options.within)
         if backend is None or backend.runs not in ("onnx", "engine") or not (asked or within_budget(row)):

@@ -1,214 +1,178 @@
-"""Charts as inline SVG: spread of the latency, speed against error, stages; the page's CSS colours them."""
+"""Charts as inline SVG, drawn by matplotlib, coloured by the page: latency, speed against error, stages."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import contextlib
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
-from glpn_deploy.benchmarks.report.report_cells import STAGE_NAMES, STAGES, milliseconds
+from glpn_deploy.benchmarks.report.report_cells import STAGE_NAMES, STAGES, images_per_s, milliseconds
 from glpn_deploy.benchmarks.report.results import Row
+from glpn_deploy.optional import needs
 
-WIDTH = 360
-"""Width of every chart in its own units; a phone shows one unit as about one pixel."""
-_LEFT, _RIGHT = 8, 12
-_MOST_DOTS = 150
-_COLORS = 6
-_LONGEST_NAME = 225
-_AXIS, _FOOT = 40, 250
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_WIDTH = 360  # of every chart, in units; a phone shows one as about one pixel
+_INCH = 72  # units
+_BAR = 44  # units of a row: its words and its bar
+_NAMES = ("ink", "soft", "line", "card", "good", "c0", "c1", "c2", "c3", "c4", "c5")
+_CSS = {f"#0100{i:02x}": f"var(--{name})" for i, name in enumerate(_NAMES)}
+"""matplotlib knows no variables of CSS: colours that stand for the page's, which are light or dark."""
+_INK, _SOFT, _LINE, _CARD, _GOOD, *_COLORS = _CSS
+_LEAST = 1e-8  # AbsRel; a logarithmic axis has no 0
+_LETTER = 6.4  # units, of a label
+
+
+@contextlib.contextmanager
+def drawing() -> Iterator[None]:
+    """The style of all charts, around the functions below.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    with needs("the charts of a report", "bench"):
+        import matplotlib
+    style = {"text.color": _INK, "axes.labelcolor": _SOFT, "xtick.color": _SOFT, "ytick.color": _SOFT}
+    style |= {"grid.color": _LINE, "svg.fonttype": "none", "svg.hashsalt": "glpn", "font.size": 12}
+    style |= {"ytick.left": False, "xtick.bottom": False, "xtick.minor.bottom": False, "axes.grid": True}
+    style |= {f"axes.spines.{side}": False for side in ("left", "right", "top", "bottom")}
+    with matplotlib.rc_context(style | {"axes.axisbelow": True, "ytick.minor.left": False}):
+        yield
 
 
 def backend_colors(rows: Sequence[Row]) -> dict[str, str]:
-    """A CSS class by backend, the same in every chart of a page."""
-    names = list(dict.fromkeys(row.backend for row in rows))
-    return {name: f"c{number % _COLORS}" for number, name in enumerate(names)}
+    """A colour by backend, the same in every chart of a page."""
+    names = dict.fromkeys(row.backend for row in rows)
+    return {name: _COLORS[number % len(_COLORS)] for number, name in enumerate(names)}
 
 
-def spread_chart(rows: Sequence[Row], colors: dict[str, str]) -> str:
-    """One strip a case: every run a dot, later runs lower, against the case's own median, with its interval.
-
-    Runs far beyond the others are counted instead of drawn.
-    """
-    shares = [[value / row.latency.median_ms - 1 for value in _in_order(row)] for row in rows]
-    low = min(_quantile(values, 0.0) for values in shares)
-    high = max(_quantile(values, 0.95) for values in shares)
-    axis = _Axis(100 * max(low * 1.2, -0.5), 100 * min(max(high * 1.5, 0.02), 1.0), log=False)
-    strip, top = 46, 4
-    parts = []
-    for number, (row, values) in enumerate(zip(rows, shares, strict=True)):
-        y = top + number * strip
-        inside = [100 * value for value in values if axis.low <= 100 * value <= axis.high]
-        beyond = len(values) - len(inside)
-        figure = milliseconds(row.latency.median_ms) + " ms" + (f", {beyond} beyond" if beyond else "")
-        parts.append(_label(row, y + 12, figure, mark=True))
-        kind = colors[row.backend] + ("" if row.stable else " hollow")
-        shown = inside[:: max(1, math.ceil(len(inside) / _MOST_DOTS))]
-        for index, value in enumerate(shown):
-            depth = y + 19 + 14 * (index + 0.5) / len(shown)
-            parts.append(f'<circle class="{kind} dot" cx="{axis.at(value):.1f}" cy="{depth:.1f}" r="1.8"/>')
-        ends = row.latency.low_ms, row.latency.high_ms
-        if ends[0] is not None and ends[1] is not None:
-            a, b = (
-                axis.at(min(max(100 * (end / row.latency.median_ms - 1), axis.low), axis.high))
-                for end in (ends[0], ends[1])
-            )
-            wide = max(1.0, b - a)
-            parts.append(
-                f'<rect class="{kind} band" x="{a:.1f}" y="{y + 17}" width="{wide:.1f}" height="18"/>'
-            )
-        x = axis.at(0.0)
-        parts.append(f'<line class="median" x1="{x:.1f}" x2="{x:.1f}" y1="{y + 16}" y2="{y + 36}"/>')
-    bottom = top + len(rows) * strip
-    name = "from the case's own median, %"
-    return _svg(bottom + 32, axis.draw(bottom, name) + "".join(parts), "Spread of the latency, one dot a run")
+def latency_chart(rows: Sequence[Row], colors: Mapping[str, str]) -> str:
+    """A bar a row, in their order: the median, its 95 % interval and images a second."""
+    axes = _bars(rows, [f"{milliseconds(row.latency.median_ms)} ms, {images_per_s(row)}/s" for row in rows])
+    for y, row in enumerate(rows):
+        median, low, high = row.latency.median_ms, row.latency.low_ms, row.latency.high_ms
+        axes.barh(y, median, 0.36, color=colors[row.backend])
+        if low is not None and high is not None:
+            axes.errorbar(median, y, xerr=[[median - low], [high - median]], color=_INK, capsize=4)
+    axes.set_xlim(0, 1.03 * max(row.latency.high_ms or row.latency.median_ms for row in rows))
+    axes.set_xlabel("ms a run: median and its 95 % interval")
+    return _svg(axes, "Latency, the fastest first")
 
 
-def _in_order(row: Row) -> list[float]:
-    return [value for number in sorted(row.samples) for value in row.samples[number]]
-
-
-def _quantile(values: Sequence[float], q: float) -> float:
-    return sorted(values)[int(q * (len(values) - 1))]
-
-
-def error_chart(rows: Sequence[Row], colors: dict[str, str], reference: str) -> str:
-    """Median latency across, error against the reference upwards; both logarithmic. Left and low is good."""
-    known = [
-        (row, float(row.error["abs_rel"])) for row in rows if row.error and row.error["abs_rel"] is not None
-    ]
-    if not known:
-        return ""
-    floor = 1e-8
-    errors = [max(error, floor) for _, error in known]
-    times = [row.latency.median_ms for row, _ in known]
-    across = _Axis(min(times) / 1.3, max(times) * 1.3, log=True, left=_AXIS)
-    top, bottom = 10, _FOOT
-    upward = _Axis(min(errors) / 3, max(max(errors) * 3, 1e-2), log=True, left=bottom, right=WIDTH - top)
-    parts = [across.draw(bottom, "median latency, ms")]
-    for tick in upward.ticks():
-        y = upward.at(tick)
-        name = "0" if tick <= floor * 1.01 and min(errors) == floor else f"{tick:.0e}".replace("e-0", "e-")
-        parts.append(f'<line class="grid" x1="{_AXIS}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="small" x="36" y="{y + 3:.1f}" text-anchor="end">{name}</text>')
+def error_chart(
+    rows: Sequence[Row], colors: Mapping[str, str], reference: str, budgets: Mapping[str, float]
+) -> str:
+    """Latency across, error upwards, both logarithmic; ``budgets`` are errors that are allowed, by name."""
     points = [
-        (across.at(row.latency.median_ms), upward.at(error))
-        for (row, _), error in zip(known, errors, strict=True)
+        (row, row.latency.median_ms, max(float(row.error["abs_rel"]), _LEAST))
+        for row in rows
+        if row.error and row.error["abs_rel"] is not None
     ]
-    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
-    for (row, _), (x, y) in zip(known, points, strict=True):
-        kind = colors[row.backend] + ("" if row.stable else " hollow")
-        parts.append(f'<circle class="{kind} mark" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
-        name = f"{row.backend} {row.precision}"
-        left, level = _free_place(x, y, 6.2 * len(name), taken)
-        parts.append(f'<text class="small" x="{left:.1f}" y="{level:.1f}">{escape(name)}</text>')
-    name = f"AbsRel to {escape(reference)}"
-    parts.append(f'<text class="small" x="{WIDTH - _RIGHT}" y="{top}" text-anchor="end">{name}</text>')
-    return _svg(bottom + 32, "".join(parts), "Speed against error")
+    if not points:
+        return ""
+    from matplotlib.ticker import LogLocator
 
-
-def _free_place(
-    x: float, y: float, wide: float, taken: list[tuple[float, float, float, float]]
-) -> tuple[float, float]:
-    """Where a label goes beside a point: the first place that covers nothing, which is noted in ``taken``."""
-    places = [(x + 8, y + 4), (x - 8 - wide, y + 4)]
-    middle = min(max(x - wide / 2, _AXIS), WIDTH - wide)
-    places += [(middle, y + step) for step in (-9, 17, -21, 29, -33, -45, -57)]
-    for left, level in places:
-        box = (left, level - 10, left + wide, level + 2)
-        free = all(box[2] < a or box[0] > c or box[3] < b or box[1] > d for a, b, c, d in taken)
-        if free and left >= _AXIS and left + wide <= WIDTH and level < _FOOT:
-            break
-    taken.append(box)
-    return left, level
+    axes = _canvas(310, left=44, bottom=42)
+    times, errors = [ms for _, ms, _ in points], [error for _, _, error in points]
+    axes.set(xscale="log", yscale="log", xlim=(min(times) / 1.5, max(times) * 1.5))
+    axes.set_ylim(min(*errors, *budgets.values()) / 6, max(*errors, *budgets.values()) * 6)
+    axes.set_xlabel("ms a run")
+    axes.set_title(f"AbsRel to {reference}", loc="left", fontsize=12, color=_SOFT)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    across, (left, low), (right, _) = axes.get_yaxis_transform(), axes.bbox.min, axes.bbox.max
+    taken = [(left, low, left + 100, low + 20)]
+    for name, limit in budgets.items():
+        axes.axhline(limit, color=_GOOD, linewidth=1.2, linestyle="--")
+        axes.text(0.99, limit * 1.15, name, va="bottom", ha="right", color=_GOOD, transform=across)
+        _, y = axes.transData.transform((times[0], limit))
+        taken += [(left, y - 1, right, y + 1), (right - 8 * len(name), y, right, y + 16)]
+    axes.axhspan(0, max(budgets.values()), 0, 0.4, color=_GOOD, alpha=0.12, linewidth=0)
+    axes.text(0.02, 0.02, "fast and right", color=_GOOD, weight="bold", transform=axes.transAxes)
+    marks = axes.transData.transform([(ms, error) for _, ms, error in points])
+    taken += [(x - 5, y - 5, x + 5, y + 5) for x, y in marks]
+    for row, ms, error in points:
+        color = colors[row.backend]
+        axes.plot(ms, error, "o", markersize=9, color=color, markerfacecolor=color if row.stable else _CARD)
+        _label(axes, str(row.id.runner), ms, error, taken)
+    return _svg(axes, "Speed against error")
 
 
 def stage_chart(rows: Sequence[Row]) -> str:
-    """One bar a case, from the file to the depth at the image's size."""
+    """A bar a row, from the file to the depth at the image's size."""
     known = [row for row in rows if row.stages]
     if not known:
         return ""
-    axis = _Axis(0.0, max(sum(row.stages.values()) for row in known) * 1.02, log=False)
-    used = [name for name in STAGES if any(name in row.stages for row in known)]
-    parts, strip, top = [], 40, 4
-    for number, row in enumerate(known):
-        y = top + number * strip
-        around = sum(
-            value for name, value in row.stages.items() if name in ("decode", "preprocess", "postprocess")
-        )
-        parts.append(_label(row, y + 12, f"+ {milliseconds(around)} ms around it"))
-        start = 0.0
-        for name in used:
-            value = row.stages.get(name, 0.0)
-            x, wide = axis.at(start), axis.at(start + value) - axis.at(start)
-            parts.append(
-                f'<rect class="s{STAGES.index(name)}" '
-                f'x="{x:.1f}" y="{y + 17}" width="{wide:.2f}" height="15">'
-                f"<title>{STAGE_NAMES[name]} {milliseconds(value)} ms</title></rect>"
-            )
-            start += value
-    bottom = top + len(known) * strip
-    legend = "".join(
-        f'<span class="key"><i class="s{STAGES.index(name)}"></i>{STAGE_NAMES[name]}</span>' for name in used
+    around = [
+        sum(row.stages.get(name, 0.0) for name in ("decode", "preprocess", "postprocess")) for row in known
+    ]
+    axes = _bars(known, [f"{milliseconds(ms)} ms around it" for ms in around], below=40)
+    for color, name in zip(_COLORS, STAGES, strict=True):
+        widths = [row.stages.get(name, 0.0) for row in known]
+        start = [sum(row.stages.get(other, 0.0) for other in STAGES[: STAGES.index(name)]) for row in known]
+        if any(widths):
+            axes.barh(range(len(known)), widths, 0.36, start, color=color, label=STAGE_NAMES[name])
+    axes.set_xlabel("ms from file to depth")
+    axes.figure.legend(
+        loc="lower left", ncols=3, frameon=False, fontsize=11, borderpad=0, handlelength=1, columnspacing=1.2
     )
-    svg = _svg(bottom + 32, axis.draw(bottom, "ms a run") + "".join(parts), "Stages of a run")
-    return f'{svg}<p class="legend">{legend}</p>'
+    return _svg(axes, "Stages of a run")
 
 
-class _Axis:
-    """A scale along one direction, in the chart's units."""
+def _canvas(height: float, left: float, bottom: float) -> Axes:
+    from matplotlib.figure import Figure
 
-    def __init__(
-        self, low: float, high: float, *, log: bool, left: float = _LEFT, right: float = WIDTH - _RIGHT
-    ) -> None:
-        self.low, self.high, self._log, self._left, self._right = low, high, log, left, right
-        if left > WIDTH / 2:  # upwards: from the bottom at ``left`` to the top
-            self._right = WIDTH - right
-
-    def at(self, value: float) -> float:
-        """Where a value lies."""
-        if self._log:
-            share = math.log(value / self.low) / math.log(self.high / self.low)
-        else:
-            share = (value - self.low) / (self.high - self.low)
-        return self._left + share * (self._right - self._left)
-
-    def ticks(self) -> list[float]:
-        """Round values: 1, 2, 5 times a power of ten; on long logarithmic scales the powers alone."""
-        if self._log:
-            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
-            steps = (1,) if last - first > 3 else (1, 2, 5)
-            found = [m * 10.0**e for e in range(first, last + 1) for m in steps]
-            found = [value for value in found if self.low <= value <= self.high]
-            if len(found) > 2:
-                return found[:: max(1, math.ceil(len(found) / 7))]
-        rough = (self.high - self.low) / 5
-        power = 10.0 ** math.floor(math.log10(rough))
-        step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
-        return [step * n for n in range(math.ceil(self.low / step), int(self.high / step) + 1)]
-
-    def draw(self, y: float, name: str) -> str:
-        """Ticks, numbers and the name under a chart whose lower edge is ``y``."""
-        parts = []
-        for tick in self.ticks():
-            x = self.at(tick)
-            parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{y}"/>')
-            parts.append(f'<text class="small" x="{x:.1f}" y="{y + 13}" text-anchor="middle">{tick:g}</text>')
-        right = WIDTH - _RIGHT
-        parts.append(f'<text class="small" x="{right}" y="{y + 27}" text-anchor="end">{escape(name)}</text>')
-        return "".join(parts)
+    figure = Figure(figsize=(_WIDTH / _INCH, height / _INCH), dpi=_INCH)
+    inside = ((_WIDTH - left - 14) / _WIDTH, (height - bottom - 18) / height)
+    return figure.add_axes((left / _WIDTH, bottom / height, *inside))
 
 
-def _label(row: Row, y: float, figure: str, *, mark: bool = False) -> str:
-    name = f"{row.backend} {row.precision}" + (" (not stable)" if mark and not row.stable else "")
-    narrow = f' textLength="{_LONGEST_NAME}" lengthAdjust="spacingAndGlyphs"' if len(name) > 34 else ""
-    return (
-        f'<text class="name" x="{_LEFT}" y="{y}"{narrow}>{escape(name)}</text>'
-        f'<text class="small" x="{WIDTH - _RIGHT}" y="{y}" text-anchor="end">{escape(figure)}</text>'
+def _bars(rows: Sequence[Row], figures: Sequence[str], below: float = 0) -> Axes:
+    """Axes for a bar a row, with its name and a figure above each, and room below for a legend [units]."""
+    axes = _canvas(_BAR * len(rows) + 60 + below, left=8, bottom=42 + below)
+    axes.set(ylim=(len(rows) - 0.6, -0.8), yticks=[])
+    for y, (row, figure) in enumerate(zip(rows, figures, strict=True)):
+        where = {"y": y - 0.28, "va": "bottom", "transform": axes.get_yaxis_transform()}
+        axes.text(0, s=str(row.id.runner), weight="bold", **where)
+        axes.text(1, s=figure, ha="right", color=_SOFT, **where)
+    return axes
+
+
+def _label(axes: Axes, text: str, x: float, y: float, taken: list[tuple[float, float, float, float]]) -> None:
+    """Writes beside a point, in the first place that covers nothing, which is noted in ``taken`` [units]."""
+    (at, up), wide = axes.transData.transform((x, y)), _LETTER * len(text)
+    low, high = axes.bbox.x0, axes.bbox.x1
+    middle = min(max(at - wide / 2, low), high - wide)
+    places = [(at + 9, up - 4), (at - 9 - wide, up - 4)]
+    places += [(middle, up + step) for step in (9, -17, 21, -29, 33, -41, 45, 57)]
+    for left, base in places:
+        box = (left, base - 2, left + wide, base + 10)
+        if (
+            low <= left
+            and left + wide <= high
+            and all(box[2] < a or box[0] > c or box[3] < b or box[1] > d for a, b, c, d in taken)
+        ):
+            break
+    taken.append(box)
+    axes.text(*axes.transData.inverted().transform(box[:2]), text, fontsize=11)
+
+
+def _svg(axes: Axes, title: str) -> str:
+    """The chart without matplotlib's head, sizes and names; its colours are the page's."""
+    buffer = io.StringIO()
+    about = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    axes.figure.savefig(buffer, format="svg", transparent=True, metadata=about)
+    text = buffer.getvalue()
+    box = re.search(r'viewBox="[^"]*"', text)
+    body = re.sub(
+        r"^.*?<svg[^>]*>|<defs>\s*<style.*?</defs>|<!--.*?-->| id=\"[\w.]+_\d+\"", "", text, flags=re.DOTALL
     )
-
-
-def _svg(height: float, body: str, title: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">'
-        f"<title>{escape(title)}</title>{body}</svg>"
-    )
+    body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", body)
+    for color, variable in _CSS.items():
+        body = body.replace(color, variable)
+    name = escape(title)
+    return f'<svg {box[0] if box else ""} role="img" aria-label="{name}"><title>{name}</title>{body}'

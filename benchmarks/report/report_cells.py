@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from glpn_deploy.benchmarks.measuring.latency_stats import Ratio
@@ -25,6 +26,14 @@ COLUMNS = (
     "J/image",
     "of product",
 )
+BRIEF = {
+    "median, ms": "ms",
+    "images/s": "images/s",
+    "times baseline": "× baseline",
+    "AbsRel to reference": "AbsRel",
+    "memory, MiB": "MiB",
+}
+"""The columns that fit a phone and a terminal of 80 characters, and their names there."""
 STAGES = ("decode", "preprocess", "host_to_device", "compute", "device_to_host", "postprocess")
 STAGE_NAMES = {
     "decode": "decode",
@@ -48,7 +57,7 @@ def cells(row: Row) -> dict[str, str]:
         "p90, ms": _optional(latency.p90_ms),
         "p95, ms": _optional(latency.p95_ms),
         "p99, ms": _optional(latency.p99_ms),
-        "images/s": f"{row.images_per_s:.3g}" if row.images_per_s < 1000 else f"{row.images_per_s:.0f}",
+        "images/s": images_per_s(row),
         "times baseline": ratio_text(row.speedup),
         "AbsRel to reference": "NaN or infinite" if broken else "" if abs_rel is None else f"{abs_rel:.1e}",
         "worst pixel, m": "" if worst is None else f"{worst:.1e}",
@@ -61,7 +70,12 @@ def cells(row: Row) -> dict[str, str]:
     }
 
 
-def used_columns(rows: tuple[Row, ...]) -> list[str]:
+def images_per_s(row: Row) -> str:
+    """Three significant digits, no exponent."""
+    return f"{row.images_per_s:.3g}" if row.images_per_s < 1000 else f"{row.images_per_s:.0f}"
+
+
+def used_columns(rows: Sequence[Row]) -> list[str]:
     """The columns in which some row has something to say."""
     texts = [cells(row) for row in rows]
     return [name for name in COLUMNS if any(text[name] for text in texts)]

@@ -11,18 +11,19 @@ from glpn_deploy.benchmarks.report.report_cells import (
     used_columns,
 )
 from glpn_deploy.benchmarks.report.results import Report
+from glpn_deploy.benchmarks.report.stability import unstable_lines
 
 
 def markdown(report: Report) -> str:
     """Headlines, the table, stages, what was not stable or not run, and the conditions."""
-    parts = ["\n".join(f"- {line}" for line in report.headlines)]
+    parts = ["\n".join(f"- {line}" for line in report.answers)]
     columns = used_columns(report.rows)
     parts.append(
         _table(
             ["case", *columns, "stable"],
             [
                 [row.key, *(cells(row)[name] for name in columns), "yes" if row.stable else "**no**"]
-                for row in report.rows
+                for row in report.ordered()
             ],
         )
     )
@@ -33,11 +34,13 @@ def markdown(report: Report) -> str:
     ):
         if body:
             parts.append(f"{title}:\n\n" + _table(head, body))
-    unstable = [f"- {row.key}: {'; '.join(row.reasons.values())}" for row in report.rows if not row.stable]
-    if unstable:
-        parts.append("Not stable:\n\n" + "\n".join(unstable))
-    if report.not_run:
-        parts.append("Not run:\n\n" + "\n".join(f"- {item.name}: {item.reason}" for item in report.not_run))
+    for title, lines in (
+        ("Where the time goes", operator_lines(report)),
+        ("Not stable", unstable_lines(report.rows)),
+        ("Not run", [f"{item.name}: {item.reason}" for item in report.not_run]),
+    ):
+        if lines:
+            parts.append(f"{title}:\n\n" + "\n".join(f"- {line}" for line in lines))
     parts.append("\n".join(conditions(report)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -47,10 +50,20 @@ def stage_table(report: Report) -> tuple[list[str], list[list[str]]]:
     used = [name for name in STAGES if any(name in row.stages for row in report.rows)]
     body = [
         [row.key, *(milliseconds(row.stages[name]) if name in row.stages else "" for name in used)]
-        for row in report.rows
+        for row in report.ordered()
         if row.stages
     ]
     return ["case", *(STAGE_NAMES[name] for name in used)], body
+
+
+def operator_lines(report: Report) -> list[str]:
+    """The operators that take most of a row's time, as the backend tells it."""
+    lines = []
+    for row in report.ordered():
+        whole = sum(row.operators.values())
+        told = [f"{name} {ms / whole:.0%}" for name, ms in row.operators.items() if ms >= 0.01 * whole > 0]
+        lines += [f"{row.key}: {', '.join(told)}"] if told else []
+    return lines
 
 
 def accuracy_title(report: Report) -> str:

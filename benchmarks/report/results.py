@@ -182,11 +182,10 @@ class Report:
         """The headlines; where there is one shape, without it."""
         return [one.words if len(self.headlines) == 1 else str(one) for one in self.headlines]
 
-    def by_shape(self) -> dict[str, list[Row]]:
-        """The rows of each shape, the fastest in turns first."""
-        shapes = dict.fromkeys(row.shape for row in self.rows)
-        ordered = sorted(self.rows, key=lambda row: row.slowness)
-        return {shape: [row for row in ordered if row.shape == shape] for shape in shapes}
+    def ordered(self) -> list[Row]:
+        """The rows, shape by shape, the fastest in turns first."""
+        shapes = list(dict.fromkeys(row.shape for row in self.rows))
+        return sorted(self.rows, key=lambda row: (shapes.index(row.shape), row.slowness))
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

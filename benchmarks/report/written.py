@@ -1,13 +1,22 @@
-"""Writing a report's three files."""
+"""Writing a report's three files.
+
+    python -m glpn_deploy.benchmarks.report.written benchmarks/results/bench_nyu_cpu.json
+
+writes reports anew, whose samples stand in their JSON.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import sys
 from pathlib import Path
 
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.benchmarks.report.report_html import html_page
 from glpn_deploy.benchmarks.report.report_markdown import markdown
 from glpn_deploy.benchmarks.report.results import Report
+from glpn_deploy.benchmarks.report.rows import headline
 from glpn_deploy.errors import WriteError
 
 
@@ -21,9 +30,27 @@ def write_reports(report: Report, folder: Path) -> tuple[Path, Path, Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WriteError(f"the folder {folder} could not be made ({error.strerror})") from error
-    paths = tuple(folder / f"report.{suffix}" for suffix in ("json", "md", "html"))
-    report.write(paths[0])
-    for path, text in zip(paths[1:], (markdown(report), html_page(report)), strict=True):
-        with atomic_path(path) as temporary:
+    return _write(report, folder / "report.json")
+
+
+def _write(report: Report, path: Path) -> tuple[Path, Path, Path]:
+    markdown_path, page = path.with_suffix(".md"), path.with_suffix(".html")
+    report.write(path)
+    for target, text in ((markdown_path, markdown(report)), (page, html_page(report))):
+        with atomic_path(target) as temporary:
             temporary.write_text(text, encoding="utf-8")
-    return paths[0], paths[1], paths[2]
+    return path, markdown_path, page
+
+
+def _write_anew(path: Path) -> tuple[Path, Path, Path]:
+    """The files of a report as this version writes them; its headlines come from its samples again."""
+    report = Report.read(path)
+    asked, within = report.settings["rounds"]["half_width"], report.settings.get("within")
+    shapes = itertools.groupby(report.ordered(), key=lambda row: row.shape)
+    headlines = tuple(headline(list(rows), asked, within) for _, rows in shapes)
+    return _write(dataclasses.replace(report, headlines=headlines), path)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        print(*_write_anew(Path(name)))

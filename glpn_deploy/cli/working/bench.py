@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import typer
@@ -12,7 +13,7 @@ from rich.table import Table
 from glpn_deploy.atomic import staging_folder
 from glpn_deploy.benchmarks.options import QUICK, BenchOptions
 from glpn_deploy.benchmarks.remembering import fastest_of
-from glpn_deploy.benchmarks.report.report_cells import cells, conditions, used_columns
+from glpn_deploy.benchmarks.report.report_cells import BRIEF, cells, conditions, used_columns
 from glpn_deploy.benchmarks.report.report_markdown import accuracy_table, accuracy_title, load_table
 from glpn_deploy.benchmarks.report.results import Report, rounded
 from glpn_deploy.benchmarks.report.stability import unstable_lines
@@ -86,27 +87,17 @@ def _check_writable(folder: Path) -> None:
         pass
 
 
-_BRIEF = {  # fits 80 characters; the files have the rest
-    "median, ms": "ms",
-    "images/s": "img/s",
-    "times baseline": "× baseline",
-    "AbsRel to reference": "AbsRel",
-    "memory, MiB": "MiB",
-    "J/image": "J",
-}
-
-
 def _print(console: Console, report: Report) -> None:
     """The answer, the tables, and what to know about them."""
     console.print()
     for answer in report.answers:
         console.print(answer, style="bold", markup=False)
-    columns = [name for name in used_columns(report.rows) if name in _BRIEF]
-    for shape, rows in report.by_shape().items():
+    columns = [name for name in used_columns(report.rows) if name in BRIEF]
+    for shape, rows in itertools.groupby(report.ordered(), key=lambda row: row.shape):
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column(shape, no_wrap=True)
         for name in columns:
-            table.add_column(_BRIEF[name], justify="right", no_wrap=True)
+            table.add_column(BRIEF[name], justify="right", no_wrap=True)
         for row in rows:
             texts = (cells(row)[name].replace(" to ", "–") for name in columns)
             table.add_row(escape(str(row.id.runner)), *texts)

@@ -40,9 +40,10 @@ def test_it_loads_runs_and_gives_its_outputs(worker, image, tmp_path) -> None:
     assert reply["peak_mib"] > 10
     worker.ask("outputs", path=str(tmp_path / "o.npy"))
     assert np.load(tmp_path / "o.npy").shape == (1, 32, 64)
-    (stages,) = worker.ask("stages", runs=1, warm_up=0)
-    assert stages["compute"] >= 5
-    assert set(stages) == {"decode", "preprocess", "compute", "postprocess"}
+    stages = worker.ask("stages", turn=0)
+    assert set(stages) == {"decode", "preprocess", "postprocess"}
+    assert min(stages.values()) > 0
+    assert worker.ask("operators") == {}  # which the null backend does not tell
 
 
 def test_an_error_is_a_sentence_and_the_worker_goes_on(worker, image) -> None:

@@ -52,12 +52,14 @@ class Checker(HTMLParser):
         self.text = ""
 
     def handle_starttag(self, tag, attrs) -> None:
-        self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
+        self.links += [
+            value for name, value in attrs if name in ("src", "href", "xlink:href") and value[0] != "#"
+        ]
         if tag != "meta":
             self.stack.append(tag)
 
     def handle_startendtag(self, tag, attrs) -> None:
-        assert tag in ("circle", "rect", "line")
+        assert tag in ("path", "use", "rect")
 
     def handle_endtag(self, tag) -> None:
         assert self.stack.pop() == tag
@@ -72,15 +74,16 @@ def test_the_page_is_whole_and_needs_nothing(whole) -> None:
     checker.feed(page)
     assert checker.stack == []
     assert checker.links == []
-    assert not re.search(r"https?://|@import|url\(|<script", page)
+    assert not re.search(r"https?://|@import|url\((?!#)|<script", page)
     assert '<meta name="viewport" content="width=device-width' in page
     assert "prefers-color-scheme:dark" in page
     assert page.count("<svg") == 3
+    assert not re.search(r"#0[01]00", page)  # colours that stand for the page's
     assert "openvino <b>" not in page
     assert "openvino <b> bf16 1x96x128" in checker.text
     assert 'class="headline none"' in page
     for text in (
-        "other processes took 0.5",
+        "other processes took some of its cores: openvino <b> bf16",
         "torch is not installed",
         "28.0",
         "Accuracy on 3 images of rooms",
@@ -93,10 +96,43 @@ def test_the_page_is_whole_and_needs_nothing(whole) -> None:
     assert "nan" not in re.sub(r"<style>.*?</style>", "", page).lower().replace("name", "")
 
 
-def test_dots_are_the_samples(whole) -> None:
-    page = html_page(dataclasses.replace(whole, rows=whole.rows[:1]))
-    runs = whole.rows[0].latency.runs
-    assert 0.9 * runs <= page.count(' dot"') <= runs  # stalls beyond the axis are not drawn
+def test_bars_are_the_latencies_the_fastest_first(whole) -> None:
+    """The bars' lengths in the drawing, the axis being the same, are as the medians."""
+    charts = html_page(whole).split("<svg")
+    bars = re.findall(r'<path d="M ([\d.]+) [\d.]+ \nL ([\d.]+)[^"]*" style="fill: var\(--c\d\)"', charts[1])
+    found = [abs(float(b) - float(a)) for a, b in bars]
+    assert found == sorted(found)
+    medians = sorted(row.latency.median_ms for row in whole.rows)
+    assert [length / found[0] for length in found] == pytest.approx(
+        [ms / medians[0] for ms in medians], rel=1e-4
+    )
+
+
+def test_the_budget_is_a_line_of_the_second_chart(whole) -> None:
+    assert "bf16 allows 0.01" in html_page(whole)
+    asked = dataclasses.replace(whole, settings={**whole.settings, "within": 0.05})
+    assert "allowed: 0.05" in html_page(asked)
+
+
+def test_six_columns_and_the_rest_folded(whole) -> None:
+    before, folded = html_page(whole).split("<details>", 1)
+    head = before[before.index("<thead>") : before.index("</thead>")]
+    assert re.findall("<th>(.*?)</th>", head) == ["case", "ms", "images/s", "× baseline", "AbsRel", "MiB"]
+    assert "GPU memory, MiB" in folded
+
+
+def test_where_the_time_goes(whole) -> None:
+    (first, *others) = whole.rows
+    told = dataclasses.replace(first, operators={"Conv": 6.0, "MatMul": 2.0, "Add": 0.01})
+    report = dataclasses.replace(whole, rows=(told, *others))
+    assert f"- {first.key}: Conv 75%, MatMul 25%" in markdown(report).splitlines()
+    assert "Where the time goes" in html_page(report)
+
+
+def test_what_disturbed_all_rows_is_told_once(whole) -> None:
+    shaky = [dataclasses.replace(row, stable=False, reasons={"interval": "wide"}) for row in whole.rows]
+    report = dataclasses.replace(whole, rows=tuple(shaky))
+    assert "- the median is known less well than asked: all rows" in markdown(report).splitlines()
 
 
 def test_markdown_has_every_row_with_its_figures(whole) -> None:

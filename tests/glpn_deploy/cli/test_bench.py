@@ -29,13 +29,14 @@ def test_a_run_writes_its_reports(tiny_bundle, tmp_path, run) -> None:
     )
     assert result.status == 0, result.err
     assert "onnxruntime fp32" in result.out
-    assert f"glpn-compare {out / 'report.json'}" in result.out
+    assert "Fastest: onnxruntime fp32, " in result.out
+    assert f"glpn-compare {out} OTHER-bench" in result.out
     assert {path.name for path in out.iterdir()} == {"report.json", "report.md", "report.html"}
     values = json.loads((out / "report.json").read_text())
     assert values["rows"][0]["key"] == "onnxruntime fp32 1x32x64"
     assert values["rows"][0]["samples"]
     assert "Accuracy on 2 images of rooms:" in result.out
-    again = run("compare", out / "report.json", out / "report.json", "--anyway")
+    again = run("compare", out, out / "report.json", "--anyway")
     assert again.status == 0
     assert "no difference" in again.out
 
