@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,11 +100,6 @@ class Row:
         return f"{self.batch}x{self.height}x{self.width}"
 
     @property
-    def slowness(self) -> float:
-        """What rows of one shape are sorted by: time in units of the baseline's, else in ms."""
-        return self.latency.median_ms if self.speedup is None else 1 / self.speedup.value
-
-    @property
     def id(self) -> CaseId:
         """Backend, precision and shape."""
         return CaseId(self.backend, self.precision, (self.batch, self.height, self.width))
@@ -112,6 +108,14 @@ class Row:
     def key(self) -> str:
         """The same as text: ``onnxruntime fp32 1x480x640``."""
         return str(self.id)
+
+
+def fastest_first(rows: Iterable[Row]) -> list[Row]:
+    """Rows of one shape by their times in units of the baseline's in the same rounds, else by medians."""
+    found = list(rows)
+    in_turns = [1 / row.speedup.value for row in found if row.speedup is not None]
+    times = in_turns if len(in_turns) == len(found) else [row.latency.median_ms for row in found]
+    return [row for _, row in sorted(zip(times, found, strict=True), key=lambda pair: pair[0])]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,9 +187,9 @@ class Report:
         return [one.words if len(self.headlines) == 1 else str(one) for one in self.headlines]
 
     def ordered(self) -> list[Row]:
-        """The rows, shape by shape, the fastest in turns first."""
-        shapes = list(dict.fromkeys(row.shape for row in self.rows))
-        return sorted(self.rows, key=lambda row: (shapes.index(row.shape), row.slowness))
+        """The rows, shape by shape, the fastest first."""
+        shapes = dict.fromkeys(row.shape for row in self.rows)
+        return [row for shape in shapes for row in fastest_first(r for r in self.rows if r.shape == shape)]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -20,7 +20,7 @@ from glpn_deploy.benchmarks.measuring.latency_stats import (
 from glpn_deploy.benchmarks.measuring.rounds import CaseWorker
 from glpn_deploy.benchmarks.options import StabilityLimits
 from glpn_deploy.benchmarks.report.report_cells import milliseconds
-from glpn_deploy.benchmarks.report.results import Headline, Row
+from glpn_deploy.benchmarks.report.results import Headline, Row, fastest_first
 from glpn_deploy.benchmarks.report.stability import judge_stability
 from glpn_deploy.benchmarks.workload.ceilings import count_flops
 from glpn_deploy.model.config import GLPNConfig
@@ -164,7 +164,7 @@ def headline(rows: Sequence[Row], asked: float, within: float | None = None) -> 
         asked: Half the interval of a median that was aimed at, as a share of the median.
         within: As `within_budget`.
     """
-    fit = sorted((row for row in rows if within_budget(row, within)), key=lambda row: row.slowness)
+    fit = fastest_first(row for row in rows if within_budget(row, within))
     if not fit:
         return Headline(rows[0].shape, "no headline: no row's depth is near enough to the reference's")
     best, *others = fit

@@ -50,6 +50,52 @@ def test_json_goes_to_standard_output_alone(tiny_bundle, tmp_path, run, monkeypa
     assert json.loads(result.out)["rows"][0]["backend"] == "null"
 
 
+def test_what_was_fastest_is_remembered_shown_and_forgotten(tiny_bundle, tmp_path, run, monkeypatch) -> None:
+    """Processes answer as planted, OpenVINO the fastest; bf16 is wrong by half."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    planted_ms = {("openvino", "fp32"): 10.0, ("openvino", "bf16"): 5.0}
+
+    def start(case, pythons):
+        about = (case.backend, case.precision)
+        return planted.PlantedProcess(
+            case, median_ms=planted_ms.get(about, 20.0), depth=3.0 if case.precision == "bf16" else 2.0
+        )
+
+    monkeypatch.setattr(sweep, "start_worker", start)
+    words = (
+        "bench",
+        tiny_bundle,
+        "--backends",
+        "onnxruntime,openvino",
+        "--precisions",
+        "fp32,bf16",
+        "--quick",
+    )
+    result = run(*words, "--shapes", "32x32", "--out", tmp_path / "out", "--remember", "--within", 0.01)
+    assert result.status == 0, result.err
+    lines = result.out.splitlines()
+    answer = next(line for line in lines if line.startswith("Fastest"))
+    assert (
+        answer
+        == "Fastest: openvino fp32, 10.0 ms, surely faster than onnxruntime fp32 (2.00 times), AbsRel 0"
+    )
+    names = [line.split()[0] + line.split()[1] for line in lines[lines.index(answer) + 3 :][:4]]
+    assert names[:2] == ["openvinobf16", "openvinofp32"]  # the fastest first, whatever its error
+    assert "auto takes openvino fp32 for this bundle from now on" in result.out
+    assert "A quick look" in result.out
+    doctor = run("doctor")
+    assert "openvino for networks like " in doctor.out
+    assert "fp32 in 10 ms at 1x32x32" in doctor.out
+    assert "1" in run("bench", tiny_bundle, "--forget").out
+    assert "remembered" not in run("doctor").out
+    assert "Nothing was remembered." in run("bench", tiny_bundle, "--forget").out
+
+
+def test_a_quick_look_has_no_time_of_its_own(tiny_bundle, run, monkeypatch) -> None:
+    nothing_may_run(monkeypatch)
+    assert run("bench", tiny_bundle, "--quick", "--seconds", 5).status == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
