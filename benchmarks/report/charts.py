@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glpn_deploy.benchmarks.report.report_cells import STAGE_NAMES, STAGES, images_per_s, milliseconds
 from glpn_deploy.benchmarks.report.results import Row
@@ -36,7 +36,7 @@ def drawing() -> Iterator[None]:
     """
     with needs("the charts of a report", "bench"):
         import matplotlib
-    style = {"text.color": _INK, "axes.labelcolor": _SOFT, "xtick.color": _SOFT, "ytick.color": _SOFT}
+    style: Any = {"text.color": _INK, "axes.labelcolor": _SOFT, "xtick.color": _SOFT, "ytick.color": _SOFT}
     style |= {"grid.color": _LINE, "svg.fonttype": "none", "svg.hashsalt": "glpn", "font.size": 12}
     style |= {"ytick.left": False, "xtick.bottom": False, "xtick.minor.bottom": False, "axes.grid": True}
     style |= {f"axes.spines.{side}": False for side in ("left", "right", "top", "bottom")}
@@ -136,7 +136,7 @@ def _bars(rows: Sequence[Row], figures: Sequence[str], below: float = 0) -> Axes
     axes = _canvas(_BAR * len(rows) + 60 + below, left=8, bottom=42 + below)
     axes.set(ylim=(len(rows) - 0.6, -0.8), yticks=[])
     for y, (row, figure) in enumerate(zip(rows, figures, strict=True)):
-        where = {"y": y - 0.28, "va": "bottom", "transform": axes.get_yaxis_transform()}
+        where: dict[str, Any] = {"y": y - 0.28, "va": "bottom", "transform": axes.get_yaxis_transform()}
         axes.text(0, s=str(row.id.runner), weight="bold", **where)
         axes.text(1, s=figure, ha="right", color=_SOFT, **where)
     return axes
@@ -158,14 +158,16 @@ def _label(axes: Axes, text: str, x: float, y: float, taken: list[tuple[float, f
         ):
             break
     taken.append(box)
-    axes.text(*axes.transData.inverted().transform(box[:2]), text, fontsize=11)
+    left, base = axes.transData.inverted().transform(box[:2])
+    axes.text(left, base, text, fontsize=11)
 
 
 def _svg(axes: Axes, title: str) -> str:
     """The chart without matplotlib's head, sizes and names; its colours are the page's."""
     buffer = io.StringIO()
     about = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    axes.figure.savefig(buffer, format="svg", transparent=True, metadata=about)
+    figure: Any = axes.figure
+    figure.savefig(buffer, format="svg", transparent=True, metadata=about)
     text = buffer.getvalue()
     box = re.search(r'viewBox="[^"]*"', text)
     body = re.sub(

@@ -81,6 +81,9 @@ def test_real_rows_have_all_that_was_measured(real, tiny_bundle) -> None:
     assert (first.speedup.value, first.speedup.low) == (1, 1)
     assert first.accuracy["images"] == 2
     assert set(first.stages) == {"decode", "preprocess", "compute", "postprocess"}
+    assert first.stages["compute"] == first.latency.median_ms
+    assert "Conv" in first.operators
+    assert null.operators == {}
     assert first.disk_bytes == (tiny_bundle / "model.onnx").stat().st_size
     assert first.product_share > 0
     assert [one["callers"][0]["callers"] for one in real.load] == [2, 2]
@@ -123,7 +126,8 @@ def test_what_fails_ends_nothing_else(bundle_copy) -> None:
     assert left_out[CaseId("onnxruntime", "bf16", (1, 32, 45)), "extras"] == "planted: outputs."
     assert report.rows[1].error is None
     assert report.rows[2].error["abs_rel"] == pytest.approx(3.5)
-    assert report.rows[0].stages == {"decode": 1.0, "compute": 20.0}
+    assert report.rows[0].stages == {"decode": 1.0, "compute": 20.0}  # the row's own median
+    assert report.rows[0].operators == {"Conv": 15.0}
 
 
 def test_what_a_file_does_not_give_is_tried_at_one_shape_only(tiny_bundle) -> None:

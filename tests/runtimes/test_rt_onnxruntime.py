@@ -48,6 +48,15 @@ def test_equals_torch(shape, runtime, tiny_model, pixels):
     np.testing.assert_allclose(depth, expected, rtol=0, atol=1e-5 * 10)
 
 
+def test_where_the_time_goes(runtime, pixels):
+    x = pixels(1, 64, 96)
+    before = runtime.run(x)
+    told = runtime.operator_times(x)
+    assert {"Conv", "MatMul", "Softmax"} <= told.keys()
+    assert 0 < sum(told.values()) < 60_000
+    np.testing.assert_array_equal(runtime.run(x), before)
+
+
 def test_what_it_knows_of_the_file(runtime):
     assert runtime.describe() == {"backend": "onnxruntime", "device": "cpu", "precision": "fp32"}
     assert runtime.max_depth == 10

@@ -67,6 +67,15 @@ def test_the_demo_network_equals_onnxruntime(tmp_path):
             assert error <= 1e-5 * runtime.max_depth, name
 
 
+def test_where_the_time_goes(runtime, pixels):
+    x = pixels(1, 64, 96)
+    before = runtime.run(x)
+    told = runtime.operator_times(x)
+    assert {"Convolution", "FullyConnected"} <= told.keys()
+    assert 0 < sum(told.values()) < 60_000
+    np.testing.assert_array_equal(runtime.run(x), before)
+
+
 def test_what_it_knows_of_the_file(runtime):
     assert runtime.describe() == {"backend": "openvino", "device": "cpu", "precision": "fp32"}
     assert (runtime.max_depth, runtime.spec.size_multiple, runtime.spec.batch) == (10, 32, None)

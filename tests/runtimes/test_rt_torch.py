@@ -48,6 +48,12 @@ def test_layout_and_read_only_arrays_do_not_matter(tiny_model, pixels):
             np.testing.assert_allclose(runtime.run(same), runtime.run(x), rtol=0, atol=1e-5)
 
 
+def test_where_the_time_goes(tiny_model, pixels):
+    told = TorchRuntime(tiny_model, CPU).operator_times(pixels(1, 64, 96))
+    assert any("convolution" in name for name in told)
+    assert min(told.values()) > 0
+
+
 def test_bf16_is_near_and_not_equal(tiny_model, pixels):
     x = pixels(1, 64, 64)
     depth = TorchRuntime(tiny_model, RuntimeOptions(device="cpu", precision="bf16")).run(x)

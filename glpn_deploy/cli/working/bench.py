@@ -13,6 +13,7 @@ from rich.table import Table
 from glpn_deploy.atomic import staging_folder
 from glpn_deploy.benchmarks.options import QUICK, BenchOptions
 from glpn_deploy.benchmarks.remembering import fastest_of
+from glpn_deploy.benchmarks.report.charts import drawing
 from glpn_deploy.benchmarks.report.report_cells import BRIEF, cells, conditions, used_columns
 from glpn_deploy.benchmarks.report.report_markdown import accuracy_table, accuracy_title, load_table
 from glpn_deploy.benchmarks.report.results import Report, rounded
@@ -35,6 +36,8 @@ def run(bundle: Path, options: BenchOptions, out: Path | None, *, remembering: b
     console = output(as_json=as_json)
     folder = out or bundle.resolve().with_name(f"{bundle.resolve().name}-bench")
     _check_writable(folder)
+    with drawing():  # refuses what the page is drawn with, where it is missing, before anything is measured
+        pass
     try:
         report = run_sweep(bundle, options)
     except KeyboardInterrupt:

@@ -134,6 +134,25 @@ def test_warming_up_sets_the_length_of_a_burst(planted) -> None:
     assert len(quick.warm_up[BEFORE]) > 50
 
 
+def test_stages_are_taken_once_a_round_and_a_failure_of_theirs_ends_nothing(planted) -> None:
+    one, ask, failing = planted("a", 0.001), None, [False]
+    ask = one.process.ask
+
+    def answer(do: str, **values: object) -> dict[str, object]:
+        if do != "stages":
+            return ask(do, **values)
+        if failing[0]:
+            raise BackendError("planted")
+        return {"decode": float(values["turn"])}
+
+    one.process.ask, one.stages = answer, {}
+    for number in range(4):
+        failing[0] = number == 3
+        one.burst(number, Watched(planted.clock), None, Gpu())
+    assert one.stages == {"decode": [1.0, 2.0, 3.0]}
+    assert one.failed is None
+
+
 def test_energy_is_that_of_the_bursts_by_image(planted) -> None:
     one, total = planted("a", 0.001), itertools.count(0.0, 2.0)  # J, more at each look
     for number in range(3):
