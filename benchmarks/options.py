@@ -185,7 +185,7 @@ class BenchOptions:
         float | None,
         Option(
             "Largest AbsRel to PyTorch's FP32 depth of what is recommended [default: each precision's own].",
-            least=0,
+            above=0,
         ),
     ] = None
     images: Annotated[

@@ -174,6 +174,7 @@ def _svg(axes: Axes, title: str) -> str:
         r"^.*?<svg[^>]*>|<defs>\s*<style.*?</defs>|<!--.*?-->| id=\"[\w.]+_\d+\"", "", text, flags=re.DOTALL
     )
     body = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", body)
+    body = " ".join(body.split())
     for color, variable in _CSS.items():
         body = body.replace(color, variable)
     name = escape(title)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from glpn_deploy import progress
 from glpn_deploy.atomic import staging_folder
 from glpn_deploy.benchmarks.options import QUICK, BenchOptions
 from glpn_deploy.benchmarks.remembering import fastest_of
@@ -43,7 +44,8 @@ def run(bundle: Path, options: BenchOptions, out: Path | None, *, remembering: b
     except KeyboardInterrupt:
         console.print("No shape was complete: no report is written.", style="bold red")
         raise
-    files = write_reports(report, folder)
+    with progress.step("write the report"):
+        files = write_reports(report, folder)
     if as_json:
         print_json(rounded(report.to_dict()))
     else:

@@ -108,6 +108,7 @@ def test_a_quick_look_has_no_time_of_its_own(tiny_bundle, run, monkeypatch) -> N
         (("--batches", "1,nan"), "--batches '1,nan'"),
         (("--load-seconds", "inf"), "load_seconds is inf"),
         (("--seconds", "inf"), "seconds is inf"),
+        (("--within", "0"), "within is 0"),
         (("--eval", "nyu"), "--eval nyu needs a path; pass --eval-path"),
         (("--eval", "folder", "--eval-path", "/nowhere"), "/nowhere"),
         (("--eval-count", "3"), "--eval-count without --eval"),
