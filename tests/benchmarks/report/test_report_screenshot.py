@@ -26,8 +26,9 @@ onload = () => {{
   const inside = document.getElementById("page").contentWindow
   const wide = inside.document.scrollingElement.scrollWidth
   const names = [...inside.document.querySelectorAll("td:first-child")].map(cell => cell.offsetWidth)
-  document.getElementById("found").textContent =
-    `scroll ${{wide}} inner ${{inside.innerWidth}} names ${{Math.max(...names)}}`
+  const table = inside.document.querySelector(".scroll")
+  document.getElementById("found").textContent = `scroll ${{wide}} inner ${{inside.innerWidth}} ` +
+    `names ${{Math.max(...names)}} cut ${{table.scrollWidth - table.clientWidth}}`
 }}
 </script>"""
 
@@ -41,11 +42,13 @@ def browse(folder: Path, page: str, width: int, *options: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
-def widths(folder: Path, page: str, width: int) -> tuple[int, int, int]:
-    """How wide the page's content, its window and the widest name in a table are [px]."""
-    found = re.search(r"scroll (\d+) inner (\d+) names (\d+)", browse(folder, page, width, "--dump-dom"))
+def widths(folder: Path, page: str, width: int) -> tuple[int, ...]:
+    """How wide are the page's content, its window, the widest name in a table, and the first table's part
+    that is out of sight [px]."""
+    pattern = r"scroll (\d+) inner (\d+) names (\d+) cut (\d+)"
+    found = re.search(pattern, browse(folder, page, width, "--dump-dom"))
     assert found is not None
-    return int(found[1]), int(found[2]), int(found[3])
+    return tuple(map(int, found.groups()))
 
 
 @pytest.fixture
@@ -79,9 +82,11 @@ def page(samples, row, report) -> str:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_nothing_is_wider_than_the_window(width, page, tmp_path) -> None:
-    content, window, names = widths(tmp_path, page, width)
+    opened = page.replace("<details>", "<details open>")
+    content, window, names, cut = widths(tmp_path, opened, width)
     assert window == width
     assert content <= window
+    assert cut == 0
     assert names <= window / 2  # they stay in place while figures scroll beside them
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glpn_deploy.cli.console import runnable
+from glpn_deploy.cli.console import ConsoleProgress, PlainConsole, runnable
 
 
 @pytest.fixture
@@ -46,3 +46,14 @@ def test_another_environments_command_is_not_taken(environment, monkeypatch, tmp
 
 def test_without_scripts_the_module_is_run(environment) -> None:
     assert runnable("glpn-eval") == f"{environment / 'python'} -m glpn_deploy eval"
+
+
+@pytest.mark.parametrize(("total", "shown"), [(None, False), (7, True)])
+def test_a_step_of_unknown_length_has_no_bar(total, shown, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, to rich
+    with ConsoleProgress(PlainConsole()).step("rounds", total) as step:
+        step.advance("round 1")
+    seen = capsys.readouterr().err
+    assert "rounds" in seen
+    assert ("/7" in seen) is shown
+    assert "/?" not in seen
