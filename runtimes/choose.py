@@ -3,7 +3,8 @@
 The rule, within the precision asked for: TensorRT where a bundle has engines that were built for this GPU;
 else ONNX Runtime where it has a GPU; bf16 on OpenVINO, which alone has it on a CPU; otherwise OpenVINO on
 processors with AVX-512 (for INT8 with VNNI) and ONNX Runtime on those without, each where it is installed.
-The measurements behind it are in docs/decisions/backends.md. `runtimes.measured` times both instead.
+The measurements behind it are in docs/decisions/backends.md. `runtimes.measured` times both instead, and
+what glpn-bench found here comes before the rule (`runtimes.remembered`).
 """
 
 from __future__ import annotations
