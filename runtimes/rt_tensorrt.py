@@ -1,7 +1,7 @@
 """TensorRT: one engine on one GPU, without torch.
 
-Neither tensorrt nor cuda-bindings is imported before a GPU has been found and the engine has been checked:
-TensorRT 8.6 ends the process where there is no GPU, and a plan is executable code.
+TensorRT is not imported before a GPU has been found and the engine has been checked: 8.6 ends the process
+where there is no GPU, and a plan is executable code.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from glpn_deploy.gpu.tensorrt_rtx import import_tensorrt_rtx, rtx_of
 from glpn_deploy.gpu.tensorrt_versions import TensorRT, import_tensorrt, known_problem, tensorrt_of
 from glpn_deploy.runtimes.base import PRECISIONS, Reason, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.engine.context import EngineContext
-from glpn_deploy.runtimes.engine.cuda_memory import Channel, Cuda, import_cudart
+from glpn_deploy.runtimes.engine.cuda_memory import Channel, Cuda
 from glpn_deploy.runtimes.engine.device_array import DeviceDepth, take
 from glpn_deploy.runtimes.engine.plan import Plan, device_memory, open_plan
 from glpn_deploy.runtimes.engine.spec import engine_spec
@@ -117,9 +117,10 @@ def find_tensorrt(backend: EngineBackend) -> TensorRT:
 class TensorRTRuntime(Runtime):
     """One engine.
 
-    Every profile has an execution context, made when a shape first needs it. Input and output have fixed
-    places on both sides. A shape that comes twice in a row is captured as a CUDA graph, which is compared
-    once with the ordinary run, and dropped where it differs; `describe` says which.
+    Every profile has an execution context, made when a shape first needs it; they share the memory for
+    activations. Input and output have fixed places on both sides. A shape that comes twice in a row is
+    captured as a CUDA graph, which is compared once with the ordinary run, and dropped where it differs;
+    `describe` says which.
 
     Calls from several threads wait for each other; for more at a time, load it more than once.
 
@@ -131,7 +132,6 @@ class TensorRTRuntime(Runtime):
     Raises:
         EngineError: The file was changed, or TensorRT does not take it.
         BackendError: There is no room for it, or CUDA cannot start.
-        MissingDependencyError: cuda-bindings is not installed.
 
     Attributes:
         profiles: The shapes it takes.
@@ -162,7 +162,7 @@ class TensorRTRuntime(Runtime):
             engine.onnx.stat().st_size if engine.onnx and sidecar.stripped else 0
         )
         with contextlib.ExitStack() as owner:  # frees what there is where a later step fails
-            self._cuda = Cuda(import_cudart(engine.device), engine.device.index)
+            self._cuda = Cuda(engine.device.index)
             self._cuda.use()
             self._stream = self._cuda.stream(owner)
             self._marks = [self._cuda.event(owner) for _ in range(4)]
@@ -183,9 +183,11 @@ class TensorRTRuntime(Runtime):
             mapped = engine.device.integrated
             self._input = Channel(self._cuda, owner, 3 * pixels * source, mapped)
             self._output = Channel(self._cuda, owner, pixels * target, mapped)
+            scratch = device_memory(self._plan.engine)
+            self._scratch = (self._cuda.allocate(owner, max(scratch, 1)), scratch)
             self._contexts: dict[int, EngineContext] = {}
             owner.callback(_close_all, self._contexts)
-            owner.callback(self._cuda.release, "cudaStreamSynchronize", self._stream)  # first of all
+            owner.callback(self._cuda.release, "cuStreamSynchronize", self._stream)  # first of all
             self._context(0)
             # Also where it is forgotten, and before Python takes CUDA's modules down.
             self._finalizer = weakref.finalize(self, _free, self._cuda, owner.pop_all())
@@ -204,7 +206,7 @@ class TensorRTRuntime(Runtime):
         with self._turn():
             depth = self._run(self.spec.check(pixel_values), timed=True)
             spans = itertools.pairwise(self._marks)
-            times = [self._cuda.call("cudaEventElapsedTime", start, end) for start, end in spans]
+            times = [self._cuda.call("cuEventElapsedTime", start, end) for start, end in spans]
         return depth, {name: float(ms) for name, ms in zip(_STAGES, times, strict=True)}
 
     def run_device(self, pixel_values: Any) -> DeviceDepth:
@@ -232,9 +234,7 @@ class TensorRTRuntime(Runtime):
                 )
             context = self._prepare((found.shape[0], *found.shape[2:]))
             nbytes = int(np.prod(found.shape)) * dtype.itemsize
-            kind = self._cuda.api.cudaMemcpyKind.cudaMemcpyDefault
-            where = self._input.address
-            self._cuda.call("cudaMemcpyAsync", where, found.address, nbytes, kind, self._stream)
+            self._cuda.call("cuMemcpyAsync", self._input.address, found.address, nbytes, self._stream)
             context.enqueue(self.graphs)
             self._cuda.synchronize(self._stream)
             if self.graphs and context.wants_graph:
@@ -244,8 +244,7 @@ class TensorRTRuntime(Runtime):
     def describe(self) -> dict[str, Any]:
         """As of any runtime, with the engine, what ran last, and the device memory that it takes."""
         with self._lock:
-            activations = 0 if self._closed else device_memory(self._plan.engine)
-            taken = 0 if activations is None else activations * len(self._contexts)
+            taken = 0 if self._closed else self._scratch[1]
             buffers = 0 if self._closed else sum(c.nbytes for c in (self._input, self._output))
             weights = 0 if self._closed else self._weights_bytes
             about: dict[str, Any] = {
@@ -304,7 +303,7 @@ class TensorRTRuntime(Runtime):
 
     def _mark(self, index: int, timed: bool) -> None:
         if timed:
-            self._cuda.call("cudaEventRecord", self._marks[index], self._stream)
+            self._cuda.call("cuEventRecord", self._marks[index], self._stream)
 
     def _capture(self, context: EngineContext, expected: NDArray[np.float32]) -> None:
         """Captures a graph and replays it on the same input, in an output that was made NaN before."""
@@ -333,7 +332,7 @@ class TensorRTRuntime(Runtime):
         if index not in self._contexts:
             channels = (self._input, self._output)
             self._contexts[index] = EngineContext(
-                self._cuda, self._trt, self._plan, index, self._stream, channels
+                self._cuda, self._trt, self._plan, index, self._stream, channels, self._scratch
             )
         return self._contexts[index]
 
@@ -361,7 +360,7 @@ class TensorRTRuntime(Runtime):
             try:
                 yield
             except BaseException:
-                self._cuda.release("cudaStreamSynchronize", self._stream)
+                self._cuda.release("cuStreamSynchronize", self._stream)
                 raise
 
     def close(self) -> None:

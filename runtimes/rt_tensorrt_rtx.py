@@ -34,6 +34,8 @@ class TensorRTForRTXRuntime(TensorRTRuntime):
         config = plan.engine.create_runtime_config()
         strategy = self._trt.DynamicShapesKernelSpecializationStrategy
         config.dynamic_shapes_kernel_specialization_strategy = strategy.EAGER
+        allocation = self._trt.ExecutionContextAllocationStrategy
+        config.set_execution_context_allocation_strategy(allocation.USER_MANAGED)
         if options.cache is not None:
             engine = self._engine
             self._kernels = KernelCache(options.cache, config, engine.sidecar.sha256, engine.device)

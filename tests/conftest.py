@@ -157,6 +157,7 @@ def make_gpu(cuda_simulator, tensorrt_stand_in, tensorrt_simulator, monkeypatch)
     """Puts a machine under the tensorrt backend."""
 
     from glpn_deploy.runtimes import rt_tensorrt
+    from glpn_deploy.runtimes.engine import cuda_memory
 
     def make(version: str = "10.3.0", integrated: bool = False, devices: int = 1) -> Any:
         cuda = cuda_simulator.CudaSimulator(devices)
@@ -164,7 +165,7 @@ def make_gpu(cuda_simulator, tensorrt_stand_in, tensorrt_simulator, monkeypatch)
         monkeypatch.setattr(rt_tensorrt, "find_device", lambda: gpu.device)
         monkeypatch.setattr(rt_tensorrt, "import_tensorrt", lambda: gpu.trt)
         monkeypatch.setattr(rt_tensorrt, "import_tensorrt_rtx", lambda: gpu.trt)
-        monkeypatch.setattr(rt_tensorrt, "import_cudart", lambda device: gpu.cuda)
+        monkeypatch.setattr(cuda_memory, "open_driver", gpu.cuda.driver)
         return gpu
 
     return make

@@ -1,63 +1,48 @@
-"""A GPU made of numpy: memory, streams, events and graphs as `cuda.bindings.runtime` gives them.
+"""A GPU made of numpy: memory, streams, events and graphs as the CUDA driver's library gives them.
 
 Made to find mistakes. Device memory lies at addresses of its own and every access is checked; work on a
 stream is done when the stream is waited for and not before; a graph runs with the addresses it was captured
-with; what is freed twice, freed never or used after it was freed is kept account of. Function names,
-signatures and numbers are those of cuda-python 12.9 and 13.4; `differences` compares them with the real one.
+with; a thread without a context is refused; what is freed twice, freed never or used after it was freed is
+kept account of. `library` stands where the driver's library stands: C functions of the package's prototypes,
+which `tests/glpn_deploy/gpu/test_cuda_driver.py` compares with cuda.h, as it does the numbers of `CUresult`.
 """
-# ruff: noqa: N801, N802, N803, N815 - the real names
+# ruff: noqa: N802 - the real names
 
 from __future__ import annotations
 
+import ctypes
 import enum
-import inspect
+import functools
 import itertools
 import threading
+import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from glpn_deploy.gpu.cuda_driver import SIGNATURES, CudaDriver
+
 Work = Callable[[], None]
 
 
-class cudaError_t(enum.IntEnum):
-    cudaSuccess = 0
-    cudaErrorInvalidValue = 1
-    cudaErrorMemoryAllocation = 2
-    cudaErrorInvalidMemcpyDirection = 21
-    cudaErrorInsufficientDriver = 35
-    cudaErrorInvalidDevice = 101
-    cudaErrorInvalidResourceHandle = 400
-    cudaErrorNotReady = 600
-    cudaErrorIllegalAddress = 700
-    cudaErrorStreamCaptureUnsupported = 900
-    cudaErrorStreamCaptureInvalidated = 901
+class CUresult(enum.IntEnum):
+    CUDA_SUCCESS = 0
+    CUDA_ERROR_INVALID_VALUE = 1
+    CUDA_ERROR_OUT_OF_MEMORY = 2
+    CUDA_ERROR_INVALID_DEVICE = 101
+    CUDA_ERROR_INVALID_CONTEXT = 201
+    CUDA_ERROR_INVALID_HANDLE = 400
+    CUDA_ERROR_NOT_READY = 600
+    CUDA_ERROR_ILLEGAL_ADDRESS = 700
+    CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED = 900
+    CUDA_ERROR_STREAM_CAPTURE_INVALIDATED = 901
 
 
-class cudaMemcpyKind(enum.IntEnum):
-    cudaMemcpyHostToHost = 0
-    cudaMemcpyHostToDevice = 1
-    cudaMemcpyDeviceToHost = 2
-    cudaMemcpyDeviceToDevice = 3
-    cudaMemcpyDefault = 4
-
-
-class cudaStreamCaptureMode(enum.IntEnum):
-    cudaStreamCaptureModeGlobal = 0
-    cudaStreamCaptureModeThreadLocal = 1
-    cudaStreamCaptureModeRelaxed = 2
-
-
-class cudaMemoryType(enum.IntEnum):
-    cudaMemoryTypeUnregistered = 0
-    cudaMemoryTypeHost = 1
-    cudaMemoryTypeDevice = 2
-    cudaMemoryTypeManaged = 3
-
-
-OK = cudaError_t.cudaSuccess
+MEMORY_TYPE, DEVICE_ORDINAL = 2, 9  # CUpointer_attribute
+HOST, DEVICE = 1, 2  # CUmemorytype
 LEGACY = 1  # the handle of the default stream
+CONTEXT = 0xC0  # the handle of device 0's primary context; device 1's is the next
 
 
 class FaultError(Exception):
@@ -65,13 +50,8 @@ class FaultError(Exception):
 
 
 class _FailureError(Exception):
-    def __init__(self, code: cudaError_t) -> None:
+    def __init__(self, code: CUresult) -> None:
         self.code = code
-
-
-class cudaPointerAttributes:
-    def __init__(self, kind: cudaMemoryType, device: int) -> None:
-        self.type, self.device = kind, device
 
 
 class _Stream:
@@ -82,67 +62,52 @@ class _Stream:
         self.broken = False
 
 
-def _api(function: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
-    """A function of the runtime: a tuple that starts with the status; None for values where it failed."""
-    name = function.__name__
-    results = {"cudaMemGetInfo": 2} | dict.fromkeys(_NO_VALUE, 0)
+_ANYWHERE = ("cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuPointerGetAttribute")
+_OF_ERRORS = ("cuGetErrorName", "cuGetErrorString")
 
-    def call(self: CudaSimulator, *arguments: Any) -> tuple[Any, ...]:
-        inspect.signature(function).bind(self, *arguments)
+
+def _api(function: Callable[..., Any]) -> Callable[..., int]:
+    """A function of the library: takes the parameters it does not write to, returns what it writes."""
+    name = function.__name__
+
+    def call(self: CudaSimulator, *arguments: Any) -> int:
+        written = [n for n, parameter in enumerate(SIGNATURES[name]) if parameter.written]
+        given = [argument for n, argument in enumerate(arguments) if n not in written]
         with self.lock:
-            self.calls.append(name)
-            nothing = (None,) * results.get(name, 1)
-            if name not in ("cudaGetLastError", "cudaGetErrorString"):
+            if name not in _OF_ERRORS:
+                self.calls.append(name)
                 if self.sticky is not None:
-                    return (self.sticky, *nothing)
+                    return self.sticky
                 fails = self.fails.get(name)
                 if fails is not None:
                     fails[0] -= 1
                     if fails[0] == 0:
-                        self.last = fails[1]
-                        return (fails[1], *nothing)
+                        return int(fails[1])
+                if name not in _ANYWHERE and self.context() is None:
+                    return CUresult.CUDA_ERROR_INVALID_CONTEXT
             try:
-                value = function(self, *arguments)
+                value = function(self, *given)
             except _FailureError as failure:
-                self.last = OK if name == "cudaGetLastError" else failure.code
-                return (failure.code, *nothing)
-            return (OK,) if not nothing else (OK, *(value if isinstance(value, tuple) else (value,)))
+                return failure.code
+            for index in written:
+                arguments[index][0] = value
+            return CUresult.CUDA_SUCCESS
 
-    call.__name__, call.__wrapped__ = name, function  # type: ignore[attr-defined]
     return call
 
 
-_NO_VALUE = (
-    "cudaSetDevice",
-    "cudaGetLastError",
-    "cudaFree",
-    "cudaFreeHost",
-    "cudaMemcpyAsync",
-    "cudaMemsetAsync",
-    "cudaStreamDestroy",
-    "cudaStreamSynchronize",
-    "cudaStreamWaitEvent",
-    "cudaStreamBeginCapture",
-    "cudaGraphLaunch",
-    "cudaGraphDestroy",
-    "cudaGraphExecDestroy",
-    "cudaEventRecord",
-    "cudaEventDestroy",
-)
-
-
 class CudaSimulator:
-    """Stands where the module `cuda.bindings.runtime` stands.
+    """Stands where the driver's library stands.
 
     Attributes:
-        fails: ``{"cudaMalloc": [2, code]}`` makes the second call from now on fail.
+        library: The library.
+        fails: ``{"cuMemAlloc_v2": [2, code]}`` makes the second call from now on fail.
         misuse: What no program may do, in words; to be empty at the end of a test.
         calls: Names of the functions called.
         now: Simulated time [ms].
     """
 
-    cudaError_t, cudaMemcpyKind, cudaMemoryType = cudaError_t, cudaMemcpyKind, cudaMemoryType
-    cudaStreamCaptureMode = cudaStreamCaptureMode
+    CUresult = CUresult
 
     def __init__(self, devices: int = 1, memory_bytes: int = 1 << 30) -> None:
         self.devices, self.room = devices, memory_bytes
@@ -151,8 +116,7 @@ class CudaSimulator:
         self.misuse: list[str] = []
         self.calls: list[str] = []
         self.now = 0.0
-        self.sticky: cudaError_t | None = None
-        self.last = OK
+        self.sticky: CUresult | None = None
         self._thread = threading.local()
         self._next = itertools.count(0x7000_0000_0000, 1 << 32)
         self._handles = itertools.count(0x500, 0x10)
@@ -164,6 +128,9 @@ class CudaSimulator:
         self._recorded: dict[int, int] = {}  # event: stream it waits in
         self._graphs: dict[int, list[Work]] = {}
         self._launchable: dict[int, list[Work]] = {}
+        self.library = types.SimpleNamespace(
+            **{name: _c_function(name, getattr(self, name)) for name in SIGNATURES if hasattr(self, name)}
+        )
 
     # For tests ---------------------------------------------------------------------------------------
 
@@ -178,11 +145,20 @@ class CudaSimulator:
         }
         return {name: count for name, count in held.items() if count}
 
-    def fail(self, name: str, nth: int = 1, code: cudaError_t = cudaError_t.cudaErrorInvalidValue) -> None:
+    def fail(self, name: str, nth: int = 1, code: CUresult = CUresult.CUDA_ERROR_INVALID_VALUE) -> None:
         self.fails[name] = [nth, code]
 
+    def context(self) -> int | None:
+        """The calling thread's context."""
+        return getattr(self._thread, "context", None)
+
     def current(self) -> int:
-        return getattr(self._thread, "device", 0)
+        """The calling thread's device."""
+        return (self.context() or CONTEXT) - CONTEXT
+
+    def driver(self) -> CudaDriver:
+        """The driver in front of the library, which has been started."""
+        return CudaDriver(self.library)
 
     def memory(self, address: int, nbytes: int) -> np.ndarray:
         """The bytes at an address of the device, a view.
@@ -222,42 +198,50 @@ class CudaSimulator:
     # Device and memory --------------------------------------------------------------------------------
 
     @_api
-    def cudaGetDeviceCount(self) -> Any:
-        return self.devices
+    def cuInit(self, flags: int) -> Any: ...
 
     @_api
-    def cudaSetDevice(self, device: int) -> Any:
-        if not 0 <= device < self.devices:
-            raise _FailureError(cudaError_t.cudaErrorInvalidDevice)
-        self._thread.device = device
+    def cuDeviceGet(self, ordinal: int) -> Any:
+        if not 0 <= ordinal < self.devices:
+            raise _FailureError(CUresult.CUDA_ERROR_INVALID_DEVICE)
+        return 40 + ordinal  # a handle is not the number
 
     @_api
-    def cudaGetLastError(self) -> Any:
-        self.last, last = OK, self.last
-        raise _FailureError(last)
+    def cuDevicePrimaryCtxRetain(self, dev: int) -> Any:
+        return CONTEXT + dev - 40
 
     @_api
-    def cudaGetErrorString(self, error: cudaError_t) -> Any:
-        return f"text of {int(error)}".encode()
+    def cuCtxSetCurrent(self, ctx: int | None) -> Any:
+        if ctx is not None and not CONTEXT <= ctx < CONTEXT + self.devices:
+            raise _FailureError(CUresult.CUDA_ERROR_INVALID_CONTEXT)
+        self._thread.context = ctx
 
     @_api
-    def cudaMalloc(self, size: int) -> Any:
+    def cuGetErrorName(self, error: int) -> Any:
+        return _text(CUresult(error).name)
+
+    @_api
+    def cuGetErrorString(self, error: int) -> Any:
+        return _text(f"text of {error}")
+
+    @_api
+    def cuMemAlloc_v2(self, size: int) -> Any:
         if any(stream.captured is not None for stream in self._streams.values()):
-            raise _FailureError(cudaError_t.cudaErrorStreamCaptureUnsupported)
+            raise _FailureError(CUresult.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED)
         if sum(content.size for content, _ in self._device.values()) + size > self.room:
-            raise _FailureError(cudaError_t.cudaErrorMemoryAllocation)
+            raise _FailureError(CUresult.CUDA_ERROR_OUT_OF_MEMORY)
         address = next(self._next)
         self._device[address] = (np.full(size, 0xAB, np.uint8), self.current())
         return address
 
     @_api
-    def cudaFree(self, devPtr: int) -> Any:
-        self._forget(self._device, devPtr, "cudaFree")
+    def cuMemFree_v2(self, address: int) -> Any:
+        self._forget(self._device, address, "cuMemFree_v2")
         if any(stream.waiting for stream in self._streams.values()):
-            self.misuse.append("cudaFree while work was waiting")
+            self.misuse.append("cuMemFree_v2 while work was waiting")
 
     @_api
-    def cudaHostAlloc(self, size: int, flags: int) -> Any:
+    def cuMemHostAlloc(self, size: int, flags: int) -> Any:
         content = np.full(size, 0xCD, np.uint8)
         self._host[content.ctypes.data] = content
         if flags & 2:
@@ -265,78 +249,72 @@ class CudaSimulator:
         return content.ctypes.data
 
     @_api
-    def cudaFreeHost(self, ptr: int) -> Any:
-        self._forget(self._host, ptr, "cudaFreeHost")
+    def cuMemFreeHost(self, ptr: int) -> Any:
+        self._forget(self._host, ptr, "cuMemFreeHost")
         self._mapped = {device: host for device, host in self._mapped.items() if host != ptr}
 
     @_api
-    def cudaHostGetDevicePointer(self, pHost: int, flags: int) -> Any:
+    def cuMemHostGetDevicePointer_v2(self, host_address: int, flags: int) -> Any:
         for device, host in self._mapped.items():
-            if host == pHost:
+            if host == host_address:
                 return device
-        raise _FailureError(cudaError_t.cudaErrorInvalidValue)
+        raise _FailureError(CUresult.CUDA_ERROR_INVALID_VALUE)
 
     @_api
-    def cudaPointerGetAttributes(self, ptr: int) -> Any:
+    def cuPointerGetAttribute(self, data: int, attribute: int, ptr: int) -> Any:
         for base, (content, device) in self._device.items():
             if base <= ptr < base + content.size:
-                return cudaPointerAttributes(cudaMemoryType.cudaMemoryTypeDevice, device)
-        if ptr in self._mapped or ptr in self._host:
-            return cudaPointerAttributes(cudaMemoryType.cudaMemoryTypeHost, 0)
-        return cudaPointerAttributes(cudaMemoryType.cudaMemoryTypeUnregistered, -2)
+                found = {MEMORY_TYPE: DEVICE, DEVICE_ORDINAL: device}
+                break
+        else:
+            if ptr not in self._mapped and ptr not in self._host:
+                raise _FailureError(CUresult.CUDA_ERROR_INVALID_VALUE)
+            found = {MEMORY_TYPE: HOST, DEVICE_ORDINAL: 0}
+        ctypes.c_int.from_address(data).value = found[attribute]
 
     @_api
-    def cudaMemcpyAsync(self, dst: int, src: int, count: int, kind: cudaMemcpyKind, stream: int) -> Any:
-        def is_host(address: int) -> bool:
-            return any(base <= address < base + block.size for base, block in self._host.items())
-
-        kinds = cudaMemcpyKind
-        known = {
-            (True, True): kinds.cudaMemcpyHostToHost,
-            (False, True): kinds.cudaMemcpyHostToDevice,
-            (True, False): kinds.cudaMemcpyDeviceToHost,
-            (False, False): kinds.cudaMemcpyDeviceToDevice,
-        }
-        if kind not in (kinds.cudaMemcpyDefault, known[is_host(dst), is_host(src)]):
-            raise _FailureError(cudaError_t.cudaErrorInvalidMemcpyDirection)
-
-        def work() -> None:
-            self._bytes(dst, count)[:] = self._bytes(src, count)
-            self.now += count / 1e6
-
-        self.enqueue(stream, work)
+    def cuMemcpyAsync(self, dst: int, src: int, count: int, stream: int) -> Any:
+        self._copy(dst, src, count, stream)
 
     @_api
-    def cudaMemsetAsync(self, devPtr: int, value: int, count: int, stream: int) -> Any:
+    def cuMemcpyHtoDAsync_v2(self, target: int, source: int, count: int, stream: int) -> Any:
+        self._copy(target, source, count, stream, to_host=False, from_host=True)
+
+    @_api
+    def cuMemcpyDtoHAsync_v2(self, target: int, source: int, count: int, stream: int) -> Any:
+        self._copy(target, source, count, stream, to_host=True, from_host=False)
+
+    @_api
+    def cuMemsetD8Async(self, address: int, value: int, count: int, stream: int) -> Any:
         def work() -> None:
-            self.memory(devPtr, count)[:] = value
+            self.memory(address, count)[:] = value
 
         self.enqueue(stream, work)
 
     # Streams, events, graphs --------------------------------------------------------------------------
 
     @_api
-    def cudaStreamCreateWithFlags(self, flags: int) -> Any:
+    def cuStreamCreate(self, flags: int) -> Any:
         if flags != 1:
             self.misuse.append("a stream that waits for the default stream")
         return self._new(self._streams, _Stream(self.current()))
 
     @_api
-    def cudaStreamDestroy(self, stream: int) -> Any:
-        self._forget(self._streams, int(stream), "cudaStreamDestroy")
+    def cuStreamDestroy_v2(self, stream: int) -> Any:
+        self._forget(self._streams, int(stream), "cuStreamDestroy_v2")
 
     @_api
-    def cudaStreamSynchronize(self, stream: int) -> Any:
+    def cuStreamSynchronize(self, stream: int) -> Any:
         found = self._stream(stream)
         if found.captured is not None:
             found.broken = True
-            raise _FailureError(cudaError_t.cudaErrorStreamCaptureUnsupported)
+            raise _FailureError(CUresult.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED)
         self._drain(found)
 
     @_api
-    def cudaStreamWaitEvent(self, stream: int, event: int, flags: int) -> Any:
+    def cuStreamWaitEvent(self, stream: int, event: int, flags: int) -> Any:
         if event not in self._events:
-            raise _FailureError(cudaError_t.cudaErrorInvalidResourceHandle)
+            raise _FailureError(CUresult.CUDA_ERROR_INVALID_HANDLE)
         producer = self._recorded.get(event)
 
         def work() -> None:
@@ -346,55 +324,55 @@ class CudaSimulator:
         self.enqueue(stream, work)
 
     @_api
-    def cudaStreamBeginCapture(self, stream: int, mode: cudaStreamCaptureMode) -> Any:
-        if mode != cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal:
+    def cuStreamBeginCapture_v2(self, stream: int, mode: int) -> Any:
+        if mode != 1:  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
             self.misuse.append("a capture that other threads can break")
         found = self._stream(stream)
         found.captured, found.broken = [], False
 
     @_api
-    def cudaStreamEndCapture(self, stream: int) -> Any:
+    def cuStreamEndCapture(self, stream: int) -> Any:
         found = self._stream(stream)
         captured, found.captured = found.captured, None
         if captured is None:
-            raise _FailureError(cudaError_t.cudaErrorInvalidValue)
+            raise _FailureError(CUresult.CUDA_ERROR_INVALID_VALUE)
         if found.broken:
-            raise _FailureError(cudaError_t.cudaErrorStreamCaptureInvalidated)
+            raise _FailureError(CUresult.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED)
         return self._new(self._graphs, captured)
 
     @_api
-    def cudaGraphInstantiate(self, graph: int, flags: int) -> Any:
+    def cuGraphInstantiateWithFlags(self, graph: int, flags: int) -> Any:
         if graph not in self._graphs:
-            raise _FailureError(cudaError_t.cudaErrorInvalidValue)
+            raise _FailureError(CUresult.CUDA_ERROR_INVALID_VALUE)
         return self._new(self._launchable, list(self._graphs[graph]))
 
     @_api
-    def cudaGraphLaunch(self, graphExec: int, stream: int) -> Any:
-        if graphExec not in self._launchable:
-            raise _FailureError(cudaError_t.cudaErrorInvalidValue)
-        for work in self._launchable[graphExec]:
+    def cuGraphLaunch(self, launchable: int, stream: int) -> Any:
+        if launchable not in self._launchable:
+            raise _FailureError(CUresult.CUDA_ERROR_INVALID_VALUE)
+        for work in self._launchable[launchable]:
             self.enqueue(stream, work)
 
     @_api
-    def cudaGraphDestroy(self, graph: int) -> Any:
-        self._forget(self._graphs, graph, "cudaGraphDestroy")
+    def cuGraphDestroy(self, graph: int) -> Any:
+        self._forget(self._graphs, graph, "cuGraphDestroy")
 
     @_api
-    def cudaGraphExecDestroy(self, graphExec: int) -> Any:
-        self._forget(self._launchable, graphExec, "cudaGraphExecDestroy")
+    def cuGraphExecDestroy(self, launchable: int) -> Any:
+        self._forget(self._launchable, launchable, "cuGraphExecDestroy")
 
     @_api
-    def cudaEventCreate(self) -> Any:
+    def cuEventCreate(self, flags: int) -> Any:
         return self._new(self._events, None)
 
     @_api
-    def cudaEventDestroy(self, event: int) -> Any:
-        self._forget(self._events, event, "cudaEventDestroy")
+    def cuEventDestroy_v2(self, event: int) -> Any:
+        self._forget(self._events, event, "cuEventDestroy_v2")
 
     @_api
-    def cudaEventRecord(self, event: int, stream: int) -> Any:
+    def cuEventRecord(self, event: int, stream: int) -> Any:
         if event not in self._events:
-            raise _FailureError(cudaError_t.cudaErrorInvalidResourceHandle)
+            raise _FailureError(CUresult.CUDA_ERROR_INVALID_HANDLE)
         self._events[event] = None
         self._recorded[event] = int(stream)
 
@@ -405,13 +383,33 @@ class CudaSimulator:
         self.enqueue(stream, work)
 
     @_api
-    def cudaEventElapsedTime(self, start: int, end: int) -> Any:
+    def cuEventElapsedTime(self, start: int, end: int) -> Any:
         times = [self._events[event] for event in (start, end)]
         if times[0] is None or times[1] is None:
-            raise _FailureError(cudaError_t.cudaErrorNotReady)
+            raise _FailureError(CUresult.CUDA_ERROR_NOT_READY)
         return times[1] - times[0]
 
     # Inside ------------------------------------------------------------------------------------------
+
+    def _copy(
+        self,
+        target: int,
+        source: int,
+        count: int,
+        stream: int,
+        to_host: bool | None = None,
+        from_host: bool | None = None,
+    ) -> None:
+        for address, wanted in ((target, to_host), (source, from_host)):
+            is_host = any(base <= address < base + block.size for base, block in self._host.items())
+            if wanted is not None and wanted is not is_host:
+                raise _FailureError(CUresult.CUDA_ERROR_INVALID_VALUE)
+
+        def work() -> None:
+            self._bytes(target, count)[:] = self._bytes(source, count)
+            self.now += count / 1e6
+
+        self.enqueue(stream, work)
 
     def _new(self, table: dict[int, Any], value: Any) -> int:
         handle = next(self._handles)
@@ -421,12 +419,12 @@ class CudaSimulator:
     def _forget(self, table: dict[int, Any], key: int, name: str) -> None:
         if key not in table:
             self.misuse.append(f"{name} of what is not there")
-            raise _FailureError(cudaError_t.cudaErrorInvalidValue)
+            raise _FailureError(CUresult.CUDA_ERROR_INVALID_VALUE)
         del table[key]
 
     def _stream(self, stream: int) -> _Stream:
         if int(stream) not in self._streams:
-            raise _FailureError(cudaError_t.cudaErrorInvalidResourceHandle)
+            raise _FailureError(CUresult.CUDA_ERROR_INVALID_HANDLE)
         return self._streams[int(stream)]
 
     def _drain(self, stream: _Stream) -> None:
@@ -437,7 +435,7 @@ class CudaSimulator:
             except FaultError as fault:
                 self.misuse.append(f"touched {fault}")
                 stream.waiting.clear()
-                self.sticky = cudaError_t.cudaErrorIllegalAddress  # of everything from now on
+                self.sticky = CUresult.CUDA_ERROR_ILLEGAL_ADDRESS  # of everything from now on
                 raise _FailureError(self.sticky) from None
 
     def _bytes(self, address: int, count: int) -> np.ndarray:
@@ -447,26 +445,23 @@ class CudaSimulator:
         return self.memory(address, count)
 
 
-def differences(real: Any) -> list[str]:
-    """Where the simulator's names, numbers of arguments or values are not those of the real bindings."""
-    found = []
-    for name in dir(CudaSimulator):
-        if not name.startswith("cuda"):
-            continue
-        mine, theirs = getattr(CudaSimulator, name), getattr(real, name, None)
-        if theirs is None:
-            found.append(f"there is no {name}")
-        elif isinstance(mine, enum.EnumMeta):
-            found += [
-                f"{name}.{member.name} is {int(getattr(theirs, member.name))}, not {member.value}"
-                for member in mine
-                if int(getattr(theirs, member.name)) != member.value
-            ]
-        else:
-            head = str(theirs.__doc__).splitlines()[0]
-            inside = head[head.index("(") + 1 : head.rindex(")")]
-            wanted = [part.split(":")[0].split()[-1] for part in inside.split(",") if part.strip()]
-            have = list(inspect.signature(mine.__wrapped__).parameters)[1:]
-            if wanted != have:
-                found.append(f"{name}{wanted}, not {have}")
-    return found
+@functools.cache
+def _buffer(text: str) -> Any:
+    return ctypes.create_string_buffer(text.encode())  # kept, since its address is given out
+
+
+def _text(text: str) -> int:
+    return ctypes.addressof(_buffer(text))
+
+
+def _c_function(name: str, function: Callable[..., int]) -> Any:
+    """A C function, so that ctypes checks what it is given."""
+    parameters = [
+        ctypes.POINTER(parameter.type) if parameter.written else parameter.type
+        for parameter in SIGNATURES[name]
+    ]
+    return ctypes.CFUNCTYPE(ctypes.c_int, *parameters)(functools.partial(_number, function))
+
+
+def _number(function: Callable[..., int], *arguments: Any) -> int:
+    return int(function(*arguments))

@@ -83,13 +83,18 @@ class TensorRTSimulator:
             ),
             "ICudaEngine.get_tensor_profile_shape": self._profile_shape,
             "ICudaEngine.create_execution_context": self._create,
+            "ICudaEngine.create_execution_context_without_device_memory": self._create_bare,
             "ICudaEngine.device_memory_size": lambda engine: self.scratch,
             "ICudaEngine.device_memory_size_v2": lambda engine: self.scratch,
+            "IExecutionContext.set_device_memory": self._set_memory,
             "IExecutionContext.set_optimization_profile_async": self._set_profile,
             "IExecutionContext.set_tensor_address": self._set_address,
             "IExecutionContext.set_input_shape": self._set_shape,
             "IExecutionContext.get_tensor_shape": self._shape,
             "IExecutionContext.execute_async_v3": self._execute,
+            "IRuntimeConfig.set_execution_context_allocation_strategy": lambda config, how: vars(
+                config
+            ).update(allocation=how),
             "OnnxParserRefitter.__init__": lambda parser, refitter, log: vars(parser).update(of=refitter),
             "OnnxParserRefitter.refit_from_file": self._refit_from,
             "OnnxParserRefitter.num_errors": lambda parser: 0,
@@ -139,12 +144,17 @@ class TensorRTSimulator:
 
     # Contexts ----------------------------------------------------------------------------------------
 
-    def _create(self, engine: Any, *_: Any) -> Any:
+    def _create(self, engine: Any, how: Any = None) -> Any:
+        """Only contexts that take no memory of their own are made: it must be given them."""
+        managed = self.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if managed not in (how, vars(how or self).get("allocation")):
+            self.cuda.misuse.append("a context with memory of its own")
+        return self._create_bare(engine)
+
+    def _create_bare(self, engine: Any) -> Any:
         if self.no_room is not None and len(self.contexts) >= self.no_room:
             self.error("Error Code 2: OutOfMemory (Requested size was 1234 bytes.)")
             return None
-        status, scratch = self.cuda.cudaMalloc(self.scratch)
-        assert int(status) == 0, status
         context = self._make(
             "IExecutionContext",
             of=engine,
@@ -153,14 +163,22 @@ class TensorRTSimulator:
             addresses={},
             version=0,
             ran=False,
-            scratch=scratch,
+            scratch=None,
         )
         if not vars(engine)["taken"] and not self.contexts:
             vars(context)["profile"] = 0
         vars(engine)["taken"].add(context)
         self.contexts.add(context)
-        weakref.finalize(context, self.cuda.cudaFree, scratch)
         return context
+
+    def _set_allocation(self, config: Any, strategy: Any) -> None:
+        vars(config)["allocation"] = strategy
+
+    def _set_memory(self, context: Any, address: int, size: int) -> None:
+        if size < self.scratch or address % 256:
+            self.error(f"device memory of {size} bytes at {address:#x}")
+            return
+        vars(context)["scratch"] = address
 
     def _set_profile(self, context: Any, index: int, stream: int) -> bool:
         state = vars(context)
@@ -211,8 +229,9 @@ class TensorRTSimulator:
         if about["stripped"]:
             self.error("the weights are missing")
             return False
-        if state["shape"] is None or len(state["addresses"]) != len(about["tensors"]):
-            self.error("a shape or an address is missing")
+        scratch = state.get("device_memory", state["scratch"])  # a property on 8.6
+        if None in (state["shape"], scratch) or len(state["addresses"]) != len(about["tensors"]):
+            self.error("a shape, an address or device memory is missing")
             return False
         if self.cuda.current() != self.cuda.stream_device(stream):
             self.error("the stream belongs to another device than the thread's")
@@ -224,7 +243,7 @@ class TensorRTSimulator:
         if captured and self.capture_fault == "empty":
             return True
         state["ran"] = True
-        version, shape, scratch = state["version"], state["shape"], state["scratch"]
+        version, shape = state["version"], state["shape"]
         addresses = dict(state["addresses"])
         weak = weakref.ref(context)
         types = {"FLOAT": np.float32, "HALF": np.float16}

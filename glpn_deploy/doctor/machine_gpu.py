@@ -1,4 +1,4 @@
-"""What the GPU of this machine can run: driver, board, TensorRT, CUDA bindings, and whether engines build."""
+"""What the GPU of this machine can run: driver, board, TensorRT, and whether engines build."""
 
 from __future__ import annotations
 
@@ -91,12 +91,10 @@ def engines_finding() -> Finding:
     """Whether `glpn-build` and the tensorrt backend can run here, and in which precisions."""
     try:
         device, trt = _tensorrt()
-        bindings = importlib.import_module("glpn_deploy.runtimes.engine.cuda_memory").import_cudart(device)
     except BackendError as error:
         return Finding("engines", "missing", f"glpn-build cannot run: {error.got}", error.fix)
     able = [precision for precision in PRECISIONS if unsupported(trt, precision, device) is None]
-    name = getattr(bindings, "__name__", "cuda.bindings.runtime")
-    detail = f"glpn-build can run: TensorRT {trt.text}, compute capability {device.capability}, {name}"
+    detail = f"glpn-build can run: TensorRT {trt.text}, compute capability {device.capability}"
     return Finding("engines", "ok", f"{detail}; {', '.join(able)}")
 
 
@@ -111,10 +109,6 @@ def cuda_needs() -> dict[str, str]:
             needs["onnxruntime"] = str(version)
     if (least := least_cuda()) is not None:
         needs["tensorrt"] = f"{least[0]}"
-    for package in ("cuda-bindings", "cuda-python"):
-        if version := _version(package):
-            needs[package] = ".".join(version.split(".")[:2])
-            break
     return needs
 
 

@@ -8,21 +8,36 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import functools
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from glpn_deploy.errors import BackendError
+from glpn_deploy.gpu import cuda_driver as cu
+from glpn_deploy.gpu.cuda_driver import CudaDriver, CudaError
 
-# cuda.h: CUresult and CUdevice_attribute
-_NO_DEVICE, _STUB_LIBRARY, _SYSTEM_NOT_READY, _DRIVER_MISMATCH = 100, 34, 802, 803
-_INTEGRATED, _SM_MAJOR, _SM_MINOR = 18, 75, 76
 _NAME_BYTES = 256
 
-_MEMINFO = Path("/proc/meminfo")
+_MEMINFO, _MODEL = Path("/proc/meminfo"), Path("/proc/device-tree/model")
+
+_NO_GPU = (
+    "the NVIDIA driver finds no GPU",
+    "see what nvidia-smi lists, and whether CUDA_VISIBLE_DEVICES hides it",
+)
+_START_FAILURES = {
+    cu.CUDA_ERROR_NO_DEVICE: _NO_GPU,
+    cu.CUDA_ERROR_STUB_LIBRARY: (
+        "libcuda.so.1 is the toolkit's stand-in for linking, not a driver",
+        "take .../stubs out of LD_LIBRARY_PATH, and in a container start it with --gpus all",
+    ),
+    cu.CUDA_ERROR_SYSTEM_DRIVER_MISMATCH: (
+        "the NVIDIA driver's library and its kernel module are of different versions",
+        "restart the machine, or reinstall the driver",
+    ),
+    cu.CUDA_ERROR_SYSTEM_NOT_READY: (
+        "the NVIDIA driver says that the system is not ready",
+        "on machines with NVSwitch start nvidia-fabricmanager; else restart the machine",
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +51,9 @@ class CudaDevice:
         memory_bytes: All of its memory [bytes].
         integrated: Whether it shares its memory with the processor, as on a Jetson.
         driver: The CUDA version that the driver brings, such as (12, 6).
+        sm_count: Its multiprocessors; 0 where that is not known.
+        board: What a Jetson calls itself (``NVIDIA Jetson Orin Nano Developer Kit``): all of them name their
+            GPU "Orin". Empty elsewhere.
     """
 
     index: int
@@ -44,6 +62,8 @@ class CudaDevice:
     memory_bytes: int
     integrated: bool
     driver: tuple[int, int]
+    sm_count: int = 0
+    board: str = ""
 
     @property
     def cuda(self) -> str:
@@ -82,22 +102,25 @@ def find_device(index: int = 0, least_cuda: tuple[int, int] | None = None) -> Cu
     Raises:
         BackendError: There is no driver, no such device, or the driver is broken or too old.
     """
-    driver = _Driver(_library())
-    driver.start()
-    version = driver.version()
-    if least_cuda is not None and version < least_cuda:
-        least = ".".join(map(str, least_cuda))
-        raise BackendError(
-            f"the NVIDIA driver is too old: it brings CUDA {version[0]}.{version[1]}",
-            expected=f"CUDA {least} or later",
-            fix=f"update the driver, or install the packages made for CUDA {version[0]}",
-        )
-    count = driver.count()
-    if not 0 <= index < count:
+    driver = open_driver()
+    try:
+        number = driver.call("cuDriverGetVersion")
+        version = number // 1000, number % 1000 // 10
+        if least_cuda is not None and version < least_cuda:
+            least = ".".join(map(str, least_cuda))
+            raise BackendError(
+                f"the NVIDIA driver is too old: it brings CUDA {version[0]}.{version[1]}",
+                expected=f"CUDA {least} or later",
+                fix=f"update the driver, or install the packages made for CUDA {version[0]}",
+            )
+        count = driver.call("cuDeviceGetCount")
         if count == 0:
-            raise _no_device()
-        raise BackendError(f"there is no GPU number {index}", expected=f"a number from 0 to {count - 1}")
-    return driver.device(index, version)
+            raise BackendError(_NO_GPU[0], fix=_NO_GPU[1])
+        if not 0 <= index < count:
+            raise BackendError(f"there is no GPU number {index}", expected=f"a number from 0 to {count - 1}")
+        return _device(driver, index, version)
+    except CudaError as error:
+        raise _broken(error) from None
 
 
 def find_device_or_none() -> CudaDevice | None:
@@ -108,113 +131,57 @@ def find_device_or_none() -> CudaDevice | None:
         return None
 
 
-class _Driver:
-    """The few calls of the driver that are needed; every one is checked."""
+def open_driver() -> CudaDriver:
+    """The driver, started.
 
-    def __init__(self, library: Any) -> None:
-        self._library = library
-
-    def start(self) -> None:
-        code = self._call("cuInit", ctypes.c_uint(0))
-        if code == _NO_DEVICE:
-            raise _no_device()
-        if code == _STUB_LIBRARY:
-            raise BackendError(
-                "libcuda.so.1 is the toolkit's stand-in for linking, not a driver",
-                fix="take .../stubs out of LD_LIBRARY_PATH, and in a container start it with --gpus all",
-            )
-        if code == _DRIVER_MISMATCH:
-            raise BackendError(
-                "the NVIDIA driver's library and its kernel module are of different versions",
-                fix="restart the machine, or reinstall the driver",
-            )
-        if code == _SYSTEM_NOT_READY:
-            raise BackendError(
-                "the NVIDIA driver says that the system is not ready",
-                fix="on machines with NVSwitch start nvidia-fabricmanager; else restart the machine",
-            )
-        self._require("cuInit", code)
-
-    def version(self) -> tuple[int, int]:
-        number = self._integer("cuDriverGetVersion")
-        return number // 1000, number % 1000 // 10
-
-    def count(self) -> int:
-        return self._integer("cuDeviceGetCount")
-
-    def device(self, index: int, version: tuple[int, int]) -> CudaDevice:
-        handle = ctypes.c_int(self._integer("cuDeviceGet", ctypes.c_int(index)))
-        name = ctypes.create_string_buffer(_NAME_BYTES)
-        self._require(
-            "cuDeviceGetName", self._call("cuDeviceGetName", name, ctypes.c_int(_NAME_BYTES), handle)
-        )
-        memory = ctypes.c_size_t()
-        total = "cuDeviceTotalMem_v2"
-        self._require(total, self._call(total, ctypes.byref(memory), handle))
-        attribute = functools.partial(self._attribute, handle)
-        return CudaDevice(
-            index=index,
-            name=name.value.decode(errors="replace"),
-            sm=(attribute(_SM_MAJOR), attribute(_SM_MINOR)),
-            memory_bytes=memory.value,
-            integrated=bool(attribute(_INTEGRATED)),
-            driver=version,
-        )
-
-    def _attribute(self, handle: ctypes.c_int, attribute: int) -> int:
-        return self._integer("cuDeviceGetAttribute", ctypes.c_int(attribute), handle)
-
-    def _integer(self, function: str, *arguments: Any) -> int:
-        """Calls a function whose first argument is where it writes an integer."""
-        value = ctypes.c_int()
-        self._require(function, self._call(function, ctypes.byref(value), *arguments))
-        return value.value
-
-    def _call(self, function: str, *arguments: Any) -> int:
-        try:
-            called: Callable[..., int] = getattr(self._library, function)
-        except AttributeError:
-            raise BackendError(
-                f"the NVIDIA driver's library has no {function}", fix="reinstall the driver"
-            ) from None
-        return int(called(*arguments))
-
-    def _require(self, function: str, code: int) -> None:
-        if code:
-            raise BackendError(
-                f"the NVIDIA driver failed ({function} gave {self._name(code)})",
-                fix="see whether nvidia-smi works, and restart the machine where it does not",
-            )
-
-    def _name(self, code: int) -> str:
-        text = ctypes.c_char_p()
-        try:
-            failed = self._call("cuGetErrorName", ctypes.c_int(code), ctypes.byref(text))
-        except BackendError:
-            failed = 1
-        return f"error {code}" if failed or text.value is None else text.value.decode(errors="replace")
-
-
-def _library() -> Any:
-    """The driver's library."""
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    Raises:
+        BackendError: There is none, it finds no GPU, or it is broken.
+    """
+    driver = CudaDriver(cu.load_library())
     try:
-        return ctypes.CDLL(name)
-    except OSError as error:
-        raise BackendError(
-            f"there is no NVIDIA driver ({name}: {_reason(error)})",
-            fix="install it, or in a container start it with --gpus all; backend onnxruntime runs without",
-        ) from None
+        driver.call("cuInit", 0)
+    except CudaError as error:
+        if error.number in _START_FAILURES:
+            got, fix = _START_FAILURES[error.number]
+            raise BackendError(got, fix=fix) from None
+        raise _broken(error) from None
+    return driver
 
 
-def _no_device() -> BackendError:
-    return BackendError(
-        "the NVIDIA driver finds no GPU",
-        fix="see what nvidia-smi lists, and whether CUDA_VISIBLE_DEVICES hides it",
+def _device(driver: CudaDriver, index: int, version: tuple[int, int]) -> CudaDevice:
+    handle = driver.call("cuDeviceGet", index)
+    name = ctypes.create_string_buffer(_NAME_BYTES)
+    driver.call("cuDeviceGetName", name, _NAME_BYTES, handle)
+
+    def attribute(number: int) -> int:
+        return int(driver.call("cuDeviceGetAttribute", number, handle))
+
+    integrated = bool(attribute(cu.CU_DEVICE_ATTRIBUTE_INTEGRATED))
+    return CudaDevice(
+        index=index,
+        name=name.value.decode(errors="replace"),
+        sm=(
+            attribute(cu.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR),
+            attribute(cu.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR),
+        ),
+        memory_bytes=driver.call("cuDeviceTotalMem_v2", handle),
+        integrated=integrated,
+        driver=version,
+        sm_count=attribute(cu.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
+        board=_board() if integrated else "",
     )
 
 
-def _reason(error: OSError) -> str:
-    """The loader's words without the name of the library that it begins with."""
-    text = str(error.strerror or error)
-    return text.split(": ", 1)[-1].rstrip(".")
+def _board() -> str:
+    """The board's own name, where the machine has one."""
+    try:
+        return _MODEL.read_bytes()[:_NAME_BYTES].rstrip(b"\0").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _broken(error: CudaError) -> BackendError:
+    return BackendError(
+        f"the NVIDIA driver failed: {error.got}",
+        fix="see whether nvidia-smi works, and restart the machine where it does not",
+    )

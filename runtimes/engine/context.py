@@ -25,9 +25,11 @@ class EngineContext:
         index: The profile.
         stream: The stream's handle.
         channels: Memory of input and output, which stays where it is.
+        scratch: Address and size [bytes] of memory for activations. Contexts that never run at the same time
+            share it: nothing in it outlives a run.
 
     Raises:
-        BackendError: There is no room for its activations.
+        BackendError: TensorRT has no room for it.
 
     Attributes:
         shape: Images, height and width that it is set to, or None.
@@ -35,7 +37,14 @@ class EngineContext:
     """
 
     def __init__(
-        self, cuda: Cuda, trt: Any, plan: Plan, index: int, stream: int, channels: tuple[Channel, Channel]
+        self,
+        cuda: Cuda,
+        trt: Any,
+        plan: Plan,
+        index: int,
+        stream: int,
+        channels: tuple[Channel, Channel],
+        scratch: tuple[int, int],
     ) -> None:
         self._cuda, self._trt, self._plan, self._stream = cuda, trt, plan, stream
         self.profile = plan.profiles[index]
@@ -45,8 +54,12 @@ class EngineContext:
         self._runs, self._refused = 0, False
         self._graph: CapturedGraph | None = None
         reason(trt)
-        given = () if plan.config is None else (plan.config,)
-        self._context: Any = plan.engine.create_execution_context(*given)
+        strategies = getattr(trt, "ExecutionContextAllocationStrategy", None)  # from 10 on
+        self._context: Any = (
+            plan.engine.create_execution_context_without_device_memory()
+            if strategies is None
+            else plan.engine.create_execution_context(plan.config or strategies.USER_MANAGED)
+        )
         if self._context is None:
             raise BackendError(
                 f"TensorRT has no room for the profile {self.profile.name}{reason(trt)}",
@@ -57,6 +70,10 @@ class EngineContext:
         for tensor, channel in zip((plan.source, plan.target), channels, strict=True):
             address = channel.address
             self._check(self._context.set_tensor_address(tensor.name, address), "take an address")
+        if hasattr(self._context, "set_device_memory"):
+            self._context.set_device_memory(*scratch)
+        else:  # 8.6
+            self._context.device_memory = scratch[0]
 
     def set_shape(self, shape: Shape) -> tuple[int, ...]:
         """Prepares for a shape and returns that of the output, as the engine says it."""

@@ -1,98 +1,39 @@
-"""CUDA's runtime through cuda-bindings: checked calls, memory on both sides, and graphs of enqueued work."""
+"""CUDA memory on both sides, streams, and graphs of enqueued work, through the driver."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from glpn_deploy.errors import BackendError, MissingDependencyError
-from glpn_deploy.gpu.cuda_device import CudaDevice
-
-_FLAG_NON_BLOCKING, _FLAG_PORTABLE, _FLAG_MAPPED = 1, 1, 2  # cudaStreamNonBlocking, cudaHostAlloc...
-_INSUFFICIENT_DRIVER, _OUT_OF_MEMORY = 35, 2
-
-
-class CudaError(BackendError):
-    """A call to CUDA that failed.
-
-    Attributes:
-        code: The name of CUDA's error (``cudaErrorMemoryAllocation``).
-    """
-
-    def __init__(self, got: str, code: str, fix: str = "") -> None:
-        super().__init__(got, fix=fix)
-        self.code = code
-
-
-def import_cudart(device: CudaDevice) -> Any:
-    """The bindings of the CUDA runtime, once they have been found to work with this machine's driver.
-
-    Args:
-        device: The GPU that shall be used, as `glpn_deploy.gpu.cuda_device.find_device` found it.
-
-    Raises:
-        MissingDependencyError: cuda-bindings is not installed.
-        BackendError: It is made for a later CUDA than the driver is, or is damaged.
-    """
-    right = f'pip install "cuda-bindings=={device.driver[0]}.*"'
-    try:
-        try:
-            cudart = importlib.import_module("cuda.bindings.runtime")
-        except ModuleNotFoundError as error:
-            if error.name not in ("cuda", "cuda.bindings", "cuda.bindings.runtime"):
-                raise
-            cudart = importlib.import_module("cuda.cudart")  # cuda-python before 12.6
-    except ModuleNotFoundError as error:
-        if error.name not in ("cuda", "cuda.cudart"):
-            raise BackendError(f"cuda-bindings is damaged ({error})", fix=f"reinstall it: {right}") from error
-        raise MissingDependencyError(
-            "the tensorrt backend needs cuda-bindings, which is not installed", fix=right
-        ) from None
-    except (ImportError, OSError, AttributeError, RuntimeError) as error:
-        raise BackendError(
-            f"cuda-bindings is installed but does not import ({error})", fix=f"reinstall it: {right}"
-        ) from error
-    status, count = cudart.cudaGetDeviceCount()
-    if int(status) == _INSUFFICIENT_DRIVER:
-        about = f"the driver is of CUDA {device.driver[0]}.{device.driver[1]}"
-        raise BackendError(f"cuda-bindings is made for a later CUDA than the driver: {about}", fix=right)
-    if int(status) != 0 or count <= device.index:
-        raise BackendError(f"CUDA sees no device {device.index} ({_name(cudart, status)})", fix="nvidia-smi")
-    return cudart
+from glpn_deploy.gpu import cuda_driver as cu
+from glpn_deploy.gpu.cuda_device import open_driver
+from glpn_deploy.gpu.cuda_driver import CudaError
 
 
 class Cuda:
-    """The CUDA runtime on one device; every failure is raised.
+    """The CUDA driver on one device, in its primary context: TensorRT's, torch's and CuPy's as well.
+
+    The context is never given back: what TensorRT keeps lives in it until the process ends.
 
     Args:
-        api: The bindings, from `import_cudart`.
-        index: The device.
+        index: The device, after ``CUDA_VISIBLE_DEVICES``.
+
+    Raises:
+        BackendError: The driver or the device does not start.
+
+    Attributes:
+        call: Calls a function of the driver; a failure is raised as `CudaError`.
     """
 
-    def __init__(self, api: Any, index: int) -> None:
-        self.api, self.index = api, index
-
-    def call(self, name: str, *arguments: Any) -> Any:
-        """Calls a function and returns what it gives beside its status: nothing, a value or a tuple.
-
-        Raises:
-            CudaError: It failed.
-        """
-        status, *values = getattr(self.api, name)(*arguments)
-        if int(status) != 0:
-            self.api.cudaGetLastError()  # CUDA would hand it to whoever asks next in this thread
-            code = _name(self.api, status)
-            fix = ""
-            if int(status) == _OUT_OF_MEMORY:
-                fix = "close other programs that use the GPU, or take a smaller batch or image"
-            raise CudaError(f"{name} failed with {code} ({_text(self.api, status)})", code, fix)
-        return values[0] if len(values) == 1 else tuple(values) or None
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.call = open_driver().call
+        self._context = self.call("cuDevicePrimaryCtxRetain", self.call("cuDeviceGet", index))
 
     def release(self, name: str, *arguments: Any) -> None:
         """Calls a function that frees something; after a fault of the GPU all of them fail, without harm."""
@@ -100,24 +41,40 @@ class Cuda:
             self.call(name, *arguments)
 
     def use(self) -> None:
-        """Makes the device the calling thread's; a new thread is on device 0, and others may change it."""
-        self.call("cudaSetDevice", self.index)
+        """Makes the context the calling thread's; a new thread has none, and others may change it."""
+        self.call("cuCtxSetCurrent", self._context)
 
     def stream(self, owner: contextlib.ExitStack) -> int:
         """A stream of its own, which waits for none and makes none wait; its handle."""
-        stream = int(self.call("cudaStreamCreateWithFlags", _FLAG_NON_BLOCKING))
-        owner.callback(self.release, "cudaStreamDestroy", stream)
+        stream = int(self.call("cuStreamCreate", cu.CU_STREAM_NON_BLOCKING))
+        owner.callback(self.release, "cuStreamDestroy_v2", stream)
         return stream
 
     def event(self, owner: contextlib.ExitStack) -> int:
         """An event that can be timed; its handle."""
-        event = int(self.call("cudaEventCreate"))
-        owner.callback(self.release, "cudaEventDestroy", event)
+        event = int(self.call("cuEventCreate", cu.CU_EVENT_DEFAULT))
+        owner.callback(self.release, "cuEventDestroy_v2", event)
         return event
 
     def synchronize(self, stream: int) -> None:
         """Waits until everything on a stream is done."""
-        self.call("cudaStreamSynchronize", stream)
+        self.call("cuStreamSynchronize", stream)
+
+    def allocate(self, owner: contextlib.ExitStack, nbytes: int) -> int:
+        """Memory on the device; its address."""
+        address = int(self.call("cuMemAlloc_v2", nbytes))
+        owner.callback(self.release, "cuMemFree_v2", address)
+        return address
+
+    def attribute(self, address: int, attribute: int) -> int:
+        """An integer attribute of memory that CUDA knows.
+
+        Raises:
+            CudaError: It does not know it.
+        """
+        value = ctypes.c_int()
+        self.call("cuPointerGetAttribute", ctypes.byref(value), attribute, address)
+        return value.value
 
 
 class Channel:
@@ -140,14 +97,13 @@ class Channel:
 
     def __init__(self, cuda: Cuda, owner: contextlib.ExitStack, nbytes: int, mapped: bool) -> None:
         self._cuda, self.nbytes, self.mapped = cuda, nbytes, mapped
-        flags = _FLAG_PORTABLE | (_FLAG_MAPPED if mapped else 0)
-        self._host = int(cuda.call("cudaHostAlloc", nbytes, flags))
-        owner.callback(cuda.release, "cudaFreeHost", self._host)
+        flags = cu.CU_MEMHOSTALLOC_PORTABLE | (cu.CU_MEMHOSTALLOC_DEVICEMAP if mapped else 0)
+        self._host = int(cuda.call("cuMemHostAlloc", nbytes, flags))
+        owner.callback(cuda.release, "cuMemFreeHost", self._host)
         if mapped:
-            self.address = int(cuda.call("cudaHostGetDevicePointer", self._host, 0))
+            self.address = int(cuda.call("cuMemHostGetDevicePointer_v2", self._host, 0))
         else:
-            self.address = int(cuda.call("cudaMalloc", nbytes))
-            owner.callback(cuda.release, "cudaFree", self.address)
+            self.address = cuda.allocate(owner, nbytes)
 
     def host(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """The host's side as an array that must not outlive the channel."""
@@ -160,18 +116,16 @@ class Channel:
     def upload(self, nbytes: int, stream: int) -> None:
         """Enqueues the copy to the GPU."""
         if not self.mapped:
-            kind = self._cuda.api.cudaMemcpyKind.cudaMemcpyHostToDevice
-            self._cuda.call("cudaMemcpyAsync", self.address, self._host, nbytes, kind, stream)
+            self._cuda.call("cuMemcpyHtoDAsync_v2", self.address, self._host, nbytes, stream)
 
     def download(self, nbytes: int, stream: int) -> None:
         """Enqueues the copy to the host."""
         if not self.mapped:
-            kind = self._cuda.api.cudaMemcpyKind.cudaMemcpyDeviceToHost
-            self._cuda.call("cudaMemcpyAsync", self._host, self.address, nbytes, kind, stream)
+            self._cuda.call("cuMemcpyDtoHAsync_v2", self._host, self.address, nbytes, stream)
 
     def spoil(self, nbytes: int, stream: int) -> None:
         """Enqueues filling it with bytes that are NaN in every floating type."""
-        self._cuda.call("cudaMemsetAsync", self.address, 0xFF, nbytes, stream)
+        self._cuda.call("cuMemsetD8Async", self.address, 0xFF, nbytes, stream)
 
 
 class CapturedGraph:
@@ -189,38 +143,29 @@ class CapturedGraph:
     def __init__(self, cuda: Cuda, stream: int, enqueue: Callable[[], None]) -> None:
         self._cuda, self._stream = cuda, stream
         # Thread-local: what other threads of the program do with CUDA meanwhile is not forbidden.
-        mode = cuda.api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        mode = cu.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
         with contextlib.ExitStack() as owner:
-            cuda.call("cudaStreamBeginCapture", stream, mode)
+            cuda.call("cuStreamBeginCapture_v2", stream, mode)
             try:
                 enqueue()
             except BaseException:
                 with contextlib.suppress(CudaError):
-                    owner.callback(cuda.release, "cudaGraphDestroy", _end(cuda, stream))
+                    owner.callback(cuda.release, "cuGraphDestroy", _end(cuda, stream))
                 raise
             graph = _end(cuda, stream)
-            owner.callback(cuda.release, "cudaGraphDestroy", graph)
-            self._launchable: int | None = int(cuda.call("cudaGraphInstantiate", graph, 0))
+            owner.callback(cuda.release, "cuGraphDestroy", graph)
+            self._launchable: int | None = int(cuda.call("cuGraphInstantiateWithFlags", graph, 0))
 
     def launch(self) -> None:
         """Enqueues the recorded work."""
-        self._cuda.call("cudaGraphLaunch", self._launchable, self._stream)
+        self._cuda.call("cuGraphLaunch", self._launchable, self._stream)
 
     def close(self) -> None:
         """Frees it."""
         if self._launchable is not None:
-            self._cuda.release("cudaGraphExecDestroy", self._launchable)
+            self._cuda.release("cuGraphExecDestroy", self._launchable)
             self._launchable = None
 
 
 def _end(cuda: Cuda, stream: int) -> int:
-    return int(cuda.call("cudaStreamEndCapture", stream))
-
-
-def _name(api: Any, status: Any) -> str:
-    return getattr(status, "name", None) or str(int(status))
-
-
-def _text(api: Any, status: Any) -> str:
-    found = api.cudaGetErrorString(status)[1]
-    return found.decode(errors="replace") if isinstance(found, bytes) else str(found)
+    return int(cuda.call("cuStreamEndCapture", stream))

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.errors import BackendError, InputError
+from glpn_deploy.gpu import cuda_driver as cu
+from glpn_deploy.gpu.cuda_driver import CudaError
 from glpn_deploy.runtimes.engine import dlpack
-from glpn_deploy.runtimes.engine.cuda_memory import Cuda, CudaError
+from glpn_deploy.runtimes.engine.cuda_memory import Cuda
 
-_LEGACY_STREAM = 1  # of CUDA, and what libraries use that know of no other
 _KINDS = "__cuda_array_interface__ (CuPy, Numba, PyTorch) or __dlpack__"
 
 
@@ -63,15 +64,13 @@ def take(array: Any, cuda: Cuda, stream: int, owner: contextlib.ExitStack) -> De
         found, packed = _from_interface(array, cuda, stream, owner)
     if not packed:
         raise InputError("the array on the GPU has gaps or is not in C order", fix="make it contiguous first")
-    kinds = cuda.api.cudaMemoryType
     try:
-        about = cuda.call("cudaPointerGetAttributes", found.address)
-    except CudaError:
-        about = None
-    if about is None or about.type == kinds.cudaMemoryTypeUnregistered:  # pinned memory does as well
-        raise InputError("the array is not in the GPU's memory", fix="hand it to run()")
-    if about.type == kinds.cudaMemoryTypeDevice and about.device != cuda.index:
-        raise InputError(f"the array is on cuda:{about.device}", expected=f"one on cuda:{cuda.index}")
+        kind = cuda.attribute(found.address, cu.CU_POINTER_ATTRIBUTE_MEMORY_TYPE)
+        index = cuda.attribute(found.address, cu.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL)
+    except CudaError:  # pinned memory does as well
+        raise InputError("the array is not in the GPU's memory", fix="hand it to run()") from None
+    if kind == cu.CU_MEMORYTYPE_DEVICE and index != cuda.index:
+        raise InputError(f"the array is on cuda:{index}", expected=f"one on cuda:{cuda.index}")
     return found
 
 
@@ -98,12 +97,13 @@ def _from_interface(
     shape, dtype = tuple(int(n) for n in about["shape"]), np.dtype(about["typestr"])
     strides = about.get("strides")
     packed = strides is None or dlpack.lies_packed(shape, tuple(int(n) // dtype.itemsize for n in strides))
-    # Version 3 names the stream it is written on, None for one that is done with; earlier ones do not say.
-    producer = about.get("stream") if about.get("version", 0) >= 3 else _LEGACY_STREAM
+    # Version 3 names the stream it is written on, None for one that is done with; earlier ones do not say:
+    # libraries that know of no other use the legacy one.
+    producer = about.get("stream") if about.get("version", 0) >= 3 else cu.CU_STREAM_LEGACY
     if producer is not None:
         event = cuda.event(owner)
-        cuda.call("cudaEventRecord", event, int(producer))
-        cuda.call("cudaStreamWaitEvent", stream, event, 0)
+        cuda.call("cuEventRecord", event, int(producer))
+        cuda.call("cuStreamWaitEvent", stream, event, 0)
     return DeviceInput(int(about["data"][0]), shape, dtype), packed
 
 

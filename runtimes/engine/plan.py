@@ -154,10 +154,7 @@ def _profiles(engine: Any, name: str, path: Path, again: str) -> tuple[Profile, 
     return tuple(found)
 
 
-def device_memory(engine: Any) -> int | None:
-    """Memory that every execution context of an engine takes for activations [bytes]."""
-    for name in ("device_memory_size_v2", "device_memory_size"):  # 10 and later, 8.6
-        size = getattr(engine, name, None)
-        if size is not None:
-            return int(size)
-    return None
+def device_memory(engine: Any) -> int:
+    """Memory for activations that serves every profile of an engine [bytes]."""
+    size = getattr(engine, "device_memory_size_v2", None)  # 10 and later
+    return int(engine.device_memory_size if size is None else size)

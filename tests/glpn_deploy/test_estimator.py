@@ -688,7 +688,7 @@ def test_a_bundle_without_engines_looks_no_further(tiny_bundle):
     program = (
         "import sys\nfrom glpn_deploy import DepthEstimator\n"
         f"DepthEstimator.load({str(tiny_bundle)!r}).close()\n"
-        "gpu = {'tensorrt', 'cuda.bindings.runtime', 'glpn_deploy.runtimes.rt_tensorrt'}\n"
+        "gpu = {'tensorrt', 'glpn_deploy.runtimes.rt_tensorrt'}\n"
         "assert not gpu & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -20,7 +20,7 @@ class Installed:
         'onnxruntime>=1.17; extra == "cpu"',
         'torch>=2.9; extra == "export"',
         'onnx>=1.16; extra == "export"',
-        'cuda-bindings<13,>=12.9.6; python_version < "3.11" and extra == "jetson"',
+        'typer<0.21,>=0.20; python_version < "3.11" and extra == "jetson"',
     )
 
     def __init__(self, origin: dict | None) -> None:
@@ -43,7 +43,7 @@ def test_without_a_clone_it_names_the_packages(origin, installed):
     installed(origin)
     assert install_line("cpu") == 'pip install "onnxruntime>=1.17"'
     assert install_line("cpu", "export") == 'pip install "onnx>=1.16" "onnxruntime>=1.17" "torch>=2.9"'
-    assert install_line("jetson") == "pip install 'cuda-bindings<13,>=12.9.6; python_version < \"3.11\"'"
+    assert install_line("jetson") == "pip install 'typer<0.21,>=0.20; python_version < \"3.11\"'"
 
 
 def test_from_a_clone_it_names_the_clone(installed, tmp_path, monkeypatch):

@@ -67,9 +67,8 @@ def missing() -> str | None:
         find_device()
     except BackendError as error:
         return str(error)
-    for name, line in (("tensorrt", "glpn-deploy[tensorrt]"), ("cuda", "cuda-bindings")):
-        if importlib.util.find_spec(name) is None:
-            return f'there is a GPU, but {name} is not installed (pip install "{line}")'
+    if importlib.util.find_spec("tensorrt") is None:
+        return 'there is a GPU, but tensorrt is not installed (pip install "glpn-deploy[tensorrt]")'
     return None
 
 
@@ -113,7 +112,7 @@ def environment() -> dict[str, Any]:
     """GPU, driver and versions."""
     device = find_device_or_none()
     versions = {"python": platform.python_version()}
-    for name in ("tensorrt", "cuda-bindings", "cuda-bindings", "numpy", "onnx"):
+    for name in ("tensorrt", "numpy", "onnx"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -153,10 +152,12 @@ def trt() -> Any:
 
 @pytest.fixture(scope="session")
 def cuda(device: CudaDevice) -> Any:
-    """CUDA's runtime, checked."""
-    from glpn_deploy.runtimes.engine.cuda_memory import Cuda, import_cudart
+    """CUDA's driver, in this thread."""
+    from glpn_deploy.runtimes.engine.cuda_memory import Cuda
 
-    return Cuda(import_cudart(device), device.index)
+    cuda = Cuda(device.index)
+    cuda.use()
+    return cuda
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from glpn_deploy.benchmarks.claims.gpu_bundles import DEMO
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.errors import BackendError
 from glpn_deploy.estimator import DepthEstimator
+from glpn_deploy.gpu.cuda_driver import CU_STREAM_LEGACY
 from glpn_deploy.timing.turns import in_turns, median_ratio
 
 SHAPE = (1, 480, 640)
@@ -26,9 +27,9 @@ class OnGpu:
 
     def __init__(self, cuda, array):
         self._cuda, self.nbytes = cuda, array.nbytes
-        self.address = int(cuda.call("cudaMalloc", array.nbytes))
-        kind = cuda.api.cudaMemcpyKind.cudaMemcpyHostToDevice
-        cuda.call("cudaMemcpy", self.address, array.ctypes.data, array.nbytes, kind)
+        self.address = int(cuda.call("cuMemAlloc_v2", array.nbytes))
+        cuda.call("cuMemcpyHtoDAsync_v2", self.address, array.ctypes.data, array.nbytes, CU_STREAM_LEGACY)
+        cuda.synchronize(CU_STREAM_LEGACY)
         self.__cuda_array_interface__ = {
             "shape": array.shape,
             "typestr": array.dtype.str,
@@ -39,21 +40,21 @@ class OnGpu:
         }
 
     def close(self):
-        self._cuda.call("cudaFree", self.address)
+        self._cuda.call("cuMemFree_v2", self.address)
 
 
 def from_gpu(cuda, array):
     """A copy of an array on the GPU, taken through its interface alone."""
     about = array.__cuda_array_interface__
     result = np.empty(about["shape"], np.dtype(about["typestr"]))
-    kind = cuda.api.cudaMemcpyKind.cudaMemcpyDeviceToHost
-    cuda.call("cudaMemcpy", result.ctypes.data, about["data"][0], result.nbytes, kind)
+    cuda.call("cuMemcpyDtoHAsync_v2", result.ctypes.data, about["data"][0], result.nbytes, CU_STREAM_LEGACY)
+    cuda.synchronize(CU_STREAM_LEGACY)
     return result
 
 
 def free_bytes(cuda):
-    cuda.call("cudaDeviceSynchronize")
-    return cuda.call("cudaMemGetInfo")[0]
+    cuda.call("cuCtxSynchronize")
+    return cuda.call("cuMemGetInfo_v2")[0]
 
 
 def resident_bytes():

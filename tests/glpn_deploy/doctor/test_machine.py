@@ -19,7 +19,6 @@ from glpn_deploy.doctor.machine import examine, to_dict
 from glpn_deploy.errors import BackendError, MissingDependencyError
 from glpn_deploy.gpu.cuda_device import CudaDevice
 from glpn_deploy.optional import install_line
-from glpn_deploy.runtimes.engine import cuda_memory
 
 
 def found(name: str) -> machine.Finding:
@@ -111,7 +110,7 @@ def tensorrt(text):
 def gpu(monkeypatch):
     """Stands in for the driver and what is installed for it."""
 
-    def stand_in(device, version=None, bindings=True):
+    def stand_in(device, version=None):
         def find(*args, **options):
             if isinstance(device, BackendError):
                 raise device
@@ -123,15 +122,9 @@ def gpu(monkeypatch):
                 raise MissingDependencyError("tensorrt is not installed", fix="install it")
             return tensorrt(version)
 
-        def import_cudart(device):
-            if not bindings:
-                raise MissingDependencyError("the tensorrt backend needs cuda-python", fix="pip install it")
-            return SimpleNamespace(__name__="cuda.bindings.runtime")
-
         monkeypatch.setattr(machine_gpu, "find_device", find)
         monkeypatch.setattr(machine, "find_device_or_none", lambda: device)
         monkeypatch.setattr(machine_gpu, "import_tensorrt", import_trt)
-        monkeypatch.setattr(cuda_memory, "import_cudart", import_cudart)
         if version is not None:
             monkeypatch.setattr(machine.BACKENDS["tensorrt"].__class__, "missing", lambda self: None)
 
@@ -195,10 +188,7 @@ def test_a_jetson_takes_tensorrt_from_jetpack(gpu, tmp_path):
     assert findings["engines"].detail == "glpn-build cannot run: tensorrt is not installed"
 
 
-def test_what_engines_need_besides_tensorrt(gpu):
-    gpu(A10, "8.6.1", bindings=False)
-    finding = machine_gpu.engines_finding()
-    assert (finding.status, finding.fix) == ("missing", "pip install it")
+def test_a_tensorrt_that_cannot_read_the_graphs(gpu):
     gpu(A10, "8.5.2")
     assert "cannot read LayerNormalization" in machine_gpu.engines_finding().detail
 

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import subprocess
 import sys
 
 import pytest
 
 from glpn_deploy.errors import BackendError
-from glpn_deploy.gpu import cuda_device
+from glpn_deploy.gpu import cuda_device, cuda_driver
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device, find_device_or_none
+from glpn_deploy.gpu.cuda_driver import SIGNATURES
 
-INT, UINT, SIZE = ctypes.c_int, ctypes.c_uint, ctypes.c_size_t
-OUT, OUT_SIZE = ctypes.POINTER(INT), ctypes.POINTER(SIZE)
-
-# cuda.h, CUDA 12.6
-SIGNATURES = {
-    "cuInit": (UINT,),
-    "cuDriverGetVersion": (OUT,),
-    "cuDeviceGetCount": (OUT,),
-    "cuDeviceGet": (OUT, INT),
-    "cuDeviceGetName": (ctypes.POINTER(ctypes.c_char), INT, INT),
-    "cuDeviceTotalMem_v2": (OUT_SIZE, INT),
-    "cuDeviceGetAttribute": (OUT, INT, INT),
-    "cuGetErrorName": (INT, ctypes.POINTER(ctypes.c_char_p)),
-}
-ATTRIBUTES = {75: 8, 76: 7, 18: 1}  # COMPUTE_CAPABILITY_MAJOR, _MINOR, INTEGRATED
+UNKNOWN = ctypes.create_string_buffer(b"CUDA_ERROR_UNKNOWN")
+NAMES = [name for name in SIGNATURES if re.match("cuInit|cuDriver|cuDevice(Get|Total)|cuGetErrorName", name)]
+ATTRIBUTES = {
+    75: 8,
+    76: 7,
+    18: 1,
+    16: 8,
+}  # COMPUTE_CAPABILITY_MAJOR, _MINOR, INTEGRATED, MULTIPROCESSOR_COUNT
+H100 = {75: 9, 76: 0, 18: 0, 16: 132}
 
 
 class Driver:
@@ -35,8 +31,9 @@ class Driver:
     def __init__(self, failing: dict[str, int] | None = None, count: int = 2, version: int = 12060) -> None:
         self.failing, self.devices, self.number = failing or {}, count, version
         self.calls: list[str] = []
-        for name, signature in SIGNATURES.items():
-            setattr(self, name, ctypes.CFUNCTYPE(INT, *signature)(self._function(name)))
+        for name in NAMES:
+            signature = [ctypes.POINTER(p.type) if p.written else p.type for p in SIGNATURES[name]]
+            setattr(self, name, ctypes.CFUNCTYPE(ctypes.c_int, *signature)(self._function(name)))
 
     def _function(self, name):
         def call(*arguments):
@@ -68,12 +65,12 @@ class Driver:
         out[0] = 7 * 2**30 + handle
 
     def answer_cuDeviceGetAttribute(self, out, attribute, handle):  # noqa: N802
-        out[0] = ATTRIBUTES[attribute] if handle == 40 else {75: 9, 76: 0, 18: 0}[attribute]
+        out[0] = (ATTRIBUTES if handle == 40 else H100)[attribute]
 
     def answer_cuGetErrorName(self, code, out):  # noqa: N802
         if code != 999:
             return 1  # CUDA_ERROR_INVALID_VALUE: a code it does not know
-        out[0] = b"CUDA_ERROR_UNKNOWN"
+        out[0] = ctypes.addressof(UNKNOWN)
         return 0
 
 
@@ -81,18 +78,21 @@ class Driver:
 def driver(monkeypatch):
     def make(**options):
         made = Driver(**options)
-        monkeypatch.setattr(cuda_device, "_library", lambda: made)
+        monkeypatch.setattr(cuda_driver, "load_library", lambda: made)
         return made
 
     return make
 
 
-def test_all_that_the_driver_tells(driver):
+def test_all_that_the_driver_tells(driver, monkeypatch, tmp_path):
     driver()
-    orin = CudaDevice(0, "Orin", (8, 7), 7 * 2**30 + 40, integrated=True, driver=(12, 6))
+    (tmp_path / "model").write_bytes(b"NVIDIA Jetson Orin Nano Developer Kit\0")
+    monkeypatch.setattr(cuda_device, "_MODEL", tmp_path / "model")
+    board = "NVIDIA Jetson Orin Nano Developer Kit"
+    orin = CudaDevice(0, "Orin", (8, 7), 7 * 2**30 + 40, True, (12, 6), 8, board)
     assert find_device() == orin
     assert (orin.cuda, orin.capability) == ("12.6", "8.7")
-    assert find_device(1) == CudaDevice(1, "NVIDIA H100", (9, 0), 7 * 2**30 + 41, False, (12, 6))
+    assert find_device(1) == CudaDevice(1, "NVIDIA H100", (9, 0), 7 * 2**30 + 41, False, (12, 6), 132)
 
 
 @pytest.mark.parametrize(("number", "expected"), [(11040, (11, 4)), (12020, (12, 2)), (13020, (13, 2))])
@@ -116,10 +116,10 @@ def test_a_driver_too_old(driver):
         ({"failing": {"cuInit": 34}}, "stand-in for linking"),
         ({"failing": {"cuInit": 803}}, "different versions; restart"),
         ({"failing": {"cuInit": 802}}, "fabricmanager"),
-        ({"failing": {"cuInit": 999}}, r"cuInit gave CUDA_ERROR_UNKNOWN"),
-        ({"failing": {"cuDeviceGetName": 12345}}, r"cuDeviceGetName gave error 12345"),
-        ({"failing": {"cuDriverGetVersion": 999}}, "cuDriverGetVersion gave"),
-        ({"failing": {"cuDeviceGetAttribute": 999}}, "cuDeviceGetAttribute gave"),
+        ({"failing": {"cuInit": 999}}, r"cuInit failed with CUDA_ERROR_UNKNOWN"),
+        ({"failing": {"cuDeviceGetName": 12345}}, r"cuDeviceGetName failed with error 12345"),
+        ({"failing": {"cuDriverGetVersion": 999}}, "cuDriverGetVersion failed"),
+        ({"failing": {"cuDeviceGetAttribute": 999}}, "cuDeviceGetAttribute failed"),
     ],
 )
 def test_every_failure_is_a_sentence(driver, options, message):
@@ -137,7 +137,7 @@ def test_a_number_beyond_the_devices(driver, index):
 
 
 def test_a_library_that_lacks_functions(monkeypatch):
-    monkeypatch.setattr(cuda_device, "_library", lambda: ctypes.CDLL(None))
+    monkeypatch.setattr(cuda_driver, "load_library", lambda: ctypes.CDLL(None))
     with pytest.raises(BackendError, match="has no cuInit; reinstall"):
         find_device()
 
@@ -161,7 +161,7 @@ try:
     print(find_device().name)
 except BackendError as error:
     print(error)
-assert not {"tensorrt", "cuda.bindings.runtime", "torch", "numpy"} & {*sys.modules}
+assert not {"tensorrt", "cuda.bindings", "torch", "numpy"} & {*sys.modules}
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
