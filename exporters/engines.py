@@ -75,13 +75,12 @@ class EnginePlan:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         options = {f.name: getattr(self.options, f.name) for f in dataclasses.fields(self.options)}
-        cache = options["timing_cache"]
         return {
             "bundle": str(self.bundle.folder),
             "onnx": self.artefact.file,
             "engine": f"{ENGINES}/{self.file_name()}",
             **options,
-            "timing_cache": None if cache is None else str(cache),
+            "timing_cache": str(self.options.timing_cache),
             "profiles": [profile.to_dict() for profile in self.options.profiles],
         }
 

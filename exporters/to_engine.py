@@ -31,7 +31,12 @@ from glpn_deploy.exporters.engine.engine_progress import UNITS, Watch, make_moni
 from glpn_deploy.exporters.engine.engine_source import EngineSource, read_source
 from glpn_deploy.exporters.engine.explain import Explanation, kernels_of
 from glpn_deploy.exporters.engine.kernel_log import read_kernel_log
-from glpn_deploy.exporters.engine.timing_cache import attach_timings, read_timings, write_timings
+from glpn_deploy.exporters.engine.timing_cache import (
+    attach_timings,
+    read_timings,
+    timing_file,
+    write_timings,
+)
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
 from glpn_deploy.gpu.tensorrt_rtx import import_tensorrt_rtx, invalidity, rtx_of
 from glpn_deploy.gpu.tensorrt_versions import TensorRT, collecting_logger, import_tensorrt, tensorrt_of
@@ -129,15 +134,16 @@ def to_engine(
     """
     graph = read_source(source)
     trt, device = _compiler(options, graph)
-    timings = read_timings(options.timing_cache)
+    timing_cache = timing_file(options.timing_cache, trt, device)
+    timings = read_timings(timing_cache)
     start = time.perf_counter()
     with atomic_path(target) as temporary:
         built = _compile(trt, graph, options, device, timings)
         build_s = time.perf_counter() - start
         with temporary.open("wb") as file:
             size = file.write(built.plan)
-        if options.timing_cache is not None and built.timing_cache is not None:
-            write_timings(options.timing_cache, built.timing_cache)
+        if timing_cache is not None and built.timing_cache is not None:
+            write_timings(timing_cache, built.timing_cache)
     return EngineReport(
         layers=built.layers,
         flags=built.flags,

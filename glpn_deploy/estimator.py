@@ -316,6 +316,30 @@ class DepthEstimator:
         assert runtime.max_depth is not None  # a checkpoint's config always says
         return cls(runtime, load_processor(path), runtime.max_depth, read_card(path))
 
+    def warmup(self, height: int, width: int, batch: int = 1) -> None:
+        """Does beforehand what the first images of a size would pay for, from compiling to CUDA graphs.
+
+        After it the first call with images of this size compiles nothing.
+
+        Args:
+            height: Of the images to come [px].
+            width: Of the images to come [px].
+            batch: How many of them enter the network at once: 1 for calls and streams, `predict`'s
+                ``batch_size``; a network of a fixed or largest batch size keeps to its own.
+
+        Raises:
+            InputError: A size is below 1, or one that the network does not take.
+            BackendError: The backend failed, or is closed.
+        """
+        if min(height, width, batch) < 1:
+            raise InputError(
+                f"a warm-up for {batch} images of {height}x{width}", expected="at least 1 of each"
+            )
+        image = np.full((height, width, 3), 128, np.uint8)
+        pixels = [self.processor.prepare(resized(image, self._size_of(image)))]
+        raw = self.runtime.warm_up(self._batch(image, pixels * min(batch, self._batch_limit(batch))))
+        resize_bicubic(raw[0], (height, width))
+
     def __call__(self, image: ImageSource) -> DepthMap:
         """Depth of one image (path, PIL image or RGB array) at its own size, in metres."""
         return self.predict([image])[0]
@@ -419,8 +443,7 @@ class DepthEstimator:
         """The work of `stream`; an error among ``caught`` becomes its image's own, others end it."""
         if batch_size < 1:
             raise InputError(f"a batch size of {batch_size}", expected="at least 1")
-        spec = self.runtime.spec
-        limit = (spec.batch or min(batch_size, spec.max_batch or batch_size)) if read_ahead else 1
+        limit = self._batch_limit(batch_size) if read_ahead else 1
 
         def read() -> Generator[_Entry, None, None]:
             try:
@@ -441,7 +464,7 @@ class DepthEstimator:
             if not pixels:
                 return group
             try:
-                raw = self._run(group[0].source, pixels)
+                raw = self.runtime.run(self._batch(group[0].source, pixels))
             except caught as error:
                 if len(group) == 1:
                     group[0].error = _of_image(group[0].source, error)
@@ -474,11 +497,15 @@ class DepthEstimator:
             done = (finish(compute(group)) for group in groups)
         return in_order(done, lambda entry: entry.number)
 
-    def _run(self, source: ImageSource, pixels: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The raw depth of images (3, H, W) of one size; a fixed batch is filled up with the first."""
+    def _batch_limit(self, batch_size: int) -> int:
+        spec = self.runtime.spec
+        return spec.batch or min(batch_size, spec.max_batch or batch_size)
+
+    def _batch(self, source: ImageSource, pixels: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """A batch of images (3, H, W) of one size; a fixed one is filled up with the first."""
         missing = (self.runtime.spec.batch or len(pixels)) - len(pixels)
         self._check_memory(source, (len(pixels) + missing, *pixels[0].shape[1:]))
-        return self.runtime.run(_stack(pixels + pixels[:1] * missing))
+        return _stack(pixels + pixels[:1] * missing)
 
     def _check_memory(self, source: ImageSource, shape: tuple[int, int, int]) -> None:
         """Refuses a batch (N, H, W) that does not fit into memory, before the system ends the process."""

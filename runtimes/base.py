@@ -143,9 +143,21 @@ class Runtime(abc.ABC):
 
     def run_unchecked(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
         """As `run`, but whatever comes out is returned: for those who measure how wrong it is."""
+        return self._infer(self._checked(pixel_values))
+
+    def _checked(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A batch that this runtime takes now."""
         if self._closed:
             raise BackendError(f"the {self.backend} runtime is closed", fix="load it again")
-        return self._infer(self.spec.check(pixel_values))
+        return self.spec.check(pixel_values)
+
+    def warm_up(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As `run_unchecked`, and does beforehand all that the first runs of a shape otherwise pay for.
+
+        After it nothing is compiled, captured or measured for this shape as long as others do not displace
+        it.
+        """
+        return self.run_unchecked(pixel_values)
 
     def _check_depth(self, depth: NDArray[np.float32], shape: tuple[int, ...]) -> None:
         """Refuses what is no depth: GLPN's is a sigmoid times ``max_depth``, so from 0 to ``max_depth``."""

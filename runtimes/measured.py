@@ -42,6 +42,13 @@ class MeasuredRuntime(Runtime):
         self.backend, self.device = runtime.backend, runtime.device
         self.precision, self.max_depth, self.reasons = runtime.precision, runtime.max_depth, reasons
 
+    def warm_up(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As of any runtime: measures, if that is still to be done, and warms the winner up."""
+        if self._winner is None:
+            self.run_unchecked(pixel_values)
+        assert self._winner is not None
+        return self._winner.warm_up(pixel_values)
+
     def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
         if self._winner is None:
             with self._lock:

@@ -156,9 +156,13 @@ class OpenVINORuntime(Runtime):
         """The input shapes that have a network of their own, the least recently used first."""
         return self._networks.shapes
 
-    def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def warm_up(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As of any runtime: the shape gets a network of its own."""
+        return self._infer(self._checked(pixel_values), own=True)
+
+    def _infer(self, pixel_values: NDArray[np.float32], own: bool = False) -> NDArray[np.float32]:
         try:
-            return self._networks.network(pixel_values.shape).run(pixel_values)
+            return self._networks.network(pixel_values.shape, own=own).run(pixel_values)
         except BundleError:
             raise
         except Exception as error:  # openvino raises RuntimeError for everything, and what pybind11 maps

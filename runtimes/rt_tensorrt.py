@@ -192,6 +192,11 @@ class TensorRTRuntime(Runtime):
             # Also where it is forgotten, and before Python takes CUDA's modules down.
             self._finalizer = weakref.finalize(self, _free, self._cuda, owner.pop_all())
 
+    def warm_up(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As of any runtime: the second run of a shape captures its CUDA graph."""
+        self.run_unchecked(pixel_values)
+        return super().warm_up(pixel_values)
+
     def run_timed(self, pixel_values: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, float]]:
         """As `run`, with the GPU's own times of its stages.
 

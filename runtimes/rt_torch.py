@@ -79,12 +79,17 @@ class TorchRuntime(Runtime):
         )
         return network
 
-    def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def warm_up(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As of any runtime: the shape gets code of its own where torch compiles and allows one more."""
+        return self._infer(self._checked(pixel_values), own=self._count < _LIMIT)
+
+    def _infer(self, pixel_values: NDArray[np.float32], own: bool = False) -> NDArray[np.float32]:
         if not pixel_values.flags.writeable:  # torch warns, though nothing writes to it
             pixel_values = pixel_values.copy()
         kind = self.device.split(":", maxsplit=1)[0]
         half = self.precision != "fp32"
-        network = self._model if self.compile == "no" else self._networks.network(pixel_values.shape)
+        shape = pixel_values.shape
+        network = self._model if self.compile == "no" else self._networks.network(shape, own=own)
         with torch.inference_mode(), torch.autocast(kind, _DTYPES[self.precision], enabled=half):
             try:
                 output = network(torch.from_numpy(pixel_values).to(self.device))

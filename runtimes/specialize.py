@@ -41,14 +41,19 @@ class Specializer(Generic[Network]):
         """The shapes that have a network of their own, the least recently used first."""
         return list(self._fixed)
 
-    def network(self, shape: Shape) -> Network:
-        """The network that shall run this shape, compiled if need be."""
+    def network(self, shape: Shape, *, own: bool = False) -> Network:
+        """The network that shall run this shape, compiled if need be.
+
+        Args:
+            shape: Of the input.
+            own: Give it one of its own in any case, in the place of the least recently used one.
+        """
         with self._lock:
             self._recent.append(shape)
             if shape in self._fixed:
                 self._fixed.move_to_end(shape)
                 return self._fixed[shape]
-            if self._worth(shape):
+            if own or self._worth(shape):
                 if len(self._fixed) == self._limit:  # before compiling: the two need not fit into memory
                     self._fixed.popitem(last=False)
                 self._fixed[shape] = self._compile(shape)

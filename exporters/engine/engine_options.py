@@ -13,6 +13,9 @@ from glpn_deploy.errors import InputError
 from glpn_deploy.options import WORDS, Option, Reader, check_options
 from glpn_deploy.precisions import Precision
 
+TimingCache = Path | Literal["auto", "none"]
+_NOT_FILES: dict[str, Literal["auto", "none"]] = {"auto": "auto", "none": "none"}
+
 _builder, _carrying = partial(Option, panel="Builder"), partial(Option, panel="Other GPUs and versions")
 _LEVELS: dict[str, Compatibility] = {"ampere": "ampere_plus", "same-sm": "same_compute_capability"}
 
@@ -27,7 +30,8 @@ class EngineOptions:
         workspace_mb: None takes TensorRT's own limit, the whole of the GPU, and a quarter of the free memory
             on a GPU that shares it.
         tactic_dram_mb: None takes TensorRT's own limit, and half of the free memory on a GPU that shares it.
-        timing_cache: It serves one kind of GPU and one TensorRT, and is begun anew for another.
+        timing_cache: A file serves one kind of GPU and one TensorRT, and is begun anew for another. ``auto``
+            keeps one for each in the user's cache folder (``$XDG_CACHE_HOME`` or ``~/.cache``).
         version_compatible: The plan holds no lean runtime, since it would be executable code, and this
             package loads none: a lean runtime has to be of the very version that built, and cannot refit.
         refit: TensorRT 11.3 may drop a bias of such an engine (its release notes); ``strip`` alone is not
@@ -71,13 +75,15 @@ class EngineOptions:
         ),
     ] = DEFAULT_LEVEL
     timing_cache: Annotated[
-        Path | None,
+        TimingCache,
         _builder(
             "Read kernel timings from this file and add to it: the next build is quicker, and chooses the "
-            "same kernels.",
+            "same kernels. auto keeps one for every kind of GPU and TensorRT in ~/.cache/glpn-deploy, none "
+            "keeps none.",
             metavar="FILE",
+            reader=Reader(lambda option, text: _NOT_FILES.get(text, Path(text))),
         ),
-    ] = None
+    ] = "auto"
     tactic_sources: Annotated[
         tuple[str, ...] | None,
         _builder(

@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any
 
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.errors import InputError, WriteError
+from glpn_deploy.exporters.engine.engine_options import TimingCache
+from glpn_deploy.gpu.cuda_device import CudaDevice
+from glpn_deploy.gpu.tensorrt_versions import TensorRT
+
+
+def timing_file(wanted: TimingCache, trt: TensorRT, device: CudaDevice | None) -> Path | None:
+    """The file that timings are kept in; None where none are, as where nothing is timed.
+
+    Args:
+        wanted: As `EngineOptions` has it.
+        trt: The TensorRT that builds.
+        device: The GPU that it times on, or None.
+    """
+    if device is None or wanted == "none":
+        return None
+    if isinstance(wanted, Path):
+        return wanted
+    name = f"trt{trt.text}-sm{device.capability}-{device.sm_count}-{device.name}-{device.board}"
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        folder = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
+        folder = folder / "glpn-deploy" / "timings"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # TensorRT parses what lies there
+    except (OSError, RuntimeError):  # a home that cannot be written to, or is not there
+        return None
+    return folder / f"{re.sub('[^A-Za-z0-9.]+', '-', name).strip('-')}.timings"
 
 
 def attach_timings(config: Any, timings: bytes | None) -> Any:
@@ -32,13 +60,13 @@ def attach_timings(config: Any, timings: bytes | None) -> Any:
     return None
 
 
-def read_timings(path: Path | None) -> bytes | None:
-    """The content of a file of timings, nothing for a new one; None where none is wanted.
+def read_timings(path: TimingCache | None) -> bytes | None:
+    """The content of a file of timings, nothing for a new one; None where no file is named.
 
     Raises:
         InputError: The file cannot be read, or there is no such folder.
     """
-    if path is None:
+    if not isinstance(path, Path):
         return None
     if not path.parent.is_dir():
         raise InputError(f"timing cache {path}: there is no folder {path.parent}", fix="create it")

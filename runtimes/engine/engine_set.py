@@ -115,18 +115,28 @@ class EngineSet(Runtime):
             about["last"] = {"ran": last[0], **last[1].describe().get("last", {})}
         return super().describe() | about
 
+    def warm_up(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As of any runtime: opens and warms up what runs the shape."""
+        runtime, filled = self._filled(self._checked(pixel_values))
+        return runtime.warm_up(filled)[: len(pixel_values)]
+
     def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+        runtime, filled = self._filled(pixel_values)
+        return runtime.run_unchecked(filled)[: len(pixel_values)]
+
+    def _filled(self, pixel_values: NDArray[np.float32]) -> tuple[Runtime, NDArray[np.float32]]:
+        """What runs a batch, and the batch filled up to what that takes."""
         batch, _, height, width = pixel_values.shape
         shape = (batch, height, width)
         runtime, larger = self._engine(shape), shape
         while runtime is None and (filled := filled_shape(self._profiles(), shape)) is not None:
             runtime, larger = self._engine(filled), filled
         if runtime is None:
-            return self._fall_back(shape).run_unchecked(pixel_values)
+            return self._fall_back(shape), pixel_values
         missing = larger[0] - batch
         if missing:
             pixel_values = np.concatenate([pixel_values, np.repeat(pixel_values[:1], missing, axis=0)])
-        return runtime.run_unchecked(pixel_values)[:batch]
+        return runtime, pixel_values
 
     def _profiles(self) -> list[Profile]:
         with self._lock:

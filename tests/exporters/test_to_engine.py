@@ -6,8 +6,11 @@ modules' names and signatures.
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import types
+from pathlib import Path
 
 import onnx
 import pytest
@@ -82,7 +85,9 @@ class Machine:
 
 
 @pytest.fixture
-def machine(monkeypatch, tensorrt_stand_in):
+def machine(monkeypatch, tensorrt_stand_in, tmp_path_factory):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
     def make(version):
         trt = tensorrt_stand_in(version)
         monkeypatch.setattr(module, "find_device", lambda: H100)
@@ -283,6 +288,23 @@ def test_timing_caches(machine, source, tmp_path):
     assert created("IBuilderConfig.create_timing_cache")[2:] == [(b"foreign",), (b"",)]
     assert all(arguments[1] is False for arguments in created("IBuilderConfig.set_timing_cache"))
     assert place.read_bytes() == b"new timings"
+
+
+def test_timings_are_kept_for_the_user_by_default(machine, source, tmp_path, monkeypatch):
+    host = machine("10.13.3")
+    options = EngineOptions(profiles=(PROFILE,))
+    to_engine(source, tmp_path / "x.engine", options)
+    (place,) = (Path(os.environ["XDG_CACHE_HOME"]) / "glpn-deploy/timings").iterdir()
+    assert place.name == "trt10.13.3-sm9.0-0-NVIDIA-H100.timings"
+    assert place.parent.stat().st_mode & 0o077 == 0
+    to_engine(source, tmp_path / "x.engine", options)
+    assert host.trt.called("IBuilderConfig.create_timing_cache") == [(b"",), (b"new timings",)]
+    to_engine(source, tmp_path / "x.engine", dataclasses.replace(options, timing_cache="none"))
+    assert len(host.trt.called("IBuilderConfig.create_timing_cache")) == 2
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # where nothing can be kept
+    to_engine(source, tmp_path / "x.engine", options)
+    assert len(host.trt.called("IBuilderConfig.create_timing_cache")) == 2
 
 
 def test_timing_caches_that_are_none(machine, source, tmp_path):

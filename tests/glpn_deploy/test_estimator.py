@@ -385,6 +385,38 @@ def test_images_of_one_network_size_share_batches():
         np.testing.assert_allclose(depth_map.depth, np.full(size, 40 * i / 255), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("spec", "asked", "shape"),
+    [
+        (InputSpec(), (1, 70, 100), (1, 3, 64, 96)),
+        (InputSpec(), (3, 64, 64), (3, 3, 64, 64)),
+        (InputSpec(max_batch=2), (3, 64, 64), (2, 3, 64, 64)),
+        (InputSpec(batch=4), (1, 64, 64), (4, 3, 64, 64)),
+    ],
+)
+def test_a_warm_up_shows_the_network_what_images_will(spec, asked, shape):
+    network = Recording(spec)
+    estimator = DepthEstimator(network, GLPNImageProcessor(), max_depth=10)
+    batch, height, width = asked
+    estimator.warmup(height, width, batch)
+    assert network.shapes == [shape]
+    estimator.predict([grey(1, height, width)] * batch, batch_size=batch)
+    assert network.shapes[1] == shape
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "torch"])
+def test_after_a_warm_up_calls_give_what_they_gave(backend, tiny_bundle, tiny_checkpoint, estimator):
+    source = tiny_checkpoint if backend == "torch" else tiny_bundle
+    image = photograph("chelsea")
+    with DepthEstimator.load(source, backend, device="cpu") as warm:
+        warm.warmup(image.height, image.width)
+        np.testing.assert_allclose(warm(image).depth, estimator(image).depth, atol=1e-3)
+        with pytest.raises(InputError):
+            warm.warmup(0, 64)
+    with pytest.raises(BackendError, match="closed"):
+        warm.warmup(64, 64)
+
+
 @pytest.mark.parametrize("fixed", [1, 2, 4])
 def test_a_fixed_batch_is_filled_up(fixed):
     """Engines and static graphs take one batch size; what is missing is repeated and thrown away."""

@@ -232,7 +232,7 @@ def engine(
         if option(pytestconfig, "--reuse-engines") and path.is_file():
             return path
         # Parity has a test of its own, which must see an engine that is wrong, too.
-        verify = known_problem(about.version, precision) is not None
+        verify = known_problem(about.version, precision, device.sm) is not None
         return build_engine(folder, precision, options, verify=verify)
 
     def get(network: str, precision: str) -> Path:

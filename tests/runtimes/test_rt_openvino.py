@@ -137,6 +137,20 @@ def test_read_only_inputs_of_changing_shapes(fresh, oracle, pixels):
         np.testing.assert_allclose(fresh.run(x), oracle.run(x), rtol=0, atol=1e-4)
 
 
+def test_a_shape_that_was_warmed_up_compiles_nothing_more(fresh, oracle, pixels, monkeypatch):
+    compiled = []
+    compile = fresh._networks._compile
+    monkeypatch.setattr(fresh._networks, "_compile", lambda shape: compiled.append(shape) or compile(shape))
+    for side in (1, 2, 3, 4, 5, 6):  # more than there is room for at a time
+        x = pixels(1, 32, 32 * side)
+        np.testing.assert_allclose(fresh.warm_up(x), oracle.run(x), atol=1e-4)
+        assert compiled == [x.shape]
+        for _ in range(3):
+            fresh.run(x)
+        assert compiled == [x.shape]
+        compiled.clear()
+
+
 @pytest.mark.parametrize("mode", ["latency", "throughput"])
 def test_threads_may_share_it(mode, tiny_onnx, oracle, pixels):
     inputs = [pixels(1, 64, 96, seed=seed) for seed in range(4)]

@@ -166,6 +166,17 @@ def test_cuda_refuses_the_graph(name, gpu, tmp_path, pixels, depth_of):
     assert not gpu.cuda.leaks()
 
 
+def test_after_a_warm_up_the_first_run_is_a_graphs(gpu, tmp_path, pixels, depth_of):
+    with loaded(gpu.engine(tmp_path)) as runtime:
+        sent = pixels(1, 64, 96)
+        np.testing.assert_array_equal(runtime.warm_up(sent), depth_of(sent))
+        done = len(gpu.trt.called("IExecutionContext.execute_async_v3"))
+        captured = gpu.cuda.calls.count("cuStreamBeginCapture_v2")
+        np.testing.assert_array_equal(runtime.run(sent), depth_of(sent))
+        assert gpu.cuda.calls.count("cuStreamBeginCapture_v2") == captured == 1
+        assert len(gpu.trt.called("IExecutionContext.execute_async_v3")) == done
+
+
 def test_depth_that_is_not_finite_proves_no_graph(gpu, tmp_path, pixels):
     sent = pixels(1, 64, 96)
     sent[0, 0, 0, 0] = np.nan

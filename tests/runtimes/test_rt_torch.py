@@ -135,6 +135,19 @@ def test_no_more_shapes_than_torch_allows(tiny_model, monkeypatch, pixels):
     assert importlib.import_module("torch._dynamo.config").recompile_limit >= 8
 
 
+def test_a_shape_that_was_warmed_up_is_compiled_already(tiny_model, monkeypatch, pixels):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda model, **how: compiled.append(how) or model)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    runtime = TorchRuntime(tiny_model, RuntimeOptions(device="cpu", compile="default"))
+    for side in range(1, 11):  # torch allows 8
+        runtime.warm_up(pixels(1, 32, 32 * side))
+        done = len(compiled)
+        for _ in range(3):
+            runtime.run(pixels(1, 32, 32 * side))
+        assert len(compiled) == done == min(side, 8)
+
+
 def test_no_compiler(tiny_model, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(BackendError, match=r"torch\.compile needs a C\+\+ compiler .*apt install g\+\+"):

@@ -34,6 +34,16 @@ def test_the_first_shape_gets_its_own_at_once():
     assert counted.compiled == [A]
 
 
+def test_a_shape_that_is_asked_for_gets_its_own_and_keeps_it():
+    counted = Counted()
+    counted.run([A, B, B, C, C, D, D] * 3)
+    assert counted.specializer.network(E, own=True) == E
+    done = len(counted.compiled)
+    assert counted.run([E, E, E]) == [E, E, E]
+    assert len(counted.compiled) == done
+    assert len(counted.specializer.shapes) == 4
+
+
 def test_a_later_shape_gets_its_own_when_it_comes_again():
     counted = Counted()
     assert counted.run([A, B, A, B, B]) == [A, "dynamic", A, B, B]

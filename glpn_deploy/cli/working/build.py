@@ -91,7 +91,7 @@ def _say_plan(console: Console, plan: EnginePlan) -> None:
     if given.targets:
         console.print(f"  for compute capabilities {', '.join(given.targets)}", markup=False)
     settings = [f"level {given.level}", *(f"{name} {mb} MB" for name, mb in sizes.items() if mb is not None)]
-    if given.timing_cache is not None:
+    if given.timing_cache != "auto":
         settings.append(f"timing cache {given.timing_cache}")
     if given.tactic_sources is not None:
         settings.append(f"tactic sources {', '.join(given.tactic_sources)}")
