@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 
 from glpn_deploy import progress
 from glpn_deploy.atomic import atomic_path
-from glpn_deploy.bundle.engine_fields import MAX_WARNINGS
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import BackendError, ExportError
+from glpn_deploy.exporters.engine.build_messages import build_failure, one_line, quoted, told_warnings
 from glpn_deploy.exporters.engine.engine_config import (
     add_profiles,
     check_request,
@@ -43,13 +42,6 @@ from glpn_deploy.gpu.tensorrt_versions import TensorRT, collecting_logger, impor
 
 __all__ = ["EngineOptions", "EngineReport", "explain_onnx", "to_engine"]
 
-_OUT_OF_MEMORY = re.compile(
-    r"out\s*of\s*memory|insufficient memory|MemoryAllocation|requested amount of gpu memory|bad_alloc",
-    re.IGNORECASE,
-)
-_WORKSPACE = re.compile(r"insufficient workspace|increas\w+ the workspace", re.IGNORECASE)
-_QUOTED, _QUOTED_CHARACTERS = 2, 300
-
 
 @dataclasses.dataclass(frozen=True)
 class EngineReport:
@@ -65,7 +57,8 @@ class EngineReport:
         tf32: Whether FP32 products may be rounded to TF32.
         device_memory_bytes: Memory that one execution context takes beside the weights, or None where the
             version does not tell.
-        warnings: TensorRT's warnings, each once and in one line, the first 256.
+        warnings: TensorRT's warnings, each once and in one line, the first 256; kernels that were not tried
+            for lack of memory are counted in the first.
     """
 
     layers: dict[str, int]
@@ -233,7 +226,7 @@ def _build(
         return _build_logged(trt, graph, options, device, watch, timings, log)
     except (MemoryError, RuntimeError) as error:  # what the bindings raise
         log.errors.append(str(error) or type(error).__name__)
-        raise _failure(f"{trt.name} could not build the engine", log.errors, options, device) from error
+        raise build_failure(trt.name, log.errors, options, device, graph) from error
 
 
 def _build_logged(
@@ -251,7 +244,7 @@ def _build_logged(
     except TypeError as error:  # pybind11: the factory returned nothing
         where = "here" if device is None else f"on {device.name}"
         raise BackendError(
-            f"{trt.title} does not start {where}{_quote(log.errors)}",
+            f"{trt.title} does not start {where}{quoted(log.errors)}",
             fix="free the GPU's memory, and see in glpn-doctor whether driver and TensorRT suit each other",
         ) from error
     network = builder.create_network(trt.network_flags())
@@ -265,7 +258,7 @@ def _build_logged(
         config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise _failure(f"{trt.name} could not build the engine", log.errors, options, device)
+        raise build_failure(trt.name, log.errors, options, device, graph)
     saved = None if cache is None else config.get_timing_cache().serialize()
     read = (
         _read_log(module, plan, log) if device is None else _read_engine(module, plan, log, options, device)
@@ -273,15 +266,14 @@ def _build_logged(
     layers = layer_precisions(read.layers)
     if not options.strip or set(layers) - {UNKNOWN}:  # without weights it may tell nothing
         require_precision(layers, options.precision)
-    warnings = tuple(dict.fromkeys(map(_line, log.warnings)))[:MAX_WARNINGS]
-    return _Built(plan, flags, read, saved, warnings)
+    return _Built(plan, flags, read, saved, told_warnings(log.warnings))
 
 
 def _read_engine(module: Any, plan: Any, log: Any, options: EngineOptions, device: CudaDevice) -> _Read:
     """Loads what TensorRT built, and asks its inspector."""
     engine = module.Runtime(log).deserialize_cuda_engine(plan)
     if engine is None:
-        raise _failure("TensorRT cannot load the engine that it built", log.errors, options, device)
+        raise ExportError(f"TensorRT cannot load the engine that it built{quoted(log.errors)}")
     layers = inspect_engine(module, engine, None if options.strip else options.profiles[0].opt)
     memory = getattr(engine, "device_memory_size_v2", None)
     if memory is None:  # before 10.1
@@ -310,9 +302,9 @@ def _parse(module: Any, network: Any, graph: EngineSource, log: Any) -> None:
     reasons = []
     for number in range(parser.num_errors):
         error = parser.get_error(number)
-        reasons.append(f"{_node(error, graph)}: {_line(error.desc())}")
+        reasons.append(f"{_node(error, graph)}: {one_line(error.desc())}")
     raise ExportError(
-        f"TensorRT's parser refuses {graph.path.name} ({'; '.join(reasons[:_QUOTED]) or 'no reason given'})",
+        f"TensorRT's parser refuses {graph.path.name} ({'; '.join(reasons[:2]) or 'no reason given'})",
         fix="export the bundle again with --opset 17, which every version reads",
     )
 
@@ -324,38 +316,3 @@ def _node(error: Any, graph: EngineSource) -> str:
         return f"{error.node_operator()} {name()}"
     number = error.node()
     return graph.nodes[number] if 0 <= number < len(graph.nodes) else "the graph"
-
-
-def _failure(what: str, errors: list[str], options: EngineOptions, device: CudaDevice | None) -> ExportError:
-    """A failed build in one sentence with TensorRT's last words, and what to try."""
-    text = "\n".join(errors)
-    if device is None:
-        fix = "name fewer targets with --sm, or export the bundle again with --opset 20"
-        return ExportError(f"{what}{_quote(errors)}", fix=fix)
-    if _OUT_OF_MEMORY.search(text):
-        free = device.free_bytes()
-        left = "" if free is None else f", with {free / 2**30:.1f} GiB free now"
-        limit = 256 if options.workspace_mb is None else max(options.workspace_mb // 2, 64)
-        return ExportError(
-            f"{device.name} ran out of memory during the build{left}{_quote(errors)}",
-            fix=f"close other programs, try --workspace {limit}, or build for a smaller --batch or --shapes",
-        )
-    if _WORKSPACE.search(text):
-        return ExportError(
-            f"{what}: the workspace is too small{_quote(errors)}",
-            fix="give more with --workspace, in MiB, or leave it out",
-        )
-    return ExportError(
-        f"{what}{_quote(errors)}",
-        fix="try --level 2 or other shapes; glpn-doctor names what is known of this TensorRT version",
-    )
-
-
-def _quote(errors: list[str]) -> str:
-    last = "; ".join(_line(error) for error in errors[-_QUOTED:])
-    return f" ({last})" if last else ""
-
-
-def _line(message: str) -> str:
-    text = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
-    return text if len(text) <= _QUOTED_CHARACTERS else text[: _QUOTED_CHARACTERS - 3] + "..."

@@ -23,9 +23,10 @@ _OPTIONS = {
 _MIB = 1 << 20
 _CHANNELS = 3
 
-# Shares of the memory that is free when the build begins, on GPUs that share it with the processor; what is
-# left is for the parsed weights, the timed kernels' inputs and everything else that runs.
-_WORKSPACE_SHARE, _TACTIC_SHARE = 1 / 4, 1 / 2
+# Shares of the memory that is free when the build begins, on GPUs that share it with the processor. What
+# kernels are tried in counts host memory there, the parsed weights too: half of it starves the builder, which
+# then skips kernels.
+_WORKSPACE_SHARE, _TACTIC_SHARE = 1 / 4, 0.85
 _LEAST_WORKSPACE = 256 * _MIB
 
 

@@ -29,7 +29,7 @@ class EngineOptions:
             the builder flags; it changes no type.
         workspace_mb: None takes TensorRT's own limit, the whole of the GPU, and a quarter of the free memory
             on a GPU that shares it.
-        tactic_dram_mb: None takes TensorRT's own limit, and half of the free memory on a GPU that shares it.
+        tactic_dram_mb: None takes TensorRT's own limit, and 0.85 of the free memory on a GPU that shares it.
         timing_cache: A file serves one kind of GPU and one TensorRT, and is begun anew for another. ``auto``
             keeps one for each in the user's cache folder (``$XDG_CACHE_HOME`` or ``~/.cache``).
         version_compatible: The plan holds no lean runtime, since it would be executable code, and this

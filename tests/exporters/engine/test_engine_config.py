@@ -170,7 +170,7 @@ def test_memory_is_capped_where_the_gpu_shares_it():
     plain = EngineOptions()
     assert memory_limits(plain, DISCRETE) == {}
     limits = memory_limits(plain, ORIN)
-    assert limits == {"WORKSPACE": 6 * GIB // 4, "TACTIC_DRAM": 6 * GIB // 2}
+    assert limits == {"WORKSPACE": 6 * GIB // 4, "TACTIC_DRAM": int(6 * GIB * 0.85)}
     assert memory_limits(EngineOptions(workspace_mb=64), ORIN)["WORKSPACE"] == 64 * 2**20
     assert memory_limits(EngineOptions(tactic_dram_mb=64), DISCRETE) == {"TACTIC_DRAM": 64 * 2**20}
 
