@@ -209,6 +209,8 @@ def build_engine(
             cuda=report.cuda,
             gpu="" if device is None else device.name,
             sm=None if device is None else device.capability,
+            sm_count=0 if device is None else device.sm_count,
+            board="" if device is None else device.board,
             compatibility=options.hardware_compatibility,
             version_compatible=options.version_compatible,
             stripped=options.strip,

@@ -60,7 +60,7 @@ def check_request(trt: TensorRT, options: EngineOptions, opset: int, device: Cud
     _require(trt, f"HardwareCompatibilityLevel.{level}")
     if level == "AMPERE_PLUS" and device.sm < (8, 0):
         raise ExportError(
-            f"{device.name} (compute capability {device.capability}) is older than Ampere",
+            f"{device.title} is older than Ampere",
             expected="a GPU of compute capability 8.0 or later for hardware compatibility",
             fix="build without it",
         )

@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.bundle.engine_fields import (
@@ -39,13 +39,11 @@ from glpn_deploy.bundle.engine_profile import MAX_PROFILES, Profile, profile_opt
 from glpn_deploy.bundle.manifest import RE_EXPORT, Artefact, Manifest
 from glpn_deploy.decoding import REQUIRED, Document, count, within
 from glpn_deploy.errors import BundleError, EngineError
+from glpn_deploy.gpu.cuda_device import CudaDevice, gpu_title
 from glpn_deploy.gpu.tensorrt_rtx import NAME as RTX
 from glpn_deploy.gpu.tensorrt_rtx import PLATFORMS as RTX_PLATFORMS
 from glpn_deploy.precisions import Precision
 from glpn_deploy.reading import read_bytes
-
-if TYPE_CHECKING:
-    from glpn_deploy.gpu.cuda_device import CudaDevice
 
 KIND = "glpn-deploy-engine"
 ENGINES = "engines"
@@ -78,6 +76,8 @@ class Sidecar:
         cuda: CUDA version of the driver or runtime it was built with; empty where there was none.
         gpu: Name of the GPU it was built on; empty where there was none.
         sm: Compute capability of that GPU (``8.7``); None likewise.
+        sm_count: Its multiprocessors, which tell boards apart whose GPUs have one name; 0 where not known.
+        board: What the board calls itself, or empty. It is told only: power modes and carriers change it.
         platform: Operating system and processor (``linux-aarch64``).
         compatibility: GPUs it runs on: only this kind, all of its compute capability, Ampere and later.
         version_compatible: Whether programs that load this version's lean runtime can run it with a later
@@ -115,6 +115,8 @@ class Sidecar:
     cuda: Text
     gpu: Text
     sm: Capability | None
+    sm_count: Annotated[int, within(0, 1 << 16)] = 0
+    board: Text = ""
     platform: Text = dataclasses.field(default_factory=current_platform, metadata=REQUIRED)
     compatibility: Compatibility = "none"
     version_compatible: bool = False
@@ -296,12 +298,11 @@ def check_machine(engine: Path, sidecar: Sidecar, device: CudaDevice, tensorrt: 
         EngineError: It does not fit.
     """
     again = f"build it again here: {rebuild_command(engine, sidecar)}"
-    here = f"{device.name} (compute capability {device.capability})"
-    made = f"{sidecar.gpu} (compute capability {sidecar.sm})"
+    made = gpu_title(sidecar.gpu, str(sidecar.sm), sidecar.sm_count)
     if sidecar.targets:
         made = f"GPUs of compute capability {', '.join(sidecar.targets)}"
     if not _gpu_fits(sidecar, device):
-        raise EngineError(f"{engine.name} was built for {made}; this GPU is {here}", fix=again)
+        raise EngineError(f"{engine.name} was built for {made}; this GPU is {device.title}", fix=again)
     portable = sidecar.backend == "tensorrt_rtx" and current_platform() in RTX_PLATFORMS
     if sidecar.platform != current_platform() and not portable:
         raise EngineError(
@@ -354,7 +355,8 @@ def _gpu_fits(sidecar: Sidecar, device: CudaDevice) -> bool:
         return same_sm
     if sidecar.compatibility == "ampere_plus" and not device.integrated:  # JetPack has no such engines
         return device.sm >= (8, 0)
-    return same_sm and sidecar.gpu == device.name
+    same_count = 0 in (sidecar.sm_count, device.sm_count) or sidecar.sm_count == device.sm_count
+    return same_sm and sidecar.gpu == device.name and same_count
 
 
 def _check_origin(engine: Path, sidecar: Sidecar, onnx_sha256: str) -> None:

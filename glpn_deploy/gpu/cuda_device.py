@@ -75,6 +75,11 @@ class CudaDevice:
         """The compute capability as text: ``8.7``."""
         return ".".join(map(str, self.sm))
 
+    @property
+    def title(self) -> str:
+        """What tells it from others: ``Orin (compute capability 8.7, 8 multiprocessors)``."""
+        return gpu_title(self.name, self.capability, self.sm_count)
+
     def free_bytes(self) -> int | None:
         """Memory that is free now [bytes], where it can be told without a CUDA context.
 
@@ -90,6 +95,12 @@ class CudaDevice:
         except (OSError, UnicodeDecodeError):
             return None
         return int(found[1]) * 1024 if found else None
+
+
+def gpu_title(name: str, capability: str, sm_count: int) -> str:
+    """A GPU's name with what tells it from others of that name; 0 multiprocessors are not known."""
+    count = f", {sm_count} multiprocessors" if sm_count else ""
+    return f"{name} (compute capability {capability}{count})"
 
 
 def find_device(index: int = 0, least_cuda: tuple[int, int] | None = None) -> CudaDevice:

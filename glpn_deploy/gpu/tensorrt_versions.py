@@ -146,10 +146,7 @@ def unsupported(trt: TensorRT, precision: Precision, device: CudaDevice) -> str 
     """Why a precision cannot be had with this TensorRT on this GPU, or None where it can."""
     least = PRECISION_INFO[precision].least_sm
     if least is not None and device.sm < least:
-        return (
-            f"{device.name} (compute capability {device.capability}) has no {precision.upper()}, "
-            f"which needs {least[0]}.{least[1]} or later"
-        )
+        return f"{device.title} has no {precision.upper()}, which needs {least[0]}.{least[1]} or later"
     if precision == "bf16" and not trt.strongly_typed and not trt.has("BuilderFlag.BF16"):
         return f"TensorRT {trt.text} has no BF16, which came with 10.0"
     return None

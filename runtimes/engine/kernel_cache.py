@@ -25,7 +25,7 @@ class KernelCache:
 
     def __init__(self, folder: Path, config: Any, digest: str, device: CudaDevice) -> None:
         self._store = CompiledCache(folder)
-        about = f"{digest} {device.name} {device.capability} {device.cuda}"
+        about = f"{digest} {device.title} {device.cuda}"
         self._name = f"tensorrt-rtx-{hashlib.sha256(about.encode()).hexdigest()[:32]}"
         self._cache = config.create_runtime_cache()
         found = self._store.read(self._name)

@@ -154,6 +154,18 @@ def test_gpus(engine, compatibility, built, here, fits):
 
 
 @pytest.mark.parametrize(
+    ("built", "here", "fits"), [(8, 8, True), (8, 16, False), (0, 16, True), (8, 0, True)]
+)
+def test_orins_of_one_name_are_told_apart_by_their_multiprocessors(engine, built, here, fits):
+    sidecar = make(ORIN, sm_count=built, board="NVIDIA Jetson Orin Nano Developer Kit")
+    device = dataclasses.replace(ORIN, sm_count=here, board="a carrier of somebody's")
+    if fits:  # 0 is not known: of a sidecar from before
+        check_engine(engine, sidecar, device, "10.3.0", ONNX)
+        return
+    assert f"{here} multiprocessors" in refusal(engine, sidecar, device).got
+
+
+@pytest.mark.parametrize(
     ("compatible", "built", "here", "fits"),
     [
         (False, "10.3.0", "10.3.0", True),
