@@ -17,6 +17,7 @@ from glpn_deploy.exporters.engine.engine_config import (
     add_profiles,
     check_request,
     configure,
+    fix_shape,
     weak_typing_flags,
 )
 from glpn_deploy.exporters.engine.engine_inspect import (
@@ -249,6 +250,7 @@ def _build_logged(
         ) from error
     network = builder.create_network(trt.network_flags())
     _parse(module, network, graph, log)
+    fix_shape(network.get_input(0), options.profiles)
     config = builder.create_builder_config()
     flags = configure(trt, config, options, device, weak_typing_flags(trt, network))
     add_profiles(builder, config, network.get_input(0).name, options.profiles)

@@ -78,9 +78,7 @@ class TensorRTSimulator:
                 trt.TensorIOMode, self._tensor(e, name)[1]
             ),
             "ICudaEngine.get_tensor_dtype": lambda e, name: getattr(trt.DataType, self._tensor(e, name)[2]),
-            "ICudaEngine.get_tensor_shape": lambda e, name: (
-                (-1, 3, -1, -1) if self._tensor(e, name)[1] == "INPUT" else (-1, -1, -1)
-            ),
+            "ICudaEngine.get_tensor_shape": self._engine_shape,
             "ICudaEngine.get_tensor_profile_shape": self._profile_shape,
             "ICudaEngine.create_execution_context": self._create,
             "ICudaEngine.create_execution_context_without_device_memory": self._create_bare,
@@ -129,6 +127,12 @@ class TensorRTSimulator:
 
     def _tensor(self, engine: Any, name: str) -> Any:
         return next(entry for entry in self._about(engine)["tensors"] if entry[0] == name)
+
+    def _engine_shape(self, engine: Any, name: str) -> Any:
+        """As it was built: of one fixed profile the shapes are the network's own."""
+        (low, _, high), *others = self._about(engine)["profiles"]
+        n, height, width = low if low == high and not others else (-1, -1, -1)
+        return (n, 3, height, width) if self._tensor(engine, name)[1] == "INPUT" else (n, height, width)
 
     def _profile_shape(self, engine: Any, name: str, index: int) -> Any:
         if self._tensor(engine, name)[1] != "INPUT":

@@ -94,6 +94,17 @@ def check_targets(options: EngineOptions) -> None:
         raise ExportError(reason, fix=f"compile for others, --sm {short}, or {_ANOTHER_PRECISION}")
 
 
+def fix_shape(tensor: Any, profiles: Sequence[Profile]) -> None:
+    """Gives the network's input the only shape that it will see, so that all shapes behind it are constants.
+
+    Args:
+        tensor: The input, an ``ITensor``.
+        profiles: The shapes the engine shall take; nothing is done where it is not one.
+    """
+    if len(profiles) == 1 and profiles[0].min == profiles[0].max:
+        tensor.shape = _nchw(profiles[0].opt)
+
+
 def add_profiles(builder: Any, config: Any, input_name: str, profiles: Sequence[Profile]) -> None:
     """Adds the optimisation profiles, in order.
 

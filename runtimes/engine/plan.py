@@ -139,8 +139,10 @@ def _refit(trt: Any, engine: Any, path: Path, onnx: Path | None, again: str) -> 
 
 def _profiles(engine: Any, name: str, path: Path, again: str) -> tuple[Profile, ...]:
     found: list[Profile] = []
+    fixed = tuple(engine.get_tensor_shape(name))
     for index in range(engine.num_optimization_profiles):
-        shapes = [tuple(int(n) for n in shape) for shape in engine.get_tensor_profile_shape(name, index)]
+        told = engine.get_tensor_profile_shape(name, index) if -1 in fixed else [fixed] * 3
+        shapes = [tuple(int(n) for n in shape) for shape in told]
         if len(shapes) != 3 or any(len(shape) != 4 or shape[1] != 3 for shape in shapes):
             raise EngineError(
                 f"{path} has a profile of {shapes}", expected="batches of RGB images", fix=again

@@ -46,7 +46,8 @@ class Machine:
         self.plan, self.accepts_timings = PLAN, lambda content: True
         answers = trt.answers
         answers["Builder.__init__"] = self.start
-        answers["INetworkDefinition.get_input"] = lambda net, i: types.SimpleNamespace(name="pixel_values")
+        self.source = types.SimpleNamespace(name="pixel_values")
+        answers["INetworkDefinition.get_input"] = lambda net, i: self.source
         for name in ("num_inputs", "num_outputs"):
             answers[f"INetworkDefinition.{name}"] = lambda net: 1
         answers["INetworkDefinition.num_layers"] = lambda net: 0
@@ -269,6 +270,20 @@ def test_parser_errors_name_the_node(machine, source, tmp_path, version):
     with pytest.raises(ExportError) as caught:
         to_engine(source, tmp_path / "x.engine", FP16)
     assert f"({wanted.op_type} {wanted.name}: Assertion failed: no importer)" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("profiles", "shape"),
+    [
+        ((Profile.fixed((2, 480, 640)),), (2, 3, 480, 640)),
+        ((Profile((1, 480, 640), (1, 480, 640), (2, 480, 640)),), None),
+        ((Profile.fixed((1, 480, 640)), Profile.fixed((2, 480, 640))), None),
+    ],
+)
+def test_one_fixed_shape_is_the_networks_own(machine, source, tmp_path, profiles, shape):
+    host = machine("10.3.0")
+    to_engine(source, tmp_path / "x.engine", EngineOptions(profiles=profiles))
+    assert getattr(host.source, "shape", None) == shape
 
 
 def test_timing_caches(machine, source, tmp_path):
