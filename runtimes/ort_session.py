@@ -12,8 +12,11 @@ from glpn_deploy.errors import BackendError
 from glpn_deploy.runtimes.onnx_file.header import read_metadata
 
 CPU = "CPUExecutionProvider"
-CUDA = ("CUDAExecutionProvider", {"use_tf32": "0"})
-"""The CUDA provider. TF32 rounds FP32 products to 10 bits, which no FP32 tolerance survives."""
+CUDA = ("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})
+"""The CUDA provider. TF32 rounds FP32 products to 10 bits, which no FP32 tolerance survives. Convolutions are
+chosen by cuDNN's heuristics: trying all of them, the default, is done again for every new shape."""
+CUDA_FIXED = (CUDA[0], CUDA[1] | {"cudnn_conv_algo_search": "EXHAUSTIVE"})
+"""The same for a graph of one shape, where every algorithm is tried once."""
 
 
 def open_session(

@@ -20,7 +20,7 @@ from glpn_deploy.gpu.cuda_device import find_device
 from glpn_deploy.optional import install_line
 from glpn_deploy.runtimes.base import Precision, Reason, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.onnx_file.header import input_spec, read_header
-from glpn_deploy.runtimes.ort_session import CPU, CUDA, first_line, open_session
+from glpn_deploy.runtimes.ort_session import CPU, CUDA, CUDA_FIXED, first_line, open_session
 from glpn_deploy.runtimes.ort_tensorrt import (
     PROVIDER,
     EngineFolder,
@@ -129,7 +129,8 @@ class OnnxRuntime(Runtime):
             return providers
         if hasattr(ort, "preload_dlls"):  # finds the CUDA libraries of pip packages without torch
             ort.preload_dlls()
-        providers.insert(0, CUDA)
+        fixed = None not in (self.spec.batch, self.spec.height, self.spec.width)
+        providers.insert(0, CUDA_FIXED if fixed else CUDA)
         if wanted == "tensorrt":
             load_libraries()
             self._engines = EngineFolder(options.cache, self._header, ort.__version__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import sys
 from collections.abc import Callable
@@ -24,8 +25,10 @@ _LIMIT = 8  # shapes compiled; torch._dynamo.config.recompile_limit's default
 class TorchRuntime(Runtime):
     """Runs a loaded network in eval mode.
 
-    Half precisions run by autocast: convolutions and products in FP16 or BF16, norms and softmax in FP32,
-    weights kept in FP32. FP16 needs CUDA.
+    Half precisions run by autocast: convolutions and products in FP16 or BF16, norms and softmax in FP32. The
+    weights of the former are cast once, in a copy of the network: autocast would cast them at every run. FP16
+    needs CUDA. FP32 on a GPU is FP32: TF32, which cuDNN's convolutions have by default, is switched off in
+    all of the process.
 
     Compiled, every shape gets code of its own: torch's code for free shapes fails on this network (2.13:
     ``ValueRangeError`` in a convolution's strides). The first shape is compiled at once, which takes from
@@ -63,7 +66,11 @@ class TorchRuntime(Runtime):
         self.max_depth = model.config.max_depth
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        self._model = model.eval().to(self.device, torch.float32)
+        if self.precision != "fp32":
+            model = _cast(model, _DTYPES[self.precision])
+        elif self.device != "cpu":
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        self._model = model.eval().to(self.device)
         self.compile, self._count = options.compile, 0
         if options.compile != "no":
             _require_compiler(self.device)
@@ -120,8 +127,9 @@ class TorchRuntime(Runtime):
         }
 
     def describe(self) -> dict[str, Any]:
-        """As of any runtime; and how it is compiled."""
-        return super().describe() | ({} if self.compile == "no" else {"compile": self.compile})
+        """As of any runtime; how it is compiled, and that FP32 products on a GPU are not TF32."""
+        about = super().describe() | ({} if self.compile == "no" else {"compile": self.compile})
+        return about | ({"tf32": False} if (self.device, self.precision) == ("cuda:0", "fp32") else {})
 
     def _free(self) -> None:
         del self._model
@@ -129,6 +137,15 @@ class TorchRuntime(Runtime):
             self._networks.clear()
         if self.device != "cpu":
             torch.cuda.empty_cache()
+
+
+def _cast(model: GLPNForDepthEstimation, dtype: torch.dtype) -> GLPNForDepthEstimation:
+    """A copy whose convolutions and products have their weights in a half type."""
+    model = copy.deepcopy(model).float()
+    for module in model.modules():
+        if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)):
+            module.to(dtype)
+    return model
 
 
 def _require_compiler(device: str) -> None:

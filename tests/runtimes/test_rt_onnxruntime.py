@@ -143,6 +143,23 @@ def test_auto_goes_on_on_the_cpu_and_says_so(gpu_build, tiny_onnx, pixels):
     assert names == [["CUDAExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"]]
 
 
+@pytest.mark.parametrize(("shape", "search"), [(None, "HEURISTIC"), ((1, 3, 32, 32), "EXHAUSTIVE")])
+def test_convolutions_are_searched_for_exhaustively_at_one_shape_only(
+    shape, search, gpu_build, tiny_onnx, tmp_path
+):
+    path = tiny_onnx
+    if shape is not None:
+        model = onnx.load(tiny_onnx)
+        for dim, size in zip(model.graph.input[0].type.tensor_type.shape.dim, shape, strict=True):
+            dim.dim_value = size
+        onnx.save(model, path := tmp_path / "fixed.onnx")
+    OnnxRuntime(path)
+    assert gpu_build[0]["providers"][0] == (
+        "CUDAExecutionProvider",
+        {"use_tf32": "0", "cudnn_conv_algo_search": search},
+    )
+
+
 def test_without_a_gpu_its_providers_are_not_tried(gpu_build, tiny_onnx, monkeypatch):
     monkeypatch.setattr(rt_onnxruntime, "find_device", no_gpu)
     assert OnnxRuntime(tiny_onnx).device == "cpu"

@@ -62,6 +62,41 @@ def test_bf16_is_near_and_not_equal(tiny_model, pixels):
     assert 0 < np.abs(depth - expected).max() < 0.05 * 10
 
 
+def test_bf16_is_what_autocast_gives_and_its_weights_are_cast_once(tiny_model, pixels):
+    x = torch.from_numpy(pixels(1, 64, 64))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = tiny_model(x).predicted_depth.float().numpy()
+    before = {name: parameter.dtype for name, parameter in tiny_model.named_parameters()}
+    runtime = TorchRuntime(tiny_model, RuntimeOptions(device="cpu", precision="bf16"))
+    np.testing.assert_array_equal(runtime.run(x.numpy()), expected)
+    assert {name: parameter.dtype for name, parameter in tiny_model.named_parameters()} == before
+    own = {
+        type(module): {parameter.dtype for parameter in module.parameters(recurse=False)}
+        for module in runtime._model.modules()
+    }  # autocast leaves alone what is of its type
+    assert own[torch.nn.Conv2d] == own[torch.nn.Linear] == {torch.bfloat16}
+    assert own[torch.nn.LayerNorm] == {torch.float32}
+
+
+def test_fp32_on_a_gpu_is_no_tf32(monkeypatch):
+    class Elsewhere(Small):
+        def to(self, *where):
+            return self
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    flags = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [flag.allow_tf32 for flag in flags]
+    try:
+        for flag in flags:
+            flag.allow_tf32 = True
+        runtime = TorchRuntime(Elsewhere(), RuntimeOptions(device="cuda"))
+        assert [flag.allow_tf32 for flag in flags] == [False, False]
+        assert runtime.describe()["tf32"] is False
+    finally:
+        for flag, value in zip(flags, before, strict=True):
+            flag.allow_tf32 = value
+
+
 @pytest.mark.parametrize(("precision", "words"), [("int8", "fp32, fp16 or bf16"), ("fp16", "bf16 or fp32")])
 def test_precisions_it_does_not_run(precision, words, tiny_model):
     with pytest.raises(InputError, match=f"does not run {precision}.*; expected {words}"):
