@@ -173,6 +173,16 @@ def test_the_fastest_is_kept_and_the_others_closed(order):
         quick.run(GOOD)
 
 
+def test_a_warm_up_measures():
+    quick, slow = Named("quick", 1), Named("slow", 25)
+    runtime = MeasuredRuntime([quick, slow], rounds=2)
+    runtime.warm_up(GOOD)
+    assert runtime.describe()["backend"] == "quick"
+    done = quick.runs
+    runtime.run(GOOD)
+    assert quick.runs == done + 1
+
+
 def test_measuring_takes_no_longer_than_it_may():
     slow, slower = Named("a", 30), Named("b", 40)
     MeasuredRuntime([slow, slower], rounds=100, enough_s=0.1).run(GOOD)

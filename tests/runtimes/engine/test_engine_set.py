@@ -331,3 +331,16 @@ def test_a_machine_without_a_gpu_is_not_blamed_on_the_engines(gpu, bundle_copy, 
     with pytest.raises(BackendError, match="no NVIDIA driver") as caught:
         open_engines(bundle_copy, "fp32", 10.0, RuntimeOptions())
     assert not isinstance(caught.value, EngineError)
+
+
+def test_a_warm_up_opens_what_runs_the_shape_and_captures_its_graph(gpu, tmp_path, pixels):
+    path = gpu.engine(tmp_path, (LARGE,))
+    part = Part(path.name, (LARGE,), lambda: rt_tensorrt.load(path, RuntimeOptions()))
+    spare = NullRuntime(7)
+    with EngineSet([part], "fp32", 10.0, fallback=lambda: spare) as runtime:
+        runtime.warm_up(pixels(4, 96, 128))
+        captured = gpu.cuda.calls.count("cuStreamBeginCapture_v2")
+        runtime.run(pixels(4, 96, 128))
+        assert gpu.cuda.calls.count("cuStreamBeginCapture_v2") == captured == 1
+        assert runtime.warm_up(pixels(1, 160, 160)).shape == (1, 160, 160)
+        assert "fallback" in runtime.describe()
