@@ -12,7 +12,7 @@ from glpn_deploy import progress
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import BackendError, ExportError
-from glpn_deploy.exporters.engine.build_messages import build_failure, one_line, quoted, told_warnings
+from glpn_deploy.exporters.engine.build_messages import build_failure, parser_refusal, quoted, told_warnings
 from glpn_deploy.exporters.engine.engine_config import (
     add_profiles,
     check_request,
@@ -301,20 +301,4 @@ def _parse(module: Any, network: Any, graph: EngineSource, log: Any) -> None:
                 expected="one image batch in and one depth batch out",
             )
         return
-    reasons = []
-    for number in range(parser.num_errors):
-        error = parser.get_error(number)
-        reasons.append(f"{_node(error, graph)}: {one_line(error.desc())}")
-    raise ExportError(
-        f"TensorRT's parser refuses {graph.path.name} ({'; '.join(reasons[:2]) or 'no reason given'})",
-        fix="export the bundle again with --opset 17, which every version reads",
-    )
-
-
-def _node(error: Any, graph: EngineSource) -> str:
-    """The node that a parser error is about: by name from 10.x on, by number before."""
-    name = getattr(error, "node_name", None)
-    if name is not None and name():
-        return f"{error.node_operator()} {name()}"
-    number = error.node()
-    return graph.nodes[number] if 0 <= number < len(graph.nodes) else "the graph"
+    raise parser_refusal([parser.get_error(n) for n in range(parser.num_errors)], graph)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from glpn_deploy.bundle.engine_fields import MAX_WARNINGS
 from glpn_deploy.errors import ExportError
@@ -36,6 +37,24 @@ def told_warnings(messages: Sequence[str]) -> tuple[str, ...]:
         )
     told += dict.fromkeys(one_line(message) for message in messages if not _SKIPPED.search(message))
     return tuple(told[:MAX_WARNINGS])
+
+
+def parser_refusal(errors: Sequence[Any], graph: EngineSource) -> ExportError:
+    """What the parser refuses, an ``IParserError`` each, with the nodes it is about."""
+    reasons = [f"{_node(error, graph.nodes)}: {one_line(error.desc())}" for error in errors]
+    return ExportError(
+        f"TensorRT's parser refuses {graph.path.name} ({'; '.join(reasons[:_QUOTED]) or 'no reason given'})",
+        fix="export the bundle again with --opset 17, which every version reads",
+    )
+
+
+def _node(error: Any, nodes: Sequence[str]) -> str:
+    """The node that a parser error is about: by name from 10.x on, by number before."""
+    name = getattr(error, "node_name", None)
+    if name is not None and name():
+        return f"{error.node_operator()} {name()}"
+    number = error.node()
+    return nodes[number] if 0 <= number < len(nodes) else "the graph"
 
 
 def build_failure(

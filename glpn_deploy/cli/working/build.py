@@ -112,7 +112,7 @@ def say_engine(console: Console, engine: Path) -> dict[str, Any]:
         markup=False,
     )
     if sidecar.device_memory_bytes is not None:
-        memory = f"{sidecar.device_memory_bytes / 1e6:.1f} MB for each execution context, beside the weights"
+        memory = f"{sidecar.device_memory_bytes / 1e6:.1f} MB to run in, beside the weights"
         console.print(f"  device memory: {memory}", markup=False)
     for warning in sidecar.warnings[:_SHOWN_WARNINGS]:
         console.print(f"  [yellow]TensorRT warns:[/] {escape(warning)}")

@@ -183,7 +183,7 @@ def test_what_tensorrt_told_is_shown(
     warnings = tuple(f"[MemUsage] number {n}" for n in range(7))
     stand_in(monkeypatch, bundle_copy, None, warnings=warnings, device_memory_bytes=123_456_789)
     out = run("build", bundle_copy).out
-    assert "device memory: 123.5 MB for each execution context" in out
+    assert "device memory: 123.5 MB to run in" in out
     assert out.count("TensorRT warns: [MemUsage] number") == 5
     assert "and 2 warnings more, in the sidecar" in out
 
