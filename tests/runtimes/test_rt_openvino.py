@@ -141,7 +141,7 @@ def test_a_shape_that_was_warmed_up_compiles_nothing_more(fresh, oracle, pixels,
     compiled = []
     compile = fresh._networks._compile
     monkeypatch.setattr(fresh._networks, "_compile", lambda shape: compiled.append(shape) or compile(shape))
-    for side in (1, 2, 3, 4, 5, 6):  # more than there is room for at a time
+    for side in range(1, 6):  # one more than there is room for
         x = pixels(1, 32, 32 * side)
         np.testing.assert_allclose(fresh.warm_up(x), oracle.run(x), atol=1e-4)
         assert compiled == [x.shape]

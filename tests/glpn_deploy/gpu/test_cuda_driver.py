@@ -13,7 +13,7 @@ from glpn_deploy.errors import BackendError
 from glpn_deploy.gpu import cuda_driver
 from glpn_deploy.gpu.cuda_driver import PROTOTYPES, SIGNATURES, CudaDriver
 
-HEADERS = {"CUDA 12.2": "nvidia.cuda_runtime.include", "CUDA 13": "nvidia.cu13.include"}
+HEADERS = {"CUDA 12": "nvidia.cuda_runtime.include", "CUDA 13": "nvidia.cu13.include"}
 
 
 @pytest.fixture(params=HEADERS)
