@@ -13,6 +13,7 @@ from glpn_deploy.benchmarks.measuring.worker_process import WorkerProcess
 from glpn_deploy.benchmarks.options import BenchOptions
 from glpn_deploy.benchmarks.workload.cases import VARIANTS, Case, CaseId, NotRun, Runner
 from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.errors import UnavailableError
 
 Start = Callable[[Case], WorkerProcess]
 
@@ -41,6 +42,7 @@ class Bench:
         not_run: What failed, added to here.
         start: Starts a case's process; raises `glpn_deploy.errors.BackendError` where it does not.
         accuracy: By backend and precision, once judged.
+        unavailable: Failures of what was asked for by name, added to here.
         rounds: Rounds made so far.
     """
 
@@ -53,6 +55,7 @@ class Bench:
     not_run: list[NotRun]
     start: Start
     accuracy: dict[CaseId, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    unavailable: list[UnavailableError] = dataclasses.field(default_factory=list)
     rounds: int = 0
 
     def case(self, runner: Runner, batch: int, height: int, width: int, images: tuple[str, ...]) -> Case:
@@ -71,6 +74,8 @@ class Bench:
             max_depth=self.bundle.manifest.config.max_depth,
             delay_ms=self.options.null_delay_ms if runner.backend == "null" else 0.0,
             label=runner.label,
+            strict=not self.options.allow_fallback
+            and (self.options.precisions is not None or runner.backend in VARIANTS),
         )
 
     def cases(self, batch: int, height: int, width: int, images: tuple[str, ...]) -> list[Case]:

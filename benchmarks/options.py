@@ -14,6 +14,7 @@ from glpn_deploy.errors import InputError
 from glpn_deploy.options import (
     ADVANCED,
     SIZES,
+    SOME_PRECISIONS,
     WHOLE_NUMBERS,
     WORDS,
     DeviceOption,
@@ -22,9 +23,8 @@ from glpn_deploy.options import (
     Reader,
     Threads,
     check_options,
-    parse_words,
 )
-from glpn_deploy.precisions import PRECISIONS, Precision
+from glpn_deploy.precisions import Precision
 from glpn_deploy.runtimes.registry import BACKENDS
 from glpn_deploy.timing.order_statistics import FEWEST
 
@@ -112,14 +112,6 @@ class StabilityLimits:
                 raise InputError(f"the stability limit {name} is {limit}", expected="a number above 0")
 
 
-def _parse_precisions(option: str, text: str) -> tuple[Precision, ...]:
-    words = parse_words(option, text)
-    unknown = [word for word in words if word not in PRECISIONS]
-    if unknown:
-        raise InputError(f"{option} {unknown[0]}", expected=f"some of {', '.join(PRECISIONS)}")
-    return tuple(precision for precision in PRECISIONS if precision in words)
-
-
 def parse_pythons(option: str, words: Sequence[str]) -> dict[str, str]:
     """``tensorrt=/opt/kit/python`` as a mapping.
 
@@ -154,18 +146,36 @@ class BenchOptions:
         Option(
             "Backends, separated by commas [default: all that are installed]; also torch-compile, "
             "tensorrt-nograph and openvino-fallback-bf16.",
+            names=("--backend",),
+            former=("--backends",),
             reader=WORDS,
         ),
     ] = None
     precisions: Annotated[
         tuple[Precision, ...] | None,
-        Option("Precisions, separated by commas [default: all].", reader=Reader(_parse_precisions)),
+        Option(
+            "Precisions, separated by commas [default: all].",
+            names=("--precision",),
+            former=("--precisions",),
+            reader=SOME_PRECISIONS,
+        ),
     ] = None
     shapes: Annotated[
         tuple[tuple[int, int], ...],
-        Option("Sizes of the images, height x width.", metavar="HxW,…", reader=SIZES),
+        Option(
+            "Sizes of the images, height x width.",
+            names=("--size",),
+            former=("--shapes",),
+            metavar="HxW,…",
+            reader=SIZES,
+        ),
     ] = ((480, 640),)
-    batches: Annotated[tuple[int, ...], Option("Images a run.", metavar="N,…", reader=WHOLE_NUMBERS)] = (1,)
+    batches: Annotated[
+        tuple[int, ...],
+        Option(
+            "Images a run.", names=("--batch",), former=("--batches",), metavar="N,…", reader=WHOLE_NUMBERS
+        ),
+    ] = (1,)
     baseline: Annotated[
         str | None,
         Option(
@@ -215,6 +225,10 @@ class BenchOptions:
             reader=Reader(parse_pythons, lambda pythons: None),
         ),
     ] = dataclasses.field(default_factory=dict)
+    allow_fallback: Annotated[
+        bool,
+        Option("Measure the rest where a backend or precision that is named cannot be had, and say so."),
+    ] = False
     device: DeviceOption = "auto"
     threads: Threads = None
     offline: Offline = False

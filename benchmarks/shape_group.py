@@ -21,7 +21,7 @@ from glpn_deploy.benchmarks.report.results import Row, Samples
 from glpn_deploy.benchmarks.report.rows import make_row, with_speedup
 from glpn_deploy.benchmarks.workload.cases import CALIBRATION, Case, CaseId, NotRun, load_limit_s
 from glpn_deploy.depth.error_stats import error_stats
-from glpn_deploy.errors import BackendError, GlpnError
+from glpn_deploy.errors import BackendError, GlpnError, UnavailableError
 from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 from glpn_deploy.runtimes.registry import BACKENDS
 
@@ -123,7 +123,9 @@ def _start(case: Case, bench: Bench, stack: contextlib.ExitStack) -> CaseWorker 
             worker.prepare()
         except BackendError as error:
             bench.not_run.append(NotRun(case.id if is_network else CaseId(CALIBRATION), str(error)))
-            step.finish(f"not run: {error}")
+            if isinstance(error, UnavailableError):
+                bench.unavailable.append(error)
+            step.warn(f"not run: {error}")
             return None
         if is_network:
             cold = process.start_s + loaded["load_s"] + loaded["first_call_s"]

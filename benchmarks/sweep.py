@@ -21,6 +21,7 @@ from glpn_deploy.benchmarks.options import BenchOptions
 from glpn_deploy.benchmarks.report.results import Headline, Report, Row, Samples
 from glpn_deploy.benchmarks.report.rows import best_ceilings, headline, share_of_ceilings
 from glpn_deploy.benchmarks.shape_group import measure_shape
+from glpn_deploy.benchmarks.workload.asked import require_asked
 from glpn_deploy.benchmarks.workload.bench_images import cut_images, find_images
 from glpn_deploy.benchmarks.workload.cases import PEERS, CaseId, NotRun, parse_runner
 from glpn_deploy.benchmarks.workload.plan import plan_runners
@@ -96,6 +97,7 @@ def run_sweep(
     )
     if not runners:
         raise InputError(f"nothing to measure ({_reasons(not_run) or 'no artefact of these precisions'})")
+    require_asked(options, [runner.id for runner in runners], not_run)
     baseline = choose_baseline(runners, options.baseline, not_run)
     runners.sort(key=lambda runner: runner is not baseline)
     for size in options.shapes:
@@ -120,6 +122,8 @@ def run_sweep(
                 raise
             found.interrupted = True
     if not found.rows:
+        if bench.unavailable:
+            require_asked(options, [], not_run)
         raise BackendError(f"no case ran ({_reasons(not_run)})")
     with progress.step("count arithmetic"):
         rows = share_of_ceilings(found.rows, bundle.manifest.config, found.ceilings)

@@ -24,7 +24,7 @@ from glpn_deploy.checkpoints.hub import is_demo, resolve_checkpoint
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import BundleError, ConfigError, WriteError
 from glpn_deploy.exporters.engine.carry import CarriedEngines, carry_engines, carry_files
-from glpn_deploy.exporters.options import BuildOptions, Form
+from glpn_deploy.exporters.options import BuildOptions, Form, Target
 from glpn_deploy.exporters.to_onnx import count_nodes, tensor_shapes, to_onnx
 from glpn_deploy.images.loading import load_image, shrink
 from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
@@ -154,8 +154,8 @@ def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOpti
             work = folder / f"{out.name}.work"
             work.mkdir()
 
-            def write(opset: int, path: Path) -> Path:
-                form: Form = "any" if lower.target == "cpu" else "tensorrt"
+            def write(opset: int, purpose: Target, path: Path) -> Path:
+                form: Form = "any" if purpose == "cpu" else "tensorrt"
                 return to_onnx(model, path, dataclasses.replace(options.onnx, opset=opset, form=form))
 
             shown = {golden.image: load_image(staged / golden.image) for golden in goldens}

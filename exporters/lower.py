@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glpn_deploy import progress
 from glpn_deploy.bundle.manifest import Artefact
 from glpn_deploy.errors import BackendError, ExportError, MissingDependencyError
 from glpn_deploy.exporters.calibration.image_sets import ImageSet
 from glpn_deploy.exporters.engine.explain_graphs import Compiler
 from glpn_deploy.exporters.graph.graph_edit import load_graph, opset_of
-from glpn_deploy.exporters.options import LowerOptions
+from glpn_deploy.exporters.options import LowerOptions, Target
 from glpn_deploy.exporters.search.network import Network
 from glpn_deploy.exporters.search.recipes import least_opset, make_recipe
 from glpn_deploy.exporters.search.search import SearchReport, search
@@ -50,7 +51,7 @@ class Lowering:
     Args:
         source: The bundle's own FP32 graph.
         opset: Its opset.
-        write: Writes the FP32 graph with another opset to a path.
+        write: Writes the FP32 graph with another opset, in the form for a target, to a path.
         images: What to calibrate and to check on.
         goldens: The bundle's goldens by name, ``(H, W, 3)`` uint8; checked with the sweep.
         processor: The bundle's image processor.
@@ -62,7 +63,7 @@ class Lowering:
         self,
         source: Path,
         opset: int,
-        write: Callable[[int, Path], Path],
+        write: Callable[[int, Target, Path], Path],
         images: ImageSet,
         goldens: Mapping[str, NDArray[np.uint8]],
         processor: GLPNImageProcessor,
@@ -71,7 +72,7 @@ class Lowering:
     ) -> None:
         self._reference, self._opset, self._write = source, opset, write
         # TensorRT's lower precisions are made of a graph in its own forms, those for CPUs of the bundle's
-        self._graphs = {opset: source} if options.target == "cpu" else {}
+        self._graphs: dict[tuple[int, Target], Path] = {(opset, "cpu"): source}
         self._images, self._goldens, self._processor = images, goldens, processor
         self.options, self._work = options, work
         self._compiler = Compiler()
@@ -88,7 +89,17 @@ class Lowering:
             MissingDependencyError: onnxruntime is not installed.
             WriteError: A file could not be written.
         """
-        work = self._work / precision
+        with progress.step(target.name) as step:
+            lowered = self._lower(precision, target)
+            chosen = lowered.report.chosen
+            if chosen is not None:
+                step.finish(f"{chosen.results[0]}; {chosen.megabytes:.1f} MB")
+            else:
+                step.fail(lowered.report.reason or "no graph is within the budget")
+        return lowered
+
+    def _lower(self, precision: Precision, target: Path) -> Lowered:
+        work, purpose = self._work / precision, self.options.target_of(precision)
         work.mkdir()
         images = self._images
         report = SearchReport(
@@ -98,14 +109,14 @@ class Lowering:
             images_from=images.source,
         )
         try:
-            source = self._source(least_opset(precision, self.options.target, self.options.oldest))
+            source = self._source(least_opset(precision, purpose, self.options.oldest), purpose)
             recipe = make_recipe(
                 precision,
                 source,
                 images,
                 self._processor,
                 self.options.calibration,
-                self.options.target,
+                purpose,
                 self.options.io_of(precision),
             )
             network = Network(source, images.checking, self._processor, work)
@@ -144,7 +155,9 @@ class Lowering:
 
     def _compiled(self, precision: Precision, source: Path, target: Path) -> dict[str, Any] | None:
         """What the compiler for RTX cards says of a graph: FP16 beside FP32, the others beside FP16."""
-        if not (self.options.verdict and self.options.target == "tensorrt" and Compiler.installed()):
+        if not (
+            self.options.verdict and self.options.target_of(precision) == "tensorrt" and Compiler.installed()
+        ):
             return None
         other: Precision = "fp32" if precision == "fp16" else "fp16"
         beside = self._reference if other == "fp32" else target.with_name("model.fp16.onnx")
@@ -186,9 +199,10 @@ class Lowering:
             return None
         return ShapeSweep(self._reference, self._processor, self._goldens)
 
-    def _source(self, least: int) -> Path:
+    def _source(self, least: int, purpose: Target) -> Path:
         """The FP32 graph at the bundle's opset, or at the least one that a precision needs."""
         opset = max(self._opset, least)
-        if opset not in self._graphs:
-            self._graphs[opset] = self._write(opset, self._work / f"fp32.opset{opset}.onnx")
-        return self._graphs[opset]
+        if (opset, purpose) not in self._graphs:
+            path = self._work / f"fp32.{purpose}.opset{opset}.onnx"
+            self._graphs[opset, purpose] = self._write(opset, purpose, path)
+        return self._graphs[opset, purpose]

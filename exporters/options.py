@@ -8,8 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from glpn_deploy.errors import InputError
+from glpn_deploy.gpu.cuda_device import find_device_or_none
 from glpn_deploy.model.config import NormEps
-from glpn_deploy.options import Offline, Option, Reader, bad_option, check_options
+from glpn_deploy.options import (
+    ADVANCED,
+    SOME_PRECISIONS,
+    Offline,
+    Option,
+    Reader,
+    bad_option,
+    check_options,
+)
 from glpn_deploy.precisions import (
     HALF_PRECISIONS,
     LOWER_PRECISIONS,
@@ -34,7 +43,7 @@ MIN_OPSET, MAX_OPSET, DEFAULT_OPSET = 17, 25, 17
 FEWEST_IMAGES = 2
 LOWER_PANEL = "Lower precisions"
 """The help panel of the options that only count beside a lower precision."""
-_lower = partial(Option, panel=LOWER_PANEL)
+_lower, _advanced = partial(Option, panel=LOWER_PANEL), partial(Option, panel=ADVANCED)
 
 _NOT_FOLDERS: dict[str, Literal["rooms", "random"]] = {"rooms": "rooms", "random": "random"}
 
@@ -54,7 +63,7 @@ class OnnxOptions:
 
     opset: Annotated[
         int,
-        Option(
+        _advanced(
             "ONNX opset. 17 is the newest that every supported engine reads (TensorRT 8.6 stops there, 10.x "
             "at 20). 20 writes Gelu as one node. In ONNX Runtime on a CPU they are about equally fast.",
             least=MIN_OPSET,
@@ -81,10 +90,10 @@ class CalibrationOptions:
         InputError: A value is out of range.
     """
 
-    method: Annotated[Method, _lower("How ranges are found.", names=("--calibration-method",))] = "minmax"
+    method: Annotated[Method, _advanced("How ranges are found.", names=("--calibration-method",))] = "minmax"
     percentile: Annotated[
         float,
-        _lower(
+        _advanced(
             "For the method percentile: how many percent of the values a range shall hold, above 50 and up "
             "to 100.",
             names=("--calibration-percentile",),
@@ -93,7 +102,7 @@ class CalibrationOptions:
         ),
     ] = 99.999
     max_images: Annotated[
-        int, _lower("Most images to find ranges on.", names=("--calibration-images",), least=FEWEST_IMAGES)
+        int, _advanced("Most images to find ranges on.", names=("--calibration-images",), least=FEWEST_IMAGES)
     ] = 128
 
     def __post_init__(self) -> None:
@@ -115,7 +124,17 @@ class LowerOptions:
             budget is not a finite number above 0.
     """
 
-    precisions: tuple[Precision, ...] = ()
+    precisions: Annotated[
+        tuple[Precision, ...],
+        _lower(
+            "Also write model.fp16.onnx and so on, separated by commas; --fp16, --bf16, --int8 and --fp8 say "
+            "the same. bf16 has opset 22 (TensorRT 11), int8 has Q/DQ pairs, fp8 is for Ada and later.",
+            names=("--precision",),
+            metavar="|".join(LOWER_PRECISIONS),
+            reader=SOME_PRECISIONS,
+            shorthands=LOWER_PRECISIONS,
+        ),
+    ] = ()
     images: Annotated[
         Where,
         _lower(
@@ -130,11 +149,15 @@ class LowerOptions:
     ] = None
     calibration: CalibrationOptions = CalibrationOptions()
     target: Annotated[
-        Target, _lower("What INT8 is for; the recipes differ, and one is slow where the other is fast.")
-    ] = "tensorrt"
+        Target | None,
+        _lower(
+            "What INT8 is for; the recipes differ, and one is slow where the other is fast [default: "
+            "tensorrt where this machine has an NVIDIA GPU, else cpu]."
+        ),
+    ] = None
     oldest: Annotated[
         Oldest | None,
-        _lower(
+        _advanced(
             "The oldest TensorRT that shall read INT8: with 8.6 (JetPack 6.0) it keeps opset 17, in which "
             "each quantized product is followed by a cast [default: TensorRT 10, opset 20].",
             names=("--for-tensorrt",),
@@ -142,7 +165,7 @@ class LowerOptions:
     ] = None
     io: Annotated[
         Io,
-        _lower(
+        _advanced(
             "FP16 graphs, and INT8 and FP8 ones for TensorRT, take and give float16 tensors: for engines and "
             "callers that hand such tensors over. Depth is then rounded to steps of 8 mm from 8 m on, and of "
             "6 cm from 64 m on. BF16 graphs keep float32. This package still takes and gives float32.",
@@ -160,11 +183,11 @@ class LowerOptions:
         ),
     ] = None
     max_abs_m: Annotated[
-        float | None, _lower("Largest difference of any pixel from FP32's depth [m].", above=0)
+        float | None, _advanced("Largest difference of any pixel from FP32's depth [m].", above=0)
     ] = None
     ground_truth: DepthDataset | None = None
     verdict: Annotated[
-        bool, _lower("Measure each precision's latency beside FP32's, where this machine can run it.")
+        bool, _advanced("Measure each precision's latency beside FP32's, where this machine can run it.")
     ] = True
     sweep: bool = True
 
@@ -181,6 +204,10 @@ class LowerOptions:
                 expected="the target tensorrt",
                 fix=f"leave out --target cpu, or make {missing} in a bundle of its own",
             )
+        if self.oldest is not None and self.target == "cpu":
+            raise InputError(
+                "a graph for CPUs that TensorRT 8.6 shall read", expected="the target tensorrt, or no oldest"
+            )
         if self.io == "half" and "half" not in map(self.io_of, self.precisions):
             raise InputError(
                 "no graph has the half-precision input and output that are asked for",
@@ -190,7 +217,17 @@ class LowerOptions:
 
     def io_of(self, precision: Precision) -> Io:
         """Type of a precision's input and output: half where asked for, and where it can be."""
-        return self.io if fallback_precision(precision, self.target) == "fp16" else "fp32"
+        return self.io if fallback_precision(precision, self.target_of(precision)) == "fp16" else "fp32"
+
+    def target_of(self, precision: Precision) -> Target:
+        """What a precision's graph is for.
+
+        INT8 is for CPUs where this machine has no GPU, and neither a target nor an oldest TensorRT is given.
+        The others are for TensorRT: on CPUs they need no graphs of their own.
+        """
+        if self.target is not None or precision != "int8" or self.oldest is not None:
+            return self.target or "tensorrt"
+        return "cpu" if find_device_or_none() is None else "tensorrt"
 
     @property
     def ranges(self) -> int:
@@ -225,13 +262,14 @@ class BuildOptions:
     lower: LowerOptions | None = None
     verify: Annotated[
         bool,
-        Option(
+        _advanced(
             "Hold the ONNX file against PyTorch, and lower precisions against it, over a sweep of shapes "
             "before the bundle is finished; --no-verify skips the proof, and the manifest says so."
         ),
     ] = True
     tolerance: Annotated[
-        float | None, Option("Largest difference allowed, as a share of max_depth [default: 1e-5].", least=0)
+        float | None,
+        _advanced("Largest difference allowed, as a share of max_depth [default: 1e-5].", least=0),
     ] = None
     max_depth: Annotated[
         float | None,
@@ -239,18 +277,18 @@ class BuildOptions:
     ] = None
     norm_eps: Annotated[
         NormEps | None,
-        Option(
+        _advanced(
             "LayerNorm epsilons: hf runs all at 1e-5 as transformers does, original uses the authors' 1e-6 "
             "in block and stage norms [default: the checkpoint's, else hf]."
         ),
     ] = None
     golden_images: Annotated[
         tuple[Path, ...],
-        Option(
+        _advanced(
             "Photograph to keep in the bundle for later verification; may be repeated.", names=("--image",)
         ),
     ] = ()
-    revision: Annotated[str | None, Option("Hub revision: branch, tag or commit.")] = None
+    revision: Annotated[str | None, _advanced("Hub revision: branch, tag or commit.")] = None
     offline: Offline = False
 
     def __post_init__(self) -> None:

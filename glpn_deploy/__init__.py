@@ -20,6 +20,7 @@ from glpn_deploy.errors import (
     InputError,
     MissingDependencyError,
     ParityError,
+    UnavailableError,
     VideoError,
     WriteError,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "Intrinsics",
     "MissingDependencyError",
     "ParityError",
+    "UnavailableError",
     "VideoError",
     "WriteError",
     "__version__",

@@ -101,6 +101,12 @@ class MissingDependencyError(BackendError, ImportError):
     exit_code = 2
 
 
+class UnavailableError(BackendError):
+    """What was asked for by name, and this machine or source cannot give: it is refused, not replaced."""
+
+    exit_code = 2
+
+
 class ExportError(GlpnError):
     """An export that could not be completed."""
 

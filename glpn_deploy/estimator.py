@@ -17,7 +17,16 @@ from glpn_deploy.bundle.manifest import MANIFEST
 from glpn_deploy.checkpoints.card import Origin, read_card
 from glpn_deploy.checkpoints.hub import is_demo, resolve_checkpoint
 from glpn_deploy.depth.depth_map import DepthMap
-from glpn_deploy.errors import BackendError, BundleError, ConfigError, GlpnError, ImageError, InputError
+from glpn_deploy.errors import (
+    BackendError,
+    BundleError,
+    ConfigError,
+    EngineError,
+    GlpnError,
+    ImageError,
+    InputError,
+    UnavailableError,
+)
 from glpn_deploy.images.loading import ImageSource, load_image, resized, shrunk_size
 from glpn_deploy.images.options import MAX_PIXELS, Channels, ImageOptions
 from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
@@ -27,11 +36,11 @@ from glpn_deploy.options import Auto, Device
 from glpn_deploy.pipeline import ahead, grouped, in_order
 from glpn_deploy.precisions import Precision
 from glpn_deploy.runtimes import choose
-from glpn_deploy.runtimes.base import Runtime
+from glpn_deploy.runtimes.base import Reason, Runtime
 from glpn_deploy.runtimes.memory import attention_bytes, available_memory
 from glpn_deploy.runtimes.onnx_file.artefact_file import load_artefact
 from glpn_deploy.runtimes.onnx_file.header import read_header
-from glpn_deploy.runtimes.options import BackendName, LoadOptions, RuntimeKeywords, RuntimeOptions
+from glpn_deploy.runtimes.options import BackendName, LoadOptions, Mixed, RuntimeKeywords, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime, require_backend
 from glpn_deploy.runtimes.remembered import recall
 
@@ -39,6 +48,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Item = TypeVar("Item")
+_ALLOW = "add --allow-fallback, or allow_fallback=True in Python"
 _SMALL = 2**28  # bytes, for which nobody asks how much is free
 
 
@@ -140,7 +150,7 @@ class DepthEstimator:
         cls,
         source: str | Path,
         backend: Auto | BackendName = "auto",
-        precision: Auto | Precision = "auto",
+        precision: Auto | Precision | Mixed = "auto",
         device: Device = "auto",
         *,
         offline: bool = False,
@@ -168,7 +178,9 @@ class DepthEstimator:
                 a bundle's network here comes first. ``runtime.why`` says why.
             precision: ``fp32`` and so on; ``auto`` takes FP32, the reference's, for bundles (or what
                 ``glpn-bench --remember --within`` found for this one) and the file's own for ``.onnx`` and
-                ``.engine`` files. OpenVINO runs bf16 and fp16 from the FP32 file.
+                ``.engine`` files. OpenVINO runs bf16 and fp16 from the FP32 file, and ``int8+bf16``, where
+                BF16 is what INT8 leaves. What cannot be had by name is refused, without
+                ``allow_fallback=True``.
             device: ``cpu``, ``cuda``, or ``auto`` for the GPU where the backend finds one.
             offline: Use the hub's cache only.
             measure: With backend ``auto``, time the installed backends on the first batch and keep the
@@ -217,7 +229,15 @@ class DepthEstimator:
                 f"max_depth {options.max_depth:g} for {source}",
                 expected="an .onnx file that does not say it; bundles and checkpoints do",
             )
-        estimator = cls._of(source, options)
+        try:
+            estimator = cls._of(source, options)
+        except (BackendError, EngineError) as error:
+            nearest = _nearest(options)
+            if not options.runtime.allow_fallback or nearest == options:
+                raise
+            estimator = cls._of(source, nearest)
+            told = Reason(f"not as asked for: {str(error).rstrip('.')}", unmet=True)
+            estimator.runtime.reasons = (told, *estimator.runtime.reasons)
         estimator.images = options.images
         return estimator
 
@@ -263,7 +283,12 @@ class DepthEstimator:
             ]
         found = choose.choices(backend, options.precision, have, options.device, "a bundle", engines)
         if not found:
-            bundle.artefact(options.precision)  # says which it has
+            try:
+                bundle.artefact(options.precision)
+            except BundleError as error:
+                raise UnavailableError(
+                    error.got, expected=error.expected, fix=f"{error.fix}; to take what is nearest, {_ALLOW}"
+                ) from None
         found = known.first(found, options.precision) if known else found
 
         def open_choice(choice: choose.Choice) -> Runtime:
@@ -273,7 +298,9 @@ class DepthEstimator:
                 return open_engines(
                     bundle.folder, options.precision, scale, options, fallback, choice.backend
                 )
-            return load_artefact(bundle, bundle.artefact(choice.file), choice.backend, options)
+            return _as_asked(
+                load_artefact(bundle, bundle.artefact(choice.file), choice.backend, options), asked
+            )
 
         return cls(choose.load(found, open_choice, asked.measure), bundle.processor, scale, origin)
 
@@ -282,8 +309,7 @@ class DepthEstimator:
         sidecar = read_sidecar(path)
         _only(sidecar.backend, asked.backend, "an engine of its kind" if sidecar.targets else "an engine")
         if asked.precision not in ("auto", sidecar.precision):
-            expected = f"auto or {sidecar.precision}, which the engine has"
-            raise InputError(f"precision {asked.precision} for {path}", expected=expected)
+            raise _lacking(asked.precision, str(path), [sidecar.precision])
         folder = path.parent.parent
         inside = path.parent.name == ENGINES and (folder / MANIFEST).is_file()
         processor = Bundle.open(folder).processor if inside else GLPNImageProcessor()
@@ -299,13 +325,14 @@ class DepthEstimator:
         wanted = options.precision
         found = choose.choices(asked.backend, wanted, [own], options.device, "an .onnx file")
         if not found:
-            raise InputError(f"precision {wanted} for {path}", expected=f"auto or {own}, which the file has")
+            raise _lacking(wanted, str(path), [own])
         scale = _scale(path, header.max_depth, asked.max_depth)
         processor = load_processor(path) if header.max_depth is None else GLPNImageProcessor()
-        runtime = choose.load(
-            found, lambda choice: load_runtime(choice.backend, path, options), asked.measure
-        )
-        return cls(runtime, processor, scale)
+
+        def open_choice(choice: choose.Choice) -> Runtime:
+            return _as_asked(load_runtime(choice.backend, path, options), asked)
+
+        return cls(choose.load(found, open_choice, asked.measure), processor, scale)
 
     @classmethod
     def _from_checkpoint(cls, source: str | Path, asked: LoadOptions) -> DepthEstimator:
@@ -603,17 +630,52 @@ def _scale(path: Path, own: float | None, given: float | None) -> float:
     )
 
 
+def _as_asked(runtime: Runtime, asked: LoadOptions) -> Runtime:
+    """The runtime, where it computes in the precision that was asked for, or need not.
+
+    Raises:
+        UnavailableError: It computes in another one.
+    """
+    unmet = [reason.text for reason in runtime.reasons if reason.unmet]
+    if not unmet or asked.precision == "auto" or asked.runtime.allow_fallback:
+        return runtime
+    runtime.close()
+    raise UnavailableError(
+        f"precision {asked.precision} was asked for, and cannot be had on {runtime.backend}: "
+        f"{'; '.join(unmet)}",
+        fix=f"ask for another precision; to take what is nearest, {_ALLOW}",
+    )
+
+
+def _lacking(precision: str, source: str, have: Sequence[str]) -> UnavailableError:
+    """What is said where a source has no such precision."""
+    return UnavailableError(
+        f"precision {precision} was asked for, and {source} has none",
+        expected=f"one of {', '.join(have)}",
+        fix=f"to take what is nearest, {_ALLOW}",
+    )
+
+
+def _nearest(options: LoadOptions) -> LoadOptions:
+    """The same with nothing asked for that a machine could lack."""
+    runtime = dataclasses.replace(
+        options.runtime, device="auto", provider="auto", compile="no", fallback_precision="fp32"
+    )
+    return dataclasses.replace(options, backend="auto", precision="auto", runtime=runtime)
+
+
 def _implied_backend(options: LoadOptions) -> Auto | BackendName:
     """The backend asked for, or that which alone knows an option that was."""
-    asked, runtime, fallback = options.backend, options.runtime, options.runtime.fallback_precision
+    asked, runtime = options.backend, options.resolved()
+    fallback = runtime.fallback_precision
     if runtime.provider != "auto":
         return _only("onnxruntime", asked, f"the provider {runtime.provider}")
     if runtime.compile != "no":
         return _only("torch", asked, "torch.compile")
     if fallback != "fp32":
-        if options.precision != "int8":
-            wanted = options.resolved().precision
-            raise InputError(f"fallback_precision {fallback} with precision {wanted}", expected="int8")
+        if runtime.precision != "int8":
+            got = f"fallback_precision {fallback} with precision {runtime.precision}"
+            raise InputError(got, expected="int8")
         return _only("openvino", asked, f"{fallback} beside INT8")
     return asked
 

@@ -12,6 +12,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from glpn_deploy.errors import InputError
+from glpn_deploy.precisions import PRECISIONS, Precision
 
 COMMON, ADVANCED = "Options", "Advanced"
 """Panels of ``--help``: what most people need, and the rest."""
@@ -26,10 +27,12 @@ class Reader(NamedTuple):
     Attributes:
         read: Makes the value of the option's name, for errors, and of what was typed.
         show: Writes a default as it would be typed.
+        several: Whether the option may be repeated, which is as good as commas.
     """
 
     read: Callable[[str, Any], Any]
     show: Callable[[Any], Any] = str
+    several: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +55,9 @@ class Option:
         typed: The type that ``reader`` takes.
         argument: Whether it is given by its place instead of by name.
         hidden: Whether commands do not offer it: only its bounds are said.
+        former: Former names. Commands take them with a note, and do not show them.
+        instead: What is typed instead of it now. Commands take it with a note, and do not show it.
+        shorthands: Values that may be typed as options of their own: ``--fp16`` for ``--precision fp16``.
     """
 
     help: str = ""
@@ -67,6 +73,15 @@ class Option:
     typed: Any = str
     argument: bool = False
     hidden: bool = False
+    former: tuple[str, ...] = ()
+    instead: str = ""
+    shorthands: tuple[str, ...] = ()
+
+
+class Former(NamedTuple):
+    """Beside an option that a command declares itself: its former names, as `Option.former`."""
+
+    names: tuple[str, ...]
 
 
 class Only(NamedTuple):
@@ -248,6 +263,19 @@ def parse_whole_numbers(option: str, text: str) -> tuple[int, ...]:
     return tuple(map(int, numbers))
 
 
+def parse_precisions(option: str, text: str) -> tuple[Precision, ...]:
+    """Precisions separated by commas, each once.
+
+    Raises:
+        InputError: A word is none.
+    """
+    words = dict.fromkeys(parse_words(option, text))
+    for word in words:
+        if word not in PRECISIONS:
+            raise bad_option(option.lstrip("-"), word, f"one of {', '.join(PRECISIONS)}")
+    return tuple(precision for word in words for precision in PRECISIONS if precision == word)
+
+
 def _by_x(size: tuple[int, int]) -> str:
     return "x".join(map(str, size))
 
@@ -257,16 +285,21 @@ def _by_comma(values: tuple[Any, ...]) -> str:
 
 
 SIZE = Reader(parse_size, _by_x)
+NUMBERS = Reader(parse_numbers, _by_comma, several=True)
 SIZES = Reader(
     lambda option, text: tuple(parse_size(option, size) for size in text.split(",")),
     lambda sizes: ",".join(map(_by_x, sizes)),
+    several=True,
 )
-WORDS = Reader(parse_words, _by_comma)
-NUMBERS = Reader(parse_numbers, _by_comma)
-WHOLE_NUMBERS = Reader(parse_whole_numbers, _by_comma)
+WORDS = Reader(parse_words, _by_comma, several=True)
+WHOLE_NUMBERS = Reader(parse_whole_numbers, _by_comma, several=True)
+SOME_PRECISIONS = Reader(parse_precisions, _by_comma, several=True)
 
 # Options that several commands share.
-Threads = Annotated[int | None, Option("Threads within one operator [default: the backend's].", least=1)]
+Threads = Annotated[
+    int | None,
+    Option("Threads within one operator [default: the backend's].", panel=ADVANCED, least=1),
+]
 DeviceOption = Annotated[
     Device,
     Option(
@@ -275,4 +308,4 @@ DeviceOption = Annotated[
         reader=Reader(parse_device),
     ),
 ]
-Offline = Annotated[bool, Option("Use the hub's cache only.")]
+Offline = Annotated[bool, Option("Use the hub's cache only.", panel=ADVANCED)]

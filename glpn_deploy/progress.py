@@ -17,9 +17,15 @@ class Step(Protocol):
     def finish(self, summary: str) -> None:
         """What the step found or wrote, shown when it ends."""
 
+    def fail(self, summary: str) -> None:
+        """The same of a check that failed."""
+
+    def warn(self, summary: str) -> None:
+        """The same of what could not be done."""
+
 
 class Progress(Protocol):
-    """Receives the steps of long work."""
+    """Receives the steps of long work. A step that is opened within another is a detail of it."""
 
     def step(self, title: str, total: int | None = None) -> contextlib.AbstractContextManager[Step]:
         """Opens a step of ``total`` units, or of unknown length."""
@@ -32,6 +38,12 @@ class _Silent:
         """Nothing is shown."""
 
     def finish(self, summary: str) -> None:
+        """Nothing is shown."""
+
+    def fail(self, summary: str) -> None:
+        """Nothing is shown."""
+
+    def warn(self, summary: str) -> None:
         """Nothing is shown."""
 
     def step(self, title: str, total: int | None = None) -> contextlib.AbstractContextManager[Step]:

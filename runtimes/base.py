@@ -97,10 +97,12 @@ class Reason:
     Attributes:
         text: A clause for people.
         of_choice: Whether it says why this backend was taken among several.
+        unmet: Whether it says that another precision is computed in than the artefact or the options name.
     """
 
     text: str
     of_choice: bool = False
+    unmet: bool = False
 
 
 class Runtime(abc.ABC):

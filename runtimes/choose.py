@@ -14,7 +14,7 @@ import dataclasses
 import importlib
 from collections.abc import Callable, Collection, Sequence
 
-from glpn_deploy.errors import GlpnError, InputError, MissingDependencyError
+from glpn_deploy.errors import GlpnError, InputError, MissingDependencyError, UnavailableError
 from glpn_deploy.runtimes.base import Device, Precision, Reason, Runtime
 from glpn_deploy.runtimes.measured import MeasuredRuntime
 from glpn_deploy.runtimes.processor import cpu_flags, saturates_int8
@@ -98,16 +98,19 @@ def load(found: Sequence[Choice], open_choice: Callable[[Choice], Runtime], meas
         measure: Time all that load, and keep the fastest.
 
     Raises:
-        GlpnError: None loads; what the last one says.
+        GlpnError: None loads; what the first says that cannot give what was asked for, or else the last.
     """
     loaded: list[Runtime] = []
     failed: list[Reason] = []
+    unavailable: UnavailableError | None = None
     for choice in found:
         try:
             runtime = open_choice(choice)
         except GlpnError as error:
+            if unavailable is None and isinstance(error, UnavailableError):
+                unavailable = error
             if choice is found[-1] and not loaded:
-                raise
+                raise (unavailable or error) from None
             failed.append(Reason(f"{choice.backend} does not load it ({error})"))
             continue
         taken = Reason(f"auto took {choice.backend}: {choice.why}", of_choice=True)

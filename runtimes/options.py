@@ -27,6 +27,8 @@ Mode = Literal["latency", "throughput"]
 Provider = Literal["auto", "cuda", "tensorrt"]
 Compile = Literal["no", "default", "max-autotune"]
 FallbackPrecision = Literal["fp32", "bf16"]
+Mixed = Literal["int8+bf16"]
+"""INT8, with what is not quantised in BF16."""
 
 _advanced = partial(Option, panel=ADVANCED)
 
@@ -70,9 +72,9 @@ class RuntimeOptions:
     fallback_precision: Annotated[
         FallbackPrecision,
         _advanced(
-            "With --precision int8: what the layers that are not quantised compute in; bf16 is faster on "
-            "processors that have it (OpenVINO).",
+            "What the layers of an INT8 graph that are not quantised compute in (OpenVINO).",
             names=("--fallback-precision", "--rest"),
+            instead="--precision int8+bf16",
         ),
     ] = "fp32"
     trust_engines: Annotated[
@@ -81,6 +83,10 @@ class RuntimeOptions:
             "Open TensorRT engines that were not built on this machine by you. An engine is a program: only "
             "where you know who built it."
         ),
+    ] = False
+    allow_fallback: Annotated[
+        bool,
+        Option("Run what comes nearest where this machine cannot give what is asked for, and say so."),
     ] = False
     spin: Annotated[
         bool,
@@ -109,6 +115,7 @@ class RuntimeKeywords(TypedDict, total=False):
     compile: Compile
     fallback_precision: FallbackPrecision
     trust_engines: bool
+    allow_fallback: bool
     spin: bool
     mode: Mode
 
@@ -126,8 +133,11 @@ class LoadOptions:
         Option("auto takes what is expected to be the fastest of those that can run here, and says why."),
     ] = "auto"
     precision: Annotated[
-        Auto | Precision,
-        Option("Precision to run in: the artefact's; OpenVINO needs none of its own for bf16, fp16."),
+        Auto | Precision | Mixed,
+        Option(
+            "Precision to run in: the artefact's; OpenVINO needs none of its own for bf16, fp16. int8+bf16 "
+            "runs in bf16 what INT8 leaves, which is faster on processors that have it (OpenVINO)."
+        ),
     ] = "auto"
     runtime: RuntimeOptions = RuntimeOptions()
     measure: Annotated[
@@ -153,5 +163,7 @@ class LoadOptions:
 
     def resolved(self, own: Precision = "fp32") -> RuntimeOptions:
         """How the runtime runs in the precision asked for, or in the source's own where that is left open."""
+        if self.precision == "int8+bf16":
+            return dataclasses.replace(self.runtime, precision="int8", fallback_precision="bf16")
         precision = own if self.precision == "auto" else self.precision
         return dataclasses.replace(self.runtime, precision=precision)

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from glpn_deploy.errors import BackendError, BundleError
+from glpn_deploy.errors import BackendError, BundleError, UnavailableError
 from glpn_deploy.gpu.cuda_device import find_device
 from glpn_deploy.optional import install_line
 from glpn_deploy.runtimes.base import Precision, Reason, Runtime, RuntimeOptions
@@ -34,6 +34,7 @@ __all__ = ["OnnxRuntime", "input_spec", "load", "missing_provider_reason"]
 
 _PACKAGE = Path(ort.__file__).parent
 _PROVIDERS = {"cpu": CPU, "cuda": CUDA[0], "tensorrt": PROVIDER}
+_NO_HALF = "ONNX Runtime computes FP16 files in fp32 on a CPU, where it has fp32 and int8"
 _OF_A_GPU = re.compile(r"CUDA|cuDNN|cublas|TensorRT|nvinfer|EP_?FAIL", re.IGNORECASE)
 
 
@@ -96,6 +97,8 @@ class OnnxRuntime(Runtime):
                 raise
             wanted, self.reasons = "cpu", (Reason(f"runs on the CPU: {error.got}"),)
             self._session = self._start(path, wanted, options)
+        if self.precision == "fp16" and wanted == "cpu":
+            self.reasons = (*self.reasons, Reason(_NO_HALF, unmet=True))
         self.provider = _PROVIDERS[wanted]
         self.device = "cpu" if wanted == "cpu" else "cuda:0"
         self._half, self._threads = self._header.input_type == "float16", options.threads
@@ -216,7 +219,9 @@ def _choose(options: RuntimeOptions) -> str:
     if reason is None:
         return wanted
     if options.device == "cuda" or options.provider != "auto":
-        raise BackendError(reason)
+        raise UnavailableError(
+            f"device {options.device} and provider {options.provider} were asked for: {reason}"
+        )
     return "cpu"
 
 

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.bundle.identity import HeldFiles
-from glpn_deploy.errors import BackendError, BundleError
+from glpn_deploy.errors import BackendError, BundleError, UnavailableError
 from glpn_deploy.optional import install_line
 from glpn_deploy.runtimes.base import Precision, Reason, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.compiled_cache import CompiledCache, files_digest
@@ -117,7 +118,7 @@ class OpenVINORuntime(Runtime):
 
     def __init__(self, path: str | Path, options: RuntimeOptions = RuntimeOptions()) -> None:  # noqa: B008 - frozen
         if options.device == "cuda":
-            raise BackendError(
+            raise UnavailableError(
                 "the openvino backend runs on the CPU only",
                 fix=f'use device="cpu", or the onnxruntime backend: {install_line("gpu")}',
             )
@@ -289,19 +290,24 @@ def _precision(
             told.append(Reason(_SATURATES))  # ours for CPUs have 7-bit weights, which cannot
         fallback = options.fallback_precision
         if fallback not in native:
-            told.append(Reason(f"what is not quantized runs in fp32: {_lacking(fallback)}"))
+            told.append(
+                Reason(f"what is not quantized runs in fp32: {_lacking(fallback, native)}", unmet=True)
+            )
         return own, fallback if fallback in native else "fp32", tuple(told)
     by_hint = file == "fp32" and options.precision in ("bf16", "fp16")
     hint = options.precision if by_hint else own
     if hint in native:
         return hint, hint, ()
     if by_hint:
-        return "fp32", "fp32", (Reason(f"runs in fp32, not {hint}: {_lacking(hint)}"),)
-    return own, "fp32", (Reason(f"the {own} file is computed in fp32: {_lacking(hint)}"),)
+        return "fp32", "fp32", (Reason(f"runs in fp32, not {hint}: {_lacking(hint, native)}", unmet=True),)
+    return own, "fp32", (Reason(f"the {own} file is computed in fp32: {_lacking(hint, native)}", unmet=True),)
 
 
-def _lacking(precision: str) -> str:
-    return f"this processor has no {precision} arithmetic ({_NEEDS[precision]})"
+def _lacking(precision: str, native: Sequence[str]) -> str:
+    return (
+        f"this processor has no {precision} arithmetic, which takes {_NEEDS[precision]}; OpenVINO computes "
+        f"in {' and '.join(native)} here"
+    )
 
 
 def _reason(error: Exception) -> str:

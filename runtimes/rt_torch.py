@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from glpn_deploy.errors import BackendError, InputError
+from glpn_deploy.errors import BackendError, InputError, UnavailableError
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.runtimes.base import InputSpec, Precision, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.specialize import Shape, Specializer
@@ -41,8 +41,8 @@ class TorchRuntime(Runtime):
         options: Device, precision, threads and compile. ``threads`` sets torch's process-wide number.
 
     Raises:
-        BackendError: CUDA is asked for and not there, or the compiler that ``compile`` needs.
-        InputError: A precision that torch does not run here.
+        UnavailableError: CUDA is asked for and not there, or a precision that torch does not run here.
+        BackendError: The compiler that ``compile`` needs is missing.
     """
 
     backend = "torch"
@@ -50,17 +50,17 @@ class TorchRuntime(Runtime):
     def __init__(self, model: GLPNForDepthEstimation, options: RuntimeOptions = RuntimeOptions()) -> None:  # noqa: B008 - frozen
         cuda = torch.cuda.is_available()
         if options.device == "cuda" and not cuda:
-            raise BackendError(
+            raise UnavailableError(
                 "torch finds no CUDA device",
                 fix='use device="cpu", or install a CUDA build of torch and look at `nvidia-smi`',
             )
         if options.precision not in _DTYPES:
-            raise InputError(
+            raise UnavailableError(
                 f"the torch backend does not run {options.precision}", expected="fp32, fp16 or bf16"
             )
         self.device = "cuda:0" if cuda and options.device != "cpu" else "cpu"
         if options.precision == "fp16" and self.device == "cpu":
-            raise InputError("the torch backend does not run fp16 on a CPU", expected="bf16 or fp32")
+            raise UnavailableError("the torch backend does not run fp16 on a CPU", expected="bf16 or fp32")
         self.precision: Precision = options.precision
         self.spec = InputSpec(channels=model.config.num_channels, size_multiple=model.config.size_multiple)
         self.max_depth = model.config.max_depth

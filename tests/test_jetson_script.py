@@ -72,13 +72,13 @@ def board(tmp_path):
 
 
 def test_all_steps_in_order(board):
-    run = board.run("--precision", "int8", "--shapes", "384x512", "--batch", "1:2", "bundle", "photo.jpg")
+    run = board.run("--precision", "int8", "--size", "384x512", "--batch", "1:2", "bundle", "photo.jpg")
     assert (run.returncode, run.stderr) == (0, "")
     assert board.done == [
         "venv -m venv --system-site-packages glpn-venv",
         "python -m pip install glpn-deploy[jetson]",
         "glpn-doctor ",
-        "glpn-build bundle --precision int8 --shapes 384x512 --batch 1:2",
+        "glpn-build bundle --precision int8 --size 384x512 --batch 1:2",
         "glpn-verify bundle",
         "glpn-predict bundle photo.jpg --backend tensorrt --precision int8",
     ]
@@ -106,11 +106,29 @@ def test_dry_run_changes_nothing(board):
     assert [command for command in COMMANDS if f"+ glpn-venv/bin/{command}" in run.stdout] == list(COMMANDS)
 
 
+def test_dry_run_tells_its_plan_anywhere(board):
+    shutil.rmtree(board.folder / "root")
+    run = board.run("--dry-run", "--precision", "fp16", "--precision", "int8", "nowhere", "photo.jpg")
+    assert (run.returncode, run.stderr, board.done) == (0, "", [])
+    for plan in (
+        "here it would stop: this is no Jetson",
+        "nowhere is no bundle",
+        "--precision fp16,int8 ",
+    ):
+        assert plan in run.stdout
+    assert "--backend tensorrt --precision fp16\n" in run.stdout
+
+
+def test_an_engine_for_each_precision(board):
+    assert board.run("--precision", "fp16,int8", "bundle").returncode == 0
+    assert "glpn-build bundle --precision fp16,int8 --size 480x640 --batch 1" in board.done
+
+
 @pytest.mark.parametrize(
     ("release", "status", "words"),
     [
         ("# R35 (release), REVISION: 4.1, GCID: 33958178\n", 1, "JetPack 5 or older"),
-        ("garbage\n", 1, "cannot read the release"),
+        ("garbage\n", 1, "the release cannot be read"),
         (None, 1, "this is no Jetson"),
         ("# R39 (release), REVISION: 2.1, GCID: 46758480\n", 0, ""),
     ],
@@ -120,9 +138,11 @@ def test_releases(release, status, words, board):
     path.unlink()
     if release is not None:
         path.write_text(release)
-    run = board.run("--dry-run", "bundle")
+    run = board.run("bundle")
     assert run.returncode == status
     assert words in run.stderr
+    told = board.run("--dry-run", "bundle")
+    assert (told.returncode, words in told.stdout) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -139,12 +159,12 @@ def test_what_the_board_lacks(lacks, fix, board):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "Usage:"),
+        ((), "error: missing argument BUNDLE"),
         (("nowhere",), "is no bundle"),
         (("bundle", "nothing.jpg"), "there is no image nothing.jpg"),
-        (("bundle", "photo.jpg", "x"), "too many arguments"),
-        (("--fast", "bundle"), "unknown option --fast"),
-        (("bundle", "--shapes"), "--shapes needs a value"),
+        (("bundle", "photo.jpg", "x"), "unexpected extra argument (x)"),
+        (("--fast", "bundle"), "no such option: --fast"),
+        (("bundle", "--size"), "--size needs a value"),
     ],
 )
 def test_wrong_use(arguments, words, board):

@@ -20,11 +20,11 @@ SHORTER = {
     "glpn-bench": [
         "--seconds",
         "0.1",
-        "--shapes",
+        "--size",
         "96x128",
-        "--backends",
+        "--backend",
         "onnxruntime",
-        "--precisions",
+        "--precision",
         "fp32",
     ]
 }

@@ -64,6 +64,7 @@ def measure(options: FigureOptions) -> dict[str, Any]:
 def rows_options(checkpoint: Path, photos: Path, optimum: str | None) -> BenchOptions:
     """All rows at the same time, so that all meet in every round."""
     return BenchOptions(
+        allow_fallback=True,
         backends=BACKENDS,
         precisions=PRECISIONS,
         shapes=((HEIGHT, WIDTH),),
@@ -98,6 +99,7 @@ def abs_rel(folder: Path) -> dict[str, float]:
     """AbsRel of the demo network against PyTorch in FP32 on rendered rooms, by backend and precision."""
     rooms = RenderedRooms("val", 8, height=ROOM_HEIGHT, width=ROOM_WIDTH)
     options = BenchOptions(
+        allow_fallback=True,
         backends=BACKENDS[1:],
         precisions=PRECISIONS,
         shapes=((ROOM_HEIGHT, ROOM_WIDTH),),

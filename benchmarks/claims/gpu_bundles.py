@@ -102,7 +102,8 @@ def _place(folder: Path, network: str, height: int, width: int) -> Path:
 
 def _export(source: str, bundle: Path) -> None:
     """``glpn-export`` in a process of its own; the goldens and the engines' own proof do the judging."""
-    options = ["--fp16", "--int8", "--calibration", "rooms", "--calibration-images", "16"]
+    options = ["--precision", "fp16,int8", "--target", "tensorrt", "--calibration", "rooms"]
+    options += ["--calibration-images", "16"]
     command = [sys.executable, "-m", "glpn_deploy.cli.export", source, str(bundle), *options]
     done = subprocess.run(
         [*command, "--no-verify", "--no-verdict"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -155,6 +155,7 @@ def _options(given: argparse.Namespace) -> BenchOptions:
             expected="480x640,352x1216 and 1,4,16",
         ) from None
     return BenchOptions(
+        allow_fallback=True,
         backends=words["backends"],
         precisions=tuple(precision for precision in PRECISIONS if precision in given.precisions.split(",")),
         shapes=shapes,

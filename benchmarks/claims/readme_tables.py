@@ -23,7 +23,7 @@ _ROWS = {
     "onnxruntime int8": "INT8, ONNX Runtime",
     "openvino int8": "INT8, OpenVINO",
     "openvino bf16": "BF16, OpenVINO",
-    "openvino-fallback-bf16 int8": "INT8 and BF16, OpenVINO (`--fallback-precision bf16`)",
+    "openvino-fallback-bf16 int8": "INT8 and BF16, OpenVINO (`--precision int8+bf16`)",
 }
 _SHORT = (
     "optimum fp32",

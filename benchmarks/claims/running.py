@@ -59,3 +59,5 @@ class _StepLine:
 
     def finish(self, summary: str) -> None:
         self.summary = summary
+
+    fail = warn = finish

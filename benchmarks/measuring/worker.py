@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from glpn_deploy.errors import GlpnError
+from glpn_deploy.errors import GlpnError, UnavailableError
 
 
 class Worker:
@@ -138,7 +138,7 @@ def serve(requests: TextIO, replies: TextIO, worker: Worker) -> None:
         try:
             reply = {"ok": worker.answer(json.loads(line))}
         except GlpnError as error:
-            reply = {"error": str(error)}
+            reply = {"error": str(error), "unavailable": isinstance(error, UnavailableError)}
         except MemoryError:
             reply = {"error": "the machine ran out of memory"}
         except Exception as error:  # a backend's own error ends its case, not the sweep

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
-from glpn_deploy.errors import BackendError
+from glpn_deploy.errors import BackendError, UnavailableError
 
 START_LIMIT_S = 300.0
 _TAIL = 300  # characters of a dead worker's last words
@@ -95,7 +95,8 @@ class WorkerProcess:
             raise self._died(what)
         reply = json.loads(line)
         if "error" in reply:
-            raise BackendError(reply["error"])
+            kind = UnavailableError if reply.get("unavailable") else BackendError
+            raise kind(reply["error"])
         return reply["ok"]
 
     def _read(self) -> None:

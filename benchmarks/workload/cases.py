@@ -104,6 +104,7 @@ class Case:
         max_depth: The network's scale [m].
         delay_ms: Null backend only: a planted delay [ms], for tests of the statistics.
         label: What it is called where the backend's name is not enough.
+        strict: Whether the precision was asked for by name, so that computing in another is a failure.
     """
 
     backend: str
@@ -119,6 +120,7 @@ class Case:
     max_depth: float = 10.0
     delay_ms: float = 0.0
     label: str = ""
+    strict: bool = False
 
     @property
     def id(self) -> CaseId:

@@ -70,7 +70,7 @@ def check_dataset(dataset: str, path: str | None, count: int | None) -> None:
         GlpnError: As `open_dataset`, or a file of it is missing.
     """
     if path is None and dataset != "rooms":
-        raise InputError(f"--eval {dataset} needs a path", fix="pass --eval-path, where the data set lies")
+        raise InputError(f"--eval {dataset} needs a path", fix="pass --data-path, where the data set lies")
     data = open_dataset(dataset, path, DatasetOptions(count=count))
     if hasattr(data, "check"):
         data.check()

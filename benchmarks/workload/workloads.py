@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from glpn_deploy.benchmarks.workload.cases import CALIBRATION, PEERS, VARIANTS, Case, Variant
 from glpn_deploy.benchmarks.workload.ceilings import Product
 from glpn_deploy.depth.depth_map import DepthMap
-from glpn_deploy.errors import BackendError
+from glpn_deploy.errors import BackendError, UnavailableError
 from glpn_deploy.images.loading import load_image
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.images.resample import resize_bicubic
@@ -82,6 +82,10 @@ class Network:
             gave = self.runtime.precision
             self.runtime.close()
             raise BackendError(f"{case.backend} gives {gave} from this file, not {case.precision}")
+        unmet = [reason.text for reason in self.runtime.reasons if reason.unmet]
+        if unmet and case.strict:
+            self.runtime.close()
+            raise UnavailableError(f"{case.backend} does not give {case.precision}: {'; '.join(unmet)}")
         begin = time.perf_counter()
         self._raw = self.runtime.run(self.batches[0])
         self.first_call_s = time.perf_counter() - begin

@@ -79,7 +79,7 @@ def build_failure(
         limit = 256 if options.workspace_mb is None else max(options.workspace_mb // 2, 64)
         return ExportError(
             f"{device.name} ran out of memory during the build{left}{words}",
-            fix=f"close other programs, try --workspace {limit}, or build for a smaller --batch or --shapes",
+            fix=f"close other programs, try --workspace {limit}, or build for a smaller --batch or --size",
         )
     if _WORKSPACE.search(text):
         return ExportError(

@@ -119,7 +119,7 @@ def add_profiles(builder: Any, config: Any, input_name: str, profiles: Sequence[
             raise ExportError(
                 f"TensorRT refuses the profile {wanted.name}",
                 expected="shapes that the ONNX file takes",
-                fix="name other shapes with --shapes",
+                fix="name other shapes with --size",
             )
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from glpn_deploy.bundle.engine_fields import DEFAULT_LEVEL, Compatibility
-from glpn_deploy.bundle.engine_profile import Profile
+from glpn_deploy.bundle.engine_profile import Profile, parse_profiles
 from glpn_deploy.errors import InputError
-from glpn_deploy.options import WORDS, Option, Reader, check_options
-from glpn_deploy.precisions import Precision
+from glpn_deploy.options import ADVANCED, SOME_PRECISIONS, WORDS, Option, Reader, check_options
+from glpn_deploy.precisions import PRECISIONS, Precision
 
 TimingCache = Path | Literal["auto", "none"]
 _NOT_FILES: dict[str, Literal["auto", "none"]] = {"auto": "auto", "none": "none"}
 
-_builder, _carrying = partial(Option, panel="Builder"), partial(Option, panel="Other GPUs and versions")
+_advanced = partial(Option, panel=ADVANCED)
 _LEVELS: dict[str, Compatibility] = {"ampere": "ampere_plus", "same-sm": "same_compute_capability"}
 
 
@@ -49,7 +49,7 @@ class EngineOptions:
     targets: tuple[str, ...] = ()
     workspace_mb: Annotated[
         int | None,
-        _builder(
+        _advanced(
             "Most scratch memory a kernel may take [default: TensorRT's; on a Jetson a share of what is "
             "free].",
             names=("--workspace",),
@@ -60,7 +60,7 @@ class EngineOptions:
     ] = None
     tactic_dram_mb: Annotated[
         int | None,
-        _builder(
+        _advanced(
             "Most memory to try kernels in [default: as for --workspace].",
             names=("--tactic-memory",),
             metavar="MB",
@@ -70,13 +70,13 @@ class EngineOptions:
     ] = None
     level: Annotated[
         int,
-        _builder(
+        _advanced(
             "How long to look for faster kernels: 0 builds soonest, 5 may run fastest.", least=0, most=5
         ),
     ] = DEFAULT_LEVEL
     timing_cache: Annotated[
         TimingCache,
-        _builder(
+        _advanced(
             "Read kernel timings from this file and add to it: the next build is quicker, and chooses the "
             "same kernels. auto keeps one for every kind of GPU and TensorRT in ~/.cache/glpn-deploy, none "
             "keeps none.",
@@ -86,7 +86,7 @@ class EngineOptions:
     ] = "auto"
     tactic_sources: Annotated[
         tuple[str, ...] | None,
-        _builder(
+        _advanced(
             "Libraries to take kernels from, by TensorRT's names: cublas, cublas_lt, cudnn, "
             "edge_mask_convolutions, jit_convolutions, as far as the version has them [default: TensorRT's].",
             metavar="A,B",
@@ -94,11 +94,11 @@ class EngineOptions:
         ),
     ] = None
     tf32: Annotated[
-        bool, _builder("Let FP32 products round to TF32: faster, with FP16's precision and budget.")
+        bool, _advanced("Let FP32 products round to TF32: faster, with FP16's precision and budget.")
     ] = False
     hardware_compatibility: Annotated[
         Compatibility,
-        _carrying(
+        _advanced(
             "Also run on every GPU from Ampere on (not on a Jetson), or on all of this compute capability "
             "(TensorRT 10.9); slower [default: this kind of GPU only].",
             names=("--hardware-compatible",),
@@ -108,20 +108,20 @@ class EngineOptions:
     ] = "none"
     version_compatible: Annotated[
         bool,
-        _carrying(
+        _advanced(
             "For other programs, which can run it with a later TensorRT if they load this one's lean "
             "runtime; glpn-predict runs it with this TensorRT only. May be slower."
         ),
     ] = False
     strip: Annotated[
         bool,
-        _carrying(
+        _advanced(
             "Leave the weights out of the engine (TensorRT 10); they are put in from the ONNX file when it "
             "is loaded."
         ),
     ] = False
     refit: Annotated[
-        bool, _carrying("Let TensorRT put other weights into the engine later; may be slower.")
+        bool, _advanced("Let TensorRT put other weights into the engine later; may be slower.")
     ] = False
 
     def __post_init__(self) -> None:
@@ -134,3 +134,74 @@ class EngineOptions:
                 expected="at least one of TensorRT's names",
                 fix="leave --tactic-sources out for TensorRT's choice",
             )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WantedEngines:
+    """Which engines of a bundle are wanted: one a precision, each of all profiles.
+
+    Attributes:
+        precisions: Empty for the bundle's best.
+
+    Raises:
+        InputError: A precision or shape cannot be read, or half a range is given.
+    """
+
+    precisions: Annotated[
+        tuple[Precision, ...],
+        Option(
+            "Those of the bundle, separated by commas; an engine each [default: fp16 where the bundle has "
+            "it, else fp32].",
+            names=("--precision",),
+            metavar="|".join(PRECISIONS),
+            reader=SOME_PRECISIONS,
+        ),
+    ] = ()
+    sizes: Annotated[
+        tuple[str, ...],
+        Option(
+            "Sizes that the engine takes, height x width in multiples of 32 px; a profile each [default: "
+            "480x640].",
+            names=("--size",),
+            former=("--shapes",),
+            metavar="HxW,…",
+            reader=WORDS,
+        ),
+    ] = ()
+    batch: Annotated[
+        str | None,
+        Option(
+            "Images a run: 1, 1:4 (tuned for 1) or 1:2:4 (tuned for 2) [default: 1].", metavar="N|MIN:MAX"
+        ),
+    ] = None
+    min: Annotated[
+        str | None,
+        _advanced(
+            "Smallest shape of a profile that spans sizes; needs --max. One size alone runs faster.",
+            metavar="NxHxW",
+        ),
+    ] = None
+    opt: Annotated[
+        str | None,
+        _advanced(
+            "Shape that it is tuned for [default: the smallest batch at the largest size].", metavar="NxHxW"
+        ),
+    ] = None
+    max: Annotated[str | None, _advanced("Its largest shape.", metavar="NxHxW")] = None
+    whole: Annotated[
+        tuple[str, ...],
+        _advanced(
+            "A whole profile, such as 1x256x320:1x480x640:4x480x640; may be repeated.",
+            names=("--profile",),
+            metavar="MIN:OPT:MAX",
+        ),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        parse_profiles(self.sizes, self.batch, self.min, self.opt, self.max, self.whole)
+
+    @property
+    def profiles(self) -> tuple[Profile, ...]:
+        """The shapes that every engine takes."""
+        return parse_profiles(self.sizes, self.batch, self.min, self.opt, self.max, self.whole)

@@ -27,7 +27,9 @@ class EvalOptions:
     median_scaling: Annotated[
         bool, Option("Scale every prediction to the ground truth's median: judges shape, not metres.")
     ] = False
-    batch_size: Annotated[int, Option("Images predicted at a time.", least=1)] = 4
+    batch_size: Annotated[
+        int, Option("Images predicted at a time.", names=("--batch",), former=("--batch-size",), least=1)
+    ] = 4
     skip_bad: Annotated[
         bool, Option("Leave out samples that cannot be read, and name them; exit status 1 then.")
     ] = False

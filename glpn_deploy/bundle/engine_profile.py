@@ -153,9 +153,9 @@ def parse_profiles(
     sizes = [_parse_size(size) for text in shapes for size in text.split(",")]
     if found and not sizes and batch is not None:
         raise InputError(
-            "--batch is given without --shapes",
+            "--batch is given without --size",
             expected="the batch within --min, --opt, --max or --profile",
-            fix="write it there (1x480x640), or name the sizes with --shapes",
+            fix="write it there (1x480x640), or name the sizes with --size",
         )
     if not found and not sizes:
         sizes = [_parse_size(DEFAULT_SHAPE)]
@@ -193,7 +193,7 @@ def profile_options(profiles: Sequence[Profile]) -> list[str]:
     shapes = ",".join(f"{p.max[1]}x{p.max[2]}" for p in profiles)
     ((low, best, high),) = batches
     batch = str(low) if low == high else f"{low}:{high}" if best == low else f"{low}:{best}:{high}"
-    return ["--shapes", shapes, "--batch", batch]
+    return ["--size", shapes, "--batch", batch]
 
 
 def profiles_name(profiles: Sequence[Profile]) -> str:
@@ -215,7 +215,7 @@ def spell(shape: Shape) -> str:
 def _parse_size(text: str) -> tuple[int, int]:
     found = re.fullmatch(_SIZE, text.strip(), re.ASCII)
     if not found:
-        raise InputError(f"--shapes is {text!r}", expected="height x width in pixels", fix="write 480x640")
+        raise InputError(f"--size is {text!r}", expected="height x width in pixels", fix="write 480x640")
     return int(found[1]), int(found[2])
 
 

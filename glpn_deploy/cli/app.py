@@ -7,20 +7,23 @@ import contextvars
 import functools
 import io
 import os
+import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperCommand
 
-from glpn_deploy.cli.derived import derived
+from glpn_deploy.cli.derived import derived, note_former
 from glpn_deploy.errors import GlpnError
 from glpn_deploy.options import ADVANCED, COMMON
 
 _ASCII = {"✓": "ok", "✗": "x", "→": "->", "×": "x", "…": "...", "·": "*", "—": "-", "–": "-", "²": "2"}
+# Newer typers have a click of their own.
+_CLICK_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 FAILED = 1  # a check failed, or the machine could not; 0 is done, 2 wrong use
 
 
@@ -63,7 +66,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         rich_markup_mode=None,  # "[m]" in a help text is a unit, not markup
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.command(cls=_Command)(guarded)
+    words = {name: call.__dict__[name] for name in ("former", "instead", "shorthands")}
+    kind: type[TyperCommand] = type("Command", (_Command,), words)
+    app.command(cls=kind)(guarded)
 
     def main(name: str | None = None) -> None:
         _write_any_character()
@@ -92,7 +97,48 @@ def _spelled_out(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 class _Command(TyperCommand):
-    """Shows options under their panels, which Typer does only with Rich, at twice the time."""
+    """Shows options under their panels, which Typer does only with Rich, at twice the time.
+
+    Wrong use ends as every other error does. Former names of options are taken, with a note.
+    """
+
+    former: Mapping[str, str]
+    instead: Mapping[str, str]
+    shorthands: Mapping[str, tuple[str, str]]
+
+    def make_context(self, info_name: str | None, *args: Any, **kwargs: Any) -> Any:
+        """Reads the arguments."""
+        try:
+            return super().make_context(info_name, *args, **kwargs)
+        except _CLICK_ERROR as error:
+            from glpn_deploy.cli.console import complain
+
+            said = re.sub(r" \(Possible options: (.*)\)", r"; did you mean \1", error.format_message())
+            said = re.sub(r"\.? Did you mean (.*)\?", r"; did you mean \1", said).rstrip(".")
+            said = f"{said[:1].lower()}{said[1:]}"
+            complain("red", "error", f"{said}; {info_name} --help lists what it takes.")
+            raise typer.Exit(error.exit_code) from None
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts today's names in the place of former ones."""
+        words = iter(args)
+        read: list[str] = []
+        for word in words:
+            name, equals, value = word.partition("=")
+            if name in self.former:
+                note_former(name, self.former[name])
+                word = f"{self.former[name]}{equals}{value}"
+            if name in self.instead:
+                note_former(name, self.instead[name])
+            read += self.shorthands.get(word, (word,))
+            if word == "--":
+                read += words
+        return super().parse_args(ctx, read)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The usage line without what is hidden."""
+        shown = [parameter for parameter in self.get_params(ctx) if not getattr(parameter, "hidden", False)]
+        return ["[OPTIONS]", *(piece for parameter in shown for piece in parameter.get_usage_pieces(ctx))]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Arguments first, then what most people need; the advanced options last."""

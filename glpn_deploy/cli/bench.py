@@ -13,6 +13,7 @@ from glpn_deploy.benchmarks.options import BenchOptions, EvalChoice
 from glpn_deploy.cli.app import command
 from glpn_deploy.cli.options import JsonOption
 from glpn_deploy.errors import InputError
+from glpn_deploy.options import Former
 
 
 def bench(
@@ -22,8 +23,12 @@ def bench(
         Literal["nyu", "kitti", "folder", "rooms"] | None,
         typer.Option("--eval", help="Also judge each backend and precision on a data set."),
     ] = None,
-    eval_path: Annotated[Path | None, typer.Option(help="Where the data set lies.")] = None,
-    eval_count: Annotated[int | None, typer.Option(min=1, help="Rooms to judge on [default: 500].")] = None,
+    data_path: Annotated[
+        Path | None, typer.Option(help="Where the data set lies."), Former(("--eval-path",))
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Rooms to judge on [default: 500]."), Former(("--eval-count",))
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for report.json, report.md and report.html [default: BUNDLE-bench]."),
@@ -56,10 +61,10 @@ def bench(
     """
     choice = None
     if dataset is not None:
-        place = None if eval_path is None else str(eval_path)
-        choice = EvalChoice(dataset=dataset, path=place, count=eval_count)
-    elif eval_path is not None or eval_count is not None:
-        name = "--eval-path" if eval_count is None else "--eval-count"
+        place = None if data_path is None else str(data_path)
+        choice = EvalChoice(dataset=dataset, path=place, count=count)
+    elif data_path is not None or count is not None:
+        name = "--data-path" if count is None else "--count"
         raise InputError(f"{name} without --eval", expected="a data set to judge on, such as --eval rooms")
     from glpn_deploy.benchmarks.options import QUICK, RoundOptions
 

@@ -8,15 +8,11 @@ from typing import Annotated
 
 import typer
 
-from glpn_deploy.bundle.engine_profile import parse_profiles
 from glpn_deploy.cli.app import command
 from glpn_deploy.cli.options import JsonOption
 from glpn_deploy.errors import InputError
-from glpn_deploy.exporters.engine.engine_options import EngineOptions
-from glpn_deploy.options import bad_option
-from glpn_deploy.precisions import PRECISIONS, Precision
-
-_SHAPES, _CARRYING = "Shapes", "Other GPUs and versions"
+from glpn_deploy.exporters.engine.engine_options import EngineOptions, WantedEngines
+from glpn_deploy.options import ADVANCED
 
 
 def build(
@@ -24,60 +20,7 @@ def build(
         Path, typer.Argument(help="Bundle folder that glpn-export made; with --explain also any .onnx file.")
     ],
     *,
-    precision: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="|".join(PRECISIONS),
-            help="One of the bundle's; may be repeated, an engine each "
-            "[default: fp16 where the bundle has it, else fp32].",
-        ),
-    ] = None,
-    shapes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HxW,…",
-            help="Sizes that the engine takes, height x width in multiples of 32 px; a profile each "
-            "[default: 480x640].",
-            rich_help_panel=_SHAPES,
-        ),
-    ] = None,
-    batch: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N|MIN:MAX",
-            help="Images a run: 1, 1:4 (tuned for 1) or 1:2:4 (tuned for 2) [default: 1].",
-            rich_help_panel=_SHAPES,
-        ),
-    ] = None,
-    minimum: Annotated[
-        str | None,
-        typer.Option(
-            "--min",
-            metavar="NxHxW",
-            help="Smallest shape of a profile that spans sizes; needs --max. One size alone runs faster.",
-            rich_help_panel=_SHAPES,
-        ),
-    ] = None,
-    optimum: Annotated[
-        str | None,
-        typer.Option(
-            "--opt",
-            metavar="NxHxW",
-            help="Shape that it is tuned for [default: the smallest batch at the largest size].",
-            rich_help_panel=_SHAPES,
-        ),
-    ] = None,
-    maximum: Annotated[
-        str | None, typer.Option("--max", metavar="NxHxW", help="Its largest shape.", rich_help_panel=_SHAPES)
-    ] = None,
-    profile: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="MIN:OPT:MAX",
-            help="A whole profile, such as 1x256x320:1x480x640:4x480x640; may be repeated.",
-            rich_help_panel=_SHAPES,
-        ),
-    ] = None,
+    engines: WantedEngines,
     options: partial[EngineOptions],
     rtx: Annotated[
         bool,
@@ -85,7 +28,7 @@ def build(
             "--rtx",
             help="Build with TensorRT for RTX instead, for the RTX cards of others, on Linux and Windows; "
             "needs no GPU. The machine that runs it finishes the work at the first start.",
-            rich_help_panel=_CARRYING,
+            rich_help_panel=ADVANCED,
         ),
     ] = False,
     sm: Annotated[
@@ -94,7 +37,7 @@ def build(
             metavar="A,B",
             help="With --rtx: compute capabilities to build for, of 75, 80, 86 (RTX 30), 89 (RTX 40), 120 "
             "(RTX 50) and 121 [default: those of 80, 86, 89 and 120 that have the precision].",
-            rich_help_panel=_CARRYING,
+            rich_help_panel=ADVANCED,
         ),
     ] = None,
     verify: Annotated[
@@ -127,16 +70,14 @@ def build(
     BUNDLE/engines with a sidecar beside it. Exit status: 0 done, 1 no GPU, the build failed or the depth
     moved, 2 wrong use, a damaged bundle or no TensorRT.
 
-    Example: glpn-build glpn-nyu --precision fp16 --shapes 480x640 --batch 1:4
+    Example: glpn-build glpn-nyu --precision fp16 --size 480x640 --batch 1:4
     """
-    given = parse_profiles(
-        () if shapes is None else (shapes,), batch, minimum, optimum, maximum, tuple(profile or ())
-    )
-    wanted = options(profiles=given)
+    wanted = options(profiles=engines.profiles)
+    precisions = engines.precisions or (None,)
     if explain:
         from glpn_deploy.cli.working.explain import run as run_explain
 
-        run_explain(bundle, _precisions(precision), wanted, rtx=rtx, sm=sm, as_json=as_json)
+        run_explain(bundle, precisions, wanted, rtx=rtx, sm=sm, as_json=as_json)
         return
     if sm is not None and not rtx:
         raise InputError(
@@ -146,7 +87,7 @@ def build(
 
     run(
         bundle,
-        _precisions(precision),
+        precisions,
         wanted,
         rtx=rtx,
         sm=sm,
@@ -154,17 +95,6 @@ def build(
         dry_run=dry_run,
         as_json=as_json,
     )
-
-
-def _precisions(names: list[str] | None) -> list[Precision | None]:
-    """Those that were named, each once; None, the bundle's best, where none was."""
-    wanted: list[Precision | None] = []
-    for name in dict.fromkeys(names or ()):
-        known = [precision for precision in PRECISIONS if precision == name]
-        if not known:
-            raise bad_option("precision", name, f"one of {', '.join(PRECISIONS)}")
-        wanted += known
-    return wanted or [None]
 
 
 main = command(build)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 from typer.models import OptionInfo
 
-from glpn_deploy.options import Field, Only, choices_of, declared, item_of, optional, spelled
+from glpn_deploy.options import Field, Former, Only, Option, choices_of, declared, item_of, optional, spelled
 
 
 def derived(function: Callable[..., None]) -> Callable[..., None]:
@@ -19,12 +20,17 @@ def derived(function: Callable[..., None]) -> Callable[..., None]:
 
     A parameter ``options: RuntimeOptions`` gives the command an option for every field that has an `Option`,
     and the function gets the dataclass made of what was typed. ``partial[RuntimeOptions]`` hands over the
-    class with what was typed, for a function that adds fields of its own.
+    class with what was typed, for a function that adds fields of its own. The result's attribute ``former``
+    holds former names of options, and what they are called now; ``instead`` options that are taken and not
+    shown, and what is typed today; ``shorthands`` what else may be typed, and the words that it stands for.
     """
     hints = get_type_hints(function, include_extras=True)
     parameters: list[inspect.Parameter] = []
     groups: dict[str, _Group] = {}
     taken: set[str] = set()
+    former: dict[str, str] = {}
+    instead: dict[str, str] = {}
+    shorthands: dict[str, tuple[str, str]] = {}
     for parameter in inspect.signature(function).parameters.values():
         hint = hints[parameter.name]
         unfinished = get_origin(hint) is functools.partial
@@ -33,8 +39,14 @@ def derived(function: Callable[..., None]) -> Callable[..., None]:
             groups[parameter.name] = group = _Group(options, unfinished=unfinished)
             parameters += (fields := list(group.parameters()))
             taken |= {field.name for field in fields}
+            for field, option in group.offered():
+                former |= dict.fromkeys(option.former, name := _dashed(spelled(field)))
+                if option.instead:
+                    instead |= dict.fromkeys(option.names or (name,), option.instead)
+                shorthands |= {_dashed(word): (name, word) for word in option.shorthands}
         else:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hint))
+            former |= _former_names(parameter.name, get_args(hint)[1:])
 
     _one_option_a_name(parameters)
 
@@ -45,8 +57,16 @@ def derived(function: Callable[..., None]) -> Callable[..., None]:
 
     del call.__dict__["__wrapped__"]  # Typer reads the signature below
     call.__dict__["__signature__"] = inspect.Signature(parameters)
+    call.__dict__.update(former=former, instead=instead, shorthands=shorthands)
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return call
+
+
+def _former_names(name: str, extras: tuple[Any, ...]) -> dict[str, str]:
+    """Former names of an option that a command declares itself."""
+    names = [extra.param_decls[0] for extra in extras if isinstance(extra, OptionInfo) and extra.param_decls]
+    now = (names or [_dashed(name)])[0]
+    return {old: now for extra in extras if isinstance(extra, Former) for old in extra.names}
 
 
 def _one_option_a_name(parameters: list[inspect.Parameter]) -> None:
@@ -54,7 +74,7 @@ def _one_option_a_name(parameters: list[inspect.Parameter]) -> None:
 
     Typer keeps the first name elsewhere.
     """
-    taken = {f"--{parameter.name.replace('_', '-')}" for parameter in parameters}
+    taken = {_dashed(parameter.name) for parameter in parameters}
     for parameter in parameters:
         for info in get_args(parameter.annotation)[1:]:
             if isinstance(info, OptionInfo) and info.param_decls:
@@ -70,12 +90,16 @@ class _Group:
     unfinished: bool = False
 
     def parameters(self) -> Iterator[inspect.Parameter]:
-        """One for each field that is offered, those of fields that are dataclasses of options included."""
+        """One for each field that is offered."""
+        return (_parameter(field, option) for field, option in self.offered())
+
+    def offered(self) -> Iterator[tuple[Field, Option]]:
+        """Every field that is offered, those of fields that are dataclasses of options included."""
         for field in self._fields():
             if field.option is not None:
-                yield _parameter(field)
+                yield field, field.option
             else:
-                yield from _Group(field.type, field.only).parameters()
+                yield from _Group(field.type, field.only).offered()
 
     def make(self, given: dict[str, Any]) -> Any:
         """The dataclass of what was typed."""
@@ -98,32 +122,35 @@ class _Group:
                 yield field
 
 
-def _parameter(field: Field) -> inspect.Parameter:
-    option, default = field.option, field.default
-    assert option is not None
+def _parameter(field: Field, option: Option) -> inspect.Parameter:
+    default = field.default
     kind, metavar = field.type, option.metavar
     if option.reader is not None:
-        kind = option.typed
+        kind = list[str] if option.reader.several else option.typed
+        metavar = metavar or ("A,B" if option.reader.several else None)
         if default not in (None, dataclasses.MISSING):
             default = option.reader.show(default)
-            default = None if default == "" else default
+            default = None if default == "" else [default] if option.reader.several else default
     elif item_of(kind) is not None:
         choices = choices_of(item_of(kind))  # which Typer does not take in lists; the dataclass checks them
         metavar = metavar or ("|".join(choices) if choices else None)
         kind, default = list[str if choices else item_of(kind)], default or None  # type: ignore[misc]
     elif choices_of(kind):
         kind = _literal(kind)
+    if option.instead:
+        default = None
     if default is None and not optional(kind):
         kind = kind | None
     names = option.names
     if not names and field.default is False:
-        names = (f"--{field.name.replace('_', '-')}",)  # without it Typer adds --no-...
+        names = (_dashed(field.name),)  # without it Typer adds --no-...
     info = (
         typer.Argument(help=option.help, metavar=metavar)
         if option.argument
         else typer.Option(
             *names,
             help=option.help or None,
+            hidden=bool(option.instead),
             metavar=metavar,
             min=None if option.reader else option.least,
             max=None if option.reader else option.most,
@@ -141,10 +168,21 @@ def _parameter(field: Field) -> inspect.Parameter:
 def _value(field: Field, given: Any) -> Any:
     """A field's value of what was typed; None where nothing was."""
     assert field.option is not None
-    if given is None or field.option.reader is None:
+    reader, long = field.option.reader, _dashed(spelled(field))
+    if given is None or reader is None:
         return tuple(given) if isinstance(given, list) else given
-    long = f"--{spelled(field).replace('_', '-')}"
-    return field.option.reader.read(long, given)
+    if reader.several:
+        return reader.read(long, ",".join(given)) if given else None
+    return reader.read(long, given)
+
+
+def _dashed(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def note_former(old: str, now: str) -> None:
+    """Says what an option is called now, or what is typed instead of it."""
+    warnings.warn(f"{old} is {now} now; the old spelling goes with the next release", stacklevel=2)
 
 
 def _literal(kind: Any) -> Any:

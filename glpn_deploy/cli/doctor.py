@@ -8,6 +8,8 @@ from glpn_deploy.cli.app import FAILED, command
 from glpn_deploy.cli.options import JsonOption
 from glpn_deploy.optional import install_line
 
+_DETAIL = len("✓ tensorrt_rtx ")
+
 
 def doctor(as_json: JsonOption = False) -> None:
     """Tell what this machine can run and how to mend what is missing.
@@ -20,24 +22,27 @@ def doctor(as_json: JsonOption = False) -> None:
     """
     from rich.markup import escape
 
-    from glpn_deploy.cli.console import output, print_json
-    from glpn_deploy.doctor.machine import examine, to_dict
+    from glpn_deploy.cli.console import output, print_json, say_next
+    from glpn_deploy.doctor.machine import look, to_dict
 
-    findings = examine()
+    console = output(as_json=as_json)
+    marks = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "missing": "[red]✗[/]"}
+    findings = []
+    for finding in look():
+        findings.append(finding)
+        if not as_json:
+            line = f"{marks[finding.status]} {finding.name:<12} {escape(finding.detail)}"
+            console.print(line, hang=_DETAIL)
+            if finding.fix:
+                console.print(f"{'':<{_DETAIL}}→ {escape(finding.fix)}")
     report = to_dict(findings)
     if as_json:
         print_json(report)
+    elif report["backends"]:
+        console.print(f"\nThis machine can run bundles with: {', '.join(report['backends'])}.")
     else:
-        console = output(as_json=False)
-        marks = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "missing": "[red]✗[/]"}
-        for finding in findings:
-            console.print(f"{marks[finding.status]} {finding.name:<12} {escape(finding.detail)}")
-            if finding.fix:
-                console.print(f"  {'':<12} → {escape(finding.fix)}")
-        if report["backends"]:
-            console.print(f"\nThis machine can run bundles with: {', '.join(report['backends'])}.")
-        else:
-            console.print(f"\nNo backend can run. Next:\n  {install_line('cpu')}", markup=False)
+        console.print("\nNo backend can run.")
+        say_next(console, install_line("cpu"))
     if not report["backends"]:
         raise typer.Exit(FAILED)
 

@@ -9,6 +9,7 @@ import typer
 
 from glpn_deploy.accuracy.options import EvalOptions
 from glpn_deploy.cli.app import command
+from glpn_deploy.cli.derived import note_former
 from glpn_deploy.cli.options import JsonOption
 from glpn_deploy.datasets.options import DatasetOptions, Kind
 from glpn_deploy.runtimes.options import LoadOptions
@@ -18,9 +19,7 @@ def evaluate(
     source: Annotated[
         str, typer.Argument(help="Bundle folder, .onnx file, checkpoint folder, hub id, or demo.")
     ],
-    path: Annotated[
-        Path | None, typer.Argument(help="Where the data set lies; rooms are rendered and lie nowhere.")
-    ] = None,
+    former_path: Annotated[Path | None, typer.Argument(hidden=True)] = None,
     *,
     dataset: Annotated[
         Kind,
@@ -30,6 +29,9 @@ def evaluate(
             "rooms: rendered from fixed seeds."
         ),
     ] = "rooms",
+    data_path: Annotated[
+        Path | None, typer.Option(help="Where the data set lies; rooms are rendered and lie nowhere.")
+    ] = None,
     about: DatasetOptions,
     options: EvalOptions,
     baselines: Annotated[
@@ -43,10 +45,13 @@ def evaluate(
     Metrics are taken by image and averaged, as in the papers, in the data set's own depth range and
     crop. Exit status: 0 done, 1 samples were left out, 2 wrong use or a bad data set.
 
-    Example: glpn-eval glpn-nyu ~/nyu --dataset nyu
+    Example: glpn-eval glpn-nyu --dataset nyu --data-path ~/nyu
     """
     from glpn_deploy.cli.working.eval import run
 
+    if former_path is not None:
+        note_former("a path after SOURCE", "--data-path")
+    path = data_path or former_path
     run(source, path, dataset, about, options, load, baselines=baselines, as_json=as_json)
 
 

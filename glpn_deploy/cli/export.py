@@ -10,11 +10,11 @@ import typer
 
 from glpn_deploy.cli.app import command
 from glpn_deploy.cli.export_checks import refuse_idle_options
-from glpn_deploy.cli.options import JsonOption
+from glpn_deploy.cli.options import JsonOption, VerboseOption
 from glpn_deploy.datasets.options import Kind
 from glpn_deploy.exporters.options import LOWER_PANEL, BuildOptions, LowerOptions
 from glpn_deploy.optional import needs
-from glpn_deploy.precisions import Precision
+from glpn_deploy.options import Former
 from glpn_deploy.runtimes.registry import require_backend
 
 
@@ -34,27 +34,6 @@ def export(
     ] = None,
     *,
     options: partial[BuildOptions],
-    fp16: Annotated[
-        bool, typer.Option("--fp16", help="Also write model.fp16.onnx.", rich_help_panel=LOWER_PANEL)
-    ] = False,
-    bf16: Annotated[
-        bool,
-        typer.Option(
-            "--bf16", help="Also write model.bf16.onnx (opset 22: TensorRT 11).", rich_help_panel=LOWER_PANEL
-        ),
-    ] = False,
-    int8: Annotated[
-        bool,
-        typer.Option(
-            "--int8", help="Also write model.int8.onnx, with Q/DQ pairs.", rich_help_panel=LOWER_PANEL
-        ),
-    ] = False,
-    fp8: Annotated[
-        bool,
-        typer.Option(
-            "--fp8", help="Also write model.fp8.onnx (Hopper, Ada, Thor).", rich_help_panel=LOWER_PANEL
-        ),
-    ] = False,
     lower: partial[LowerOptions],
     eval_dataset: Annotated[
         Kind | None,
@@ -65,8 +44,10 @@ def export(
             rich_help_panel=LOWER_PANEL,
         ),
     ] = None,
-    eval_path: Annotated[
-        Path | None, typer.Option(help="Where that data set lies.", rich_help_panel=LOWER_PANEL)
+    data_path: Annotated[
+        Path | None,
+        typer.Option(help="Where that data set lies.", rich_help_panel=LOWER_PANEL),
+        Former(("--eval-path",)),
     ] = None,
     engine: Annotated[
         bool,
@@ -76,6 +57,7 @@ def export(
             "lower precision named (else of FP32); glpn-build does it for other shapes, and elsewhere.",
         ),
     ] = False,
+    verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Export a GLPN checkpoint into a verified bundle.
@@ -88,8 +70,7 @@ def export(
 
     Example: glpn-export vinvino02/glpn-nyu glpn-nyu --fp16 --calibration photos/
     """
-    flags: dict[Precision, bool] = {"fp16": fp16, "bf16": bf16, "int8": int8, "fp8": fp8}
-    asked = tuple(name for name, wanted in flags.items() if wanted)
+    asked = tuple(name for name in lower.keywords.get("precisions", ()) if name != "fp32")
     refuse_idle_options(context, asked)
     require_backend("torch")
     with needs("exporting", "cpu", "export"):
@@ -99,9 +80,10 @@ def export(
     wanted = options()
     if asked:
         require_backend("onnxruntime")
-        truth = None if eval_dataset is None else open_dataset(eval_dataset, eval_path)
+        truth = None if eval_dataset is None else open_dataset(eval_dataset, data_path)
         wanted = options(lower=lower(precisions=asked, ground_truth=truth, sweep=wanted.verify))
-    run(checkpoint, out or Path(f"{_name(checkpoint)}-bundle"), wanted, engine=engine, as_json=as_json)
+    place = out or Path(f"{_name(checkpoint)}-bundle")
+    run(checkpoint, place, wanted, engine=engine, verbose=verbose, as_json=as_json)
 
 
 def _name(checkpoint: str) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import typer
 
 from glpn_deploy.errors import InputError
-from glpn_deploy.exporters.options import LOWER_PANEL
+from glpn_deploy.exporters.options import LowerOptions
+from glpn_deploy.options import declared, spelled
 from glpn_deploy.precisions import LOWER_PRECISIONS, QUANTIZED_PRECISIONS, Precision
+
+_FLAGS = ", ".join(f"--{name}" for name in LOWER_PRECISIONS)
 
 
 def refuse_idle_options(context: typer.Context, asked: Sequence[Precision]) -> None:
@@ -21,21 +25,19 @@ def refuse_idle_options(context: typer.Context, asked: Sequence[Precision]) -> N
     Raises:
         InputError: There is one; the message says what it needs beside it.
     """
+    lower = {*_names(LowerOptions), "eval_dataset", "data_path"} - {"precision"}
     typed = {}
     for option in context.command.params:
         source = context.get_parameter_source(option.name or "")
-        lower = (
-            getattr(option, "rich_help_panel", None) == LOWER_PANEL and option.name not in LOWER_PRECISIONS
-        )
         # by its name: newer typers have a click of their own
-        if lower and source is not None and source.name == "COMMANDLINE":
+        if option.name in lower and source is not None and source.name == "COMMANDLINE":
             off = context.params.get(option.name or "") is False and option.secondary_opts
             typed[option.name] = (option.secondary_opts if off else option.opts)[0]
     if typed and not asked:
         names = " and ".join(typed.values())
         raise InputError(
             f"{names} without a lower precision",
-            expected="--fp16, --bf16, --int8 or --fp8 beside it",
+            expected=f"one of {_FLAGS} beside it",
             fix=f"add --fp16, or leave out {names}",
         )
     calibrates = ("--int8 or --fp8", bool({*QUANTIZED_PRECISIONS} & {*asked}))
@@ -46,7 +48,7 @@ def refuse_idle_options(context: typer.Context, asked: Sequence[Precision]) -> N
         "calibration_percentile": ("--calibration-method percentile", by_percentile),
         "target": calibrates,
         "for_tensorrt": ("--int8", "int8" in asked),
-        "eval_path": ("--eval", "eval_dataset" in typed),
+        "data_path": ("--eval", "eval_dataset" in typed),
     }
     for name, (what, there) in needs.items():
         if name in typed and not there:
@@ -54,3 +56,12 @@ def refuse_idle_options(context: typer.Context, asked: Sequence[Precision]) -> N
                 f"{typed[name]} without {what}, where it does nothing",
                 fix=f"add {what}, or leave out {typed[name]}",
             )
+
+
+def _names(options: Any) -> Iterator[str]:
+    """What commands call the fields of a dataclass of options."""
+    for field in declared(options):
+        if field.option is not None:
+            yield spelled(field)
+        elif isinstance(field.type, type) and hasattr(field.type, "__dataclass_fields__"):
+            yield from _names(field.type)

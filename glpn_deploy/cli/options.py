@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from glpn_deploy.errors import InputError
-from glpn_deploy.options import WORDS, Auto, Option, Reader, check_options, parse_numbers
+from glpn_deploy.options import ADVANCED, WORDS, Auto, Option, Reader, check_options, parse_numbers
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]
+
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Also show every step, and what was tried.")
+]
 
 Format = Literal[
     "mm",
@@ -58,6 +63,8 @@ ABOUT_FILES: dict[str, str] = {  # told once
     "side": "the image and its depth in colour",
     "below": "the image and its depth in colour",
 }
+
+_advanced = partial(Option, panel=ADVANCED)
 
 
 def _parse_max_m(option: str, text: str) -> float | Auto:
@@ -108,12 +115,12 @@ class SaveOptions:
             reader=Reader(_parse_max_m),
         ),
     ] = None
-    near: Annotated[Literal["white", "black"], Option("Which end is near, for --save gray and gray16.")] = (
-        "white"
-    )
+    near: Annotated[
+        Literal["white", "black"], _advanced("Which end is near, for --save gray and gray16.")
+    ] = "white"
     legend: Annotated[
         bool,
-        Option(
+        _advanced(
             "--no-legend leaves the scale beside the colours out: the picture has the image's size.",
             names=("--legend/--no-legend",),
         ),
@@ -132,7 +139,7 @@ class SaveOptions:
     ] = None
 
     skip_existing: Annotated[
-        bool, Option("Go on where a long run was stopped: leave images whose results are all there.")
+        bool, _advanced("Go on where a long run was stopped: leave images whose results are all there.")
     ] = False
 
     def __post_init__(self) -> None:

@@ -18,11 +18,11 @@ def train(options: TrainOptions, as_json: JsonOption = False) -> None:
     Stopped or killed, a run goes on by itself when the same command is given again, at the same loss
     curve. Exit status: 0 done, 1 stopped or diverged, 2 wrong use.
 
-    The paper's run: glpn-train nyu runs/nyu --path NYU --start nvidia/mit-b4
+    Paper: glpn-train nyu runs/nyu --data-path NYU --start nvidia/mit-b4
 
-    Without any data: glpn-train rooms runs/rooms --config demo --cache rooms-cache --lr 1e-3
+    No data: glpn-train rooms runs/rooms --config demo --cache cache --lr 1e-3
     """
-    from glpn_deploy.cli.console import output, print_json, runnable
+    from glpn_deploy.cli.console import output, print_json, runnable, say_next
 
     with needs("training", "train"):
         from glpn_deploy.training.trainer import train as run
@@ -39,11 +39,11 @@ def train(options: TrainOptions, as_json: JsonOption = False) -> None:
                 "metrics": result.metrics,
             }
         )
-    where = "" if options.path is None else f" {options.path}"
-    console.print(
-        f"\nNext:\n  {runnable('glpn-eval')} {result.best}{where} --dataset {options.dataset}"
-        f"\n  {runnable('glpn-export')} {result.best} BUNDLE",
-        markup=False,
+    where = "" if options.path is None else f" --data-path {options.path}"
+    say_next(
+        console,
+        f"{runnable('glpn-eval')} {result.best} --dataset {options.dataset}{where}",
+        f"{runnable('glpn-export')} {result.best} BUNDLE",
     )
 
 

@@ -25,11 +25,10 @@ def main() -> None:
         importlib.import_module(f"glpn_deploy.cli.{name}").main(f"glpn {name}")
     else:
         near = difflib.get_close_matches(name, COMMANDS, 1)
-        meant = f"; did you mean glpn {near[0]}?" if near else "."
-        print(
-            f"error: glpn has no command {name}; expected one of {', '.join(COMMANDS)}{meant}",
-            file=sys.stderr,
-        )
+        meant = f"; did you mean glpn {near[0]}" if near else ""
+        from glpn_deploy.cli.console import complain
+
+        complain("red", "error", f"glpn has no command {name}; expected one of {', '.join(COMMANDS)}{meant}.")
         sys.exit(2)
 
 

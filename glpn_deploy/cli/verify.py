@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from glpn_deploy.cli.app import command
-from glpn_deploy.cli.options import JsonOption
+from glpn_deploy.cli.options import JsonOption, VerboseOption
 from glpn_deploy.proof.options import VerifyOptions
 
 
@@ -21,6 +21,7 @@ def verify(
             help="PNG to draw the worst image in: input, reference, candidate, error.", dir_okay=False
         ),
     ] = None,
+    verbose: VerboseOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check a bundle's digests, and the depth of every artefact against the reference.
@@ -39,7 +40,7 @@ def verify(
     """
     from glpn_deploy.cli.working.verify import run
 
-    run(bundle, options, error_map, as_json=as_json)
+    run(bundle, options, error_map, verbose=verbose, as_json=as_json)
 
 
 main = command(verify)

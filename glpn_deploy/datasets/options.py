@@ -22,7 +22,10 @@ class DatasetOptions:
     size: Annotated[
         tuple[int, int] | None,
         _option(
-            "Size of the rooms [default: what the demo network is trained on].", metavar="HxW", reader=SIZE
+            "Size that rooms are rendered at [default: what the demo network is trained on].",
+            names=("--room-size",),
+            metavar="HxW",
+            reader=SIZE,
         ),
     ] = None
     file_list: Annotated[

@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.util
 import platform
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +34,35 @@ _LEAST_GIB = 2.0
 
 
 def examine(root: Path = Path("/"), run: Run = run_command) -> list[Finding]:
+    """All findings of `look`."""
+    return list(look(root, run))
+
+
+def look(root: Path = Path("/"), run: Run = run_command) -> Iterator[Finding]:
     """Looks at Python, processor, memory, GPU, backends and export tools; runs no network.
 
     Args:
         root: The root of the file system.
         run: Runs commands of the system.
+
+    Yields:
+        What was found, as soon as it is known: importing a backend takes seconds.
     """
+    yield _python()
+    yield _processor(root)
     gpu = gpu_findings(root, run)
     jetson = any(finding.name == "jetson" for finding in gpu)
-    found = [_python(), _processor(root), _memory(root, jetson), *gpu, *_backends(jetson)]
+    yield _memory(root, jetson)
+    yield from gpu
+    yield from _backends(jetson)
     if (cuda := cuda_finding()) is not None:
-        found += [cuda, engines_finding()]
-    return [*found, _export(), *_remembered()]
+        yield cuda
+        yield engines_finding()
+    yield _export()
+    yield from _remembered()
 
 
-def to_dict(findings: list[Finding]) -> dict[str, Any]:
+def to_dict(findings: Sequence[Finding]) -> dict[str, Any]:
     """For ``--json``: all findings, and which backends can run."""
     return {
         "backends": [
@@ -99,8 +114,7 @@ def _memory(root: Path, jetson: bool) -> Finding:
     return Finding("memory", "warning", detail, fix)
 
 
-def _backends(jetson: bool) -> list[Finding]:
-    findings = []
+def _backends(jetson: bool) -> Iterator[Finding]:
     for backend in BACKENDS.values():
         if backend.package is None:
             continue
@@ -108,15 +122,14 @@ def _backends(jetson: bool) -> list[Finding]:
         if install is not None:
             if jetson and backend.name == "tensorrt":
                 install = _JETPACK_TENSORRT
-            findings.append(Finding(backend.name, "missing", f"{backend.package} is not installed", install))
+            yield Finding(backend.name, "missing", f"{backend.package} is not installed", install)
             continue
         try:
-            findings.append(_probe(backend))
+            yield _probe(backend)
         except Exception as error:  # a broken install fails in its own way: report it, go on
             reason = next(iter(str(error).splitlines()), "no message")
             detail = f"installed, but does not import ({type(error).__name__}: {reason})"
-            findings.append(Finding(backend.name, "missing", detail, f"reinstall it: {backend.reinstall}"))
-    return findings
+            yield Finding(backend.name, "missing", detail, f"reinstall it: {backend.reinstall}")
 
 
 def _probe(backend: Backend) -> Finding:

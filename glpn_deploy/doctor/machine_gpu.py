@@ -20,7 +20,7 @@ from glpn_deploy.gpu.tensorrt_versions import (
     tensorrt_of,
     unsupported,
 )
-from glpn_deploy.runtimes.base import PRECISIONS
+from glpn_deploy.precisions import PRECISIONS
 
 _NO_GPU = "no NVIDIA GPU or driver found; the CPU backends work without"
 # Between them, the files of a driver that is installed, working or not.

@@ -39,7 +39,8 @@ class ImageOptions:
         tuple[int, int] | None,
         Option(
             "Show the network every image at this size, whatever its shape; the depth has the image's size.",
-            names=("--input-size", "--size"),
+            names=("--size",),
+            former=("--input-size",),
             metavar="HxW",
             reader=SIZE,
         ),

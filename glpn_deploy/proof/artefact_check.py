@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from glpn_deploy import progress
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.manifest import RE_EXPORT, Artefact
 from glpn_deploy.errors import BundleError
@@ -16,7 +17,7 @@ from glpn_deploy.proof.artefact_runs import ArtefactRun
 from glpn_deploy.proof.checks.budget import artefact_budget
 from glpn_deploy.proof.findings import NotRun, Verification
 from glpn_deploy.proof.parity import Batch, compare_batches, golden_batches, verify_goldens
-from glpn_deploy.proof.parity_report import ParityReport
+from glpn_deploy.proof.parity_report import ParityReport, conclude
 from glpn_deploy.proof.polygraphy_check import PolygraphyReport, polygraphy_check
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
@@ -63,10 +64,11 @@ def check_artefact(
     """
     limit, precision = artefact_budget(artefact), known_precision(artefact)
     path = artefact_path(bundle, artefact)
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory() as work, progress.step(artefact.file) as step:
         run = open_artefact(path, precision, options, reference.device, Path(work))
         bundle.require_unchanged()
         if isinstance(run, str):
+            step.warn("not checked here")
             return Verification(not_run=(NotRun(artefact.file, precision, run),))
         not_run = (NotRun(artefact.file, precision, run.caution),) if run.caution else ()
         with run.runtime as candidate:
@@ -76,6 +78,7 @@ def check_artefact(
                 found.append(compare_batches(candidate, shapes, reference.about, limit, title, len(shapes)))
         about = {"precision": precision, "file": artefact.file, "run": run.how}
         reports = [dataclasses.replace(r, candidate={**r.candidate, **about}) for r in found]
+        conclude(step, reports)
         opinions = []
         if polygraphy:
             opinions = [second_opinion_on_goldens(bundle, run, reports[0])]

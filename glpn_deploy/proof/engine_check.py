@@ -22,6 +22,7 @@ from glpn_deploy.gpu.cuda_device import find_device
 from glpn_deploy.proof.artefact_check import known_precision
 from glpn_deploy.proof.engine_proof import prove_engine
 from glpn_deploy.proof.findings import BrokenEngine, NotRun, Verification
+from glpn_deploy.proof.parity_report import conclude
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 from glpn_deploy.runtimes.rt_tensorrt import find_tensorrt
@@ -76,8 +77,9 @@ def _run(bundle: Bundle, engine: Path, sidecar: Sidecar, options: RuntimeOptions
         return Verification(broken=(_broken(engine, error),))
     except BackendError as error:
         return Verification(not_run=(NotRun(file, sidecar.precision, str(error).rstrip(".")),))
-    with runtime:
+    with runtime, progress.step(file) as step:
         proof = prove_engine(bundle, artefact, runtime, sidecar.profiles, tf32=sidecar.tf32)
+        conclude(step, proof.reports)
     about = {"precision": sidecar.precision, "file": file, "run": "native"}
     reports = (dataclasses.replace(r, candidate={**r.candidate, **about}) for r in proof.reports)
     left_out = (

@@ -151,7 +151,7 @@ def require_comparisons(bundle: Bundle, profiles: Sequence[Profile], problem: st
         raise ParityError(
             f"nothing can be compared with the engine at {profile.name} ({reasons[0]})",
             expected=f"a comparison, because {problem}",
-            fix="build for a smaller --batch or --shapes" if reasons[0] == _TOO_LARGE else fix,
+            fix="build for a smaller --batch or --size" if reasons[0] == _TOO_LARGE else fix,
         )
 
 

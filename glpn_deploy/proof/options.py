@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Annotated
 
 from glpn_deploy.errors import InputError
-from glpn_deploy.options import Offline, Only, Option, check_options
+from glpn_deploy.options import ADVANCED, SOME_PRECISIONS, Offline, Only, Option, check_options
 from glpn_deploy.precisions import PRECISIONS, Precision
 from glpn_deploy.runtimes.options import RuntimeOptions
+
+_advanced = partial(Option, panel=ADVANCED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,7 @@ class VerifyOptions:
     ] = None
     tolerance: Annotated[
         float | None,
-        Option(
+        _advanced(
             "Largest difference allowed to the fp32 artefact, as a share of max_depth [default: 1e-5]. The "
             "others are held to their budgets.",
             least=0,
@@ -37,13 +40,19 @@ class VerifyOptions:
     ] = None
     precisions: Annotated[
         tuple[Precision, ...] | None,
-        Option("Check this one only; may be repeated [default: all].", names=("--precision",)),
+        Option(
+            "Check these only, separated by commas [default: all].",
+            names=("--precision",),
+            reader=SOME_PRECISIONS,
+        ),
     ] = None
     sweep: Annotated[
-        bool, Option("Hold every other artefact against the fp32 one over the whole shape sweep.")
+        bool, _advanced("Hold every other artefact against the fp32 one over the whole shape sweep.")
     ] = True
-    polygraphy: Annotated[bool, Option("Let Polygraphy run and judge the same, independently.")] = False
-    runtime: Annotated[RuntimeOptions, Only(("device", "threads", "trust_engines"))] = RuntimeOptions()
+    polygraphy: Annotated[bool, _advanced("Let Polygraphy run and judge the same, independently.")] = False
+    runtime: Annotated[RuntimeOptions, Only(("device", "threads", "trust_engines", "allow_fallback"))] = (
+        RuntimeOptions()
+    )
     offline: Offline = False
 
     def __post_init__(self) -> None:

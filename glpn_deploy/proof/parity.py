@@ -159,7 +159,7 @@ def compare_batches(
                 shown = case, batch, depth
         image = None if shown is None else _worst_image(*shown, limit)
         report = ParityReport(reference, candidate.describe(), limit, tuple(cases), image)
-        step.finish(summary(report))
+        (step.finish if report.passed else step.fail)(summary(report))
     return report
 
 

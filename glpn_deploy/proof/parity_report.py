@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glpn_deploy import progress
 from glpn_deploy.depth.error_stats import FLAGS, ErrorStats, Flag, RangeStats, pool_ranges
 from glpn_deploy.errors import ParityError
 from glpn_deploy.proof.checks.budget import Budget
@@ -187,6 +188,39 @@ def describe_limit(limit: Limit) -> str:
 def describe_flags(flags: Sequence[Flag]) -> str:
     """The flags in words."""
     return ", ".join(FLAGS[flag] for flag in flags)
+
+
+def millimetres(error_m: float) -> str:
+    """An error [m] for people."""
+    return f"{1000 * error_m:,.0f} mm" if error_m >= 0.1 else f"{1000 * error_m:.2g} mm"
+
+
+def worst_of(reports: Sequence[ParityReport]) -> tuple[ParityReport, ParityCase]:
+    """The case of several reports that uses up most of its limit, and its report."""
+    return max(
+        ((report, report.worst) for report in reports if report.cases),
+        key=lambda item: severity(item[0].limit, item[1].stats, item[1].flags),
+    )
+
+
+def describe_worst(report: ParityReport, case: ParityCase) -> str:
+    """How far a case is off, and what is allowed."""
+    flags = f", {describe_flags(case.flags)}" if case.flags else ""
+    off = "not finite" if case.stats.non_finite else f"{millimetres(case.stats.max_abs_m)} off"
+    if report.tolerance_m is not None:
+        off += f" ({millimetres(report.tolerance_m)} allowed)"
+    if report.max_abs_rel is not None:
+        off += f", AbsRel {case.stats.abs_rel:.2g} ({report.max_abs_rel:g} allowed)"
+    return f"{case.name}: {off}{flags}"
+
+
+def conclude(step: progress.Step, reports: Sequence[ParityReport]) -> None:
+    """Ends the step in which these comparisons were made, with their worst case."""
+    if not any(report.cases for report in reports):
+        return
+    batches = sum(len(report.cases) for report in reports)
+    told = f"{batches} batch{'' if batches == 1 else 'es'}, worst {describe_worst(*worst_of(reports))}"
+    (step.finish if all(report.passed for report in reports) else step.fail)(told)
 
 
 def describe_case(case: ParityCase) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from glpn_deploy import progress
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_sidecar import bundle_engines
 from glpn_deploy.bundle.manifest import Artefact
-from glpn_deploy.errors import BundleError, MissingDependencyError
+from glpn_deploy.errors import BundleError, MissingDependencyError, UnavailableError
 from glpn_deploy.proof.artefact_check import (
     Reference,
     check_artefact,
@@ -21,7 +22,7 @@ from glpn_deploy.proof.engine_check import check_engines
 from glpn_deploy.proof.findings import NotRun, Verification
 from glpn_deploy.proof.options import VerifyOptions
 from glpn_deploy.proof.parity import compare_over_sweep, sweep_depths, tolerance_m, verify_goldens
-from glpn_deploy.proof.parity_report import ParityReport
+from glpn_deploy.proof.parity_report import ParityReport, conclude
 from glpn_deploy.proof.polygraphy_check import require_polygraphy
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 from glpn_deploy.runtimes.onnx_file.artefact_file import load_artefact, require_onnx
@@ -80,7 +81,10 @@ def verify(
     if install is not None and not (engines.fits or engines.broken):
         raise _nothing_runs(bundle, engines.not_run, install)
     bundle.require_unchanged()
-    return found + engines
+    found += engines
+    if options.precisions is not None and not options.runtime.allow_fallback:
+        _require_compared(found, options.precisions)
+    return found
 
 
 def _check_artefacts(bundle: Bundle, chosen: list[Artefact], options: VerifyOptions) -> Verification:
@@ -89,7 +93,10 @@ def _check_artefacts(bundle: Bundle, chosen: list[Artefact], options: VerifyOpti
     lower = [artefact for artefact in chosen if artefact.precision != "fp32"]
     path = bundle.folder / full.file
     found = Verification()
-    with load_artefact(bundle, full, "onnxruntime", options.runtime) as runtime:
+    with (
+        progress.step(full.file if full in chosen else "reference") as step,
+        load_artefact(bundle, full, "onnxruntime", options.runtime) as runtime,
+    ):
         if full in chosen:
             limit = tolerance_m(bundle.manifest.config.max_depth, options.tolerance)
             goldens = verify_goldens(bundle, runtime, limit)
@@ -101,8 +108,25 @@ def _check_artefacts(bundle: Bundle, chosen: list[Artefact], options: VerifyOpti
                 found += Verification((_against_checkpoint(bundle, runtime, options, limit),))
         sweep = sweep_depths(runtime, bundle.processor) if lower and options.sweep else ()
         reference = Reference(path, runtime.device, runtime.describe(), sweep)
+        conclude(step, found.reports)
     checks = (check_artefact(bundle, one, reference, options.runtime, options.polygraphy) for one in lower)
     return sum(checks, found)
+
+
+def _require_compared(found: Verification, precisions: Sequence[str]) -> None:
+    """Refuses a check by name of which this machine can do nothing.
+
+    Raises:
+        UnavailableError: A precision was not compared with anything.
+    """
+    compared = {report.candidate["precision"] for report in found.reports}
+    for item in found.not_run:
+        if item.precision in precisions and item.precision not in compared and not found.broken:
+            raise UnavailableError(
+                f"precision {item.precision} was asked for, and {item.file} cannot be checked here: "
+                f"{item.reason}",
+                fix="ask for another --precision, or add --allow-fallback to check the rest",
+            )
 
 
 def _nothing_runs(bundle: Bundle, engines: Sequence[NotRun], install: str) -> MissingDependencyError:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from glpn_deploy.errors import InputError
-from glpn_deploy.options import SIZE, DeviceOption, Offline, Option, bad_option, check_options
+from glpn_deploy.options import ADVANCED, SIZE, DeviceOption, Offline, Option, bad_option, check_options
 
 DataKind = Literal["nyu", "kitti", "folder", "rooms"]
 Schedule = Literal["paper", "cosine"]
@@ -18,7 +18,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 CutDepthScaling = Literal["unit", "as-released"]
 
 _data, _start = partial(Option, panel="Data"), partial(Option, panel="Start")
-_optimizer, _augment = partial(Option, panel="Optimisation"), partial(Option, panel="Augmentation")
+_optimizer, _advanced = partial(Option, panel="Optimisation"), partial(Option, panel=ADVANCED)
 _FREE_ON_RESUME = ("out", "fresh", "device", "workers", "threads", "cache", "save_every", "offline")
 """What may differ when a run goes on: none of it moves the loss (another device only by rounding)."""
 
@@ -41,16 +41,18 @@ class TrainOptions:
     out: Annotated[
         Path, Option("Folder for last/ (the state), best/ and final/ (checkpoints), log.csv.", argument=True)
     ]
-    path: Annotated[Path | None, _data("Where the data set lies.")] = None
-    train_list: Annotated[Path | None, _data("File list of the training samples.")] = None
-    val_list: Annotated[Path | None, _data("File list of the validation samples.")] = None
+    path: Annotated[
+        Path | None, _data("Where the data set lies.", names=("--data-path",), former=("--path",))
+    ] = None
+    train_list: Annotated[Path | None, _advanced("File list of the training samples.")] = None
+    val_list: Annotated[Path | None, _advanced("File list of the validation samples.")] = None
     val_path: Annotated[
         Path | None,
-        _data("folder: another such folder to validate on [default: every 20th pair is held out]."),
+        _advanced("folder: another such folder to validate on [default: every 20th pair is held out]."),
     ] = None
-    depth_root: Annotated[Path | None, _data("kitti: where the depth paths start from.")] = None
+    depth_root: Annotated[Path | None, _advanced("kitti: where the depth paths start from.")] = None
     depth_scale: Annotated[
-        float | None, _data("folder: units per metre of depth PNGs (1000: millimetres).")
+        float | None, _advanced("folder: units per metre of depth PNGs (1000: millimetres).")
     ] = None
     rooms: Annotated[int, _data("rooms: how many to train on.", least=1)] = 20_000
     val_rooms: Annotated[int, _data("rooms: how many to validate on.", least=1)] = 200
@@ -60,7 +62,7 @@ class TrainOptions:
     )
     shrink: Annotated[
         int,
-        _data(
+        _advanced(
             "rooms, folder: train at this fraction of the images' sides (2: half), for a cheap first pass.",
             least=1,
         ),
@@ -83,7 +85,7 @@ class TrainOptions:
             "Depth [m] at which the network saturates [default: the data set's; kitti 80, else 10].", above=0
         ),
     ] = None
-    revision: Annotated[str | None, _start("Hub revision.")] = None
+    revision: Annotated[str | None, _advanced("Hub revision.")] = None
     epochs: Annotated[int, _optimizer("Passes over the training samples.", least=1)] = 25
     batch: Annotated[  # a batch norm learns nothing from one sample
         int, _optimizer("Samples a step.", least=2)
@@ -91,26 +93,26 @@ class TrainOptions:
     lr: Annotated[float, _optimizer("Highest learning rate.", above=0)] = 1e-4
     schedule: Annotated[
         Schedule,
-        _optimizer(
+        _advanced(
             "paper: from 0.3 of --lr up to it and back, by the power 0.9; cosine: a short rise, then down to "
             "0, which suits training from scratch."
         ),
     ] = "paper"
-    optimizer: Annotated[OptimizerName, _optimizer()] = "adam"
+    optimizer: Annotated[OptimizerName, _advanced()] = "adam"
     loss: Annotated[
         LossName,
-        _optimizer("silog: the paper's; log-l1: mean |ln depth - ln truth|, which outliers sway less."),
+        _advanced("silog: the paper's; log-l1: mean |ln depth - ln truth|, which outliers sway less."),
     ] = "silog"
-    weight_decay: Annotated[float, _optimizer("The optimizer's.", least=0)] = 0.0
-    clip: Annotated[float | None, _optimizer("Largest norm of the gradient.", above=0)] = None
+    weight_decay: Annotated[float, _advanced("The optimizer's.", least=0)] = 0.0
+    clip: Annotated[float | None, _advanced("Largest norm of the gradient.", above=0)] = None
     ema: Annotated[
         float | None,
-        _optimizer(
+        _advanced(
             "Validate and write a moving average of the weights with this decay (0.999).", least=0, below=1
         ),
     ] = None
     drop_path: Annotated[
-        float | None, _optimizer("Stochastic depth [default: the start's own].", least=0, below=1)
+        float | None, _advanced("Stochastic depth [default: the start's own].", least=0, below=1)
     ] = None
     precision: Annotated[
         Precision,
@@ -119,32 +121,34 @@ class TrainOptions:
     seed: Annotated[int, _optimizer("Of initial weights, order and augmentation.", least=0)] = 0
     crop: Annotated[
         tuple[int, int] | None,
-        _augment(
+        _advanced(
             "Height and width [px] of the random crop [default: nyu 448x576, kitti 352x704, else the first "
             "image's size].",
             metavar="HxW",
             reader=SIZE,
         ),
     ] = None
-    cutdepth: Annotated[float, _augment("Share of samples with Vertical CutDepth.", least=0, most=1)] = 0.25
+    cutdepth: Annotated[float, _advanced("Share of samples with Vertical CutDepth.", least=0, most=1)] = 0.25
     cutdepth_scaling: Annotated[
         CutDepthScaling,
-        _augment(
+        _advanced(
             "unit pastes depth from black (0 m) to white (max depth); as-released pastes millimetres that "
             "wrap around at 256, as the authors' code does."
         ),
     ] = "unit"
-    flip: Annotated[float, _augment("Share of mirrored samples.", least=0, most=1)] = 0.5
+    flip: Annotated[float, _advanced("Share of mirrored samples.", least=0, most=1)] = 0.5
     colour: Annotated[
         float,
-        _augment(
+        _advanced(
             "Share of samples that each of brightness/contrast, gamma and hue changes.", least=0, most=1
         ),
     ] = 0.5
     device: DeviceOption = "auto"
-    workers: Annotated[int, Option("Processes that read samples; 0 reads in this one.", least=0)] = 2
-    threads: Annotated[int | None, Option("Threads within one operator [default: torch's].", least=1)] = None
-    save_every: Annotated[int, Option("Steps between states; a kill loses at most these.", least=1)] = 500
+    workers: Annotated[int, _advanced("Processes that read samples; 0 reads in this one.", least=0)] = 2
+    threads: Annotated[int | None, _advanced("Threads within one operator [default: torch's].", least=1)] = (
+        None
+    )
+    save_every: Annotated[int, _advanced("Steps between states; a kill loses at most these.", least=1)] = 500
     fresh: Annotated[bool, Option("Begin anew where OUT holds a state.")] = False
     offline: Offline = False
 

@@ -50,7 +50,9 @@ def small_goldens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def all_of_them(tiny_checkpoint: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    lower = LowerOptions(precisions=("fp16", "bf16", "int8", "fp8"), images=photos, max_abs_rel=0.3)
+    lower = LowerOptions(
+        precisions=("fp16", "bf16", "int8", "fp8"), images=photos, max_abs_rel=0.3, target="tensorrt"
+    )
     return build_bundle(tiny_checkpoint, tmp_path_factory.mktemp("all") / "b", options(lower))
 
 
@@ -91,7 +93,7 @@ def test_the_estimator_runs_them(all_of_them: Bundle, precision: str) -> None:
     image = render_room(77, 64, 96).image
     with DepthEstimator.load(all_of_them.folder) as fp32:
         expected = fp32(image).depth
-    with DepthEstimator.load(all_of_them.folder, precision=precision) as low:
+    with DepthEstimator.load(all_of_them.folder, precision=precision, allow_fallback=True) as low:
         depth = low(image).depth
     assert low.runtime.precision == precision
     assert not np.array_equal(depth, expected)
@@ -125,7 +127,12 @@ def test_precisions_of_one_fp32_graph_share_it_and_its_depth(
     monkeypatch.setattr(build, "to_onnx", spy)
     monkeypatch.setattr("glpn_deploy.exporters.lower.FP32Depth", Spy)
     lower = LowerOptions(
-        precisions=("fp16", "int8", "bf16"), images=photos, max_abs_rel=0.3, sweep=False, verdict=False
+        precisions=("fp16", "int8", "bf16"),
+        images=photos,
+        max_abs_rel=0.3,
+        target="tensorrt",
+        sweep=False,
+        verdict=False,
     )
     bundle = build_bundle(tiny_checkpoint, tmp_path / "b", options(lower))
     assert len(bundle.manifest.artefacts) == 4
@@ -244,7 +251,11 @@ def test_half_precision_input_and_output_hold_from_export_to_verification(
 ) -> None:
     monkeypatch.setattr(parity, "SWEEP", ((1, 32, 32), (2, 64, 96)))
     lower = LowerOptions(
-        precisions=("fp16", "bf16", "int8", "fp8"), images=photos, max_abs_rel=0.3, io="half"
+        precisions=("fp16", "bf16", "int8", "fp8"),
+        images=photos,
+        max_abs_rel=0.3,
+        target="tensorrt",
+        io="half",
     )
     bundle = build_bundle(tiny_checkpoint, tmp_path / "b", BuildOptions(lower=lower))
     said = {artefact.precision: artefact.io for artefact in Bundle.open(bundle.folder).manifest.artefacts}
@@ -261,7 +272,7 @@ def test_half_precision_input_and_output_hold_from_export_to_verification(
     assert found.complete
     assert [report.candidate["precision"] for report in found.reports][1:3] == ["fp16", "fp16"]
     image = render_room(77, 64, 96).image
-    with DepthEstimator.load(bundle.folder, "onnxruntime", "fp16") as half:
+    with DepthEstimator.load(bundle.folder, "onnxruntime", "fp16", allow_fallback=True) as half:
         depth = half(image).depth
     with DepthEstimator.load(bundle.folder) as fp32:
         assert np.abs(depth - fp32(image).depth).max() < 0.3
@@ -290,6 +301,21 @@ def test_a_budget_that_is_none_is_refused_with_the_options(budget: dict[str, flo
     (name,) = budget
     with pytest.raises(InputError, match=f"{name} is .*expected a finite number above 0"):
         LowerOptions(precisions=("fp16",), **budget)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "asked", "targets"),
+    [
+        (None, {}, ["tensorrt", "cpu", "tensorrt"]),
+        (object(), {}, ["tensorrt"] * 3),
+        (None, {"target": "tensorrt"}, ["tensorrt"] * 3),
+        (None, {"oldest": "8.6"}, ["tensorrt"] * 3),
+    ],
+)
+def test_int8_is_for_what_this_machine_has(gpu, asked, targets, monkeypatch) -> None:
+    monkeypatch.setattr("glpn_deploy.exporters.options.find_device_or_none", lambda: gpu)
+    lower = LowerOptions(precisions=("fp16", "int8", "fp8"), **asked)
+    assert [lower.target_of(precision) for precision in lower.precisions] == targets
 
 
 def test_fp8_has_no_form_for_cpus() -> None:

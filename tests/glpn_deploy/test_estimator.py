@@ -39,13 +39,15 @@ from glpn_deploy.errors import (
     ImageError,
     InputError,
     MissingDependencyError,
+    UnavailableError,
 )
+from glpn_deploy.exporters.to_half import HalfOptions, to_half
 from glpn_deploy.images.loading import load_image
 from glpn_deploy.images.options import ImageOptions
 from glpn_deploy.optional import install_line
 from glpn_deploy.runtimes import choose, rt_onnxruntime, rt_openvino
 from glpn_deploy.runtimes.base import InputSpec
-from glpn_deploy.runtimes.options import RuntimeKeywords, RuntimeOptions
+from glpn_deploy.runtimes.options import LoadOptions, RuntimeKeywords, RuntimeOptions
 from glpn_deploy.runtimes.rt_null import NullRuntime
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "motorcycle_left", "retina")
@@ -140,14 +142,60 @@ def test_wrong_names(options, words, tiny_bundle):
 
 
 def test_a_precision_the_source_has_not(tiny_bundle, tiny_checkpoint):
-    with pytest.raises(BundleError, match="has no int8 artefact"):
-        DepthEstimator.load(tiny_bundle, precision="int8")
-    with pytest.raises(BundleError, match="has no fp16 artefact"):
-        DepthEstimator.load(tiny_bundle, "onnxruntime", "fp16")
-    with pytest.raises(InputError, match=r"precision int8 for .*; expected auto or fp32, which the file has"):
-        DepthEstimator.load(tiny_bundle / "model.onnx", precision="int8")
-    with pytest.raises(InputError, match="the torch backend does not run fp8"):
-        DepthEstimator.load(tiny_checkpoint, precision="fp8")
+    for source, options, lacks, has in (
+        (tiny_bundle, {"precision": "int8"}, "has no int8 artefact", "fp32"),
+        (tiny_bundle, {"backend": "onnxruntime", "precision": "fp16"}, "has no fp16 artefact", "fp32"),
+        (tiny_bundle / "model.onnx", {"precision": "int8"}, "precision int8 was asked for", "fp32"),
+        (tiny_checkpoint, {"precision": "fp8"}, "the torch backend does not run fp8", "fp32"),
+    ):
+        with pytest.raises(UnavailableError) as caught:
+            DepthEstimator.load(source, **options)
+        assert lacks in caught.value.got
+        assert has in caught.value.expected
+        with DepthEstimator.load(source, **options, allow_fallback=True) as estimator:
+            assert estimator.runtime.precision == "fp32"
+            assert lacks in estimator.runtime.why
+
+
+@pytest.mark.parametrize("backend", ["openvino", "auto"])
+def test_a_precision_that_the_processor_lacks(backend, tiny_bundle, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("glpn_deploy.runtimes.rt_openvino.native_precisions", lambda: ["fp32", "bf16"])
+    asked = {"backend": backend, "precision": "fp16", "device": "cpu", "threads": 1}
+    with pytest.raises(UnavailableError) as caught:
+        DepthEstimator.load(tiny_bundle, **asked)
+    for part in ("precision fp16 was asked for", "AVX512_FP16", "OpenVINO computes in fp32 and bf16 here"):
+        assert part in caught.value.got
+    assert caught.value.exit_code == 2
+    assert "--allow-fallback" in caught.value.fix
+    with DepthEstimator.load(tiny_bundle, **asked, allow_fallback=True) as estimator:
+        assert estimator.runtime.precision == "fp32"
+        assert "runs in fp32, not fp16" in estimator.runtime.why
+
+
+def test_fp16_is_not_what_onnxruntime_computes_in_on_a_cpu(tiny_onnx, tmp_path):
+    file = to_half(tiny_onnx, tmp_path / "model.fp16.onnx", HalfOptions("fp16"))
+    with pytest.raises(UnavailableError) as caught:
+        DepthEstimator.load(file, "onnxruntime", "fp16", "cpu")
+    assert "computes FP16 files in fp32" in caught.value.got
+    with DepthEstimator.load(file, "onnxruntime", device="cpu") as estimator:  # not asked for by name
+        assert "computes FP16 files in fp32" in estimator.runtime.why
+
+
+def test_a_device_that_is_not_there_may_be_replaced(tiny_bundle):
+    pytest.importorskip("openvino")
+    asked = {"backend": "openvino", "device": "cuda"}
+    with pytest.raises(UnavailableError):
+        DepthEstimator.load(tiny_bundle, **asked)
+    with DepthEstimator.load(tiny_bundle, **asked, allow_fallback=True) as estimator:
+        assert "not as asked for: the openvino backend runs on the CPU only" in estimator.runtime.why
+
+
+def test_int8_with_bf16():
+    options = LoadOptions(precision="int8+bf16").resolved()
+    assert (options.precision, options.fallback_precision) == ("int8", "bf16")
+    with pytest.raises(InputError, match="backend 'onnxruntime' for bf16 beside INT8"):
+        DepthEstimator.load("anything", "onnxruntime", "int8+bf16")
 
 
 def test_nothing_to_load(tmp_path, tiny_onnx):
@@ -689,10 +737,9 @@ def test_an_engine_as_the_source(engine_bundle, gpu, tmp_path):
     alone = gpu.engine(tmp_path / "alone", max_depth=80.0, precision="fp16")
     with DepthEstimator.load(alone, precision="fp16") as estimator:
         assert (estimator.max_depth, estimator.processor.size_divisor) == (80, 32)
-    with pytest.raises(
-        InputError, match=r"precision fp32 for .*; expected auto or fp16, which the engine has"
-    ):
+    with pytest.raises(UnavailableError) as caught:
         DepthEstimator.load(alone, precision="fp32")
+    assert caught.value.expected == "one of fp16"
     with pytest.raises(InputError, match="backend 'openvino' for an engine; expected auto or tensorrt"):
         DepthEstimator.load(alone, "openvino")
     with pytest.raises(BackendError, match="NVIDIA GPUs only"):

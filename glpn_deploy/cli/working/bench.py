@@ -21,9 +21,10 @@ from glpn_deploy.benchmarks.report.results import Report, rounded
 from glpn_deploy.benchmarks.report.stability import unstable_lines
 from glpn_deploy.benchmarks.report.written import write_reports
 from glpn_deploy.benchmarks.sweep import run_sweep
+from glpn_deploy.benchmarks.workload.asked import require_asked
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.cli.app import FAILED
-from glpn_deploy.cli.console import output, print_json, runnable
+from glpn_deploy.cli.console import output, print_json, runnable, say_next
 from glpn_deploy.errors import WriteError
 from glpn_deploy.runtimes.remembered import forget, remember
 
@@ -63,7 +64,8 @@ def run(bundle: Path, options: BenchOptions, out: Path | None, *, remembering: b
         taken = kept.fastest.get(kept.precision) or next(iter(kept.fastest.values()))
         words = f"auto takes {taken.backend} {kept.precision} for this bundle from now on"
         console.print(f"\nRemembered: {words}; glpn-doctor shows it, --forget ends it.", markup=False)
-    console.print(f"\nNext:\n  {runnable('glpn-compare')} {folder} OTHER-bench", markup=False)
+    require_asked(options, [row.id for row in report.rows], report.not_run)
+    say_next(console, f"{runnable('glpn-compare')} {folder} OTHER-bench")
 
 
 def run_forget(bundle: Path, *, as_json: bool) -> None:

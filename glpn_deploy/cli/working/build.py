@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_sidecar import Sidecar, read_sidecar
-from glpn_deploy.cli.console import output, print_json, runnable
+from glpn_deploy.cli.console import output, print_json, runnable, say_next
 from glpn_deploy.exporters import engines
 from glpn_deploy.exporters.engine.engine_options import EngineOptions
 from glpn_deploy.exporters.engines import EnginePlan
@@ -61,15 +61,16 @@ def run(
         built.append(say_engine(console, engine))
     if as_json:
         print_json({"engines": built})
-    shown = " ".join(f"--precisions {','.join(plan.artefact.precision for plan in plans)}".split())
+    shown = " ".join(f"--precision {','.join(plan.artefact.precision for plan in plans)}".split())
     backend = "tensorrt_rtx" if rtx else "tensorrt"
     where = f", on a machine with such a card and {INSTALL}" if rtx else ""
-    console.print(
-        f"\nNext{where}:\n  {runnable('glpn-verify')} {bundle}"
-        f"\n  {runnable('glpn-predict')} {bundle} photo.jpg --backend {backend} "
-        f"--precision {plans[0].artefact.precision}"
-        f"\n  {runnable('glpn-bench')} {bundle} --backends {backend},onnxruntime {shown}",
-        markup=False,
+    say_next(
+        console,
+        f"{runnable('glpn-verify')} {bundle}",
+        f"{runnable('glpn-predict')} {bundle} photo.jpg --backend {backend} "
+        f"--precision {plans[0].artefact.precision}",
+        f"{runnable('glpn-bench')} {bundle} --backend {backend},onnxruntime {shown}",
+        where=where,
     )
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from glpn_deploy import progress
 from glpn_deploy.atomic import atomic_path
-from glpn_deploy.cli.console import output, runnable
+from glpn_deploy.cli.console import output, runnable, say_next
 from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE, SPLIT_SIZE, RenderedRooms
 from glpn_deploy.depth.depth_map import DepthMap
 from glpn_deploy.depth.metrics import DepthMetrics
@@ -51,11 +51,12 @@ def run(image: Path | None, out: Path, room: int, checkpoint: str) -> None:
         console.print(line, markup=False)
     for file in files:
         console.print(f"  {file}", markup=False)
-    console.print(
-        f"\nNext:\n  {runnable('glpn-predict')} {bundle} {shlex.quote(str(image or files[-1]))}\n"
-        f"  {runnable('glpn-eval')} {bundle} --dataset rooms\n  {runnable('glpn-verify')} {bundle}\n"
-        "  make demo IMAGE=…  (a photograph of yours)",
-        markup=False,
+    say_next(
+        console,
+        f"{runnable('glpn-predict')} {bundle} {shlex.quote(str(image or files[-1]))}",
+        f"{runnable('glpn-eval')} {bundle} --dataset rooms",
+        f"{runnable('glpn-verify')} {bundle}",
+        "make demo IMAGE=…  (a photograph of yours)",
     )
 
 

@@ -13,7 +13,7 @@ from glpn_deploy.accuracy.baselines import FIT_ROOMS, Baseline, fit_baselines
 from glpn_deploy.accuracy.evaluation import EvaluationReport, evaluate
 from glpn_deploy.accuracy.options import EvalOptions
 from glpn_deploy.cli.app import FAILED
-from glpn_deploy.cli.console import output, print_json, runnable
+from glpn_deploy.cli.console import output, print_json, runnable, say_next
 from glpn_deploy.cli.working.loading import load_estimator
 from glpn_deploy.datasets.options import DatasetOptions, Kind
 from glpn_deploy.datasets.registry import open_dataset
@@ -61,7 +61,7 @@ def run(
         print_json(values)
     else:
         _print(console, report)
-        console.print(f"\nNext:\n  {runnable('glpn-predict')} {source} photo.jpg", markup=False)
+        say_next(console, f"{runnable('glpn-predict')} {source} photo.jpg")
     if report.bad_samples:
         for sentence in report.bad_samples[:10]:
             console.print(f"left out: {sentence}", style="red", markup=False)

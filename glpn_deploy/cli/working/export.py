@@ -7,14 +7,14 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from glpn_deploy.bundle.bundle import Bundle
-from glpn_deploy.bundle.manifest import MANIFEST
+from glpn_deploy.bundle.manifest import MANIFEST, Artefact
 from glpn_deploy.checkpoints.card import Origin
 from glpn_deploy.checkpoints.hub import is_demo
-from glpn_deploy.cli.console import output, print_json, runnable
+from glpn_deploy.cli.console import PlainConsole, output, print_json, runnable, say_next
 from glpn_deploy.cli.working.build import say_engine
 from glpn_deploy.errors import BudgetError, ExportError, InputError
 from glpn_deploy.exporters import engines
@@ -23,9 +23,12 @@ from glpn_deploy.exporters.options import DEFAULT_OPSET, BuildOptions, Oldest, T
 from glpn_deploy.exporters.search.recipes import least_opset, tensorrt_for
 from glpn_deploy.gpu.tensorrt_versions import known_problem, unsupported
 from glpn_deploy.precisions import Precision
+from glpn_deploy.proof.checks.images import ImageErrors
 
 
-def run(checkpoint: str, out: Path, options: BuildOptions, *, engine: bool, as_json: bool) -> None:
+def run(
+    checkpoint: str, out: Path, options: BuildOptions, *, engine: bool, verbose: bool, as_json: bool
+) -> None:
     """Exports a bundle, builds its engines where that is asked for, and prints what came of it.
 
     Raises:
@@ -33,8 +36,8 @@ def run(checkpoint: str, out: Path, options: BuildOptions, *, engine: bool, as_j
     """
     opset, verify, lower = options.onnx.opset, options.verify, options.lower
     asked = lower.precisions if lower else ()
-    target = lower.target if lower else "tensorrt"
-    console = output(as_json=as_json)
+    target = lower.target_of("int8") if lower else "tensorrt"
+    console = output(as_json=as_json, verbose=verbose)
     if not is_demo(checkpoint) and (Path(checkpoint) / MANIFEST).is_file():
         raise InputError(
             f"{checkpoint} is a bundle already",
@@ -43,11 +46,17 @@ def run(checkpoint: str, out: Path, options: BuildOptions, *, engine: bool, as_j
         )
     if engine:
         require_engines(asked, opset, target, lower.oldest if lower else None, verify=verify)
-    elif asked and target == "tensorrt" and opset > DEFAULT_OPSET:
+    elif (
+        lower and opset > DEFAULT_OPSET and "tensorrt" in {lower.target_of(precision) for precision in asked}
+    ):
         warnings.warn(
             f"opset {opset} takes {tensorrt_for(opset)}; the default, {DEFAULT_OPSET}, takes "
             f"{tensorrt_for(DEFAULT_OPSET)}",
             stacklevel=2,
+        )
+    if lower and "int8" in asked and target == "cpu" and lower.target is None:
+        console.print(
+            "INT8 is made for CPUs, since there is no NVIDIA GPU here; for TensorRT add --target tensorrt."
         )
     built = build(checkpoint, out, options)
     bundle = built.bundle
@@ -55,17 +64,17 @@ def run(checkpoint: str, out: Path, options: BuildOptions, *, engine: bool, as_j
         console.print("[yellow]not verified[/]: --no-verify was given, and the manifest says so")
     if as_json:
         print_json(json.loads(bundle.manifest.to_json()))
-    _say(console, built, opset)
+    if verbose:
+        _say_search(console, built, opset)
+    if asked:
+        _say_table(console, built)
     if engine:
         _build_engines(console, bundle, asked, verify=verify)
     source = Origin.of_manifest(bundle.manifest.source)
     licence = f"licence: {source.licence or 'its source names none'}"
     console.print("\n" + "\n".join(filter(None, (source.advice, licence))), markup=False)
     shown = f"./{out}" if is_demo(str(out)) else out  # the bare word is the package's own checkpoint
-    console.print(
-        f"\nNext:\n  {runnable('glpn-predict')} {shown} photo.jpg\n  {runnable('glpn-verify')} {shown}",
-        markup=False,
-    )
+    say_next(console, f"{runnable('glpn-predict')} {shown} photo.jpg", f"{runnable('glpn-verify')} {shown}")
     if bundle.manifest.refused:
         raise _without(built)
 
@@ -138,7 +147,9 @@ def _without(built: Build) -> BudgetError:
     return BudgetError(f"{'; '.join(parts)}: the bundle goes without", fix=f"deploy its {have}{more}")
 
 
-def _build_engines(console: Console, bundle: Bundle, asked: tuple[Precision, ...], *, verify: bool) -> None:
+def _build_engines(
+    console: PlainConsole, bundle: Bundle, asked: tuple[Precision, ...], *, verify: bool
+) -> None:
     """An engine of every precision that was asked for and is within its budget, else of FP32."""
     have = {artefact.precision for artefact in bundle.manifest.artefacts}
     wanted: list[Precision] = [name for name in asked if name in have] if asked else ["fp32"]
@@ -147,14 +158,56 @@ def _build_engines(console: Console, bundle: Bundle, asked: tuple[Precision, ...
         say_engine(console, built)
 
 
-def _say(console: Console, built: Build, opset: int) -> None:
+def _say_table(console: PlainConsole, built: Build) -> None:
+    """What the bundle holds: what each precision costs, what it gains here, and what it is for."""
+    bundle = built.bundle
+    table = Table("precision", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("AbsRel", "size", "speed here", "made for"):
+        table.add_column(name, justify="left" if name == "made for" else "right")
+    for artefact in bundle.manifest.artefacts:
+        files = (artefact.file, *artefact.data)
+        size = sum((bundle.folder / name).stat().st_size for name in files) / 1e6
+        found = next((one.chosen for one in built.searches if one.precision == artefact.precision), None)
+        errors = None if found is None else found.result(ImageErrors)
+        table.add_row(
+            artefact.precision,
+            "–" if errors is None else f"{errors.errors.abs_rel:.2g}",
+            f"{size:.1f} MB",
+            _speed(artefact),
+            _made_for(artefact),
+        )
+    for report in built.searches:
+        if report.chosen is None:
+            table.add_row(report.precision, "–", "–", "–", "left out: see below")
+    console.print()
+    console.print_table(table)
+
+
+def _speed(artefact: Artefact) -> str:
+    """How fast it is beside FP32."""
+    verdict = artefact.verdict
+    if artefact.precision == "fp32":
+        return "1×"
+    if verdict is None:
+        return "not measured"
+    return "does not run" if verdict["speedup"] is None else f"{verdict['speedup']:.2f}×"
+
+
+def _made_for(artefact: Artefact) -> str:
+    recipe = (artefact.calibration or {}).get("recipe", {})
+    if recipe.get("target") == "cpu":
+        return "CPUs"
+    return f"{'any engine, ' if artefact.precision == 'fp32' else ''}{tensorrt_for(artefact.opset)}"
+
+
+def _say_search(console: PlainConsole, built: Build, opset: int) -> None:
     """What was tried for every lower precision, what it cost, and whether it pays here."""
     for report in built.searches:
         console.print(
             f"\n[bold]{report.precision}[/], checked on {report.images} images ({report.images_from}):"
         )
         for candidate in report.candidates:
-            mark = "[green]✓[/]" if candidate.passed else "[red]✗[/]"
+            mark = "[green]✓[/]" if candidate.passed else "·"
             console.print(f"  {mark} {escape(str(candidate))}")
         if report.reason:
             console.print(f"  [red]✗[/] could not be made: {escape(report.reason)}")

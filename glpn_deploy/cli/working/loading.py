@@ -16,5 +16,7 @@ def load_estimator(source: str, options: LoadOptions) -> DepthEstimator:
     with progress.step("load") as step:
         estimator = DepthEstimator.open(source, options)
         ran = estimator.runtime
-        step.finish(f"{ran.backend} {ran.precision} on {ran.device}, depth up to {estimator.max_depth:g} m")
+        mixed = options.resolved(ran.precision).fallback_precision != "fp32"
+        precision = f"{ran.precision}+{options.resolved().fallback_precision}" if mixed else ran.precision
+        step.finish(f"{ran.backend} {precision} on {ran.device}, depth up to {estimator.max_depth:g} m")
     return estimator

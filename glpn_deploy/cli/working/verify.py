@@ -5,33 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 
 from PIL import Image
-from rich.console import Console
 from rich.markup import escape
 
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.bundle.bundle import Bundle
-from glpn_deploy.cli.console import output, print_json, runnable
+from glpn_deploy.cli.console import PlainConsole, output, print_json, runnable, say_next
 from glpn_deploy.errors import InputError
 from glpn_deploy.proof.findings import Verification
 from glpn_deploy.proof.options import VerifyOptions
 from glpn_deploy.proof.parity_picture import draw_worst_image
-from glpn_deploy.proof.parity_report import ParityReport, describe_flags, describe_limit
+from glpn_deploy.proof.parity_report import (
+    ParityReport,
+    describe_flags,
+    describe_limit,
+    describe_worst,
+    worst_of,
+)
 from glpn_deploy.proof.polygraphy_check import PolygraphyReport
 from glpn_deploy.proof.verification import verify
 
 
-def run(bundle: Path, options: VerifyOptions, error_map: Path | None, *, as_json: bool) -> None:
+def run(
+    bundle: Path, options: VerifyOptions, error_map: Path | None, *, verbose: bool, as_json: bool
+) -> None:
     """Verifies, and prints what was found.
 
     Raises:
         GlpnError: The depth is not the reference's, or nothing could be run.
     """
-    console = output(as_json=as_json)
+    console = output(as_json=as_json, verbose=verbose)
     found = verify(bundle, options)
-    for report in found.reports:
+    for report in found.reports if verbose else ():
         _print_report(console, report)
-    if found.polygraphy:
-        console.print()
+    console.print()
     for opinion in found.polygraphy:
         _print_opinion(console, opinion)
     if error_map is not None:
@@ -40,24 +46,30 @@ def run(bundle: Path, options: VerifyOptions, error_map: Path | None, *, as_json
         print_json(found.to_dict())
     for item in found.not_run:
         console.print(
-            f"\n[bold yellow]not checked here:[/] {escape(f'{item.file} ({item.precision}): {item.reason}')}"
+            f"[bold yellow]not checked here:[/] {escape(f'{item.file} ({item.precision}): {item.reason}')}"
         )
     for engine in found.broken:
-        console.print(f"\n[bold red]broken:[/] {escape(f'{engine.file}: {engine.reason}')}")
+        console.print(f"[bold red]broken:[/] {escape(f'{engine.file}: {engine.reason}')}")
     found.require()
+    console.print(_conclusion(found), markup=False)
+    if not options.reference:
+        say_next(console, f"{runnable('glpn-predict')} {bundle} photo.jpg")
+
+
+def _conclusion(found: Verification) -> str:
+    """What the check says as a whole, and its worst case."""
+    incomplete = "" if found.complete else " The check is incomplete: see above."
     if not found.reports:
-        console.print("\nNo depth was compared.")
-    elif {report.candidate["precision"] for report in found.reports} == {"fp32"}:
-        console.print("\nThe depth is the reference's.", end="")
-    else:
-        which = "every artefact" if found.complete else "every artefact that was run"
-        console.print(f"\nThe depth is the reference's, {which} within its budget.", end="")
-    incomplete = "" if found.complete else "  The check is incomplete: see above."
-    following = "" if options.reference else f"  Next:\n  {runnable('glpn-predict')} {bundle} photo.jpg"
-    console.print(incomplete + following, markup=False)
+        return f"No depth was compared.{incomplete}"
+    report, case = worst_of(found.reports)
+    told = "The depth is the reference's"
+    if {report.candidate["precision"] for report in found.reports} != {"fp32"}:
+        told += f", every artefact{'' if found.complete else ' that was run'} within its budget"
+    of = report.candidate.get("file", "model.onnx")
+    return f"{told}. Worst: {of} at {describe_worst(report, case)}.{incomplete}"
 
 
-def _print_report(console: Console, report: ParityReport) -> None:
+def _print_report(console: PlainConsole, report: ParityReport) -> None:
     """What was compared, then a line a case, and for lower precisions the errors by depth range."""
 
     ran = f"{report.candidate['backend']} on {report.candidate['device']}"
@@ -87,7 +99,7 @@ def _print_report(console: Console, report: ParityReport) -> None:
         )
 
 
-def _print_opinion(console: Console, opinion: PolygraphyReport) -> None:
+def _print_opinion(console: PlainConsole, opinion: PolygraphyReport) -> None:
     agreed = sum(case.agrees for case in opinion.cases)
     mark = "[green]✓[/]" if opinion.agrees else "[red]✗[/]"
     worst = max(opinion.cases, key=lambda case: case.abs_rel)
@@ -98,7 +110,7 @@ def _print_opinion(console: Console, opinion: PolygraphyReport) -> None:
     )
 
 
-def _draw(bundle: Path, found: Verification, path: Path, console: Console) -> None:
+def _draw(bundle: Path, found: Verification, path: Path, console: PlainConsole) -> None:
     """Writes the picture of the worst image."""
 
     if found.worst_image is None:
@@ -106,4 +118,4 @@ def _draw(bundle: Path, found: Verification, path: Path, console: Console) -> No
     picture = draw_worst_image(*found.worst_image, Bundle.open(bundle).manifest.config.max_depth)
     with atomic_path(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
-    console.print(f"\nworst image: {found.worst_image[1].name} -> {path}", markup=False)
+    console.print(f"worst image: {found.worst_image[1].name} -> {path}", markup=False)

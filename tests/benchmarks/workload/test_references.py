@@ -51,7 +51,7 @@ def test_a_baseline_that_is_none_lists_those_that_are() -> None:
 
 def test_a_data_set_is_looked_at_first(tmp_path) -> None:
     check_dataset("rooms", None, 3)
-    with pytest.raises(InputError, match="--eval kitti needs a path; pass --eval-path"):
+    with pytest.raises(InputError, match="--eval kitti needs a path; pass --data-path"):
         check_dataset("kitti", None, None)
     with pytest.raises(DatasetError):
         check_dataset("folder", str(tmp_path), None)

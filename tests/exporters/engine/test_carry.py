@@ -123,7 +123,7 @@ def test_export_over_a_bundle(tiny_checkpoint, bundle_copy, max_depth, stays):
 def test_an_engine_of_another_bundle(bundle_copy):
     manifest = Bundle.open(bundle_copy).manifest
     other = add_engine(bundle_copy, "net.engine", digest="cd" * 32)
-    with pytest.raises(EngineError, match=r"built from another model\.onnx .*glpn-build .* --shapes 480x640"):
+    with pytest.raises(EngineError, match=r"built from another model\.onnx .*glpn-build .* --size 480x640"):
         check_bundle(other, read_sidecar(other), manifest)
     missing = add_engine(bundle_copy, "net.engine", onnx="model.fp16.onnx")
     with pytest.raises(EngineError, match=r"model\.fp16\.onnx \(fp32\), which this bundle does not have"):

@@ -145,15 +145,15 @@ def test_what_the_command_line_means():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"shapes": ["480"]}, "--shapes is '480'; expected height x width"),
-        ({"shapes": ["480x640,"]}, "--shapes is ''"),
+        ({"shapes": ["480"]}, "--size is '480'; expected height x width"),
+        ({"shapes": ["480x640,"]}, "--size is ''"),
         ({"shapes": ["480x650"]}, "side is 650 px; expected a multiple of 32 px .*; write 640"),
         ({"shapes": ["16x32"]}, "side is 16 px; .*; write 32"),
         ({"shapes": ["0x32"]}, "side is 0 px"),
         ({"shapes": [f"{MAX_SIDE + 32}x32"]}, f"write {MAX_SIDE}"),
-        ({"shapes": ["-480x640"]}, "--shapes"),
-        ({"shapes": ["९६x96"]}, "--shapes"),  # digits, but not ours
-        ({"shapes": ["9" * 400 + "x32"]}, "--shapes"),
+        ({"shapes": ["-480x640"]}, "--size"),
+        ({"shapes": ["९६x96"]}, "--size"),  # digits, but not ours
+        ({"shapes": ["9" * 400 + "x32"]}, "--size"),
         ({"batch": "0"}, "batch is 0; expected 1 to"),
         ({"batch": "4:1"}, "min 4x480x640 exceeds its opt|exceeds its max"),
         ({"batch": "1:8:4"}, "opt 8x480x640 exceeds its max 4x480x640"),
@@ -167,9 +167,9 @@ def test_what_the_command_line_means():
             "--min is '256x320'; expected batch x height x width",
         ),
         ({"min_shape": "1x480x640", "max_shape": "1x256x640"}, "exceeds its"),
-        ({"min_shape": "1x64x64", "max_shape": "1x96x96", "batch": "4"}, "--batch is given without --shapes"),
+        ({"min_shape": "1x64x64", "max_shape": "1x96x96", "batch": "4"}, "--batch is given without --size"),
         ({"profiles": ["1x32x32:1x64x64"]}, "expected min:opt:max"),
-        ({"profiles": ["1x32x32"], "batch": "2"}, "--batch is given without --shapes"),
+        ({"profiles": ["1x32x32"], "batch": "2"}, "--batch is given without --size"),
     ],
 )
 def test_wrong_use_is_a_sentence(arguments, words):

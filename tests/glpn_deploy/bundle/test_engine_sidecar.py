@@ -100,7 +100,7 @@ def refusal(engine, sidecar=None, device=A6000, tensorrt="10.3.0", onnx=ONNX) ->
     with pytest.raises(EngineError) as refused:
         check_engine(engine, sidecar or read_sidecar(engine), device, tensorrt, onnx)
     folder = shlex.quote(str(engine.parent.parent))
-    assert f"glpn-build {folder} --precision fp16 --shapes 480x640 --batch 1:4" in refused.value.fix
+    assert f"glpn-build {folder} --precision fp16 --size 480x640 --batch 1:4" in refused.value.fix
     assert refused.value.exit_code == 2
     return refused.value
 

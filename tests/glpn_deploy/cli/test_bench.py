@@ -24,8 +24,8 @@ _SPEC.loader.exec_module(planted)
 def test_a_run_writes_its_reports(tiny_bundle, tmp_path, run) -> None:
     out = tmp_path / "out"
     result = run(
-        *("bench", tiny_bundle, "--backends", "onnxruntime", "--precisions", "fp32", "--shapes", "32x64"),
-        *("--seconds", 0.5, "--width", 50, "--eval", "rooms", "--eval-count", 2, "--out", out),
+        *("bench", tiny_bundle, "--backend", "onnxruntime", "--precision", "fp32", "--size", "32x64"),
+        *("--seconds", 0.5, "--width", 50, "--eval", "rooms", "--count", 2, "--out", out),
     )
     assert result.status == 0, result.err
     assert "onnxruntime fp32" in result.out
@@ -44,7 +44,7 @@ def test_a_run_writes_its_reports(tiny_bundle, tmp_path, run) -> None:
 def test_json_goes_to_standard_output_alone(tiny_bundle, tmp_path, run, monkeypatch) -> None:
     monkeypatch.setattr(sweep, "start_worker", lambda case, pythons: planted.PlantedProcess(case))
     result = run(
-        *("bench", tiny_bundle, "--backends", "null", "--shapes", "32x32", "--seconds", 0.3, "--no-stages"),
+        *("bench", tiny_bundle, "--backend", "null", "--size", "32x32", "--seconds", 0.3, "--no-stages"),
         *("--out", tmp_path, "--json"),
     )
     assert json.loads(result.out)["rows"][0]["backend"] == "null"
@@ -65,13 +65,13 @@ def test_what_was_fastest_is_remembered_shown_and_forgotten(tiny_bundle, tmp_pat
     words = (
         "bench",
         tiny_bundle,
-        "--backends",
+        "--backend",
         "onnxruntime,openvino",
-        "--precisions",
+        "--precision",
         "fp32,bf16",
         "--quick",
     )
-    result = run(*words, "--shapes", "32x32", "--out", tmp_path / "out", "--remember", "--within", 0.01)
+    result = run(*words, "--size", "32x32", "--out", tmp_path / "out", "--remember", "--within", 0.01)
     assert result.status == 0, result.err
     lines = result.out.splitlines()
     answer = next(line for line in lines if line.startswith("Fastest"))
@@ -99,20 +99,20 @@ def test_a_quick_look_has_no_time_of_its_own(tiny_bundle, run, monkeypatch) -> N
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--backends", "tvm"), "backend 'tvm'"),
-        (("--precisions", "fp64"), "--precisions fp64"),
-        (("--shapes", "480"), "--shapes '480'"),
-        (("--batches", "1.5"), "whole numbers"),
-        (("--batches", "a"), "--batches 'a'"),
-        (("--batches", "inf"), "--batches 'inf'"),
-        (("--batches", "1,nan"), "--batches '1,nan'"),
+        (("--backend", "tvm"), "backend 'tvm'"),
+        (("--precision", "fp64"), "the option precision is 'fp64'"),
+        (("--size", "480"), "--size '480'"),
+        (("--batch", "1.5"), "whole numbers"),
+        (("--batch", "a"), "--batch 'a'"),
+        (("--batch", "inf"), "--batch 'inf'"),
+        (("--batch", "1,nan"), "--batch '1,nan'"),
         (("--load-seconds", "inf"), "load_seconds is inf"),
         (("--seconds", "inf"), "seconds is inf"),
         (("--within", "0"), "within is 0"),
-        (("--eval", "nyu"), "--eval nyu needs a path; pass --eval-path"),
-        (("--eval", "folder", "--eval-path", "/nowhere"), "/nowhere"),
-        (("--eval-count", "3"), "--eval-count without --eval"),
-        (("--eval-path", "rooms"), "--eval-path without --eval"),
+        (("--eval", "nyu"), "--eval nyu needs a path; pass --data-path"),
+        (("--eval", "folder", "--data-path", "/nowhere"), "/nowhere"),
+        (("--count", "3"), "--count without --eval"),
+        (("--data-path", "rooms"), "--data-path without --eval"),
         (("--images", "/nowhere"), "--images /nowhere"),
         (("--python", "tensorrt"), "--python tensorrt"),
         (("--python", "tvm=python3"), "a Python for backend 'tvm'"),
@@ -139,7 +139,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_first(
 ) -> None:
     nothing_may_run(monkeypatch)
     (tmp_path / "file").touch()
-    result = run("bench", tiny_bundle, "--backends", "null", "--out", tmp_path / place)
+    result = run("bench", tiny_bundle, "--backend", "null", "--out", tmp_path / place)
     assert result.status == 1
     assert str(tmp_path / "file") in result.err or "/proc" in result.err
     assert result.err.count("\n") == 1
@@ -182,7 +182,7 @@ main()
 
 
 def interrupted(bundle, out, batch: int) -> subprocess.CompletedProcess[str]:
-    options = ("--backends", "null", "--shapes", "32x32", "--batches", "1,2,3", "--seconds", "0.1")
+    options = ("--backend", "null", "--size", "32x32", "--batch", "1,2,3", "--seconds", "0.1")
     words = [bundle, *options, "--width", "50", "--no-stages", "--load", "--out", out, batch, PLANTED.parent]
     return subprocess.run(
         [sys.executable, "-c", INTERRUPTED_AT, *map(str, words)], capture_output=True, text=True, check=False

@@ -36,13 +36,13 @@ def test_help_teaches_and_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for word in ("Example", "Exit status", "--shapes", "--hardware-compatible", "--timing-cache", "480x640"):
+    for word in ("Example", "Exit status", "--size", "--hardware-compatible", "--timing-cache", "480x640"):
         assert word in done.stdout
 
 
 def test_a_dry_run_says_what_would_be_built(run: Callable, bundle_copy: Path) -> None:
     before = sorted(bundle_copy.rglob("*"))
-    options = ["--shapes", "480x640,256x320", "--batch", "1:4", "--level", 5, "--tf32", "--workspace", 512]
+    options = ["--size", "480x640,256x320", "--batch", "1:4", "--level", 5, "--tf32", "--workspace", 512]
     result = run("build", bundle_copy, *options, "--dry-run")
     assert result.status == 0
     name = "engines/glpn-tiny.fp32.480x640.b1-4+256x320.b1-4.tf32.trt*.sm*.engine"
@@ -77,7 +77,7 @@ def test_a_dry_run_needs_neither_torch_nor_tensorrt(tiny_bundle: Path) -> None:
     [
         (["--precision", "int4"], "the option precision is 'int4'; expected one of fp32"),
         (["--precision", "fp16"], "has no fp16 artefact; expected one of those it has: fp32"),
-        (["--shapes", "481x640"], "expected a multiple of 32 px"),
+        (["--size", "481x640"], "expected a multiple of 32 px"),
         (["--batch", "many"], "write --batch 1:4"),
         (["--min", "1x32x32"], "expected --min and --max"),
         (["--level", "6"], "--level"),

@@ -48,7 +48,7 @@ def test_refusals(run: Callable, tiny_bundle: Path, options: list[str], status: 
 @no_gpu
 @pytest.mark.usefixtures("rtx_compiler")
 def test_an_engine_is_built_without_a_gpu(run: Callable, bundle_copy: Path) -> None:
-    result = run("build", bundle_copy, "--rtx", "--sm", "89,120", "--shapes", "96x128", "--json")
+    result = run("build", bundle_copy, "--rtx", "--sm", "89,120", "--size", "96x128", "--json")
     assert result.status == 0, result.err
     (engine,) = (bundle_copy / ENGINES).glob("*.engine")
     assert engine.name.startswith("glpn-tiny.fp32.96x128.b1.rtx1.")
@@ -74,7 +74,7 @@ def test_graphs_are_explained(run: Callable, tiny_bundle: Path) -> None:
     assert shown.status == 0, shown.err
     for word in ("compute capability 8.9", "kernels", "traffic", "matrix product", "Heaviest of model.onnx"):
         assert word in shown.out
-    options = ["--explain", "--sm", "120", "--shapes", "64x96", "--json"]
+    options = ["--explain", "--sm", "120", "--size", "64x96", "--json"]
     result = run("build", tiny_bundle / "model.onnx", *options)
     (explained,) = json.loads(result.out)["explained"]
     assert explained["shape"] == "1x64x96"

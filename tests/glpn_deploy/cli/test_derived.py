@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +14,8 @@ import typer
 
 from glpn_deploy.cli.app import command
 from glpn_deploy.errors import InputError
-from glpn_deploy.options import ADVANCED, SIZE, Only, Option, check_options
+from glpn_deploy.options import ADVANCED, SIZE, SOME_PRECISIONS, Former, Only, Option, check_options
+from glpn_deploy.precisions import Precision
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ def typed(monkeypatch, capsys):
         got = []
         monkeypatch.setattr(sys, "argv", ["glpn-x", *words])
         with pytest.raises(SystemExit) as end:
-            command(function_of(got))()
+            command(function_of(got))("glpn-x")
         printed = capsys.readouterr()
         return got, end.value.code or 0, printed.out + printed.err
 
@@ -83,9 +85,9 @@ def test_what_is_typed_arrives(typed):
         (["a", "--speed", "0"], "the option speed is 0.0; expected a finite number above 0."),
         (["a", "--size", "4"], "--size '4'; expected height x width in pixels; write --size 192x256."),
         (["c"], "'c' is not one of 'a', 'b'"),
-        (["a", "--other"], "No such option"),
-        (["a", "--hidden", "1"], "No such option"),
-        (["a", "--secret", "x"], "No such option"),
+        (["a", "--other"], "no such option"),
+        (["a", "--hidden", "1"], "no such option"),
+        (["a", "--secret", "x"], "no such option"),
     ],
 )
 def test_wrong_use(typed, words, says):
@@ -120,3 +122,82 @@ def test_a_function_may_complete_the_options(typed):
 def test_errors_are_input_errors():
     with pytest.raises(InputError):
         Inner(speed=-1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Renamed:
+    precisions: Annotated[
+        tuple[Precision, ...],
+        Option(
+            "Which.",
+            names=("--precision",),
+            former=("--kinds",),
+            reader=SOME_PRECISIONS,
+            shorthands=("fp16",),
+        ),
+    ] = ("fp32",)
+    rest: Annotated[str, Option("Gone.", instead="--precision int8+bf16")] = "none"
+
+
+def taking_renamed(got):
+    def function(
+        options: Renamed, place: Annotated[str, typer.Option(help="Where."), Former(("--path",))] = "here"
+    ) -> None:
+        got.append((options.precisions, options.rest, place))
+
+    return function
+
+
+@pytest.mark.parametrize(
+    ("words", "precisions"),
+    [
+        ([], ("fp32",)),
+        (["--precision", "fp16,int8"], ("fp16", "int8")),
+        (["--precision", "int8", "--precision", "fp16,int8"], ("int8", "fp16")),
+        (["--fp16"], ("fp16",)),
+        (["--precision=bf16", "--fp16"], ("bf16", "fp16")),
+    ],
+)
+def test_several_values_by_commas_repeats_and_shorthands(typed, words, precisions):
+    assert typed(taking_renamed, *words) == ([(precisions, "none", "here")], 0, "")
+
+
+@pytest.mark.parametrize(
+    ("words", "got", "note"),
+    [
+        (["--kinds", "int8"], (("int8",), "none", "here"), "--kinds is --precision now"),
+        (["--kinds=int8"], (("int8",), "none", "here"), "--kinds is --precision now"),
+        (["--path", "there"], (("fp32",), "none", "there"), "--path is --place now"),
+        (["--rest", "bf16"], (("fp32",), "bf16", "here"), "--rest is --precision int8+bf16 now"),
+    ],
+)
+def test_former_names_are_taken_with_a_note(typed, words, got, note, monkeypatch):
+    monkeypatch.setattr("warnings.showwarning", warnings.showwarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        taken, status, printed = typed(taking_renamed, *words)
+    assert (taken, status, printed.count("warning:")) == ([got], 0, 1)
+    assert note in printed
+
+
+def test_former_names_are_not_shown(typed):
+    _, _, printed = typed(taking_renamed, "--help")
+    assert "--precision A,B" in printed
+    for name in ("--kinds", "--path", "--rest"):
+        assert name not in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--precision", "int4"], "the option precision is 'int4'; expected one of fp32"),
+        (["--place"], "option '--place' requires an argument; glpn-x --help lists what it takes."),
+        (["--plase", "x"], "no such option: --plase; did you mean --place; glpn-x --help lists"),
+        (["x"], "got unexpected extra argument"),
+    ],
+)
+def test_wrong_use_looks_like_every_other_error(typed, words, says):
+    got, status, printed = typed(taking_renamed, *words)
+    assert (got, status) == ([], 2)
+    assert printed.startswith(f"error: {says}")
+    assert printed.count("\n") == 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -35,3 +37,19 @@ def test_a_machine_with_nothing(run: Callable, monkeypatch: pytest.MonkeyPatch) 
     assert result.status == 1
     assert install_line("cpu") in result.out
     assert install_line("cpu", "export") in result.out
+
+
+def test_each_line_is_told_when_it_is_known() -> None:
+    """Backends take seconds to import; what stands above them waits for none, nor for numpy."""
+    code = (
+        "import sys\n"
+        "from glpn_deploy.doctor import machine\n"
+        "import glpn_deploy.cli.console\n"
+        "found = machine.look()\n"
+        "print(next(found).name)\n"
+        "print(sorted({'numpy', 'torch', 'onnxruntime', 'openvino'} & set(sys.modules)))\n"
+        "print(next(found).name, next(found).name, next(found).name)\n"
+        "print('torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["python", "[]", "processor memory gpu", "False"]

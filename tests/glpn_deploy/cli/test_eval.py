@@ -49,7 +49,7 @@ def pairs(tmp_path: Path) -> Path:
 
 
 def test_rooms_as_json_are_what_the_library_says(run: Callable, tiny_bundle: Path) -> None:
-    result = run("eval", tiny_bundle, "--dataset", "rooms", "--count", 3, "--size", "64x96", "--json")
+    result = run("eval", tiny_bundle, "--dataset", "rooms", "--count", 3, "--room-size", "64x96", "--json")
     assert result.status == 0, result.err
     values = json.loads(result.out)
     with DepthEstimator.load(tiny_bundle) as estimator:
@@ -68,7 +68,7 @@ def test_rooms_have_the_size_that_the_demo_network_is_trained_at(run: Callable) 
 
 
 def test_frames_come_with_their_steadiness(run: Callable, pairs: Path) -> None:
-    arguments = ("any", pairs, "--dataset", "frames", "--depth-scale", 1000)
+    arguments = ("any", "--data-path", pairs, "--dataset", "frames", "--depth-scale", 1000)
     steadiness = json.loads(run("eval", *arguments, "--json").out)["steadiness"]
     assert steadiness["network"] == {"pairs": 1, "scale_jump": 0, "pixel_flicker": 0}
     assert steadiness["steady"]["metrics"]["abs_rel"] == pytest.approx(0.25)
@@ -80,11 +80,11 @@ def test_frames_come_with_their_steadiness(run: Callable, pairs: Path) -> None:
 def test_a_folder_judged_by_hand(run: Callable, pairs: Path) -> None:
     # The network says 1 m everywhere: right on the left half, half of the truth on the right.
     arguments = ("--dataset", "folder", "--depth-scale", 1000)
-    values = json.loads(run("eval", "any", pairs, *arguments, "--json").out)
+    values = json.loads(run("eval", "any", "--data-path", pairs, *arguments, "--json").out)
     assert values["metrics"]["delta1"] == 0.5
     assert values["metrics"]["abs_rel"] == pytest.approx(0.25)
     assert values["path"] == str(pairs)
-    table = run("eval", "any", pairs, *arguments).out
+    table = run("eval", "any", "--data-path", pairs, *arguments).out
     assert "folder, 2 images, 0.001–10 m, crop none" in table
     assert "0.5000" in table
     assert "1–3 m" in table
@@ -93,7 +93,7 @@ def test_a_folder_judged_by_hand(run: Callable, pairs: Path) -> None:
 
 def test_options_that_change_figures_are_named(run: Callable, pairs: Path) -> None:
     arguments = ("--dataset", "folder", "--depth-scale", 1000, "--max-depth", 1.5)
-    result = run("eval", "any", pairs, *arguments, "--flip", "--median-scaling")
+    result = run("eval", "any", "--data-path", pairs, *arguments, "--flip", "--median-scaling")
     assert "0.001–1.5 m" in result.out
     assert "flip averaging" in result.out
     assert "MEDIAN SCALING (mean factor 1.000)" in result.out
@@ -103,12 +103,15 @@ def test_nyu_lists_are_the_test_split_in_the_nyu_crop(run: Callable, tmp_path: P
     Image.fromarray(np.zeros((480, 640, 3), np.uint8)).save(tmp_path / "a.jpg")
     Image.fromarray(np.full((480, 640), 1000, np.uint16)).save(tmp_path / "a.png")
     (tmp_path / "test_list.txt").write_text("a.jpg a.png\n")
-    result = run("eval", "any", tmp_path, "--dataset", "nyu", "--json")
+    result = run("eval", "any", "--data-path", tmp_path, "--dataset", "nyu", "--json")
     values = json.loads(result.out)
     assert (values["crop"], values["dataset"]["split"], values["max_depth"]) == ("nyu", "test", 10)
     assert values["metrics"]["delta1"] == 1
+    former = run("eval", "any", tmp_path, "--dataset", "nyu", "--json")
+    assert json.loads(former.out)["metrics"]["delta1"] == 1
+    assert "a path after SOURCE is --data-path now" in former.err
     (tmp_path / "a.png").unlink()
-    missing = run("eval", "any", tmp_path, "--dataset", "nyu")
+    missing = run("eval", "any", "--data-path", tmp_path, "--dataset", "nyu")
     assert (missing.status, missing.err.count("\n")) == (2, 1)
     assert "test_list.txt, line 1: there is no file" in missing.err
 
@@ -118,7 +121,7 @@ def test_kitti_warns_of_a_network_that_ends_at_ten_metres(run: Callable, tmp_pat
     Image.fromarray(np.full((352, 1216), 256, np.uint16)).save(tmp_path / "a.png")
     (tmp_path / "mine.txt").write_text("a.jpg a.png 721\n")
     arguments = ("--dataset", "kitti", "--file-list", tmp_path / "mine.txt", "--json")
-    result = run("eval", "any", tmp_path, *arguments)
+    result = run("eval", "any", "--data-path", tmp_path, *arguments)
     assert result.status == 0, result.err
     assert "warning: the network's depth ends at 10 m and kitti is judged up to 80 m" in result.err
     values = json.loads(result.out)
@@ -127,7 +130,7 @@ def test_kitti_warns_of_a_network_that_ends_at_ten_metres(run: Callable, tmp_pat
 
 def test_bad_samples_end_it_or_are_left_out(run: Callable, pairs: Path) -> None:
     (pairs / "depth" / "b.png").write_bytes(b"no image")
-    arguments = ("eval", "any", pairs, "--dataset", "folder", "--depth-scale", 1000)
+    arguments = ("eval", "any", "--data-path", pairs, "--dataset", "folder", "--depth-scale", 1000)
     result = run(*arguments)
     assert result.status == 2
     assert "b.png" in result.err
@@ -140,7 +143,7 @@ def test_bad_samples_end_it_or_are_left_out(run: Callable, pairs: Path) -> None:
 
 def test_baselines_stand_beside_the_network(run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("glpn_deploy.accuracy.baselines.FIT_ROOMS", 5)
-    arguments = ("eval", "any", "--count", 2, "--size", "32x48", "--baselines")
+    arguments = ("eval", "any", "--count", 2, "--room-size", "32x48", "--baselines")
     values = json.loads(run(*arguments, "--json").out)
     assert list(values["baselines"]) == ["constant_delta1", "constant_abs_rel", "row_mean"]
     table = run(*arguments).out
@@ -152,11 +155,17 @@ def test_baselines_stand_beside_the_network(run: Callable, monkeypatch: pytest.M
     ("arguments", "says"),
     [
         (["--dataset", "nyu"], "the nyu data set has no path"),
-        (["/no/such", "--dataset", "kitti"], "/no/such"),
-        (["/no/such", "--dataset", "folder"], "there is no folder /no/such/images"),
-        (["--size", "12"], "--size '12'; expected height x width in pixels; write --size 192x256"),
-        (["--size", "8x8"], "8 × 8 pixels; expected whole numbers from 16"),
-        (["--size", "16x64", "--count", "1"], "rooms sample room-2000000000: the array is 64 px wide and 16"),
+        (["--data-path", "/no/such", "--dataset", "kitti"], "/no/such"),
+        (["--data-path", "/no/such", "--dataset", "folder"], "there is no folder /no/such/images"),
+        (
+            ["--room-size", "12"],
+            "--room-size '12'; expected height x width in pixels; write --room-size 192",
+        ),
+        (["--room-size", "8x8"], "8 × 8 pixels; expected whole numbers from 16"),
+        (
+            ["--room-size", "16x64", "--count", "1"],
+            "room-2000000000: the array is 64 px wide and 16",
+        ),
         (["."], "rooms came with the path '.'; expected none"),
         ([".", "--dataset", "nyu", "--count", "3"], "a nyu data set has no option count"),
         (["--split", "foo"], "the split is 'foo'; expected one of train, val, test"),
@@ -204,7 +213,7 @@ def demo(monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Path, tmp_path: Path)
 
 def test_demo_is_the_packaged_checkpoint(run: Callable, demo: Path) -> None:
     assert resolve_checkpoint("demo") == demo
-    result = run("eval", "demo", "--count", 1, "--size", "32x32", "--json")
+    result = run("eval", "demo", "--count", 1, "--room-size", "32x32", "--json")
     assert result.status == 0, result.err
     assert json.loads(result.out)["backend"] == "torch"
 

@@ -281,10 +281,17 @@ def test_fp16_is_checked_and_says_what_it_costs(
     run: Callable, tiny_checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "b"
-    result = run(
-        "export", tiny_checkpoint, out, "--no-verify", "--fp16", "--calibration", photos, "--max-abs-rel", 0.2
-    )
-    assert result.status == 0, result.err
+    asked = ("--no-verify", "--fp16", "--calibration", photos, "--max-abs-rel", 0.2)
+    brief = run("export", tiny_checkpoint, out, *asked)
+    assert brief.status == 0, brief.err
+    assert "checked on" not in brief.out
+    assert re.search(r"^precision +AbsRel +size +speed here +made for *$", brief.out, re.MULTILINE)
+    row = r"^fp16 +[\d.e-]+ +0\.\d MB +[\d.]+× +TensorRT 8\.6 or later"
+    assert re.search(row, brief.out, re.MULTILINE), brief.out
+    assert [line for line in brief.out.splitlines() if line.startswith("✓")] == [
+        line for line in brief.out.splitlines() if " s  " in line
+    ]
+    result = run("export", tiny_checkpoint, out, *asked, "-v")
     assert "fp16, checked on 6 images (photographs of photos):" in result.out
     assert re.search(r"✓ everything in fp16: AbsRel [\d.e-]+, at most [\d.e-]+ m; 0\.\d MB", result.out)
     assert re.search(r"worth it|recommended", result.out)
@@ -339,7 +346,7 @@ def test_what_the_bundle_lacks_and_what_it_has_instead(
 ) -> None:
     tensors, _, about = recipes._QUANTIZERS["int8"]
     monkeypatch.setitem(recipes._QUANTIZERS, "int8", (tensors, make_no_int8, about))
-    asked = ("--fp16", "--int8", "--calibration", photos, "--max-abs-rel", fp16, "--no-verdict")
+    asked = ("--fp16", "--int8", "--calibration", photos, "--max-abs-rel", fp16, "--no-verdict", "-v")
     result = run("export", tiny_checkpoint, tmp_path / "b", "--no-verify", *asked)
     assert result.status == 1
     assert "int8 could not be made (the weights are beyond FP16): the bundle goes without" in result.err
@@ -364,7 +371,7 @@ def test_what_fp16_passes_and_int8_misses_is_not_called_fp32_alone(
 def test_opsets_that_not_every_tensorrt_reads_are_told(
     run: Callable, tiny_checkpoint: Path, photos: Path, tmp_path: Path
 ) -> None:
-    asked = ("--no-verify", "--no-verdict", "--calibration", photos, "--max-abs-rel", 0.3)
+    asked = ("--no-verify", "--no-verdict", "--calibration", photos, "--max-abs-rel", 0.3, "-v")
     result = run("export", tiny_checkpoint, tmp_path / "b", *asked, "--fp16", "--bf16")
     assert (
         "model.bf16.onnx has opset 22 instead of 17, the first with bf16: it takes TensorRT 11" in result.out
@@ -382,11 +389,14 @@ def test_opsets_that_not_every_tensorrt_reads_are_told(
     ("arguments", "says"),
     [
         (["--int8"], "need real images"),
-        (["--calibration", "nowhere"], "--calibration without a lower precision; expected --fp16, --bf16"),
-        (["--eval", "nyu", "--eval-path", "/nope"], "leave out --eval and --eval-path"),
+        (
+            ["--calibration", "nowhere"],
+            "--calibration without a lower precision; expected one of --fp16, --bf16",
+        ),
+        (["--eval", "nyu", "--data-path", "/nope"], "leave out --eval and --data-path"),
         (["--max-abs-rel", "-5", "--target", "cpu"], "leave out --target and --max-abs-rel"),
         (["--no-verdict"], "--no-verdict without a lower precision"),
-        (["--fp16", "--eval-path", "/nope"], "--eval-path without --eval, where it does nothing"),
+        (["--fp16", "--data-path", "/nope"], "--data-path without --eval, where it does nothing"),
         (["--fp16", "--calibration-method", "percentile"], "--calibration-method without --int8 or --fp8"),
         (["--bf16", "--calibration-images", "9"], "--calibration-images without --int8 or --fp8"),
         (["--fp16", "--target", "cpu"], "--target without --int8 or --fp8"),
@@ -424,3 +434,16 @@ def test_wrong_use_of_lower_precisions_is_one_sentence_and_writes_nothing(
     assert says in result.err
     assert result.err.count("error:") == 1
     assert nothing_but(tmp_path)
+
+
+def test_int8_is_for_cpus_without_a_gpu_and_says_so(
+    run: Callable, tiny_checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glpn_deploy.exporters.options.find_device_or_none", lambda: None)
+    asked = ("--no-verify", "--no-verdict", "--precision", "int8", "--calibration", photos)
+    result = run("export", tiny_checkpoint, tmp_path / "b", *asked, "--max-abs-rel", 0.5)
+    assert result.status == 0, result.err
+    assert "INT8 is made for CPUs, since there is no NVIDIA GPU here" in result.out
+    assert "add --target tensorrt" in result.out
+    assert re.search(r"^int8 .* CPUs", result.out, re.MULTILINE)
+    assert Bundle.open(tmp_path / "b").artefact("int8").calibration["recipe"]["target"] == "cpu"

@@ -47,6 +47,7 @@ def test_every_option_of_the_library_is_offered_with_its_default():
     command = {
         name: option.default for name, option in inspect.signature(derived(cli.train)).parameters.items()
     }
+    library["data_path"] = library.pop("path")
     assert command.keys() == library.keys() | {"as_json"}
     assert command["size"] == "192x256"
     assert all(command[name] == library[name] for name in library.keys() - {"out", "dataset", "size"})
@@ -75,8 +76,8 @@ def test_changed_options_end_with_status_2_and_the_way_on(run, small):
     ("arguments", "message"),
     [
         (["nyu", "out"], "the nyu data set has no path"),
-        (["nyu", "out", "--path", "nowhere"], "nowhere"),
-        (["rooms", "out", "--path", "here"], "none for rooms"),
+        (["nyu", "out", "--data-path", "nowhere"], "nowhere"),
+        (["rooms", "out", "--data-path", "here"], "none for rooms"),
         (["rooms", "out", "--config", "mit-b9"], "expected demo, mit-b0"),
         (["rooms", "out", "--start", "nowhere/at-all", "--offline"], "nowhere/at-all"),
         (["rooms", "out", "--crop", "40x40"], "multiples of 32 px"),

@@ -60,4 +60,4 @@ def test_a_misspelled_command_gets_its_answer(capsys, monkeypatch) -> None:
     with pytest.raises(SystemExit) as end:
         umbrella.main()
     assert end.value.code == 2
-    assert "did you mean glpn export?" in capsys.readouterr().err
+    assert "did you mean glpn export" in capsys.readouterr().err

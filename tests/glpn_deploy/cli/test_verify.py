@@ -26,7 +26,10 @@ from glpn_deploy.runtimes import rt_tensorrt
 def test_a_good_bundle(run: Callable, tiny_bundle: Path) -> None:
     result = run("verify", tiny_bundle)
     assert result.status == 0
-    assert result.out.count("✓ golden/") == 3
+    assert "model.onnx: 3 batches, worst golden/" in result.out
+    assert " mm off (0.1 mm allowed)" in result.out
+    assert "✓ golden/" not in result.out
+    assert run("verify", tiny_bundle, "-v").out.count("✓ golden/") == 3
     assert "The depth is the reference's." in result.out
 
 
@@ -119,8 +122,9 @@ def test_every_artefact_within_its_budget(
     run: Callable, bundle_copy: Path, plant: Callable, short_sweep: None, tmp_path: Path
 ) -> None:
     plant(bundle_copy, "fp16", 1.0005)
-    result = run("verify", bundle_copy, "--error-map", tmp_path / "worst.png")
+    result = run("verify", bundle_copy, "--error-map", tmp_path / "worst.png", "--verbose")
     assert result.status == 0, result.err
+    assert "Worst: model.fp16.onnx at " in result.out
     assert "model.fp16.onnx, onnxruntime on cpu against onnxruntime, AbsRel at most 0.001:" in result.out
     assert result.out.count("✓ golden/") == 6
     assert "✓ 2x64x96" in result.out
@@ -162,9 +166,13 @@ def test_what_the_machine_cannot_run_is_said_and_is_no_failure(
     report = json.loads(run("verify", bundle_copy, "--no-sweep", "--json").out)
     assert (report["passed"], report["complete"], len(report["reports"])) == (True, False, 1)
     alone = run("verify", bundle_copy, "--no-sweep", "--precision", "bf16")
-    assert alone.status == 0
-    assert "No depth was compared." in alone.out
-    assert "The depth is the reference's" not in alone.out
+    assert alone.status == 2
+    assert "precision bf16 was asked for, and model.bf16.onnx cannot be checked here" in alone.err
+    allowed = run("verify", bundle_copy, "--no-sweep", "--precision", "bf16", "--allow-fallback")
+    assert allowed.status == 0
+    assert "No depth was compared." in allowed.out
+    assert "The depth is the reference's" not in allowed.out
+    assert "✗" not in allowed.out
 
 
 def test_polygraphy_agrees(run: Callable, bundle_copy: Path, plant: Callable, short_sweep: None) -> None:
@@ -218,13 +226,13 @@ def test_without_onnxruntime_the_engines_are_checked(
     jetson(GOLDEN)
     result = run("verify", bundle_copy)
     assert result.status == 0, result.err
-    assert "engines/test.engine, tensorrt on cuda:0 against golden" in result.out
-    assert result.out.count("✓ golden/2.png") == 1
+    assert "engines/test.engine: 1 batch, worst golden/" in result.out
     assert (
         "not checked here: model.onnx (fp32): ONNX Runtime, which runs it, is not installed: pip"
         in result.out
     )
-    assert "The depth is the reference's.  The check is incomplete: see above." in result.out
+    assert "The depth is the reference's. Worst: engines/test.engine at golden/" in result.out
+    assert "The check is incomplete: see above." in result.out
     report = json.loads(run("verify", bundle_copy, "--json").out)
     assert (report["passed"], report["complete"]) == (True, False)
     assert [item["file"] for item in report["not_run"]] == ["model.onnx"]
@@ -292,7 +300,7 @@ def test_without_onnxruntime_and_an_engine_that_fits_it_is_needed(
     result = run("verify", bundle_copy)
     assert result.status == 2
     assert "test.engine was built with TensorRT 10.7.0; this is TensorRT 10.3.0" in result.err
-    assert f"glpn-build {bundle_copy} --precision fp32 --shapes 96x320" in result.err
+    assert f"glpn-build {bundle_copy} --precision fp32 --size 96x320" in result.err
     shutil.rmtree(bundle_copy / "engines")
     result = run("verify", bundle_copy)
     assert result.status == 2
