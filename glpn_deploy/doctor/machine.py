@@ -24,7 +24,6 @@ from glpn_deploy.gpu.cuda_device import find_device_or_none
 from glpn_deploy.optional import install_line
 from glpn_deploy.runtimes.processor import describe_processor
 from glpn_deploy.runtimes.registry import BACKENDS, Backend
-from glpn_deploy.runtimes.remembered import machine_now, remembered
 
 _JETPACK_TENSORRT = (
     "sudo apt install python3-libnvinfer, and make the environment with python3 -m venv "
@@ -83,6 +82,8 @@ def _processor(root: Path) -> Finding:
 
 def _remembered() -> list[Finding]:
     """What ``auto`` goes by, or would on another machine."""
+    from glpn_deploy.runtimes.remembered import machine_now, remembered  # numpy, for which no line waits
+
     found, now = [], ""
     for path, about in remembered():
         now = now or machine_now()
