@@ -126,15 +126,23 @@ def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOpti
         config.replace(architectures=[model.architecture], dtype=None).save_pretrained(staged)
         processor.save_pretrained(staged)
         with progress.step("write model.onnx") as step:
-            onnx_path = to_onnx(model, staged / "model.onnx", options.onnx)
+            bytes_in = options.io == "uint8"
+            if bytes_in:
+                processor.require_plain("--io uint8 makes the graphs divide 8-bit images by 255")
+            written = dataclasses.replace(options.onnx, io="uint8" if bytes_in else "fp32")
+            onnx_path = to_onnx(model, staged / "model.onnx", written)
             nodes = count_nodes(onnx_path)
             data = tuple(sorted(p.name for p in staged.glob("model.onnx.data")))
             size = sum((staged / name).stat().st_size for name in ("model.onnx", *data))
             step.finish(f"{size / 1e6:.1f} MB, {nodes} nodes, opset {options.onnx.opset}")
+        source_path = onnx_path  # what lower precisions are made of
+        if lower is not None and bytes_in:
+            plain = dataclasses.replace(options.onnx, io="fp32")
+            source_path = to_onnx(model, folder / "fp32.onnx", plain)
         if lower is not None and lower.ranges:  # rather than after the other precisions
             from glpn_deploy.exporters.calibration.calibration import require_memory
 
-            require_memory(onnx_path, images.calibration, processor)
+            require_memory(source_path, images.calibration, processor)
         goldens = _write_goldens(staged, model, processor, photographs)
         parity = _prove(model, onnx_path, processor, options) if options.verify else None
         artefact = Artefact(
@@ -144,6 +152,7 @@ def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOpti
             route="checkpoint -> onnx",
             opset=options.onnx.opset,
             nodes=nodes,
+            io=options.io_of("fp32"),
             data=data,
             parity=None if parity is None else parity.to_dict(),
         )
@@ -156,16 +165,18 @@ def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOpti
 
             def write(opset: int, purpose: Target, path: Path) -> Path:
                 form: Form = "any" if purpose == "cpu" else "tensorrt"
-                return to_onnx(model, path, dataclasses.replace(options.onnx, opset=opset, form=form))
+                source = dataclasses.replace(options.onnx, opset=opset, form=form, io="fp32")
+                return to_onnx(model, path, source)
 
             shown = {golden.image: load_image(staged / golden.image) for golden in goldens}
-            lowering = Lowering(onnx_path, options.onnx.opset, write, images, shown, processor, lower, work)
+            opset = options.onnx.opset
+            lowering = Lowering(source_path, opset, write, images, shown, processor, options, work)
             lowered = [lowering.lower(p, staged / f"model.{p}.onnx") for p in lower.precisions]
         manifest = Manifest(
             name=out.name,
             config=config,
             preprocessing=processor.to_dict(),
-            tensors=_tensors(onnx_path),
+            tensors=_tensors(onnx_path, bytes_in=bytes_in),
             source=dataclasses.asdict(info),
             tools=_tool_versions(),
             artefacts=(artefact, *(one.artefact for one in lowered if one.artefact is not None)),
@@ -284,12 +295,14 @@ def _prove(
     return report
 
 
-def _tensors(onnx_path: Path) -> dict[str, object]:
+def _tensors(onnx_path: Path, *, bytes_in: bool) -> dict[str, object]:
+    """What the manifest says of the FP32 graph's input and output."""
     shapes = tensor_shapes(onnx_path)
-    meanings = {"pixel_values": {"range": "RGB, 0 to 1"}, "predicted_depth": {"unit": "metres"}}
-    return {
-        name: {"dtype": "float32", "shape": shapes[name], **meaning} for name, meaning in meanings.items()
-    }
+    pixels = {"dtype": "float32", "layout": "NCHW", "range": "RGB, 0 to 1"}
+    if bytes_in:
+        pixels = {"dtype": "uint8", "layout": "NHWC", "range": "RGB, 0 to 255"}
+    about = {"pixel_values": pixels, "predicted_depth": {"dtype": "float32", "unit": "metres"}}
+    return {name: {"shape": shapes[name], **meaning} for name, meaning in about.items()}
 
 
 def _tool_versions() -> dict[str, str]:

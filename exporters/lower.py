@@ -17,7 +17,7 @@ from glpn_deploy.errors import BackendError, ExportError, MissingDependencyError
 from glpn_deploy.exporters.calibration.image_sets import ImageSet
 from glpn_deploy.exporters.engine.explain_graphs import Compiler
 from glpn_deploy.exporters.graph.graph_edit import load_graph, opset_of
-from glpn_deploy.exporters.options import LowerOptions, Target
+from glpn_deploy.exporters.options import BuildOptions, Target
 from glpn_deploy.exporters.search.network import Network
 from glpn_deploy.exporters.search.recipes import least_opset, make_recipe
 from glpn_deploy.exporters.search.search import SearchReport, search
@@ -49,13 +49,13 @@ class Lowering:
     """Makes the lower precisions of one network.
 
     Args:
-        source: The bundle's own FP32 graph.
+        source: The bundle's own FP32 graph, with a float32 input.
         opset: Its opset.
         write: Writes the FP32 graph with another opset, in the form for a target, to a path.
         images: What to calibrate and to check on.
         goldens: The bundle's goldens by name, ``(H, W, 3)`` uint8; checked with the sweep.
         processor: The bundle's image processor.
-        options: Which precisions, and their budgets.
+        options: Which precisions, their budgets, and what the graphs take; they have ``lower``.
         work: An existing folder for everything in between; the caller removes it.
     """
 
@@ -67,14 +67,15 @@ class Lowering:
         images: ImageSet,
         goldens: Mapping[str, NDArray[np.uint8]],
         processor: GLPNImageProcessor,
-        options: LowerOptions,
+        options: BuildOptions,
         work: Path,
     ) -> None:
         self._reference, self._opset, self._write = source, opset, write
         # TensorRT's lower precisions are made of a graph in its own forms, those for CPUs of the bundle's
+        assert options.lower is not None
         self._graphs: dict[tuple[int, Target], Path] = {(opset, "cpu"): source}
         self._images, self._goldens, self._processor = images, goldens, processor
-        self.options, self._work = options, work
+        self.options, self._io_of, self._work = options.lower, options.io_of, work
         self._compiler = Compiler()
 
     def _budget(self, precision: Precision) -> Budget:
@@ -117,7 +118,7 @@ class Lowering:
                 self._processor,
                 self.options.calibration,
                 purpose,
-                self.options.io_of(precision),
+                self._io_of(precision),
             )
             network = Network(source, images.checking, self._processor, work)
             candidates = search(network, recipe, self._checks(precision), target)
@@ -141,7 +142,7 @@ class Lowering:
             route=f"checkpoint -> onnx -> {precision}",
             opset=opset_of(graph),
             nodes=len(graph.graph.node),
-            io=self.options.io_of(precision),
+            io=self._io_of(precision),
             data=tuple(sorted(path.name for path in target.parent.glob(f"{target.name}.data"))),
             kept=report.chosen.nodes,
             parity=None if shapes is None else shapes.report.to_dict(),

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from glpn_deploy.datasets.base import DepthDataset
 
 Form = Literal["any", "tensorrt"]
-Io = Literal["fp32", "half"]
+Io = Literal["fp32", "fp16", "uint8"]
+"""What a bundle's graphs take and give."""
+HalfIo = Literal["fp32", "half"]
+"""The same of one typed graph: FP32, or its 16-bit type."""
 Method = Literal["minmax", "percentile"]
 Oldest = Literal["8.6"]
 Target = Literal["tensorrt", "cpu"]
@@ -54,6 +57,7 @@ class OnnxOptions:
 
     Attributes:
         form: ``any``, or ``tensorrt`` for the forms that its compiler fuses; the depth is the same.
+        io: ``uint8`` for a graph that takes 8-bit images and divides them by 255 itself.
         single_file_limit: Weights of more bytes than this go into ``<name>.data`` beside the file; None takes
             what protobuf can hold.
 
@@ -71,6 +75,7 @@ class OnnxOptions:
         ),
     ] = DEFAULT_OPSET
     form: Form = "any"
+    io: Literal["fp32", "uint8"] = "fp32"
     single_file_limit: int | None = None
 
     def __post_init__(self) -> None:
@@ -117,11 +122,9 @@ class LowerOptions:
         precisions: In the order in which they are made.
         ground_truth: A data set with ground truth to be checked on as well.
         sweep: Hold every graph to its budget at every shape of the sweep as well.
-        io: Type of the graphs' input and output: ``fp32``, or ``half`` for FP16 where `io_of` says so.
 
     Raises:
-        InputError: ``half`` is asked for, and none of the precisions has it; FP8 is asked for on CPUs; or a
-            budget is not a finite number above 0.
+        InputError: FP8 is asked for on CPUs; or a budget is not a finite number above 0.
     """
 
     precisions: Annotated[
@@ -163,17 +166,6 @@ class LowerOptions:
             names=("--for-tensorrt",),
         ),
     ] = None
-    io: Annotated[
-        Io,
-        _advanced(
-            "FP16 graphs, and INT8 and FP8 ones for TensorRT, take and give float16 tensors: for engines and "
-            "callers that hand such tensors over. Depth is then rounded to steps of 8 mm from 8 m on, and of "
-            "6 cm from 64 m on. BF16 graphs keep float32. This package still takes and gives float32.",
-            names=("--half-io",),
-            typed=bool,
-            reader=Reader(lambda option, half: "half" if half else "fp32", lambda io: io == "half"),
-        ),
-    ] = "fp32"
     max_abs_rel: Annotated[
         float | None,
         _lower(
@@ -208,16 +200,6 @@ class LowerOptions:
             raise InputError(
                 "a graph for CPUs that TensorRT 8.6 shall read", expected="the target tensorrt, or no oldest"
             )
-        if self.io == "half" and "half" not in map(self.io_of, self.precisions):
-            raise InputError(
-                "no graph has the half-precision input and output that are asked for",
-                expected="fp16, fp8, or int8 for tensorrt among the precisions",
-                fix="add --fp16, or leave out --half-io",
-            )
-
-    def io_of(self, precision: Precision) -> Io:
-        """Type of a precision's input and output: half where asked for, and where it can be."""
-        return self.io if fallback_precision(precision, self.target_of(precision)) == "fp16" else "fp32"
 
     def target_of(self, precision: Precision) -> Target:
         """What a precision's graph is for.
@@ -252,14 +234,24 @@ class BuildOptions:
 
     Attributes:
         lower: Lower precisions to make beside the FP32 graph, where there shall be any.
+        io: Type of the graphs' input and output; `io_of` says which graphs have FP16's.
         golden_images: Rendered rooms are the goldens where there are none.
 
     Raises:
-        InputError: A value is out of range.
+        InputError: A value is out of range, or no graph has the input and output asked for.
     """
 
     onnx: OnnxOptions = OnnxOptions()
     lower: LowerOptions | None = None
+    io: Annotated[
+        Io,
+        Option(
+            "What the graphs take and give. uint8: every graph takes 8-bit images (N, H, W, 3) as cameras "
+            "and files have them, a quarter of the bytes, and scales them itself; depth stays float32. fp16: "
+            "FP16 graphs, and INT8 and FP8 ones for TensorRT, take and give float16 tensors, for callers "
+            "that hand such tensors over (depth in steps of 8 mm from 8 m on, of 6 cm from 64 m on).",
+        ),
+    ] = "fp32"
     verify: Annotated[
         bool,
         _advanced(
@@ -293,3 +285,17 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+        asked = self.lower.precisions if self.lower else ()
+        if self.io == "fp16" and "fp16" not in map(self.io_of, asked):
+            raise InputError(
+                "no graph has the half-precision input and output that are asked for",
+                expected="fp16, fp8, or int8 for tensorrt among the precisions",
+                fix="add --fp16, or leave out --io fp16",
+            )
+
+    def io_of(self, precision: Precision) -> Io:
+        """Type of a precision's input and output: FP16 only where it can be."""
+        if self.io != "fp16":
+            return self.io
+        target = self.lower.target_of(precision) if self.lower else "tensorrt"
+        return "fp16" if fallback_precision(precision, target) == "fp16" else "fp32"

@@ -40,6 +40,7 @@ from glpn_deploy.exporters.engine.timing_cache import (
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
 from glpn_deploy.gpu.tensorrt_rtx import import_tensorrt_rtx, invalidity, rtx_of
 from glpn_deploy.gpu.tensorrt_versions import TensorRT, collecting_logger, import_tensorrt, tensorrt_of
+from glpn_deploy.runtimes.base import InputType
 
 __all__ = ["EngineOptions", "EngineReport", "explain_onnx", "to_engine"]
 
@@ -250,10 +251,12 @@ def _build_logged(
         ) from error
     network = builder.create_network(trt.network_flags())
     _parse(module, network, graph, log)
-    fix_shape(network.get_input(0), options.profiles)
+    images = network.get_input(0)
+    taken: InputType = "uint8" if images.dtype == trt.member("DataType.UINT8") else "float32"
+    fix_shape(images, options.profiles, taken)
     config = builder.create_builder_config()
     flags = configure(trt, config, options, device, weak_typing_flags(trt, network))
-    add_profiles(builder, config, network.get_input(0).name, options.profiles)
+    add_profiles(builder, config, images.name, options.profiles, taken)
     cache = attach_timings(config, timings)
     monitor = make_monitor(module, watch)  # must outlive the build
     if monitor is not None:

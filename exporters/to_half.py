@@ -28,7 +28,8 @@ from glpn_deploy.exporters.graph.graph_edit import (
 )
 from glpn_deploy.exporters.graph.half_numbers import HALF_TYPES, half_bits, loses_digits, overflows
 from glpn_deploy.exporters.graph.half_plan import nodes_in_fp32
-from glpn_deploy.exporters.options import Io
+from glpn_deploy.exporters.options import HalfIo
+from glpn_deploy.exporters.to_uint8 import takes_bytes
 from glpn_deploy.precisions import PRECISION_INFO, QUANTIZED_PRECISIONS, Precision
 
 # Slots whose type does not follow the node's: always FP32, or whatever comes.
@@ -52,12 +53,12 @@ class HalfOptions:
 
     precision: Precision = "fp16"
     fp32_nodes: frozenset[str] = frozenset()
-    io: Io = "fp32"
+    io: HalfIo = "fp32"
 
     def __post_init__(self) -> None:
         if self.precision not in HALF_TYPES:
             raise InputError(f"the precision is {self.precision!r}", expected=" or ".join(HALF_TYPES))
-        if self.io not in get_args(Io):
+        if self.io not in get_args(HalfIo):
             raise InputError(f"io is {self.io!r}", expected="fp32 or half")
 
 
@@ -87,7 +88,7 @@ def require_fp32(model: onnx.ModelProto, source: Path) -> None:
     """Checks that a graph has not been converted before.
 
     Raises:
-        ExportError: It is in another precision already.
+        ExportError: It is in another precision already, or takes 8-bit images.
     """
     precision = precision_of(model)
     if precision != "fp32":
@@ -96,6 +97,12 @@ def require_fp32(model: onnx.ModelProto, source: Path) -> None:
             f"{source} is already {done} ({precision})",
             expected="the FP32 graph",
             fix="take the bundle's model.onnx",
+        )
+    if takes_bytes(model):
+        raise ExportError(
+            f"{source} takes 8-bit images",
+            expected="the FP32 graph with a float32 input",
+            fix="write it without io=uint8, and give what comes of it to to_uint8",
         )
 
 

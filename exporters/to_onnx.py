@@ -17,6 +17,7 @@ from glpn_deploy.exporters.graph.graph_edit import SINGLE_FILE_LIMIT, save_graph
 from glpn_deploy.exporters.graph.onnx_graph import GlpnGraph, build_model
 from glpn_deploy.exporters.graph.tensorrt_graph import TensorRTGraph
 from glpn_deploy.exporters.options import OnnxOptions
+from glpn_deploy.exporters.to_uint8 import take_bytes
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
 
 
@@ -27,7 +28,7 @@ def to_onnx(model: GLPNForDepthEstimation, path: Path, options: OnnxOptions = On
         model: The network, as `GLPNForDepthEstimation.from_pretrained` gives it.
         path: Where the file shall stand; replaced whole or not at all. Weights beside it are a second
             file, put in place just before: only a bundle (`build_bundle`) changes both at once.
-        options: Opset and file size.
+        options: Opset, form, input and file size.
 
     Returns:
         ``path``. The same weights and options give the same bytes.
@@ -59,6 +60,8 @@ def to_onnx(model: GLPNForDepthEstimation, path: Path, options: OnnxOptions = On
     }
     onnx.helper.set_model_props(proto, metadata)
     check_promises(proto)
+    if options.io == "uint8":
+        take_bytes(proto)
     limit = options.single_file_limit
     return save_graph(proto, path, SINGLE_FILE_LIMIT if limit is None else limit)
 

@@ -14,7 +14,7 @@ from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.calibration.calibration import Ranges
 from glpn_deploy.exporters.graph.graph_edit import opset_of
 from glpn_deploy.exporters.graph.qdq import FP8, Format, Kind, QdqWriter, node_kinds, weight_scales
-from glpn_deploy.exporters.options import Io, Target
+from glpn_deploy.exporters.options import HalfIo, Target
 from glpn_deploy.exporters.to_half import HalfOptions, half_model
 
 TYPED_OPSET = 19
@@ -42,12 +42,12 @@ class QuantizeOptions:
     target: Target = "tensorrt"
     nodes_to_exclude: frozenset[str] = frozenset()
     fp32_nodes: frozenset[str] = frozenset()
-    io: Io = "fp32"
+    io: HalfIo = "fp32"
 
     def __post_init__(self) -> None:
         if self.target not in get_args(Target):
             raise InputError(f"the target is {self.target!r}", expected="tensorrt or cpu")
-        if self.io not in get_args(Io) or (self.target == "cpu" and self.io != "fp32"):
+        if self.io not in get_args(HalfIo) or (self.target == "cpu" and self.io != "fp32"):
             raise InputError(f"io is {self.io!r} for {self.target}", expected="fp32, or half for tensorrt")
 
 

@@ -36,7 +36,7 @@ from glpn_deploy.options import Auto, Device
 from glpn_deploy.pipeline import ahead, grouped, in_order
 from glpn_deploy.precisions import Precision
 from glpn_deploy.runtimes import choose
-from glpn_deploy.runtimes.base import Reason, Runtime
+from glpn_deploy.runtimes.base import Reason, Runtime, batch_shape
 from glpn_deploy.runtimes.memory import attention_bytes, available_memory
 from glpn_deploy.runtimes.onnx_file.artefact_file import load_artefact
 from glpn_deploy.runtimes.onnx_file.header import read_header
@@ -64,7 +64,7 @@ class _Entry:
     item: Any
     source: ImageSource
     image: NDArray[np.uint8] | None = None
-    pixels: NDArray[np.float32] | None = None  # (3, H, W), what the network takes
+    pixels: NDArray[Any] | None = None  # what the network takes: (3, H, W) float32, or (H, W, 3) uint8
     raw: NDArray[np.float32] | None = None  # (H, W) [m]
     depth_map: DepthMap | None = None
     error: ImageError | None = None
@@ -141,6 +141,8 @@ class DepthEstimator:
                 f"the image processor's size_divisor is {processor.size_divisor}",
                 expected=f"a multiple of {multiple}, which the network's sides must be",
             )
+        if runtime.spec.dtype == "uint8":
+            processor.require_plain("the network divides 8-bit images by 255 itself")
         if runtime.spec.channels != 3:
             raise ConfigError(f"the network takes {runtime.spec.channels} channels", expected="3 (RGB)")
         self.runtime, self.processor, self.max_depth, self.origin = runtime, processor, max_depth, origin
@@ -363,7 +365,7 @@ class DepthEstimator:
                 f"a warm-up for {batch} images of {height}x{width}", expected="at least 1 of each"
             )
         image = np.full((height, width, 3), 128, np.uint8)
-        pixels = [self.processor.prepare(resized(image, self._size_of(image)))]
+        pixels = [self._prepare(image)]
         raw = self.runtime.warm_up(self._batch(image, pixels * min(batch, self._batch_limit(batch))))
         resize_bicubic(raw[0], (height, width))
 
@@ -478,7 +480,7 @@ class DepthEstimator:
                     entry = _Entry(number, item, image_of(item))
                     try:
                         entry.image = image = self._load(entry.source)
-                        entry.pixels = self.processor.prepare(resized(image, self._size_of(image)))
+                        entry.pixels = self._prepare(image)
                     except caught as error:
                         entry.error = _of_image(entry.source, error)
                     yield entry
@@ -524,15 +526,23 @@ class DepthEstimator:
             done = (finish(compute(group)) for group in groups)
         return in_order(done, lambda entry: entry.number)
 
+    def _prepare(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+        """One image as the network takes it: (3, H, W) float32, or (H, W, 3) uint8."""
+        shown = resized(image, self._size_of(image))
+        if self.runtime.spec.dtype == "uint8":
+            return self.processor.prepare_bytes(shown)
+        return self.processor.prepare(shown)
+
     def _batch_limit(self, batch_size: int) -> int:
         spec = self.runtime.spec
         return spec.batch or min(batch_size, spec.max_batch or batch_size)
 
-    def _batch(self, source: ImageSource, pixels: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """A batch of images (3, H, W) of one size; a fixed one is filled up with the first."""
+    def _batch(self, source: ImageSource, pixels: list[NDArray[Any]]) -> NDArray[Any]:
+        """A batch of prepared images of one size; a fixed one is filled up with the first."""
         missing = (self.runtime.spec.batch or len(pixels)) - len(pixels)
-        self._check_memory(source, (len(pixels) + missing, *pixels[0].shape[1:]))
-        return _stack(pixels + pixels[:1] * missing)
+        batch = _stack(pixels + pixels[:1] * missing)
+        self._check_memory(source, batch_shape(batch))
+        return batch
 
     def _check_memory(self, source: ImageSource, shape: tuple[int, int, int]) -> None:
         """Refuses a batch (N, H, W) that does not fit into memory, before the system ends the process."""
@@ -600,7 +610,7 @@ def _of_image(source: ImageSource, error: Exception) -> ImageError:
     return found
 
 
-def _stack(prepared: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+def _stack(prepared: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return prepared[0][None] if len(prepared) == 1 else np.stack(prepared)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ __all__ = [
     "Runtime",
     "RuntimeOptions",
 ]
+InputType = Literal["float32", "uint8"]
+_BYTE_ROUNDING = 1e-3
+"""How far 255 x may be from a whole number for x to be a byte's share of white; float32 rounds by 3e-5."""
 _ROUNDING = 0.01  # of max_depth; coarser than what FP16, BF16 and INT8 round a sigmoid's ends by
 _FAR = 1e6  # m, where the file does not say its scale
 
@@ -43,6 +46,8 @@ class InputSpec:
         height: Fixed height [px], or None.
         width: Fixed width [px], or None.
         max_batch: Largest batch that every size may have, or None where there is no limit.
+        dtype: What the file takes: ``float32``, ``(N, channels, H, W)`` from 0 to 1 (float16 files are given
+            it, too), or ``uint8``, images as they are, ``(N, H, W, channels)``.
     """
 
     channels: int = 3
@@ -51,24 +56,42 @@ class InputSpec:
     height: int | None = None
     width: int | None = None
     max_batch: int | None = None
+    dtype: InputType = "float32"
 
-    def check(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
-        """Returns the batch as it is, contiguous.
+    def check(self, pixel_values: NDArray[Any]) -> NDArray[Any]:
+        """Returns the batch as the file takes it, contiguous.
+
+        A file that takes bytes is given float32 batches as well, where these are bytes divided by 255: so
+        that one batch can be shown to several files. Turning them back takes longer than bytes save.
 
         Raises:
-            InputError: Not a float32 array ``(N, channels, H, W)`` of sizes this runtime takes.
+            InputError: Not such an array, or not of sizes this runtime takes.
         """
-        expected = f"float32 (N, {self.channels}, H, W)"
+        taken = self._typed(pixel_values)
+        self._check_sizes(batch_shape(taken))
+        return np.ascontiguousarray(taken)
+
+    def _typed(self, pixel_values: NDArray[Any]) -> NDArray[Any]:
+        """The batch in the file's type and layout.
+
+        Raises:
+            InputError: It is in none that the file takes.
+        """
+        floats, images = f"float32 (N, {self.channels}, H, W)", f"uint8 (N, H, W, {self.channels})"
+        expected = floats if self.dtype == "float32" else f"{images}, or {floats}"
         if not isinstance(pixel_values, np.ndarray):
             raise InputError(
                 f"pixel_values is a {type(pixel_values).__name__}", expected=f"a numpy array {expected}"
             )
-        if pixel_values.dtype != np.float32:
+        if pixel_values.dtype not in (np.float32, self.dtype):
             raise InputError(f"pixel_values has dtype {pixel_values.dtype}", expected=expected)
-        shape = pixel_values.shape
-        if pixel_values.ndim != 4 or shape[1] != self.channels or shape[0] == 0:
+        shape, axis = pixel_values.shape, 3 if pixel_values.dtype == np.uint8 else 1
+        if pixel_values.ndim != 4 or shape[axis] != self.channels or shape[0] == 0:
             raise InputError(f"pixel_values has shape {shape}", expected=expected)
-        for name, size in zip(("height", "width"), shape[2:], strict=True):
+        return pixel_values if pixel_values.dtype == self.dtype else _as_bytes(pixel_values)
+
+    def _check_sizes(self, shape: tuple[int, int, int]) -> None:
+        for name, size in zip(("height", "width"), shape[1:], strict=True):
             if size == 0 or size % self.size_multiple:
                 nearest = max(1, size // self.size_multiple) * self.size_multiple
                 raise InputError(
@@ -79,7 +102,7 @@ class InputSpec:
         fixed = zip(
             ("batch", "height", "width"),
             (self.batch, self.height, self.width),
-            (shape[0], *shape[2:]),
+            shape,
             strict=True,
         )
         for name, want, size in fixed:
@@ -87,7 +110,45 @@ class InputSpec:
                 raise InputError(
                     f"the input's {name} is {size}", expected=f"{want}, the only one that this file takes"
                 )
-        return np.ascontiguousarray(pixel_values)
+
+    def images_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+        """Images, height and width of an input tensor of this shape; None where it is no batch of images."""
+        axis = 3 if self.dtype == "uint8" else 1
+        if len(shape) != 4 or shape[axis] != self.channels:
+            return None
+        batch, height, width = (*shape[:axis], *shape[axis + 1 :])
+        return batch, height, width
+
+    def tensor_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int, int]:
+        """The input tensor's shape for images, height and width."""
+        batch, height, width = shape
+        if self.dtype == "uint8":
+            return batch, height, width, self.channels
+        return batch, self.channels, height, width
+
+
+def batch_shape(pixel_values: NDArray[Any]) -> tuple[int, int, int]:
+    """Images, height and width of a batch: bytes have their channels last."""
+    shape = pixel_values.shape
+    height, width = shape[1:3] if pixel_values.dtype == np.uint8 else shape[2:]
+    return shape[0], height, width
+
+
+def _as_bytes(pixel_values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """``(N, 3, H, W)`` from 0 to 1 as the bytes ``(N, H, W, 3)`` that it was made of.
+
+    Raises:
+        InputError: It was made of something else.
+    """
+    scaled = pixel_values.transpose(0, 2, 3, 1) * np.float32(255)
+    images = np.rint(np.clip(scaled, 0, 255))
+    if not float(np.abs(scaled - images).max()) <= _BYTE_ROUNDING:  # NaN is caught as well
+        raise InputError(
+            "pixel_values is float32 and no 8-bit image divided by 255, and the file takes 8-bit images",
+            expected="uint8 (N, H, W, 3)",
+        )
+    taken: NDArray[np.uint8] = images.astype(np.uint8)
+    return taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,11 +186,12 @@ class Runtime(abc.ABC):
     reasons: tuple[Reason, ...] = ()
     _closed = False
 
-    def run(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         """Runs one batch.
 
         Args:
-            pixel_values: ``(N, 3, H, W)`` float32, 0 to 1, sides multiples of ``spec.size_multiple``.
+            pixel_values: ``(N, 3, H, W)`` float32, 0 to 1, sides multiples of ``spec.size_multiple``; where
+                ``spec.dtype`` is ``uint8``, images as they are, ``(N, H, W, 3)`` uint8.
 
         Returns:
             ``(N, H, W)`` float32, metres; a new array that stays valid.
@@ -140,20 +202,20 @@ class Runtime(abc.ABC):
                 pixel.
         """
         depth = self.run_unchecked(pixel_values)
-        self._check_depth(depth, (pixel_values.shape[0], *pixel_values.shape[2:]))
+        self._check_depth(depth, batch_shape(pixel_values))
         return depth
 
-    def run_unchecked(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run_unchecked(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         """As `run`, but whatever comes out is returned: for those who measure how wrong it is."""
         return self._infer(self._checked(pixel_values))
 
-    def _checked(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A batch that this runtime takes now."""
+    def _checked(self, pixel_values: NDArray[Any]) -> NDArray[Any]:
+        """A batch that this runtime takes now, in the file's type."""
         if self._closed:
             raise BackendError(f"the {self.backend} runtime is closed", fix="load it again")
         return self.spec.check(pixel_values)
 
-    def warm_up(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def warm_up(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         """As `run_unchecked`, and does beforehand all that the first runs of a shape otherwise pay for.
 
         After it nothing is compiled, captured or measured for this shape as long as others do not displace
@@ -181,8 +243,8 @@ class Runtime(abc.ABC):
             )
 
     @abc.abstractmethod
-    def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Runs a batch that has been checked."""
+    def _infer(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
+        """Runs a batch that has been checked, in the file's type."""
 
     def close(self) -> None:
         """Frees what the backend holds; the runtime cannot run afterwards."""

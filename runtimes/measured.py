@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.errors import BackendError
-from glpn_deploy.runtimes.base import Reason, Runtime
+from glpn_deploy.runtimes.base import Reason, Runtime, batch_shape
 
 
 class MeasuredRuntime(Runtime):
@@ -42,14 +42,14 @@ class MeasuredRuntime(Runtime):
         self.backend, self.device = runtime.backend, runtime.device
         self.precision, self.max_depth, self.reasons = runtime.precision, runtime.max_depth, reasons
 
-    def warm_up(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def warm_up(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         """As of any runtime: measures, if that is still to be done, and warms the winner up."""
         if self._winner is None:
             self.run_unchecked(pixel_values)
         assert self._winner is not None
         return self._winner.warm_up(pixel_values)
 
-    def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _infer(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         if self._winner is None:
             with self._lock:
                 if self._winner is None:
@@ -57,7 +57,7 @@ class MeasuredRuntime(Runtime):
         assert self._winner is not None
         return self._winner.run_unchecked(pixel_values)
 
-    def _measure(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _measure(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         depths: dict[int, NDArray[np.float32]] = {}
         failed: list[Reason] = []
         for i, runtime in enumerate(self._candidates):
@@ -80,7 +80,7 @@ class MeasuredRuntime(Runtime):
         best = min(medians, key=medians.__getitem__) if medians else next(iter(depths))
         winner = self._candidates[best]
         told = [f"{self._candidates[i].backend} {1e3 * median:.3g} ms" for i, median in medians.items()]
-        size = "x".join(str(side) for side in (pixel_values.shape[0], *pixel_values.shape[2:]))
+        size = "x".join(str(side) for side in batch_shape(pixel_values))
         measured = f"auto took {winner.backend}, measured on {size}: {', '.join(told)}"
         chosen = [Reason(measured, of_choice=True)] if told else []
         own = [reason for reason in winner.reasons if not reason.of_choice]

@@ -78,9 +78,8 @@ def provider_options(
             )
         options |= dict.fromkeys(_WEAK[precision], True)
     for end in ("min", "opt", "max") if profile is not None else ():
-        batch, height, width = getattr(profile, end)
-        shape = f"{header.input}:{batch}x{header.spec.channels}x{height}x{width}"
-        options[f"trt_profile_{end}_shapes"] = shape
+        shape = header.spec.tensor_shape(getattr(profile, end))
+        options[f"trt_profile_{end}_shapes"] = f"{header.input}:{'x'.join(map(str, shape))}"
     return options
 
 

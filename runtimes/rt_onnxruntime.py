@@ -65,7 +65,8 @@ class OnnxRuntime(Runtime):
     again for shapes outside ``profile``; with a cache folder the next start finds it. It computes FP32
     products in TF32, which its provider has no option against. Never run on a GPU yet.
 
-    A file whose input is FP16 is given the batch in FP16; depths come back in FP32 in any case.
+    A file whose input is FP16 is given the batch in FP16, one of uint8 images those; depths come back in FP32
+    in any case.
 
     Args:
         path: The ``.onnx`` file.
@@ -148,7 +149,7 @@ class OnnxRuntime(Runtime):
         about = super().describe()
         return about | ({"provider": self.provider} if self.provider == _PROVIDERS["tensorrt"] else {})
 
-    def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _infer(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         try:
             batch = pixel_values.astype(np.float16) if self._half else pixel_values
             if self.device == "cpu":

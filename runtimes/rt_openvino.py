@@ -79,7 +79,7 @@ class _Network:
         self._idle: list[Any] = []  # a request runs one batch at a time; append and pop are atomic
         self._blob = blob  # goes last: those above read from it
 
-    def run(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         try:
             request = self._idle.pop()
         except IndexError:
@@ -157,11 +157,11 @@ class OpenVINORuntime(Runtime):
         """The input shapes that have a network of their own, the least recently used first."""
         return self._networks.shapes
 
-    def warm_up(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def warm_up(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         """As of any runtime: the shape gets a network of its own."""
         return self._infer(self._checked(pixel_values), own=True)
 
-    def _infer(self, pixel_values: NDArray[np.float32], own: bool = False) -> NDArray[np.float32]:
+    def _infer(self, pixel_values: NDArray[Any], own: bool = False) -> NDArray[np.float32]:
         try:
             return self._networks.network(pixel_values.shape, own=own).run(pixel_values)
         except BundleError:

@@ -38,7 +38,7 @@ from glpn_deploy.errors import BackendError, EngineError, InputError
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
 from glpn_deploy.gpu.tensorrt_rtx import import_tensorrt_rtx, rtx_of
 from glpn_deploy.gpu.tensorrt_versions import TensorRT, import_tensorrt, known_problem, tensorrt_of
-from glpn_deploy.runtimes.base import PRECISIONS, Reason, Runtime, RuntimeOptions
+from glpn_deploy.runtimes.base import PRECISIONS, Reason, Runtime, RuntimeOptions, batch_shape
 from glpn_deploy.runtimes.engine.context import EngineContext
 from glpn_deploy.runtimes.engine.cuda_memory import Channel, Cuda
 from glpn_deploy.runtimes.engine.device_array import DeviceDepth, take
@@ -177,6 +177,7 @@ class TensorRTRuntime(Runtime):
                 sidecar.size_multiple,
                 engine.path.name,
                 functools.partial(_rebuild_command, engine),
+                self._plan.source.taken,
             )
             pixels = max(int(np.prod(profile.max)) for profile in self.profiles)
             source, target = self._plan.source.dtype.itemsize, self._plan.target.dtype.itemsize
@@ -192,12 +193,12 @@ class TensorRTRuntime(Runtime):
             # Also where it is forgotten, and before Python takes CUDA's modules down.
             self._finalizer = weakref.finalize(self, _free, self._cuda, owner.pop_all())
 
-    def warm_up(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def warm_up(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         """As of any runtime: the second run of a shape captures its CUDA graph."""
         self.run_unchecked(pixel_values)
         return super().warm_up(pixel_values)
 
-    def run_timed(self, pixel_values: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, float]]:
+    def run_timed(self, pixel_values: NDArray[Any]) -> tuple[NDArray[np.float32], dict[str, float]]:
         """As `run`, with the GPU's own times of its stages.
 
         Returns:
@@ -219,8 +220,9 @@ class TensorRTRuntime(Runtime):
 
         Args:
             pixel_values: ``(N, 3, H, W)`` in C order on this device, float32, or float16 for an engine whose
-                input is; of any library that has ``__dlpack__`` or ``__cuda_array_interface__``. What its
-                producer has still to do on its own stream is waited for.
+                input is; ``(N, H, W, 3)`` uint8 for one that takes images. Of any library that has
+                ``__dlpack__`` or ``__cuda_array_interface__``. What its producer has still to do on its own
+                stream is waited for.
 
         Returns:
             The depth on the GPU, done, and valid until this runtime's next call.
@@ -231,13 +233,13 @@ class TensorRTRuntime(Runtime):
         """
         with self._turn(), contextlib.ExitStack() as owner:
             found = take(pixel_values, self._cuda, self._stream, owner)
-            dtype = self._plan.source.dtype
-            if len(found.shape) != 4 or found.shape[1] != 3 or found.dtype != dtype:
+            dtype, shape = self._plan.source.dtype, self.spec.images_shape(found.shape)
+            if shape is None or found.dtype != dtype:
                 raise InputError(
                     f"pixel_values has shape {found.shape} and dtype {found.dtype}",
-                    expected=f"{dtype} (N, 3, H, W)",
+                    expected=f"{dtype} {'(N, H, W, 3)' if dtype == np.uint8 else '(N, 3, H, W)'}",
                 )
-            context = self._prepare((found.shape[0], *found.shape[2:]))
+            context = self._prepare(shape)
             nbytes = int(np.prod(found.shape)) * dtype.itemsize
             self._cuda.call("cuMemcpyAsync", self._input.address, found.address, nbytes, self._stream)
             context.enqueue(self.graphs)
@@ -277,13 +279,12 @@ class TensorRTRuntime(Runtime):
         """The plan with what its contexts are made with; ``owner`` is closed after them."""
         return plan
 
-    def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _infer(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         return self._run(pixel_values, timed=False)
 
-    def _run(self, pixel_values: NDArray[np.float32], timed: bool) -> NDArray[np.float32]:
-        batch, _, height, width = pixel_values.shape
+    def _run(self, pixel_values: NDArray[Any], timed: bool) -> NDArray[np.float32]:
         with self._turn():
-            context = self._prepare((batch, height, width))
+            context = self._prepare(batch_shape(pixel_values))
             staged = self._input.host(pixel_values.shape, self._plan.source.dtype)
             np.copyto(staged, pixel_values, casting="same_kind")
             self._mark(0, timed)

@@ -64,6 +64,7 @@ MORE_FILES = {
     "benchmarks/claims": "a file a section of figures, and the commands over them",
     "cli": "a file a command, nine of them, the one that calls them, and what they share",
     "cli/working": "a file a command, and what two of them share",
+    "exporters": "one arrow a file, six of them, and what makes bundles and engines by them",
     "exporters/engine": "what a build is told and says, how it is watched, and what is read of the result",
     "glpn_deploy": "the ground floor, the estimator, and `python -m glpn_deploy`",
     "proof": "parity, artefacts and engines: a check and a report of each",

@@ -17,7 +17,7 @@ from glpn_deploy.errors import BackendError, UnavailableError
 from glpn_deploy.images.loading import load_image
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.images.resample import resize_bicubic
-from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
+from glpn_deploy.runtimes.base import Runtime, RuntimeOptions, batch_shape
 from glpn_deploy.runtimes.registry import load_runtime
 
 _MOST_OPERATORS = 12
@@ -27,7 +27,7 @@ _MOST_OPERATORS = 12
 class TimedRuntime(Protocol):
     """A runtime that can tell its copies to and from the device apart from its computation."""
 
-    def run_timed(self, pixel_values: NDArray[np.float32]) -> tuple[NDArray[np.float32], dict[str, float]]:
+    def run_timed(self, pixel_values: NDArray[Any]) -> tuple[NDArray[np.float32], dict[str, float]]:
         """As ``run``, with ``host_to_device``, ``compute`` and ``device_to_host`` [ms]."""
 
 
@@ -70,11 +70,7 @@ class Network:
     def __init__(self, case: Case) -> None:
         self.case = case
         self.processor = GLPNImageProcessor.from_dict(case.processor)
-        images = [self.processor.prepare(load_image(path)) for path in case.images]
-        self.batches = [
-            np.stack([images[(start + offset) % len(images)] for offset in range(case.batch)])
-            for start in range(len(images))
-        ]
+        images = [load_image(path) for path in case.images]
         begin = time.perf_counter()
         self.runtime = _load(case)
         self.load_s = time.perf_counter() - begin
@@ -86,9 +82,20 @@ class Network:
         if unmet and case.strict:
             self.runtime.close()
             raise UnavailableError(f"{case.backend} does not give {case.precision}: {'; '.join(unmet)}")
+        prepared = [self._prepare(image) for image in images]
+        self.batches = [
+            np.stack([prepared[(start + offset) % len(prepared)] for offset in range(case.batch)])
+            for start in range(len(prepared))
+        ]
         begin = time.perf_counter()
         self._raw = self.runtime.run(self.batches[0])
         self.first_call_s = time.perf_counter() - begin
+
+    def _prepare(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+        """One image as the file takes it."""
+        if self.runtime.spec.dtype == "uint8":
+            return self.processor.prepare_bytes(image)
+        return self.processor.prepare(image)
 
     def call(self, turn: int) -> object:
         """Runs one batch."""
@@ -116,7 +123,7 @@ class Network:
         marks = [time.perf_counter()]
         images = [load_image(path) for path in files]
         marks.append(time.perf_counter())
-        prepared = [self.processor.prepare(image) for image in images]
+        prepared = [self._prepare(image) for image in images]
         batch = prepared[0][None] if len(prepared) == 1 else np.stack(prepared)
         marks.append(time.perf_counter())
         device: dict[str, float] = {}
@@ -165,7 +172,7 @@ def describe(workload: Network | Product) -> dict[str, Any]:
     """Device, precision and cold start, for the reply to ``load``."""
     if isinstance(workload, Product):
         return {"device": workload.device, "precision": "fp32", "by": workload.by, "flops": workload.flops}
-    height, width = workload.batches[0].shape[2:]
+    _, height, width = batch_shape(workload.batches[0])
     return {
         "device": workload.runtime.device,
         "precision": workload.runtime.precision,

@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from glpn_deploy.bundle.engine_profile import Profile, Shape
+from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.engine.engine_options import EngineOptions
 from glpn_deploy.gpu.cuda_device import CudaDevice
 from glpn_deploy.gpu.tensorrt_rtx import NAME as RTX
 from glpn_deploy.gpu.tensorrt_rtx import default_targets, unsupported_targets
 from glpn_deploy.gpu.tensorrt_versions import TensorRT, unsupported
+from glpn_deploy.runtimes.base import InputSpec, InputType
 
 _ANOTHER_PRECISION = "build another precision: --precision fp16"
 _OPTIONS = {
@@ -21,7 +22,6 @@ _OPTIONS = {
     "hardware_compatibility": "hardware-compatible",
 }
 _MIB = 1 << 20
-_CHANNELS = 3
 
 # Shares of the memory that is free when the build begins, on GPUs that share it with the processor. What
 # kernels are tried in counts host memory there, the parsed weights too: half of it starves the builder, which
@@ -94,26 +94,41 @@ def check_targets(options: EngineOptions) -> None:
         raise ExportError(reason, fix=f"compile for others, --sm {short}, or {_ANOTHER_PRECISION}")
 
 
-def fix_shape(tensor: Any, profiles: Sequence[Profile]) -> None:
+def fix_shape(tensor: Any, profiles: Sequence[Profile], taken: InputType = "float32") -> None:
     """Gives the network's input the only shape that it will see, so that all shapes behind it are constants.
 
     Args:
         tensor: The input, an ``ITensor``.
         profiles: The shapes the engine shall take; nothing is done where it is not one.
+        taken: Type of the input, which says where its channels are.
     """
     if len(profiles) == 1 and profiles[0].min == profiles[0].max:
-        tensor.shape = _nchw(profiles[0].opt)
+        tensor.shape = InputSpec(dtype=taken).tensor_shape(profiles[0].opt)
 
 
-def add_profiles(builder: Any, config: Any, input_name: str, profiles: Sequence[Profile]) -> None:
+def add_profiles(
+    builder: Any,
+    config: Any,
+    input_name: str,
+    profiles: Sequence[Profile],
+    taken: InputType = "float32",
+) -> None:
     """Adds the optimisation profiles, in order.
+
+    Args:
+        builder: TensorRT's builder.
+        config: Its config.
+        input_name: The network's input.
+        profiles: The shapes.
+        taken: Type of the input, which says where its channels are.
 
     Raises:
         ExportError: TensorRT refuses one.
     """
+    spec = InputSpec(dtype=taken)
     for number, wanted in enumerate(profiles):
         profile = builder.create_optimization_profile()
-        shapes = (_nchw(wanted.min), _nchw(wanted.opt), _nchw(wanted.max))
+        shapes = (spec.tensor_shape(shape) for shape in (wanted.min, wanted.opt, wanted.max))
         profile.set_shape(input_name, *shapes)
         if config.add_optimization_profile(profile) != number:
             raise ExportError(
@@ -262,8 +277,3 @@ def _source_bits(trt: TensorRT, options: EngineOptions) -> int | None:
             expected=f"of TensorRT {trt.text}: {', '.join(name.lower() for name in have)}",
         )
     return sum(1 << int(have[name]) for name in {name.upper() for name in options.tactic_sources})
-
-
-def _nchw(shape: Shape) -> tuple[int, int, int, int]:
-    batch, height, width = shape
-    return batch, _CHANNELS, height, width

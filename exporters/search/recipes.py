@@ -11,6 +11,7 @@ from glpn_deploy.exporters.calibration.image_sets import ImageSet
 from glpn_deploy.exporters.options import (
     MAX_OPSET,
     CalibrationOptions,
+    HalfIo,
     Io,
     Oldest,
     Target,
@@ -80,12 +81,15 @@ class Recipe:
         write: Writes the graph.
         fallback_precision: What the nodes compute in that are not quantized, or all of them.
         calibration: What the manifest says of the ranges; None where there are none.
+        bytes_in: Whether what is kept takes 8-bit images (`to_uint8`); ``write``, for layer-wise search too,
+            writes graphs with FP32's input.
     """
 
     precision: Precision
     write: Write
     fallback_precision: Precision
     calibration: dict[str, Any] | None = None
+    bytes_in: bool = False
 
 
 def make_recipe(
@@ -112,16 +116,17 @@ def make_recipe(
         GlpnError: The source is no FP32 graph of ours or of too old an opset, or it could not be run.
     """
     fallback = fallback_precision(precision, target)
+    half_io: HalfIo = "half" if io == "fp16" else "fp32"
     if precision in HALF_PRECISIONS:
 
         def write_half(
             nodes_to_exclude: frozenset[str], path: Path, fp32_nodes: frozenset[str] = frozenset()
         ) -> Path:
-            return to_half(source, path, HalfOptions(precision, nodes_to_exclude | fp32_nodes, io))
+            return to_half(source, path, HalfOptions(precision, nodes_to_exclude | fp32_nodes, half_io))
 
-        return Recipe(precision, write_half, fallback)
+        return Recipe(precision, write_half, fallback, bytes_in=io == "uint8")
     tensors, quantize, describe = _QUANTIZERS[precision]
-    options = QuantizeOptions(target=target, io=io)
+    options = QuantizeOptions(target=target, io=half_io)
     ranges = calibrate(source, images.calibration, processor, tensors(source, options), calibration)
 
     def write(nodes_to_exclude: frozenset[str], path: Path, fp32_nodes: frozenset[str] = frozenset()) -> Path:
@@ -131,4 +136,4 @@ def make_recipe(
     about = {**ranges.to_dict(), "images_from": images.source, "recipe": describe(options)}
     if calibration.method == "percentile":
         about["percentile"] = calibration.percentile
-    return Recipe(precision, write, fallback, about)
+    return Recipe(precision, write, fallback, about, io == "uint8")

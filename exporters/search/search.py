@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 from glpn_deploy.atomic import staging_folder
 from glpn_deploy.exporters.search.network import Network
 from glpn_deploy.exporters.search.recipes import Recipe
+from glpn_deploy.exporters.to_uint8 import to_uint8
 from glpn_deploy.precisions import HALF_PRECISIONS
 from glpn_deploy.proof.checks.budget import Budget
 from glpn_deploy.proof.checks.check import Check, CheckResult
@@ -165,6 +166,8 @@ def search(network: Network, recipe: Recipe, checks: Sequence[Check], output: Pa
         start = time.perf_counter()
         # weights beside it are found by this name
         graph = recipe.write(step.nodes_to_exclude, folder / output.name, step.fp32_nodes)
+        if recipe.bytes_in:
+            to_uint8(graph, graph)
         megabytes = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
         results: list[CheckResult] = []
         for check in checks:

@@ -33,7 +33,8 @@ class Artefact:
         ladder: Every graph that was tried for it, with its errors; None for FP32.
         calibration: Method, number, origin and digest of the images that its ranges were found on.
         verdict: Its latency beside FP32's, where it was made.
-        io: Type of its input and output: ``fp32``, or ``half`` for FP16.
+        io: Type of its input and output: ``fp32``; ``fp16`` (``half`` in older bundles); or ``uint8``, which
+            takes images ``(N, H, W, 3)`` and gives FP32.
         compiled: What NVIDIA's compiler for RTX cards makes of it beside the precision it should be better
             than (`glpn_deploy.exporters.engine.explain_graphs.TrafficVerdict`), where it was asked.
     """

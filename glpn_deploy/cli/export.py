@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,6 +36,7 @@ def export(
     *,
     options: partial[BuildOptions],
     lower: partial[LowerOptions],
+    half_io: Annotated[bool, typer.Option("--half-io", hidden=True)] = False,
     eval_dataset: Annotated[
         Kind | None,
         typer.Option(
@@ -77,11 +79,16 @@ def export(
         from glpn_deploy.cli.working.export import run
     from glpn_deploy.datasets.registry import open_dataset
 
-    wanted = options()
+    given: dict[str, Any] = {}
+    if half_io:
+        warnings.warn("--half-io is the old name of --io fp16, and goes with the next release", stacklevel=2)
+        given["io"] = "fp16"
     if asked:
         require_backend("onnxruntime")
         truth = None if eval_dataset is None else open_dataset(eval_dataset, data_path)
-        wanted = options(lower=lower(precisions=asked, ground_truth=truth, sweep=wanted.verify))
+        verify = options.keywords.get("verify", BuildOptions.verify)
+        given["lower"] = lower(precisions=asked, ground_truth=truth, sweep=verify)
+    wanted = options(**given)
     place = out or Path(f"{_name(checkpoint)}-bundle")
     run(checkpoint, place, wanted, engine=engine, verbose=verbose, as_json=as_json)
 

@@ -62,17 +62,45 @@ class GLPNImageProcessor(ProcessorBase):
             InputError: The array has another shape or dtype.
             ImageError: A side is shorter than ``size_divisor``.
         """
+        image = self.prepare_bytes(image)
+        pixels = np.empty((3, *image.shape[:2]), np.float32)
+        table = _rescaled_bytes(self.rescale_factor if self.do_rescale else 1.0)
+        # A byte cannot be out of range; mode "raise" would buffer the output, which doubles the time.
+        return self._normalized(np.take(table, image.transpose(2, 0, 1), out=pixels, mode="clip"))
+
+    def prepare_bytes(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The same before rescaling, which networks of ``glpn-export --io uint8`` do themselves.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            (H32, W32, 3) uint8, contiguous: the image itself where it has that size.
+
+        Raises:
+            InputError: The array has another shape or dtype.
+            ImageError: A side is shorter than ``size_divisor``.
+        """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise InputError(
                 f"the image is {image.dtype} of shape {image.shape}",
                 expected="uint8 of shape (height, width, 3)",
                 fix="pass it through load_image",
             )
-        image = self._resized(image)
-        pixels = np.empty((3, *image.shape[:2]), np.float32)
-        table = _rescaled_bytes(self.rescale_factor if self.do_rescale else 1.0)
-        # A byte cannot be out of range; mode "raise" would buffer the output, which doubles the time.
-        return self._normalized(np.take(table, image.transpose(2, 0, 1), out=pixels, mode="clip"))
+        return np.ascontiguousarray(self._resized(image))
+
+    def require_plain(self, what: str) -> None:
+        """Refuses settings other than GLPN's 1/255 and nothing else, for what does that itself.
+
+        Raises:
+            ConfigError: Pixels are not rescaled, rescaled by another factor, or normalized.
+        """
+        if not self.do_rescale or self.rescale_factor != 1 / 255 or self.do_normalize:
+            raise ConfigError(
+                f"{what}, and the image processor does more or less than that",
+                expected="do_rescale with a rescale_factor of 1/255, and no do_normalize",
+                fix="export without --io uint8",
+            )
 
     def _resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         height, width = self.target_size(*image.shape[:2])

@@ -16,6 +16,7 @@ from glpn_deploy.errors import BackendError, ParityError
 from glpn_deploy.optional import needs
 from glpn_deploy.proof.parity import Batch
 from glpn_deploy.proof.parity_report import ParityReport, allows
+from glpn_deploy.runtimes.onnx_file.header import input_spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,7 +180,9 @@ def _compare(
     runners = [OnnxrtRunner(candidate, name="candidate")]
     if reference is not None:
         runners.append(OnnxrtRunner(reference, name="reference"))
-    feed = {candidate.get_inputs()[0].name: batch.pixel_values}
+    (given,) = candidate.get_inputs()
+    spec = input_spec(given.shape, bytes_in=given.type == "tensor(uint8)")
+    feed = {given.name: spec.check(batch.pixel_values)}
     results = Comparator.run(runners, data_loader=[feed])
     if reference is None:
         recorded = RunResults()

@@ -7,6 +7,7 @@ from typing import Any
 
 from glpn_deploy.bundle.engine_profile import Shape, spell
 from glpn_deploy.errors import BackendError, GlpnError
+from glpn_deploy.runtimes.base import InputSpec
 from glpn_deploy.runtimes.engine.cuda_memory import CapturedGraph, Channel, Cuda
 from glpn_deploy.runtimes.engine.plan import Plan, reason
 
@@ -80,8 +81,7 @@ class EngineContext:
         if shape != self.shape:
             self._drop_graph("none yet: captured when a shape comes twice in a row")
             self.shape, self._refused, self._runs = None, False, 0
-            batch, height, width = shape
-            given = (batch, 3, height, width)
+            given = InputSpec(dtype=self._plan.source.taken).tensor_shape(shape)
             self._check(self._context.set_input_shape(self._plan.source.name, given), f"take {spell(shape)}")
             output = tuple(int(n) for n in self._context.get_tensor_shape(self._plan.target.name))
             if output != shape:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from glpn_deploy.bundle.engine_profile import Profile, Shape, choose_profile, spell
 from glpn_deploy.bundle.engine_sidecar import ENGINES, bundle_engines, read_sidecar, rebuild_command
 from glpn_deploy.errors import BackendError, EngineError, GlpnError
-from glpn_deploy.runtimes.base import InputSpec, Precision, Reason, Runtime, RuntimeOptions
+from glpn_deploy.runtimes.base import InputSpec, Precision, Reason, Runtime, RuntimeOptions, batch_shape
 from glpn_deploy.runtimes.engine.device_array import DeviceDepth, shape_of
 from glpn_deploy.runtimes.engine.spec import engine_spec, filled_shape
 from glpn_deploy.runtimes.rt_tensorrt import Checked, TensorRTRuntime, check, load
@@ -79,9 +79,10 @@ class EngineSet(Runtime):
         first = self._open_first()
         self.device = first.device
         self.reasons = (*first.reasons, *self.reasons)
-        shapes = engine_spec(self._profiles(), multiple, "the engines here", rebuild)
+        dtype = first.spec.dtype  # that of the artefact they were all built from
+        shapes = engine_spec(self._profiles(), multiple, "the engines here", rebuild, dtype)
         self._shapes = dataclasses.replace(shapes, fills=True)
-        limits = InputSpec(size_multiple=multiple, max_batch=shapes.max_batch)
+        limits = InputSpec(size_multiple=multiple, max_batch=shapes.max_batch, dtype=dtype)
         self.spec = self._shapes if fallback is None else limits
 
     def run_device(self, pixel_values: Any) -> DeviceDepth:
@@ -91,8 +92,7 @@ class EngineSet(Runtime):
             InputError: It is no array on this GPU, or of a shape that no engine takes.
             BackendError: The backend failed, or is closed.
         """
-        size = shape_of(pixel_values)
-        shape = (size[0], *size[2:]) if len(size) == 4 else self._parts[0].profiles[0].opt
+        shape = self.spec.images_shape(shape_of(pixel_values)) or self._parts[0].profiles[0].opt
         runtime = self._engine(shape)
         if runtime is None:
             raise self._shapes.outside(shape)
@@ -115,25 +115,24 @@ class EngineSet(Runtime):
             about["last"] = {"ran": last[0], **last[1].describe().get("last", {})}
         return super().describe() | about
 
-    def warm_up(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def warm_up(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         """As of any runtime: opens and warms up what runs the shape."""
         runtime, filled = self._filled(self._checked(pixel_values))
         return runtime.warm_up(filled)[: len(pixel_values)]
 
-    def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _infer(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         runtime, filled = self._filled(pixel_values)
         return runtime.run_unchecked(filled)[: len(pixel_values)]
 
-    def _filled(self, pixel_values: NDArray[np.float32]) -> tuple[Runtime, NDArray[np.float32]]:
+    def _filled(self, pixel_values: NDArray[Any]) -> tuple[Runtime, NDArray[Any]]:
         """What runs a batch, and the batch filled up to what that takes."""
-        batch, _, height, width = pixel_values.shape
-        shape = (batch, height, width)
+        shape = batch_shape(pixel_values)
         runtime, larger = self._engine(shape), shape
         while runtime is None and (filled := filled_shape(self._profiles(), shape)) is not None:
             runtime, larger = self._engine(filled), filled
         if runtime is None:
             return self._fall_back(shape), pixel_values
-        missing = larger[0] - batch
+        missing = larger[0] - shape[0]
         if missing:
             pixel_values = np.concatenate([pixel_values, np.repeat(pixel_values[:1], missing, axis=0)])
         return runtime, pixel_values

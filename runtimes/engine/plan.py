@@ -14,8 +14,10 @@ from glpn_deploy.bundle.engine_sidecar import Sidecar, rebuild_command
 from glpn_deploy.errors import BackendError, EngineError, InputError
 from glpn_deploy.gpu.tensorrt_rtx import invalidity
 from glpn_deploy.gpu.tensorrt_versions import collecting_logger
+from glpn_deploy.runtimes.base import InputSpec, InputType
 
-_TYPES: dict[str, np.dtype[Any]] = {"FLOAT": np.dtype(np.float32), "HALF": np.dtype(np.float16)}
+_DEPTH_TYPES: dict[str, np.dtype[Any]] = {"FLOAT": np.dtype(np.float32), "HALF": np.dtype(np.float16)}
+_IMAGE_TYPES = {**_DEPTH_TYPES, "UINT8": np.dtype(np.uint8)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,11 +26,16 @@ class Tensor:
 
     Attributes:
         name: As the engine calls it.
-        dtype: float32, or float16.
+        dtype: float32, or float16; of images uint8 as well.
     """
 
     name: str
     dtype: np.dtype[Any]
+
+    @property
+    def taken(self) -> InputType:
+        """What a runtime is given for it: float16 is made of float32."""
+        return "uint8" if self.dtype == np.uint8 else "float32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Plan:
     Attributes:
         runtime: TensorRT's runtime, which the engine needs as long as it lives.
         engine: TensorRT's engine.
-        source: The image batch, ``(N, 3, H, W)``.
+        source: The image batch, ``(N, 3, H, W)``; of uint8 ``(N, H, W, 3)``.
         target: The depth, ``(N, H, W)``.
         profiles: The shapes it takes, in its own order.
         config: What its contexts are made with (TensorRT for RTX), or None.
@@ -100,16 +107,17 @@ def open_plan(trt: Any, content: bytes, path: Path, sidecar: Sidecar, onnx: Path
     targets = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.OUTPUT]
     kinds = {name: engine.get_tensor_dtype(name).name for name in names}
     sides = [len(engine.get_tensor_shape(name)) for name in (*sources, *targets)]
-    if len(sources) != 1 or len(targets) != 1 or sides != [4, 3] or not _TYPES.keys() >= set(kinds.values()):
+    typed = all(kinds[n] in _IMAGE_TYPES for n in sources) and all(kinds[n] in _DEPTH_TYPES for n in targets)
+    if len(sources) != 1 or len(targets) != 1 or sides != [4, 3] or not typed:
         raise EngineError(
             f"{path} has the tensors "
             f"{[(name, kinds[name], tuple(engine.get_tensor_shape(name))) for name in names]}",
-            expected="one image batch in and one depth batch out, of float32 or float16",
+            expected="one image batch in and one depth batch out, of float32 or float16, or uint8 images",
             fix=again,
         )
-    source = Tensor(sources[0], _TYPES[kinds[sources[0]]])
-    target = Tensor(targets[0], _TYPES[kinds[targets[0]]])
-    return Plan(runtime, engine, source, target, _profiles(engine, source.name, path, again))
+    source = Tensor(sources[0], _IMAGE_TYPES[kinds[sources[0]]])
+    target = Tensor(targets[0], _DEPTH_TYPES[kinds[targets[0]]])
+    return Plan(runtime, engine, source, target, _profiles(engine, source, path, again))
 
 
 def _refit(trt: Any, engine: Any, path: Path, onnx: Path | None, again: str) -> None:
@@ -137,18 +145,20 @@ def _refit(trt: Any, engine: Any, path: Path, onnx: Path | None, again: str) -> 
         raise EngineError(f"{path.name} lacks weights that {onnx.name} does not have{reason(trt)}", fix=again)
 
 
-def _profiles(engine: Any, name: str, path: Path, again: str) -> tuple[Profile, ...]:
+def _profiles(engine: Any, source: Tensor, path: Path, again: str) -> tuple[Profile, ...]:
     found: list[Profile] = []
-    fixed = tuple(engine.get_tensor_shape(name))
+    spec = InputSpec(dtype=source.taken)
+    fixed = tuple(engine.get_tensor_shape(source.name))
     for index in range(engine.num_optimization_profiles):
-        told = engine.get_tensor_profile_shape(name, index) if -1 in fixed else [fixed] * 3
+        told = engine.get_tensor_profile_shape(source.name, index) if -1 in fixed else [fixed] * 3
         shapes = [tuple(int(n) for n in shape) for shape in told]
-        if len(shapes) != 3 or any(len(shape) != 4 or shape[1] != 3 for shape in shapes):
+        batches = [images for shape in shapes if (images := spec.images_shape(shape)) is not None]
+        if len(shapes) != 3 or len(batches) != 3:
             raise EngineError(
                 f"{path} has a profile of {shapes}", expected="batches of RGB images", fix=again
             )
         try:
-            found.append(Profile(*((n, height, width) for n, _, height, width in shapes)))
+            found.append(Profile(*batches))
         except InputError as error:
             raise EngineError(f"{path}: {error.got}", expected=error.expected, fix=again) from None
     if not found:

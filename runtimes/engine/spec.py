@@ -7,12 +7,11 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.bundle.engine_profile import Profile, Shape, choose_profile, spell
 from glpn_deploy.errors import InputError
-from glpn_deploy.runtimes.base import InputSpec
+from glpn_deploy.runtimes.base import InputSpec, InputType, batch_shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +30,15 @@ class EngineSpec(InputSpec):
     rebuild: Callable[[Shape], str] | None = None
     fills: bool = False
 
-    def check(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
-        """Returns the batch as it is, contiguous.
+    def check(self, pixel_values: NDArray[Any]) -> NDArray[Any]:
+        """Returns the batch as the engine takes it, contiguous.
 
         Raises:
-            InputError: Not a float32 array ``(N, channels, H, W)``, or of a shape in no profile.
+            InputError: As `InputSpec.check`, or of a shape in no profile.
         """
-        array = InputSpec(channels=self.channels, size_multiple=self.size_multiple).check(pixel_values)
-        shape = (array.shape[0], array.shape[2], array.shape[3])
+        anyhow = InputSpec(channels=self.channels, size_multiple=self.size_multiple, dtype=self.dtype)
+        array = anyhow.check(pixel_values)
+        shape = batch_shape(array)
         if not (self.fills and filled_shape(self.profiles, shape)):
             self.index(shape)
         return array
@@ -79,7 +79,11 @@ def filled_shape(profiles: Sequence[Profile], shape: Shape) -> Shape | None:
 
 
 def engine_spec(
-    profiles: Sequence[Profile], multiple: int, what: str, rebuild: Callable[[Shape], str] | None
+    profiles: Sequence[Profile],
+    multiple: int,
+    what: str,
+    rebuild: Callable[[Shape], str] | None,
+    dtype: InputType = "float32",
 ) -> EngineSpec:
     """The spec of profiles; a batch size that all of them insist on is named, so that batches are filled."""
     only = {(profile.min[0], profile.max[0]) for profile in profiles}
@@ -91,4 +95,5 @@ def engine_spec(
         profiles=tuple(profiles),
         what=what,
         rebuild=rebuild,
+        dtype=dtype,
     )

@@ -17,7 +17,7 @@ from glpn_deploy.runtimes.onnx_file.external_data import check_locations
 from glpn_deploy.runtimes.onnx_file.plain import NotPlainError, check_plain
 from glpn_deploy.runtimes.onnx_file.protobuf import DamagedError, fields, integers
 
-_TYPES = {1: "float32", 10: "float16"}  # TensorProto.DataType, and numpy's names
+_TYPES = {1: "float32", 10: "float16", 2: "uint8"}  # TensorProto.DataType, and numpy's names
 Side = int | str | None
 
 
@@ -34,7 +34,8 @@ class OnnxHeader:
             file does not say.
         input: Name of the input.
         output: Name of the output.
-        input_type: ``float32`` or ``float16``, what the input takes; the output's may be the other.
+        input_type: ``float32``, ``float16`` or ``uint8``, what the input takes; the output's is one of the
+            first two, and may be the other.
     """
 
     spec: InputSpec
@@ -102,18 +103,22 @@ def _parse(path: Path, _now: Identity) -> OnnxHeader:
             inputs, outputs, about = _read(content)
     except (DamagedError, UnicodeDecodeError, OSError):
         raise _damaged(path) from None
-    found = [(kind in _TYPES, len(shape)) for _, kind, shape in (*inputs, *outputs)]
-    if found != [(True, 4), (True, 3)]:
+    found = [(_TYPES.get(kind), len(shape)) for _, kind, shape in (*inputs, *outputs)]
+    wanted = [({*_TYPES.values()}, 4), ({"float32", "float16"}, 3)]
+    if [n for _, n in found] != [4, 3] or any(
+        f not in w for (f, _), (w, _) in zip(found, wanted, strict=True)
+    ):
         raise BundleError(
             f"{path} has inputs {[(name, shape) for name, _, shape in inputs]} "
             f"and outputs {[(name, shape) for name, _, shape in outputs]}",
-            expected="one float32 image batch in and one depth batch out (or float16)",
+            expected="one float32 image batch in and one depth batch out (or float16, or uint8 images)",
         )
     precision = next((name for name in PRECISIONS if name == about.get("precision")), None)
     scale = positive_scale(about.get("max_depth"), path)
     (name, kind, shape), files = inputs[0], (path,)
     target = about.get("target", "")
-    return OnnxHeader(input_spec(shape), scale, precision, files, target, name, outputs[0][0], _TYPES[kind])
+    spec = input_spec(shape, bytes_in=_TYPES[kind] == "uint8")
+    return OnnxHeader(spec, scale, precision, files, target, name, outputs[0][0], _TYPES[kind])
 
 
 def read_metadata(source: Path | bytes) -> dict[str, str]:
@@ -127,9 +132,15 @@ def read_metadata(source: Path | bytes) -> dict[str, str]:
         return {}
 
 
-def input_spec(shape: Sequence[Side]) -> InputSpec:
-    """Reads the shapes a graph takes from its input, whose free sides are called ``32*h32``."""
-    batch, channels, height, width = shape
+def input_spec(shape: Sequence[Side], *, bytes_in: bool = False) -> InputSpec:
+    """Reads the shapes a graph takes from its input, whose free sides are called ``32*h32``.
+
+    Args:
+        shape: The input's sides.
+        bytes_in: Whether it is uint8, which has the channels last.
+    """
+    batch, first, second, third = shape
+    channels, height, width = (third, first, second) if bytes_in else (first, second, third)
 
     def fixed(size: Side) -> int | None:
         return size if isinstance(size, int) else None
@@ -144,6 +155,7 @@ def input_spec(shape: Sequence[Side]) -> InputSpec:
         batch=fixed(batch),
         height=fixed(height),
         width=fixed(width),
+        dtype="uint8" if bytes_in else "float32",
     )
 
 

@@ -21,8 +21,7 @@ from glpn_deploy.exporters import build
 from glpn_deploy.exporters.build import BuildOptions, build_bundle
 from glpn_deploy.exporters.calibration.calibration import CalibrationOptions
 from glpn_deploy.exporters.engine.explain_graphs import Compiler
-from glpn_deploy.exporters.lower import LowerOptions
-from glpn_deploy.exporters.options import OnnxOptions
+from glpn_deploy.exporters.options import LowerOptions, OnnxOptions
 from glpn_deploy.exporters.search import recipes
 from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.precisions import PRECISION_INFO
@@ -251,20 +250,16 @@ def test_half_precision_input_and_output_hold_from_export_to_verification(
 ) -> None:
     monkeypatch.setattr(parity, "SWEEP", ((1, 32, 32), (2, 64, 96)))
     lower = LowerOptions(
-        precisions=("fp16", "bf16", "int8", "fp8"),
-        images=photos,
-        max_abs_rel=0.3,
-        target="tensorrt",
-        io="half",
+        precisions=("fp16", "bf16", "int8", "fp8"), images=photos, max_abs_rel=0.3, target="tensorrt"
     )
-    bundle = build_bundle(tiny_checkpoint, tmp_path / "b", BuildOptions(lower=lower))
+    bundle = build_bundle(tiny_checkpoint, tmp_path / "b", BuildOptions(lower=lower, io="fp16"))
     said = {artefact.precision: artefact.io for artefact in Bundle.open(bundle.folder).manifest.artefacts}
-    assert said == {"fp32": "fp32", "fp16": "half", "bf16": "fp32", "int8": "half", "fp8": "half"}
+    assert said == {"fp32": "fp32", "fp16": "fp16", "bf16": "fp32", "int8": "fp16", "fp8": "fp16"}
     for artefact in bundle.manifest.artefacts:
         graph = onnx.load(str(artefact_path(bundle, artefact))).graph
         types = {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
-        assert types == {TensorProto.FLOAT16 if artefact.io == "half" else TensorProto.FLOAT}
-        if artefact.io == "half":
+        assert types == {TensorProto.FLOAT16 if artefact.io == "fp16" else TensorProto.FLOAT}
+        if artefact.io == "fp16":
             assert artefact.parity["passed"]
             assert artefact.verdict["candidate_ms"] > 0  # it ran here, float32 in and out
     found = verify(bundle.folder, VerifyOptions(runtime=RuntimeOptions(device="cpu", threads=1)))
@@ -280,11 +275,13 @@ def test_half_precision_input_and_output_hold_from_export_to_verification(
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"precisions": ("bf16",)}, {"precisions": ("int8",), "target": "cpu"}]
+    "options", [None, {"precisions": ("bf16",)}, {"precisions": ("int8",), "target": "cpu"}]
 )
-def test_half_precision_input_and_output_are_refused_where_no_graph_has_them(options: dict[str, Any]) -> None:
+def test_half_precision_input_and_output_are_refused_where_no_graph_has_them(
+    options: dict[str, Any] | None,
+) -> None:
     with pytest.raises(InputError, match="half-precision input and output"):
-        LowerOptions(**options, io="half")
+        BuildOptions(lower=None if options is None else LowerOptions(**options), io="fp16")
 
 
 @pytest.mark.parametrize(

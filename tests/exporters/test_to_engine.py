@@ -46,7 +46,7 @@ class Machine:
         self.plan, self.accepts_timings = PLAN, lambda content: True
         answers = trt.answers
         answers["Builder.__init__"] = self.start
-        self.source = types.SimpleNamespace(name="pixel_values")
+        self.source = types.SimpleNamespace(name="pixel_values", dtype=trt.DataType.FLOAT)
         answers["INetworkDefinition.get_input"] = lambda net, i: self.source
         for name in ("num_inputs", "num_outputs"):
             answers[f"INetworkDefinition.{name}"] = lambda net: 1

@@ -64,12 +64,13 @@ def run(
     shown = " ".join(f"--precision {','.join(plan.artefact.precision for plan in plans)}".split())
     backend = "tensorrt_rtx" if rtx else "tensorrt"
     where = f", on a machine with such a card and {INSTALL}" if rtx else ""
+    there = str if rtx else runnable  # another machine has other folders
     say_next(
         console,
-        f"{runnable('glpn-verify')} {bundle}",
-        f"{runnable('glpn-predict')} {bundle} photo.jpg --backend {backend} "
+        f"{there('glpn-verify')} {bundle}",
+        f"{there('glpn-predict')} {bundle} photo.jpg --backend {backend} "
         f"--precision {plans[0].artefact.precision}",
-        f"{runnable('glpn-bench')} {bundle} --backend {backend},onnxruntime {shown}",
+        f"{there('glpn-bench')} {bundle} --backend {backend},onnxruntime {shown}",
         where=where,
     )
 

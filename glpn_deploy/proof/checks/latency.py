@@ -90,21 +90,23 @@ def measure_verdict(
     """
     batch, height, width = shape
     with _open(original, "fp32") as reference:
-        pixel_values = np.random.default_rng(0).random(
-            (batch, reference.spec.channels, height, width), np.float32
-        )
+        spec = reference.spec
+        images = np.random.default_rng(0).integers(0, 256, (batch, height, width, spec.channels), np.uint8)
+        floats = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+        pixels = {"uint8": images, "float32": floats}
         where = f"{reference.backend}, cpu"
-        reference.run(pixel_values)  # refuses a shape it does not take before the candidate is blamed
+        reference.run(pixels[spec.dtype])  # refuses a shape it does not take before the candidate is blamed
         try:
             with _open(candidate, precision) as runtime:
-                runtime.run(pixel_values)
+                taken = pixels[runtime.spec.dtype]
+                runtime.run(taken)
                 if runtime.backend != reference.backend:
                     where = f"{runtime.backend} against {where}"
                 with progress.step(f"{precision} latency", ROUNDS) as step:
                     samples = in_turns(
                         {
-                            "fp32": lambda: reference.run(pixel_values),
-                            "low": lambda: runtime.run(pixel_values),
+                            "fp32": lambda: reference.run(pixels[spec.dtype]),
+                            "low": lambda: runtime.run(taken),
                         },
                         ROUNDS,
                         WARM_UP,

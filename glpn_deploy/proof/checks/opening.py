@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,16 +25,16 @@ from glpn_deploy.runtimes.ort_session import first_line, open_session
 
 
 class SessionRuntime(Runtime):
-    """A session opened with other settings than deployment's, of a graph whose input is FP32."""
+    """A session opened with other settings than deployment's, of a graph that takes FP32 or bytes."""
 
     backend, device = "onnxruntime", "cpu"
 
     def __init__(self, session: ort.InferenceSession, precision: Precision = "fp32") -> None:
         self.precision, self._session = precision, session
         (given,) = session.get_inputs()
-        self._input, self.spec = given.name, input_spec(given.shape)
+        self._input, self.spec = given.name, input_spec(given.shape, bytes_in=given.type == "tensor(uint8)")
 
-    def _infer(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _infer(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         try:
             depth = self._session.run(None, {self._input: pixel_values})
         except Exception as error:  # onnxruntime raises a class of its own for every status code

@@ -414,8 +414,10 @@ def test_opsets_that_not_every_tensorrt_reads_are_told(
         (["--int8", "--calibration", "nowhere"], "the calibration folder nowhere does not exist"),
         (["--fp16", "--max-abs-rel", "-1"], "max_abs_rel"),
         (["--fp16", "--eval", "nyu"], "nyu"),
-        (["--half-io"], "add --fp16, or leave out --half-io"),
-        (["--bf16", "--half-io"], "no graph has the half-precision input and output"),
+        (["--io", "fp16"], "add --fp16, or leave out --io fp16"),
+        (["--half-io"], "add --fp16, or leave out --io fp16"),
+        (["--io", "int8"], "'int8' is not one of"),
+        (["--bf16", "--io", "fp16"], "no graph has the half-precision input and output"),
     ],
 )
 def test_wrong_use_of_lower_precisions_is_one_sentence_and_writes_nothing(
