@@ -98,7 +98,7 @@ def require_tensorrt(opset: int = 0) -> tuple[CudaDevice, TensorRT]:
     """
     device = find_device()  # before TensorRT is imported or asked: some versions crash without a GPU
     trt = tensorrt_of(import_tensorrt())
-    if opset > trt.max_opset:
+    if opset > trt.newest_tried:
         raise InputError(
             f"opset {opset}, which TensorRT {trt.text} does not read",
             expected=f"at most {trt.max_opset}",

@@ -27,7 +27,12 @@ Shape = tuple[int, int, int]
 
 
 def depth_of(pixels: np.ndarray) -> np.ndarray:
-    """What the network computes: no two pixels, channels or images may be exchanged unnoticed."""
+    """What the network computes: no two pixels, channels or images may be exchanged unnoticed.
+
+    Images (N, H, W, 3) of bytes are divided by 255 first.
+    """
+    if pixels.dtype == np.uint8:
+        pixels = pixels.transpose(0, 3, 1, 2) / np.float32(255)
     batch, _, height, width = pixels.shape
     place = np.arange(batch * height * width, dtype=np.float32).reshape(batch, height, width)
     weights = np.array([0.5, 0.3, 0.2], np.float32).reshape(1, 3, 1, 1)
@@ -137,7 +142,9 @@ class TensorRTSimulator:
     def _profile_shape(self, engine: Any, name: str, index: int) -> Any:
         if self._tensor(engine, name)[1] != "INPUT":
             raise RuntimeError("not an input")
-        return [(n, 3, height, width) for n, height, width in self._about(engine)["profiles"][index]]
+        last = self._tensor(engine, name)[2] == "UINT8"
+        shapes = self._about(engine)["profiles"][index]
+        return [(n, h, w, 3) if last else (n, 3, h, w) for n, h, w in shapes]
 
     def _refit_from(self, parser: Any, model: str) -> bool:
         return Path(model).stat().st_size > 0
@@ -225,7 +232,7 @@ class TensorRTSimulator:
         is_input = self._tensor(vars(context)["of"], name)[1] == "INPUT"
         if shape is None:
             return (-1, 3, -1, -1) if is_input else (-1, -1, -1)
-        return shape if is_input else (shape[0], *shape[2:])
+        return shape if is_input else (shape[0], *(shape[1:3] if shape[3] == 3 else shape[2:]))
 
     def _execute(self, context: Any, stream: int) -> bool:
         state = vars(context)
@@ -250,7 +257,7 @@ class TensorRTSimulator:
         version, shape = state["version"], state["shape"]
         addresses = dict(state["addresses"])
         weak = weakref.ref(context)
-        types = {"FLOAT": np.float32, "HALF": np.float16}
+        types = {"FLOAT": np.float32, "HALF": np.float16, "UINT8": np.uint8}
         ((source, source_type),) = [(n, types[t]) for n, mode, t in about["tensors"] if mode == "INPUT"]
         ((target, target_type),) = [(n, types[t]) for n, mode, t in about["tensors"] if mode == "OUTPUT"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,10 +45,11 @@ def check_request(trt: TensorRT, options: EngineOptions, opset: int, device: Cud
         InputError: A tactic source is none of this version's.
     """
     if opset > trt.max_opset:
-        raise ExportError(
-            f"the graph is of opset {opset}, and {trt.title} reads up to {trt.max_opset}",
-            fix=f"export the bundle again: glpn-export CHECKPOINT --opset {min(trt.max_opset, 20)}",
-        )
+        told = f"the graph is of opset {opset}, and {trt.title} reads up to {trt.max_opset}"
+        if opset > trt.newest_tried:
+            fix = f"export the bundle again: glpn-export CHECKPOINT --opset {min(trt.max_opset, 20)}"
+            raise ExportError(told, fix=fix)
+        warnings.warn(f"{told}, as documented: its parser is tried all the same", stacklevel=2)
     if device is None:
         check_targets(options)
         return

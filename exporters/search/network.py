@@ -15,7 +15,7 @@ from glpn_deploy.exporters.to_half import unrepresentable
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.precisions import Precision
 
-REDUCTIONS = ("Softmax", "LogSoftmax", "Attention", "LayerNormalization", "InstanceNormalization")
+REDUCTIONS = ("Softmax", "LayerNormalization")
 
 
 class Network:

@@ -23,13 +23,17 @@ LEAST: Version = (8, 6, 0)
 _JETSON = Path("/etc/nv_tegra_release")
 _WHEELS = {"tensorrt-cu11": (11, 0), "tensorrt-cu12": (12, 0), "tensorrt-cu13": (13, 0)}
 
-# The newest opset whose operators the importer of a version takes.
+# The newest opset that a version's importer is documented to read.
 _OPSETS: tuple[tuple[Version, int], ...] = (
     ((8, 6, 0), 17),
     ((10, 0, 0), 20),
     ((10, 15, 0), 24),
     ((11, 0, 0), 25),
 )
+
+# The versions that brought FP8 products with a scale a channel, says NVIDIA (10.6's and 10.7's release notes).
+_FP8_HOPPER: Version = (10, 6, 0)
+_FP8_ADA: Version = (10, 7, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +47,7 @@ class TensorRT:
         module: The ``tensorrt`` module.
         version: Major, minor and patch number.
         text: The version as text: ``10.3.0``.
-        max_opset: The newest ONNX opset that it reads.
+        max_opset: The newest ONNX opset that it is documented to read.
         strongly_typed: Whether networks compute in the graph's own types. On 8.6 they do not: builder
             flags allow precisions.
         name: The product: TensorRT, or TensorRT for RTX.
@@ -55,6 +59,11 @@ class TensorRT:
     max_opset: int
     strongly_typed: bool
     name: str = "TensorRT"
+
+    @property
+    def newest_tried(self) -> int:
+        """The newest opset that is worth showing it: 10.x parses what it knows of later ones, and warns."""
+        return _OPSETS[-1][1] if self.version[0] == 10 else self.max_opset
 
     @property
     def title(self) -> str:
@@ -149,6 +158,12 @@ def unsupported(trt: TensorRT, precision: Precision, device: CudaDevice) -> str 
         return f"{device.title} has no {precision.upper()}, which needs {least[0]}.{least[1]} or later"
     if precision == "bf16" and not trt.strongly_typed and not trt.has("BuilderFlag.BF16"):
         return f"TensorRT {trt.text} has no BF16, which came with 10.0"
+    since = _FP8_HOPPER if device.sm >= (9, 0) else _FP8_ADA
+    if precision == "fp8" and trt.version < since:
+        return (
+            f"TensorRT {trt.text} has no FP8 with a scale for every channel on compute capability "
+            f"{device.capability}, which came with {since[0]}.{since[1]}"
+        )
     return None
 
 

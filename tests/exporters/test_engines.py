@@ -291,9 +291,9 @@ def test_the_sidecar_keeps_how_it_was_built_and_what_was_told(bundle_copy, monke
 def test_an_opset_that_the_version_does_not_read(monkeypatch):
     assert require_tensorrt(20)[1].text == "10.13.3"
     with pytest.raises(
-        InputError, match=r"opset 22, which TensorRT 10\.13\.3 does not read; expected at most 20"
+        InputError, match=r"opset 26, which TensorRT 10\.13\.3 does not read; expected at most 20"
     ):
-        require_tensorrt(22)
+        require_tensorrt(26)
 
 
 # Without a GPU ---------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ SHAPES = [(1, 32, 32), (1, 64, 96), (4, 96, 128), (3, 32, 128)]
 VERSIONS = ["8.6.0", "10.3.0", "10.13.3", "11.4.0"]
 OUT_OF_ORDER = (("depth", "OUTPUT", "FLOAT"), ("pixel_values", "INPUT", "FLOAT"))
 HALF = (("pixel_values", "INPUT", "HALF"), ("depth", "OUTPUT", "HALF"))
+IMAGES = (("pixel_values", "INPUT", "UINT8"), ("depth", "OUTPUT", "FLOAT"))
 
 
 @pytest.fixture
@@ -75,6 +76,18 @@ def test_order_and_types_come_from_the_engine(tensors, tolerance, gpu, tmp_path,
             depth = runtime.run(sent)
             assert depth.dtype == np.float32
             np.testing.assert_allclose(depth, depth_of(sent), rtol=0, atol=tolerance)
+
+
+def test_an_engine_of_images_takes_them_as_they_are(gpu, tmp_path, depth_of):
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
+    with loaded(gpu.engine(tmp_path, tensors=IMAGES, io="uint8")) as runtime:
+        assert (runtime.spec.dtype, runtime.spec.images_shape(images.shape)) == ("uint8", (2, 64, 96))
+        for _ in range(3):  # the third is a CUDA graph
+            np.testing.assert_array_equal(runtime.run(images), depth_of(images))
+        floats = images.transpose(0, 3, 1, 2) / np.float32(255)
+        np.testing.assert_array_equal(runtime.run(floats), depth_of(images))
+        with pytest.raises(InputError, match="uint8"):
+            runtime.run(images.transpose(0, 3, 1, 2).copy())
 
 
 def test_results_are_new_arrays(gpu, tmp_path, pixels, depth_of):

@@ -14,6 +14,7 @@ from glpn_deploy.exporters.to_fp8 import fp8_tensors, to_fp8
 from glpn_deploy.exporters.to_half import HalfOptions, to_half
 from glpn_deploy.exporters.to_int8 import int8_tensors, to_int8
 from glpn_deploy.exporters.to_onnx import to_onnx
+from glpn_deploy.exporters.to_uint8 import to_uint8
 from glpn_deploy.exporters.typed_qdq import QuantizeOptions
 
 
@@ -32,6 +33,8 @@ class Artefacts:
         path = self._folder / f"{precision}.{opset}.{io}.onnx"
         if path.exists():
             return path
+        if io == "uint8":
+            return to_uint8(self(precision, opset), path)
         if precision in ("fp32", "source"):  # as glpn-export writes a bundle's, and those it makes others of
             form: Form = "any" if precision == "fp32" else "tensorrt"
             return to_onnx(self._model, path, OnnxOptions(opset, form=form))

@@ -120,7 +120,6 @@ def test_stripped_plans_take_their_own_weights_back(tensorrt_stand_in, refit, ex
         ("8.6.0", 17, True),
         ("8.6.0", 18, False),
         ("10.3.0", 20, True),
-        ("10.3.0", 21, False),
         ("11.4.0", 25, True),
         ("11.4.0", 26, False),
     ],
@@ -134,6 +133,15 @@ def test_opset_ceilings(tensorrt_stand_in, version, opset, read):
         ExportError, match=rf"opset {opset}.*reads up to {opset - 1}.*--opset {min(opset - 1, 20)}"
     ):
         check_request(trt, EngineOptions(), opset, DISCRETE)
+
+
+@pytest.mark.parametrize(("version", "most"), [("10.3.0", 20), ("10.13.3", 20)])
+def test_later_opsets_are_tried_on_10(tensorrt_stand_in, version, most):
+    trt = tensorrt_of(tensorrt_stand_in(version))
+    with pytest.warns(UserWarning, match=f"opset 23, and TensorRT {version} reads up to {most}.*tried"):
+        check_request(trt, EngineOptions(), 23, DISCRETE)
+    with pytest.raises(ExportError):
+        check_request(trt, EngineOptions(), 26, DISCRETE)
 
 
 def test_what_the_gpu_cannot_do(trt):

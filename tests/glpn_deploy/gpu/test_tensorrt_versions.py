@@ -167,6 +167,9 @@ def test_unsupported_precisions(tensorrt_stand_in):
     old, new = tensorrt_of(tensorrt_stand_in("8.6.0")), tensorrt_of(tensorrt_stand_in("10.13.3"))
     assert "8.7) has no FP8, which needs 8.9" in str(unsupported(new, "fp8", device(8, 7)))
     assert unsupported(new, "fp8", device(8, 9)) is None
+    early = tensorrt_of(tensorrt_stand_in("10.3.0"))
+    assert "8.9, which came with 10.7" in str(unsupported(early, "fp8", device(8, 9)))
+    assert "9.0, which came with 10.6" in str(unsupported(early, "fp8", device(9, 0)))
     assert unsupported(new, "bf16", device(8, 7)) is None
     assert "7.5) has no BF16" in str(unsupported(new, "bf16", device(7, 5)))
     assert "TensorRT 8.6.0 has no BF16" in str(unsupported(old, "bf16", device(8, 7)))
