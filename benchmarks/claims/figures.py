@@ -30,7 +30,7 @@ from glpn_deploy.errors import GlpnError, InputError
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "figures.json"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-SECTIONS = ("main_job", "cpu", "precision", "demo")
+SECTIONS = ("main_job", "cpu", "precision", "demo", "rtx", "uint8_input")
 """Each a module beside this one, whose function ``measure`` takes `FigureOptions` and gives figures."""
 FORMAT, FORMAT_VERSION = "glpn-deploy-figures", 2
 

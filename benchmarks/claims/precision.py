@@ -1,6 +1,7 @@
 """What lower precisions cost: the demo network's accuracy as the types say, through the emulation.
 
-On 500 test rooms that no range was found on, with nothing kept in a higher precision.
+On 500 test rooms that no range was found on, with nothing kept in a higher precision; of the graphs that
+``glpn-export`` makes them of, in TensorRT's own form and opset where they are for TensorRT.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from glpn_deploy.benchmarks.claims.running import FigureOptions
 from glpn_deploy.datasets.registry import open_dataset
 from glpn_deploy.exporters.calibration.image_sets import ImageSet, Pictures, choose_images
 from glpn_deploy.exporters.options import MIN_OPSET, OnnxOptions, Target
-from glpn_deploy.exporters.search.recipes import make_recipe
+from glpn_deploy.exporters.search.recipes import least_opset, make_recipe
 from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
-from glpn_deploy.precisions import PRECISION_INFO, Precision
+from glpn_deploy.precisions import Precision
 from glpn_deploy.proof.checks.ground_truth import GroundTruth
 from glpn_deploy.proof.checks.images import FP32Depth
 
@@ -29,7 +30,11 @@ FORMS: dict[str, tuple[Precision, Target]] = {
     "int8-cpu": ("int8", "cpu"),
     "fp8": ("fp8", "tensorrt"),
 }
-OPSETS = {name: PRECISION_INFO[precision].least_opset for name, (precision, _) in FORMS.items()}
+SOURCES = {
+    name: OnnxOptions(least_opset(*form), form="any" if form[1] == "cpu" else "tensorrt")
+    for name, form in FORMS.items()
+}
+"""How the FP32 graph is written that each is made of."""
 
 
 def make(name: str, source: Path, target: Path, images: Pictures) -> Path:
@@ -45,17 +50,18 @@ def measure(options: FigureOptions) -> dict[str, Any]:
     folder, rooms = options.folder, open_dataset("rooms")
     model, processor = GLPNForDepthEstimation.from_pretrained("demo"), GLPNImageProcessor()
     images = [rooms[index].image for index in range(len(rooms))]
+    fp32 = to_onnx(model, folder / "demo.onnx", OnnxOptions(MIN_OPSET))
     graphs = {
-        opset: to_onnx(model, folder / f"demo.{opset}.onnx", OnnxOptions(opset))
-        for opset in sorted(set(OPSETS.values()))
+        source: to_onnx(model, folder / f"demo.{source.form}.{source.opset}.onnx", source)
+        for source in dict.fromkeys(SOURCES.values())
     }
-    reference = FP32Depth(graphs[MIN_OPSET], images, processor)
-    truth = GroundTruth(rooms, graphs[MIN_OPSET], processor)
+    reference = FP32Depth(fp32, images, processor)
+    truth = GroundTruth(rooms, fp32, processor)
     chosen = choose_images(None, processor, ranges=CALIBRATION_IMAGES, demo=True).calibration
     forms = {}
-    for name, opset in OPSETS.items():
+    for name, source in SOURCES.items():
         with progress.step(name):
-            target = make(name, graphs[opset], folder / f"demo.{name}.onnx", chosen)
+            target = make(name, graphs[source], folder / f"demo.{name}.onnx", chosen)
             found = truth.check(FORMS[name][0], target)
             forms[name] = {
                 **reference.errors(target).to_dict(),

@@ -6,12 +6,12 @@ A table stands between ``<!-- figures:NAME -->`` and ``<!-- /figures -->``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
+from glpn_deploy.benchmarks.claims.graph_tables import rtx, uint8_input
+from glpn_deploy.benchmarks.claims.markdown import Section, markdown_table, measured
 from glpn_deploy.errors import InputError
 
-Section = Mapping[str, Any]
 _MARKED = re.compile(r"(<!-- figures:(\w+) -->\n).*?(<!-- /figures -->)", re.DOTALL)
 _ROWS = {
     "optimum fp32": "Optimum's export, ONNX Runtime",
@@ -66,7 +66,7 @@ def main_job(section: Section) -> str:
     opsets = {number: f"opset{number}" for number in (17, 20, 23)}
     nodes = ", ".join(f"opset {n} {export['nodes'][name]:,}" for n, name in opsets.items())
     nodes = nodes.replace("opset 17", "opset 17 (default)")
-    table = _table(
+    table = markdown_table(
         ("figure", "measured"),
         [
             (
@@ -109,14 +109,14 @@ def main_job(section: Section) -> str:
             ),
         ],
     )
-    return f"{_measured(section)}\n\n{table}"
+    return f"{measured(section)}\n\n{table}"
 
 
 def cpu(section: Section) -> str:
     """This package beside its peers, and whole commands."""
     figures = section["figures"]
     rows = [(label, figures["rows"][name]) for name, label in _ROWS.items() if name in figures["rows"]]
-    table = _table(
+    table = markdown_table(
         (
             "480×640, batch 1",
             "median",
@@ -144,7 +144,7 @@ def cpu(section: Section) -> str:
     moved = {"openvino bf16": "BF16", "openvino int8": "INT8", "openvino-fallback-bf16 int8": "INT8 and BF16"}
     errors = ", ".join(f"{label} by {off[name]:.2g}" for name, label in moved.items() if name in off)
     return (
-        f"{_measured(section)}\n\n{table}\n\n"
+        f"{measured(section)}\n\n{table}\n\n"
         f"`glpn-predict` on 100 photographs takes {running} longer an image than the bare network, {whole} "
         "with the command's start; its first depth map comes "
         f"{' and '.join(starts)} after the command's start from a warm cache. In OpenVINO the demo network's "
@@ -155,7 +155,7 @@ def cpu(section: Section) -> str:
 def speed(section: Section) -> str:
     """The README's table: how fast, and how far the depth moves."""
     rows, off = section["figures"]["rows"], section["figures"]["abs_rel"]
-    table = _table(
+    table = markdown_table(
         ("480×640, batch 1", "median", "times as fast (95 % interval)", "depth moves by (AbsRel)"),
         [
             (
@@ -169,13 +169,13 @@ def speed(section: Section) -> str:
         ],
         right=True,
     )
-    return f"{_measured(section)}\n\n{table}"
+    return f"{measured(section)}\n\n{table}"
 
 
 def precision(section: Section) -> str:
     """The demo network in lower precisions."""
     forms = section["figures"]["forms"]
-    table = _table(
+    table = markdown_table(
         ("precision", "AbsRel against FP32", "δ1 against the truth"),
         [
             (label, f"{forms[name]['abs_rel']:.4f}", f"{forms[name]['delta1_truth']:.4f}")
@@ -183,7 +183,7 @@ def precision(section: Section) -> str:
         ],
     )
     fp32 = forms["fp16"]["delta1_truth_fp32"]
-    return f"{_measured(section)} FP32 reaches δ1 {fp32:.4f} against the truth.\n\n{table}"
+    return f"{measured(section)} FP32 reaches δ1 {fp32:.4f} against the truth.\n\n{table}"
 
 
 def demo(section: Section) -> str:
@@ -194,7 +194,7 @@ def demo(section: Section) -> str:
         "averaged with the mirrored image (`--flip`)": flip["metrics"],
     }
     named |= {base["description"]: base["metrics"] for base in rooms["baselines"].values()}
-    table = _table(
+    table = markdown_table(
         ("predictor", "δ1", "AbsRel", "RMSE"),
         [
             (label, f"{found['delta1']:.3f}", f"{found['abs_rel']:.3f}", f"{found['rmse']:.3f} m")
@@ -205,7 +205,7 @@ def demo(section: Section) -> str:
         section["figures"]["motorcycle"][name]["median_scaled"] for name in ("reduced", "original")
     )
     return (
-        f"{_measured(section)}\n\n{table}\n\n"
+        f"{measured(section)}\n\n{table}\n\n"
         "On one real photograph with real depth, the Middlebury motorcycle that scikit-image ships, with "
         f"median scaling: δ1 {small['delta1']:.3f}, AbsRel {small['abs_rel']:.3f} near the trained size, "
         f"{large['delta1']:.3f} and {large['abs_rel']:.3f} at the photograph's own."
@@ -218,19 +218,11 @@ TABLES: dict[str, Callable[[Section], str]] = {
     "speed": speed,
     "precision": precision,
     "demo": demo,
+    "rtx": rtx,
+    "uint8_input": uint8_input,
 }
 _PART_OF = {"speed": "cpu"}
 """The section of a table that is not called like it."""
-
-
-def _measured(section: Section) -> str:
-    """When, on what and with what."""
-    environment = section["environment"]
-    named = ("onnxruntime", "openvino", "torch", "transformers")
-    versions = ", ".join(
-        f"{name} {environment['versions'][name]}" for name in named if name in environment["versions"]
-    )
-    return f"Measured on {section['measured']}: {environment['processor']}; {versions}."
 
 
 def _speedup(ratio: Mapping[str, float] | None) -> str:
@@ -239,9 +231,3 @@ def _speedup(ratio: Mapping[str, float] | None) -> str:
     if ratio["low"] is None or ratio["low"] == ratio["high"]:  # the baseline itself
         return f"{ratio['value']:.2g}"
     return f"{ratio['value']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[str]], *, right: bool = False) -> str:
-    """Markdown; with ``right``, all columns but the first are set to the right."""
-    line = ["---"] + ["---:" if right else "---"] * (len(head) - 1)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, line, *body))

@@ -31,7 +31,7 @@ _OPSETS: tuple[tuple[Version, int], ...] = (
     ((11, 0, 0), 25),
 )
 
-# The versions that brought FP8 products with a scale a channel, says NVIDIA (10.6's and 10.7's release notes).
+# The versions that brought FP8 products with a scale a channel, by NVIDIA's release notes of both.
 _FP8_HOPPER: Version = (10, 6, 0)
 _FP8_ADA: Version = (10, 7, 0)
 

@@ -50,7 +50,6 @@ def export(
         ("8.6.0", ORIN, ["--fp8"], 2, "fp8 takes opset 19, and TensorRT 8.6.0 reads up to 17"),
         ("8.6.0", ORIN, ["--fp16", "--fp8"], 2, "expected TensorRT 10 or later; leave out --fp8"),
         ("8.6.0", ORIN, ["--fp16", "--opset", 20], 2, "opset 20, which TensorRT 8.6.0 does not read"),
-        ("10.13.3", ORIN, ["--opset", 23], 2, "export with --opset 17"),
         ("10.13.3", A100, ["--fp8"], 1, "A100 (compute capability 8.0) has no FP8"),
         ("11.4.0", TURING, ["--bf16"], 1, "T4 (compute capability 7.5) has no BF16"),
         ("11.4.0", TURING, ["--bf16"], 1, "leave out --bf16, or --engine and build it elsewhere"),
