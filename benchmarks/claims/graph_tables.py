@@ -1,4 +1,4 @@
-"""The tables of docs/rtx.md and docs/embedding.md: what NVIDIA's compiler makes of graphs, and uint8 input."""
+"""The tables of docs/rtx.md and docs/embedding.md: what NVIDIA's compiler makes of graphs, and uint8."""
 
 from __future__ import annotations
 

@@ -67,11 +67,12 @@ GRAPHS = {
 def write_graph(model: GLPNForDepthEstimation, graph: Graph, folder: Path) -> Path:
     """Writes a graph as ``glpn-export`` does, with one range for all its tensors."""
     opset = graph.opset or least_opset(graph.precision)
-    source = to_onnx(model, folder / "source.onnx", OnnxOptions(opset, form=graph.form))
-    target = folder / "graph.onnx"
+    source, target = folder / f"{graph.form}.{opset}.onnx", folder / "graph.onnx"
+    if not source.exists():
+        to_onnx(model, source, OnnxOptions(opset, form=graph.form))
     if graph.precision == "fp32":
-        source.replace(target)
-    elif graph.precision == "int8":
+        return source
+    if graph.precision == "int8":
         to_int8(source, target, _ranges(int8_tensors(source)))
     elif graph.precision == "fp8":
         to_fp8(source, target, _ranges(fp8_tensors(source)))
@@ -98,9 +99,11 @@ def measure(options: FigureOptions) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for network, model in networks.items():
         found[network] = {}
+        folder = options.folder / str(len(found))
+        folder.mkdir()
         for name, graph in GRAPHS.items():
             with progress.step(f"{network}: {name}"):
-                found[network][name] = explain_graph(model, graph, options.folder)
+                found[network][name] = explain_graph(model, graph, folder)
     return {"size": list(SIZE), "networks": found}
 
 

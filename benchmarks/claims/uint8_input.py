@@ -1,7 +1,7 @@
 """What ``--io uint8`` saves: bytes and the host's time before a run, and what it costs on CPUs.
 
-One rendered room of 480x640, which enters the network as it is, and as one of 500x700, which is resized first;
-the demo network in ONNX Runtime and OpenVINO, from the image in memory to raw depth, in turns in one process.
+A rendered room of 480x640, which enters the network as it is, and one of 500x700, which is resized first; the
+demo network in ONNX Runtime and OpenVINO, from the image in memory to raw depth, in turns in one process.
 """
 
 from __future__ import annotations

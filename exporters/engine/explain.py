@@ -126,8 +126,9 @@ def kernels_of(layers: Iterable[Mapping[str, Any]]) -> tuple[Kernel, ...]:
 def compare(candidate: Explanation, other: Explanation) -> str:
     """What a graph costs beside another one of the same network, target and shape, in one sentence."""
     ratio = candidate.traffic_bytes / max(other.traffic_bytes, 1)
-    kernels = f"{len(candidate.kernels)} kernels beside {len(other.kernels)}"
-    return f"{ratio:.2f} times the traffic, {kernels}"
+    told = f"{ratio:.2f} times the traffic, {len(candidate.kernels)} kernels beside {len(other.kernels)}"
+    alone, theirs = (one.by_kind().get("softmax", (0, 0))[0] for one in (candidate, other))
+    return f"{told}, {alone} attentions not fused beside {theirs}" if alone > theirs else told
 
 
 def _kind(layer: Mapping[str, Any]) -> str:

@@ -293,7 +293,7 @@ class GlpnGraph:
                 kernel_shape=list(weight.shape[2:]),
                 strides=[stride, stride],
                 pads=[pad] * 4,
-                dilations=[dilation, dilation],
+                **({"dilations": [dilation, dilation]} if dilation > 1 else {}),
                 group=weight.shape[0] if depthwise else 1,
             )
         )

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.exporters.graph.graph_edit import groups, load_graph
+from glpn_deploy.exporters.graph.graph_edit import groups, load_graph, scope_of
+from glpn_deploy.exporters.graph.qdq import node_kinds
 from glpn_deploy.exporters.search.overflow import find_peaks, overflowing_nodes
 from glpn_deploy.exporters.search.sensitivity import Sensitivity, rank_groups
 from glpn_deploy.exporters.to_half import unrepresentable
@@ -45,6 +46,16 @@ class Network:
             for node in self._model.graph.node
             if node.op_type in REDUCTIONS or node.op_type.startswith("Reduce")
         )
+
+    def attentions(self, nodes: Collection[str]) -> int:
+        """Attentions with a product among these nodes.
+
+        Where it computes in FP32 TensorRT may not fuse that attention; softmax and norms may well be FP32
+        (docs/decisions/tensorrt-graph.md).
+        """
+        kinds = node_kinds(self._model)
+        products = (scope_of(name) for name in nodes if kinds.get(name) == "attention")
+        return len({scope.rpartition(".")[0] for scope in products})
 
     def head(self) -> frozenset[str]:
         """The nodes of the depth head."""

@@ -48,6 +48,7 @@ class Candidate:
         results: What the checks found, in their order; the last is the first that failed, where one did.
         seconds: What building and checking it took [s].
         megabytes: Size of its files [10^6 bytes].
+        fp32_attention: Attentions that have a product in FP32, so that TensorRT may not fuse them.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Candidate:
     results: tuple[CheckResult, ...]
     seconds: float
     megabytes: float
+    fp32_attention: int = 0
 
     @property
     def passed(self) -> bool:
@@ -68,6 +70,7 @@ class Candidate:
 
     def __str__(self) -> str:
         left = f"{len(self.nodes)} nodes kept, " if self.nodes else ""
+        left += f"{self.fp32_attention} attentions in fp32, " if self.fp32_attention else ""
         return f"{self.name}: {'; '.join(map(str, self.results))}; {left}{self.megabytes:.1f} MB"
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,6 +79,7 @@ class Candidate:
             "name": self.name,
             "kept_groups": list(self.groups),
             "kept_nodes": len(self.nodes),
+            "fp32_attention": self.fp32_attention,
             "seconds": round(self.seconds, 2),
             "megabytes": round(self.megabytes, 3),
             "passed": self.passed,
@@ -175,6 +179,7 @@ def search(network: Network, recipe: Recipe, checks: Sequence[Check], output: Pa
             if not results[-1].passed:
                 break
         left = step.nodes_to_exclude | step.fp32_nodes
+        fp32 = left if recipe.precision in HALF_PRECISIONS else step.fp32_nodes
         candidate = Candidate(
             name=step.name,
             groups=tuple(group for group, nodes in network.groups.items() if not left.isdisjoint(nodes)),
@@ -182,6 +187,7 @@ def search(network: Network, recipe: Recipe, checks: Sequence[Check], output: Pa
             results=tuple(results),
             seconds=time.perf_counter() - start,
             megabytes=megabytes,
+            fp32_attention=network.attentions(fp32),
         )
         candidates.append(candidate)
         if candidate.passed:

@@ -87,7 +87,10 @@ def test_a_log_that_does_not_tell(log):
 
 def test_two_graphs_are_compared():
     log = read_kernel_log(LOG)
-    assert compare(explained(log, 2), explained(log)) == "2.00 times the traffic, 22 kernels beside 11"
+    assert compare(explained(log), explained(log, 2)) == "0.50 times the traffic, 11 kernels beside 22"
+    assert compare(explained(log, 2), explained(log)) == (
+        "2.00 times the traffic, 22 kernels beside 11, 2 attentions not fused beside 1"
+    )
 
 
 def test_the_inspectors_layers():

@@ -10,8 +10,12 @@ from glpn_deploy.errors import BundleError, ExportError
 from glpn_deploy.exporters import to_engine as module
 from glpn_deploy.exporters.engine.engine_options import EngineOptions
 from glpn_deploy.exporters.engine.explain_graphs import judge_traffic
+from glpn_deploy.exporters.graph.graph_edit import load_graph
+from glpn_deploy.exporters.search.network import Network
 from glpn_deploy.exporters.to_engine import explain_onnx, to_engine
+from glpn_deploy.exporters.to_half import HalfOptions, to_half
 from glpn_deploy.gpu.tensorrt_rtx import DEFAULT_TARGETS, TARGETS, default_targets, unsupported_targets
+from glpn_deploy.images.processing import GLPNImageProcessor
 
 pytestmark = pytest.mark.usefixtures("rtx_compiler")
 
@@ -60,6 +64,25 @@ def test_every_card_alone(artefact, precision, target):
     explained = explain_onnx(artefact(precision, 20), EngineOptions(precision=precision, targets=(target,)))
     assert explained.by_kind()["fused attention"][0] == 8
     assert explained.layers[precision] > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("in_fp32", "fused"),
+    [
+        (("self/Softmax",), 8),
+        (("0.0.attention.self/Softmax", "0.0.attention.self.scores/MatMul"), 7),
+    ],
+)
+def test_softmax_may_be_fp32_and_its_products_may_not(artefact, tmp_path, in_fp32, fused):
+    """What the search may keep in FP32 at no cost, and what it counts."""
+    source = artefact("source", 20)
+    nodes = frozenset(node.name for node in load_graph(source).graph.node if node.name.endswith(in_fp32))
+    graph = to_half(source, tmp_path / "kept.onnx", HalfOptions(fp32_nodes=nodes))
+    explained = explain_onnx(graph, EngineOptions(precision="fp16", targets=DEFAULT_TARGETS))
+    assert explained.by_kind()["fused attention"][0] == fused
+    network = Network(source, [], GLPNImageProcessor(), tmp_path)
+    assert network.attentions(nodes) == 8 - fused
 
 
 @pytest.mark.slow
