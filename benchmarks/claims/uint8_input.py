@@ -26,7 +26,7 @@ from glpn_deploy.timing.turns import in_turns
 
 SIZES = {"480x640": (480, 640), "500x700": (500, 700)}
 BACKENDS: tuple[BackendName, ...] = ("onnxruntime", "openvino")
-HOST_ROUNDS, ROUNDS = 200, 40
+HOST_ROUNDS, ROUNDS, LIMIT_S, FEWEST = 200, 40, 60, 7
 
 
 def host(size: tuple[int, int]) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def network(backend: BackendName, floats: Path, images: Path) -> dict[str, Any]:
             "uint8": lambda: other.run(processor.prepare_bytes(image)[None]),
         }
         difference = float(np.abs(calls["float32"]() - calls["uint8"]()).max())
-        samples = in_turns(calls, ROUNDS, warm_up=3, swap=True)
+        samples = in_turns(calls, ROUNDS, warm_up=2, swap=True, limit_s=LIMIT_S, fewest=FEWEST)
     ratios = [a / b for a, b in zip(samples["float32"], samples["uint8"], strict=True)]
     low, high = median_interval(ratios)
     return {
