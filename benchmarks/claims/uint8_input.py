@@ -7,10 +7,12 @@ demo network in ONNX Runtime and OpenVINO, from the image in memory to raw depth
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glpn_deploy import progress
 from glpn_deploy.benchmarks.claims.running import FigureOptions
@@ -32,7 +34,7 @@ HOST_ROUNDS, ROUNDS, LIMIT_S, FEWEST = 200, 40, 60, 7
 def host(size: tuple[int, int]) -> dict[str, Any]:
     """Time [ms] and bytes of the batch that a runtime is given, by type."""
     image, processor = render_room(0, *size).image, GLPNImageProcessor()
-    makers = {
+    makers: dict[str, Callable[[], NDArray[Any]]] = {
         "float32": lambda: processor.prepare(image)[None],
         "float16": lambda: processor.prepare(image)[None].astype(np.float16),
         "uint8": lambda: processor.prepare_bytes(image)[None],

@@ -69,7 +69,7 @@ class Network:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.processor = GLPNImageProcessor.from_dict(case.processor)
+        self.processor: GLPNImageProcessor = GLPNImageProcessor.from_dict(case.processor)
         images = [load_image(path) for path in case.images]
         begin = time.perf_counter()
         self.runtime = _load(case)

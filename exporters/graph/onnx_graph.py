@@ -285,6 +285,7 @@ class GlpnGraph:
             weight = weight * gain[:, None, None, None]
             bias = (bias - self._get(f"{batch_norm}.running_mean")) * gain + self._get(f"{batch_norm}.bias")
         inputs = [x, self._parameter(f"{scope}.weight", weight), self._parameter(f"{scope}.bias", bias)]
+        dilated: dict[str, Any] = {"dilations": [dilation, dilation]} if dilation > 1 else {}
         return str(
             self.b.node(
                 scope,
@@ -293,7 +294,7 @@ class GlpnGraph:
                 kernel_shape=list(weight.shape[2:]),
                 strides=[stride, stride],
                 pads=[pad] * 4,
-                **({"dilations": [dilation, dilation]} if dilation > 1 else {}),
+                **dilated,
                 group=weight.shape[0] if depthwise else 1,
             )
         )
