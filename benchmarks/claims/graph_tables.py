@@ -44,7 +44,9 @@ def uint8_input(section: Section) -> str:
             f"in {label} {ratio['value']:.2f} times as fast ({ratio['low']:.2f} to {ratio['high']:.2f}), "
             f"with depth that differs by {found['max_difference_m']:.1g} m"
         )
-    table = markdown_table(("image, type", "made on the host in", "handed over"), rows, right=True)
+    table = markdown_table(
+        ("image, type", "made on the host in (best of 200)", "handed over"), rows, right=True
+    )
     return (
         f"{measured(section)}\n\n{table}\n\nFrom the image in memory to raw depth, the demo network that "
         f"takes uint8 is {' and '.join(told)}."
