@@ -185,7 +185,11 @@ class BenchOptions:
     ] = None
     peers: Annotated[
         tuple[str, ...],
-        _advanced("Other projects' rows: hf-eager, hf-compile, optimum, separated by commas.", reader=WORDS),
+        _advanced(
+            "Other projects' rows: hf-eager, hf-compile, optimum, and ONNX files on ONNX Runtime as "
+            "NAME=FILE.onnx or NAME=FOLDER (of Optimum), separated by commas.",
+            reader=WORDS,
+        ),
     ] = ()
     reference: Annotated[
         str | None,

@@ -18,6 +18,7 @@ import glpn_deploy
 from glpn_deploy import progress
 from glpn_deploy.atomic import replace_folder, staging_folder
 from glpn_deploy.bundle.bundle import Bundle, write_manifest
+from glpn_deploy.bundle.hub_layout import to_hub_layout
 from glpn_deploy.bundle.manifest import FORMAT, MANIFEST, Artefact, Golden, Manifest
 from glpn_deploy.checkpoints.files import describe_checkpoint
 from glpn_deploy.checkpoints.hub import is_demo, resolve_checkpoint
@@ -172,6 +173,10 @@ def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOpti
             opset = options.onnx.opset
             lowering = Lowering(source_path, opset, write, images, shown, processor, options, work)
             lowered = [lowering.lower(p, staged / f"model.{p}.onnx") for p in lower.precisions]
+        artefacts = (artefact, *(one.artefact for one in lowered if one.artefact is not None))
+        if options.layout == "hub":
+            artefacts = to_hub_layout(staged, artefacts)
+            onnx_path = staged / artefacts[0].file
         manifest = Manifest(
             name=out.name,
             config=config,
@@ -179,7 +184,7 @@ def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOpti
             tensors=_tensors(onnx_path, bytes_in=bytes_in),
             source=dataclasses.asdict(info),
             tools=_tool_versions(),
-            artefacts=(artefact, *(one.artefact for one in lowered if one.artefact is not None)),
+            artefacts=artefacts,
             goldens=goldens,
             refused=tuple(one.report.to_dict() for one in lowered if one.artefact is None),
         )

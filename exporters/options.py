@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from glpn_deploy.datasets.base import DepthDataset
 
 Form = Literal["any", "tensorrt"]
+Layout = Literal["bundle", "hub"]
 Io = Literal["fp32", "fp16", "uint8"]
 """What a bundle's graphs take and give."""
 HalfIo = Literal["fp32", "half"]
@@ -280,6 +281,13 @@ class BuildOptions:
             "Photograph to keep in the bundle for later verification; may be repeated.", names=("--image",)
         ),
     ] = ()
+    layout: Annotated[
+        Layout,
+        _advanced(
+            "hub puts the ONNX files where transformers.js and Optimum look for them: onnx/model.onnx, "
+            "onnx/model_fp16.onnx, onnx/model_quantized.onnx."
+        ),
+    ] = "bundle"
     revision: Annotated[str | None, _advanced("Hub revision: branch, tag or commit.")] = None
     offline: Offline = False
 

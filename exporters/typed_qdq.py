@@ -149,9 +149,9 @@ def quantize_typed(
     the pairs are FP16 like the rest, with FP16 scales and no casts, which is what nvidia-modelopt writes
     (it raises the opset to 19 for it).
 
-    ONNX Runtime's CPU has to compute such a graph pair by pair (session.disable_quant_qdq = 1). Left to
-    itself, 1.32 saturates INT8 products where there is no VNNI (AbsRel 0.012, not 0.004) and, from opset 19
-    on, turns FP16 biases into integers in FP16, which overflows (0.094; docs/decisions/int8.md).
+    Up to opset 18 ONNX Runtime's CPU has to compute such a graph pair by pair (session.disable_quant_qdq =
+    1). Left to itself, 1.32 saturates INT8 products where there is no VNNI (AbsRel 0.012, not 0.004;
+    docs/decisions/int8.md). From opset 19 on a session of defaults is right (`QdqWriter.bias_behind`).
 
     Args:
         model: The graph.
@@ -181,6 +181,8 @@ def quantize_typed(
             axis = 0 if node.op_type == "Conv" else weight.ndim - 1
             scales = weight_scales(weight, axis, number, writer.float_type(node.input[1]))
             writer.weight(node, 1, weight, axis, scales, number)
+            if opset_of(model) >= TYPED_OPSET:
+                writer.bias_behind(node)
     return writer.finish()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_sidecar import ENGINES, bundle_engines, read_sidecar
 from glpn_deploy.bundle.manifest import MANIFEST
+from glpn_deploy.bundle.source_files import SourceFiles, changed
 from glpn_deploy.checkpoints.card import Origin, read_card
-from glpn_deploy.checkpoints.hub import is_demo, resolve_checkpoint
+from glpn_deploy.checkpoints.hub import has_weights, is_demo, is_hub_id, resolve_checkpoint
 from glpn_deploy.depth.depth_map import DepthMap
 from glpn_deploy.errors import (
     BackendError,
@@ -28,10 +30,9 @@ from glpn_deploy.errors import (
     UnavailableError,
 )
 from glpn_deploy.images.loading import ImageSource, load_image, resized, shrunk_size
-from glpn_deploy.images.options import MAX_PIXELS, Channels, ImageOptions
+from glpn_deploy.images.options import MAX_PIXELS, Channels, ImageOptions, InputSize
 from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
-from glpn_deploy.images.resample import resize_bicubic
-from glpn_deploy.model.config import CONFIG_NAME, GLPNConfig
+from glpn_deploy.images.resample import FAR, nearest_to, resize_bicubic, times_trained
 from glpn_deploy.options import Auto, Device
 from glpn_deploy.pipeline import ahead, grouped, in_order
 from glpn_deploy.precisions import Precision
@@ -39,6 +40,7 @@ from glpn_deploy.runtimes import choose
 from glpn_deploy.runtimes.base import Reason, Runtime, batch_shape
 from glpn_deploy.runtimes.memory import attention_bytes, available_memory
 from glpn_deploy.runtimes.onnx_file.artefact_file import load_artefact
+from glpn_deploy.runtimes.onnx_file.foreign import find_onnx, open_onnx
 from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.options import BackendName, LoadOptions, Mixed, RuntimeKeywords, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime, require_backend
@@ -127,6 +129,9 @@ class DepthEstimator:
     """
 
     images = ImageOptions()
+    _files: SourceFiles | None = None
+    _options = LoadOptions()
+    _told_of_size = False
 
     def __init__(
         self,
@@ -160,7 +165,7 @@ class DepthEstimator:
         cache: str | Path | None = None,
         max_depth: float | None = None,
         max_side: int | None = None,
-        input_size: tuple[int, int] | None = None,
+        input_size: InputSize | None = None,
         white_point: float | None = None,
         max_pixels: int = MAX_PIXELS,
         channels: Channels = "rgb",
@@ -169,7 +174,8 @@ class DepthEstimator:
         """Loads anything that holds a GLPN network.
 
         Args:
-            source: Bundle folder, ``.onnx`` or ``.engine`` file, checkpoint folder, ``.ckpt``, hub id, or
+            source: Bundle folder, ``.onnx`` or ``.engine`` file, checkpoint folder, ``.ckpt``, a folder with
+                ``model.onnx`` or ``onnx/model.onnx`` beside its ``config.json``, hub id of any of these, or
                 ``"demo"`` for the small checkpoint that comes with the package (a folder of that name is
                 ``./demo``).
             backend: ``onnxruntime``, ``openvino``, ``tensorrt`` or ``torch``; ``auto`` takes torch
@@ -191,7 +197,9 @@ class DepthEstimator:
             max_depth: The network's scale [m], for an ``.onnx`` file of other software that does not say it;
                 without, the ``config.json`` beside the file (or beside its folder ``onnx``) has to.
             max_side: Shrink larger images to this longer side [px] for the network; depth has their own size.
-            input_size: Show the network every image at this height and width [px], instead.
+            input_size: Show the network every image at this height and width [px], instead; ``auto`` near the
+                size that it was trained at, in the image's shape, ``own`` at the image's. None: ``auto`` for
+                networks that were trained on one kind of image (``origin.trained_on``), else ``own``.
             white_point: Value of white in 16-bit or float images, as 4095 for 12 bits.
             max_pixels: Larger images are refused.
             channels: Order of the channels of numpy arrays; ``bgr`` for OpenCV's.
@@ -226,11 +234,6 @@ class DepthEstimator:
             GlpnError: As `load`.
         """
         options = dataclasses.replace(options, backend=_implied_backend(options))
-        if options.max_depth is not None and Path(source).suffix != ".onnx":
-            raise InputError(
-                f"max_depth {options.max_depth:g} for {source}",
-                expected="an .onnx file that does not say it; bundles and checkpoints do",
-            )
         try:
             estimator = cls._of(source, options)
         except (BackendError, EngineError) as error:
@@ -241,26 +244,60 @@ class DepthEstimator:
             told = Reason(f"not as asked for: {str(error).rstrip('.')}", unmet=True)
             estimator.runtime.reasons = (told, *estimator.runtime.reasons)
         estimator.images = options.images
+        estimator._options = options
+        if options.images.input_size == "auto":
+            estimator.network_size(480, 640)  # says what is not known, before the work
         return estimator
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle, spawned processes and `copy.deepcopy`: the copy loads the same files anew.
+
+        Raises:
+            InputError: It was not made by `load`, so that nobody knows from what.
+            BundleError: Its files were changed since.
+        """
+        if self._files is None:
+            raise InputError(
+                "an estimator that was put together by hand cannot be pickled or copied",
+                expected="one that DepthEstimator.load made, which a copy can load anew",
+            )
+        state = {"images": self.images, "processor": self.processor}
+        return _load_again, (type(self), self._files.source, self._options, self._files.digest(), state)
 
     @classmethod
     def _of(cls, source: str | Path, options: LoadOptions) -> DepthEstimator:
         """The estimator of a source of any kind."""
-        path = Path(source)
-        if is_demo(source):
-            return cls._from_checkpoint(source, options)
-        if (path / MANIFEST).is_file():
-            return cls._from_bundle(Bundle.open(path), options)
+        if is_demo(source) or is_hub_id(source):
+            path = resolve_checkpoint(source, offline=options.offline)
+        else:
+            path = Path(source)
+        bundle = (path / MANIFEST).is_file()
+        onnx = None if bundle or has_weights(path) else find_onnx(path)
+        if options.max_depth is not None and onnx is None:
+            raise InputError(
+                f"max_depth {options.max_depth:g} for {source}",
+                expected="an .onnx file that does not say it; bundles and checkpoints do",
+            )
+        if bundle:
+            files = SourceFiles(path, [path / MANIFEST])
+            return cls._from_bundle(Bundle.open(path), options)._loaded_from(files)
         if path.suffix == ".engine":
-            return cls._from_engine(path, options)
-        if path.suffix == ".onnx":
-            return cls._from_onnx(path, options)
+            return cls._from_engine(path, options)._loaded_from(SourceFiles(path))
+        if onnx is not None:
+            files = SourceFiles(onnx, read_header(onnx).files)
+            return cls._from_onnx(onnx, options)._loaded_from(files)
         if path.is_dir() and not (path / "config.json").is_file():
             raise BundleError(
                 f"the folder {path} is neither a bundle (no {MANIFEST}) nor a checkpoint (no config.json)",
                 fix="make a bundle with glpn-export CHECKPOINT OUT",
             )
-        return cls._from_checkpoint(source, options)
+        if not path.exists():
+            return cls._from_checkpoint(source, options)  # says what is missing
+        return cls._from_checkpoint(path, options)._loaded_from(SourceFiles(path))
+
+    def _loaded_from(self, files: SourceFiles) -> DepthEstimator:
+        self._files = files
+        return self
 
     @classmethod
     def _from_bundle(cls, bundle: Bundle, asked: LoadOptions) -> DepthEstimator:
@@ -321,20 +358,20 @@ class DepthEstimator:
 
     @classmethod
     def _from_onnx(cls, path: Path, asked: LoadOptions) -> DepthEstimator:
-        header = read_header(path)
-        own: Precision = header.precision or ("fp16" if header.input_type == "float16" else "fp32")
+        source = open_onnx(path, asked.max_depth)
+        own = source.header.precision
         options = asked.resolved(own)
         wanted = options.precision
         found = choose.choices(asked.backend, wanted, [own], options.device, "an .onnx file")
         if not found:
             raise _lacking(wanted, str(path), [own])
-        scale = _scale(path, header.max_depth, asked.max_depth)
-        processor = load_processor(path) if header.max_depth is None else GLPNImageProcessor()
 
         def open_choice(choice: choose.Choice) -> Runtime:
-            return _as_asked(load_runtime(choice.backend, path, options), asked)
+            runtime = _as_asked(load_runtime(choice.backend, path, options), asked)
+            runtime.reasons += source.reasons
+            return runtime
 
-        return cls(choose.load(found, open_choice, asked.measure), processor, scale)
+        return cls(choose.load(found, open_choice, asked.measure), source.processor, source.max_depth)
 
     @classmethod
     def _from_checkpoint(cls, source: str | Path, asked: LoadOptions) -> DepthEstimator:
@@ -528,7 +565,7 @@ class DepthEstimator:
 
     def _prepare(self, image: NDArray[np.uint8]) -> NDArray[Any]:
         """One image as the network takes it: (3, H, W) float32, or (H, W, 3) uint8."""
-        shown = resized(image, self._size_of(image))
+        shown = resized(image, self._shown_size(*image.shape[:2]))
         if self.runtime.spec.dtype == "uint8":
             return self.processor.prepare_bytes(shown)
         return self.processor.prepare(shown)
@@ -559,12 +596,41 @@ class DepthEstimator:
                 fix="shrink it for the network: --max-side 1280 (max_side=1280); OpenVINO takes less",
             )
 
-    def _size_of(self, image: NDArray[np.uint8]) -> tuple[int, int]:
+    def network_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width [px] at which the network sees an image of a height and width [px]."""
+        return self.processor.target_size(*self._shown_size(height, width))
+
+    def _shown_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width [px] at which an image is shown to the processor."""
-        height, width = image.shape[:2]
-        if self.images.max_side is not None:
-            return shrunk_size(height, width, self.images.max_side, self.processor.size_divisor)
-        return self.images.input_size or (height, width)
+        asked, trained, divisor = self.images, self.origin.train_size, self.processor.size_divisor
+        if asked.max_side is not None:
+            return shrunk_size(height, width, asked.max_side, divisor)
+        if isinstance(asked.input_size, tuple):
+            return asked.input_size
+        spec = self.runtime.spec
+        by_choice = asked.input_size == "auto"
+        if trained is None or asked.input_size == "own" or not (spec.height is None and spec.width is None):
+            if by_choice:
+                raise InputError(
+                    "input_size auto, and nothing says at which size this network was trained"
+                    if trained is None
+                    else "input_size auto for a network of one size",
+                    expected="a size such as 480x640, or own",
+                    fix="--size 480x640 (input_size=(480, 640))",
+                )
+            return height, width
+        if by_choice or self.origin.trained_on is not None:
+            return nearest_to(trained, height, width, divisor)
+        times = times_trained(trained, height, width)
+        if not 1 / FAR <= times <= FAR and not self._told_of_size:
+            self._told_of_size = True
+            warnings.warn(
+                f"An image of {height}x{width} px has {times:.2g} times the sides that the network was "
+                f"trained at ({trained[0]}x{trained[1]}), and depth changes with size: --size auto "
+                "(input_size='auto') shows it near that size, --size own as it is.",
+                stacklevel=2,
+            )
+        return height, width
 
     def _load(self, source: ImageSource) -> NDArray[np.uint8]:
         asked = self.images
@@ -597,6 +663,25 @@ def _outcome(entry: _Entry) -> tuple[NDArray[np.uint8], DepthMap] | ImageError:
     return entry.image, _made(entry)
 
 
+def _load_again(
+    kind: type[DepthEstimator], source: Path, options: LoadOptions, digest: str, state: dict[str, Any]
+) -> DepthEstimator:
+    """What a copy of an estimator is made by, in whichever process.
+
+    Raises:
+        BundleError: The files are not there, or others.
+        GlpnError: As `DepthEstimator.load`.
+    """
+    if not source.exists():
+        raise changed(source)
+    estimator = kind.open(source, options)
+    if estimator._files is None or estimator._files.digest() != digest:
+        estimator.close()
+        raise changed(source)
+    vars(estimator).update(state)
+    return estimator
+
+
 def _of_image(source: ImageSource, error: Exception) -> ImageError:
     """What went wrong with one image, as that image's error; the others may still succeed."""
     name = f"{source}: " if isinstance(source, (str, Path)) else ""
@@ -612,32 +697,6 @@ def _of_image(source: ImageSource, error: Exception) -> ImageError:
 
 def _stack(prepared: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return prepared[0][None] if len(prepared) == 1 else np.stack(prepared)
-
-
-def _scale(path: Path, own: float | None, given: float | None) -> float:
-    """The scale [m] of an ``.onnx`` file: its own, the one given, or that of the ``config.json`` beside it.
-
-    Raises:
-        BundleError: Nothing says it.
-        InputError: The one given is no scale, or contradicts the file's own.
-    """
-    if given is not None:
-        if not 0 < given < float("inf") or own not in (None, given):
-            raise InputError(
-                f"max_depth {given:g} for {path}", expected="metres above 0" if own is None else f"{own:g}"
-            )
-        return given
-    if own is not None:
-        return own
-    places = [path.parent, path.parent.parent] if path.parent.name == "onnx" else [path.parent]
-    for folder in places:
-        if (folder / CONFIG_NAME).is_file():
-            return float(GLPNConfig.from_json_file(folder / CONFIG_NAME).max_depth)
-    raise BundleError(
-        f"{path} does not say what depth it gives: it was not made by glpn-export",
-        expected="max_depth in metres, or its config.json beside it",
-        fix="pass 10 for NYU or 80 for KITTI (--max-depth 10)",
-    )
 
 
 def _as_asked(runtime: Runtime, asked: LoadOptions) -> Runtime:

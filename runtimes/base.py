@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import os
 from types import TracebackType
 from typing import Any, Literal
 
@@ -185,6 +186,18 @@ class Runtime(abc.ABC):
     max_depth: float | None = None
     reasons: tuple[Reason, ...] = ()
     _closed = False
+    _process: int
+
+    def __new__(cls, *arguments: Any, **keywords: Any) -> Any:
+        """Takes note of the process it is made in."""
+        runtime = super().__new__(cls)
+        runtime._process = os.getpid()
+        return runtime
+
+    @property
+    def forked(self) -> bool:
+        """Whether this process was forked from the one that loaded it, as gunicorn's --preload does."""
+        return self._process != os.getpid()
 
     def run(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         """Runs one batch.
@@ -213,6 +226,12 @@ class Runtime(abc.ABC):
         """A batch that this runtime takes now, in the file's type."""
         if self._closed:
             raise BackendError(f"the {self.backend} runtime is closed", fix="load it again")
+        if self.forked and self.device != "cpu":
+            raise BackendError(
+                f"the {self.backend} runtime was loaded on {self.device} before this process was forked, "
+                "which CUDA does not survive",
+                fix="load it in each worker, after the fork (gunicorn: without --preload, or in post_fork)",
+            )
         return self.spec.check(pixel_values)
 
     def warm_up(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:

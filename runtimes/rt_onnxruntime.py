@@ -70,8 +70,7 @@ class OnnxRuntime(Runtime):
 
     Args:
         path: The ``.onnx`` file.
-        options: Device, provider, threads, cache and profile; the precision is only reported, where the
-            file does not say its own.
+        options: Device, provider, threads, cache and profile; the precision is the file's own.
 
     Attributes:
         provider: The execution provider that runs it, as ONNX Runtime calls it.
@@ -87,7 +86,7 @@ class OnnxRuntime(Runtime):
         path = Path(path)
         self._header = read_header(path)
         self.spec, self.max_depth = self._header.spec, self._header.max_depth
-        self.precision: Precision = self._header.precision or options.precision
+        self.precision: Precision = self._header.precision
         self._engines: EngineFolder | None = None
         wanted = _choose(options)
         try:

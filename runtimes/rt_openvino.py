@@ -278,10 +278,9 @@ def _imported(blob: NDArray[np.uint8], config: dict[str, Any]) -> _Network:
 
 
 def _precision(
-    file: Precision | None, options: RuntimeOptions, native: list[Precision], target: str = ""
+    own: Precision, options: RuntimeOptions, native: list[Precision], target: str = ""
 ) -> tuple[Precision, Precision, tuple[Reason, ...]]:
     """What the network is said to compute in, what OpenVINO is told, and why where they differ."""
-    own = options.precision if file is None else file
     if own in ("int8", "fp8"):
         told = []
         if target == "tensorrt":
@@ -294,7 +293,7 @@ def _precision(
                 Reason(f"what is not quantized runs in fp32: {_lacking(fallback, native)}", unmet=True)
             )
         return own, fallback if fallback in native else "fp32", tuple(told)
-    by_hint = file == "fp32" and options.precision in ("bf16", "fp16")
+    by_hint = own == "fp32" and options.precision in ("bf16", "fp16")
     hint = options.precision if by_hint else own
     if hint in native:
         return hint, hint, ()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import shutil
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from glpn_deploy.errors import BackendError, InputError, UnavailableError
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
+from glpn_deploy.model.placement import one_thread
 from glpn_deploy.runtimes.base import InputSpec, Precision, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.specialize import Shape, Specializer
 
@@ -35,6 +38,9 @@ class TorchRuntime(Runtime):
     seconds (``default`` on a GPU) to minutes; later ones when they come again, up to torch's own limit of
     8. All other batches run uncompiled. Of a compiled shape the whole network must compile, else the run
     fails; torch would otherwise go on uncompiled without a word.
+
+    In a forked process the main thread's OpenMP threads are those of the parent, which are not there: torch
+    would wait for them for ever. It runs in a thread of its own there, which starts new ones.
 
     Args:
         model: The network; moved to the device.
@@ -66,11 +72,13 @@ class TorchRuntime(Runtime):
         self.max_depth = model.config.max_depth
         if options.threads is not None:
             torch.set_num_threads(options.threads)
-        if self.precision != "fp32":
-            model = _cast(model, _DTYPES[self.precision])
-        elif self.device != "cpu":
-            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        self._model = model.eval().to(self.device)
+        with one_thread():
+            if self.precision != "fp32":
+                model = _cast(model, _DTYPES[self.precision])
+            elif self.device != "cpu":
+                torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+            self._model = model.eval().to(self.device)
+        self._worker: ThreadPoolExecutor | None = None
         self.compile, self._count = options.compile, 0
         if options.compile != "no":
             _require_compiler(self.device)
@@ -91,6 +99,12 @@ class TorchRuntime(Runtime):
         return self._infer(self._checked(pixel_values), own=self._count < _LIMIT)
 
     def _infer(self, pixel_values: NDArray[np.float32], own: bool = False) -> NDArray[np.float32]:
+        if not self.forked or threading.current_thread() is not threading.main_thread():
+            return self._compute(pixel_values, own)
+        self._worker = self._worker or ThreadPoolExecutor(1, "glpn-torch")
+        return self._worker.submit(self._compute, pixel_values, own).result()
+
+    def _compute(self, pixel_values: NDArray[np.float32], own: bool) -> NDArray[np.float32]:
         if not pixel_values.flags.writeable:  # torch warns, though nothing writes to it
             pixel_values = pixel_values.copy()
         kind = self.device.split(":", maxsplit=1)[0]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import platform
 import shutil
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,23 @@ def tiny_checkpoint(tiny_model: GLPNForDepthEstimation, tmp_path_factory: pytest
 def tiny_onnx(tiny_model: GLPNForDepthEstimation, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The network as an .onnx file; to be read only."""
     return to_onnx(tiny_model, tmp_path_factory.mktemp("onnx") / "model.onnx")
+
+
+@pytest.fixture(scope="session")
+def foreign_onnx(tiny_model: GLPNForDepthEstimation, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network as torch's own exporter writes it: other names, one fixed size, nothing said of metres."""
+    path = tmp_path_factory.mktemp("foreign") / "model.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            copy.deepcopy(tiny_model),
+            (torch.rand(1, 3, 64, 96),),
+            path,
+            input_names=["image"],
+            output_names=["depth"],
+            dynamo=False,
+        )
+    return path
 
 
 @pytest.fixture(scope="session")

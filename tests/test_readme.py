@@ -87,6 +87,7 @@ def call(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:An image of .* times the sides")  # of glpn-nyu's name
 def test_the_readmes_commands_and_python_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     printed = commands(README)
     assert {"glpn-export", "glpn-predict", "glpn-verify", "glpn-build", "glpn-bench"} <= {

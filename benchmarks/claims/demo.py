@@ -12,36 +12,33 @@ from typing import Any
 
 import numpy as np
 import skimage.data
-from PIL import Image
 
 from glpn_deploy.benchmarks.claims.running import FigureOptions, run_command
-from glpn_deploy.datasets.rooms import DEFAULT_EVAL_SIZE
 from glpn_deploy.depth.metrics import DepthMetrics
 from glpn_deploy.estimator import DepthEstimator
+from glpn_deploy.images.options import InputSize
 
 FOCAL_PX, OFFSET_PX, BASELINE_M = 994.978, 31.086, 0.193001
 
 
 def motorcycle(source: str) -> dict[str, Any]:
-    """Metrics with and without median scaling, at the photograph's size and at the demo network's."""
+    """Metrics with and without median scaling, seen at the photograph's size and near the network's own."""
     image, _, disparity = skimage.data.stereo_motorcycle()
     truth = (FOCAL_PX * BASELINE_M / (disparity + OFFSET_PX)).astype(np.float32)
     truth[~np.isfinite(truth)] = 0
     height, width = truth.shape
-    share = (DEFAULT_EVAL_SIZE[0] * DEFAULT_EVAL_SIZE[1] / (height * width)) ** 0.5
-    sizes = {"original": (width, height), "reduced": (round(width * share), round(height * share))}
+    sizes: dict[str, InputSize] = {"original": "own", "reduced": "auto"}
     result: dict[str, Any] = {
         "source": source,
         "depth_m": [float(truth[truth > 0].min()), float(truth.max())],
     }
-    with DepthEstimator.load(source) as estimator:
-        for name, size in sizes.items():
-            small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
-            depth = Image.fromarray(estimator(small).depth).resize((width, height), Image.Resampling.BILINEAR)
-            result[name] = {"size": [size[1], size[0]]}
+    for name, size in sizes.items():
+        with DepthEstimator.load(source, input_size=size) as estimator:
+            depth = estimator(image).depth
+            result[name] = {"size": list(estimator.network_size(height, width))}
             for scaling in (True, False):
                 metrics = DepthMetrics(10.0, median_scaling=scaling)
-                metrics.update(np.asarray(depth), truth)
+                metrics.update(depth, truth)
                 found = metrics.compute()
                 key = "median_scaled" if scaling else "metric"
                 result[name][key] = found["metrics"]

@@ -14,6 +14,8 @@ from glpn_deploy.errors import GlpnError, InputError
 from glpn_deploy.gpu.cuda_device import CudaDevice
 from glpn_deploy.runtimes.base import PRECISIONS, Precision
 from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
+from glpn_deploy.runtimes.onnx_file.foreign import find_onnx
+from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.registry import BACKENDS, Backend
 
 _PEER_INSTALL = {
@@ -44,7 +46,8 @@ def plan_runners(
         checkpoint: What it was exported from, or None where that is not known.
         backends: Names; None takes all but null and `VARIANTS`.
         precisions: Names; None takes all.
-        peers: Names of `PEERS`.
+        peers: Names of `PEERS`, and ONNX files of other software as ``NAME=PLACE`` (a file, or a folder as
+            Optimum writes it) or as the file alone.
         gpu: The GPU to run on, or None.
         elsewhere: Backends and peers whose packages are another Python's, where they are not looked for.
 
@@ -81,6 +84,9 @@ def plan_runners(
         else:
             _from_bundle(name, bundle, precisions, runners, not_run)
     for name in peers:
+        if "=" in name or name.endswith(".onnx"):
+            _foreign(name, precisions, runners, not_run)
+            continue
         wanted = [p for p in given or ("fp32", "fp16") if p == "fp32" or gpu is not None]
         _peer(name, checkpoint, wanted, name in elsewhere, runners, not_run)
     return runners, not_run
@@ -204,7 +210,8 @@ def _peer(
     not_run: list[NotRun],
 ) -> None:
     if name not in PEERS:
-        raise InputError(f"the peer {name!r} is unknown", expected=f"one of {', '.join(PEERS)}")
+        expected = f"one of {', '.join(PEERS)}, or NAME=FILE.onnx"
+        raise InputError(f"the peer {name!r} is unknown", expected=expected)
     try:
         found = elsewhere or importlib.util.find_spec(PEERS[name]) is not None
     except ModuleNotFoundError:  # the parent package is missing
@@ -221,6 +228,30 @@ def _peer(
         runners += [
             Runner(backend=name, precision=precision, path=checkpoint, bytes=size) for precision in chosen
         ]
+
+
+def _foreign(
+    peer: str, precisions: Sequence[Precision] | None, runners: list[Runner], not_run: list[NotRun]
+) -> None:
+    """An ONNX file of other software, on ONNX Runtime as its users run it."""
+    name, _, place = peer.rpartition("=")
+    path = find_onnx(place)
+    if path is None or not path.is_file():
+        raise InputError(
+            f"the peer {peer!r} names no ONNX file", expected=".onnx, or a folder with model.onnx in it"
+        )
+    label = name or path.stem
+    install = BACKENDS["onnxruntime"].missing()
+    if install is not None:
+        not_run.append(NotRun(CaseId(label), f"onnxruntime is not installed; {install}"))
+        return
+    header = read_header(path)
+    size = sum(file.stat().st_size for file in header.files if file.is_file())
+    if precisions is None or header.precision in precisions:
+        runner = Runner(backend="onnxruntime", precision=header.precision, path=path, bytes=size, label=label)
+        runners.append(runner)
+    else:
+        not_run.append(NotRun(CaseId(label), f"{path} is {header.precision}"))
 
 
 def disk_bytes(path: Path) -> int:

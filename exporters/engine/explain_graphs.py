@@ -69,7 +69,7 @@ def explain_source(
         named = [precision for precision in precisions if precision is not None]
         if named:
             raise InputError(f"precision {named[0]} of {source}", fix="leave it out: the file has its own")
-        said = read_header(source).precision or "fp32"
+        said = read_header(source).precision
         return [explain_onnx(source, dataclasses.replace(options, precision=said))]
     plans = [plan_engine(source, precision, options) for precision in precisions]
     return [explain_onnx(plan.onnx, plan.options) for plan in plans]

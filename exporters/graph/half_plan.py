@@ -12,7 +12,7 @@ from glpn_deploy.exporters.graph.graph_edit import QUANTIZED_OPS
 MOVES_ONLY = frozenset(
     {"Concat", "Identity", "Relu", "Reshape", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 )
-_TAIL = frozenset({"Mul", "Sigmoid", "Squeeze"})
+_TAIL = frozenset({"Mul", "Reshape", "Sigmoid", "Squeeze"})
 
 
 def nodes_in_fp32(

@@ -91,8 +91,8 @@ class GlpnGraph:
             states.append(x)
         last = config.num_encoder_blocks - 1
         index = config.head_in_index % (last + 1)
-        depth = self._head(self._decoder(states))
         halvings = 0 if index == last else last - index + 1
+        depth = self._head(self._decoder(states), whole=halvings == 0)
         return self.b, depth, config.size_multiple >> halvings
 
     # Encoder -------------------------------------------------------------------------------------
@@ -218,11 +218,20 @@ class GlpnGraph:
             )
         )
 
-    def _head(self, x: str) -> str:
+    def _head(self, x: str, *, whole: bool) -> str:
+        """The depth (N, H, W) of the decoder's map; at the input's own size (``whole``) it has to be that.
+
+        Sides up to 3 px short of a multiple of 32 come out at the multiple, as the first convolution rounds
+        up. A Reshape to the input's sides refuses that; NVIDIA's compiler makes the same engine of both.
+        """
         node = self.b.node
         x = str(node("head", "Relu", [self._conv("head.head.0", x, pad=1)]))
         x = str(node("head", "Sigmoid", [self._last_conv("head.head.2", x)]))
-        x = str(node("head", "Squeeze", [x, self.b.ints(1)]))
+        if whole:
+            sides = node("head", "Gather", [node("head", "Shape", ["pixel_values"]), self.b.ints(0, 2, 3)])
+            x = str(node("head", "Reshape", [x, sides]))
+        else:
+            x = str(node("head", "Squeeze", [x, self.b.ints(1)]))
         return str(node("head", "Mul", [x, self._scalar(self.config.max_depth)]))
 
     def _last_conv(self, scope: str, x: str) -> str:

@@ -186,6 +186,23 @@ class QdqWriter:
         self._before[node.name].append(self._dequantize(name, [stored, scale], 0))
         node.input[index] = f"{name}/dq"
 
+    def bias_behind(self, node: onnx.NodeProto) -> None:
+        """Adds a convolution's float bias behind it, where a Relu alone takes its result.
+
+        ONNX Runtime's optimizer makes an int32 bias of one within, counted in steps of the scales' product,
+        which FP16 does not hold: a session of defaults was off by AbsRel 0.05 (INT8) and 0.35 (FP8). NVIDIA's
+        compiler makes the same engine of both forms (TensorRT for RTX 1.7.1).
+        """
+        users = [other for other in self.model.graph.node if node.output[0] in other.input]
+        if node.op_type != "Conv" or len(node.input) < 3 or [user.op_type for user in users] != ["Relu"]:
+            return
+        bias, result = node.input.pop(), node.output[0]
+        stored = next(tensor for tensor in self.model.graph.initializer if tensor.name == bias)
+        stored.dims.extend((1, 1))
+        node.output[0] = f"{result}/product"
+        add = helper.make_node("Add", [node.output[0], bias], [result], name=f"{node.name}/bias")
+        self._after[node.name].append(add)
+
     def finish(self) -> onnx.ModelProto:
         """Puts the new nodes in their places and drops the weights that nothing takes any more."""
         graph = self.model.graph

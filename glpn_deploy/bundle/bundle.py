@@ -108,7 +108,8 @@ class Bundle:
         pure = PurePosixPath(name)
         path = self.folder / pure
         try:
-            inside = path.resolve().is_relative_to(self.folder.resolve())
+            resolved = path.resolve()
+            inside = any(resolved.is_relative_to(root) for root in self._roots())
         except (OSError, ValueError, RuntimeError):  # a NUL, half a character, links in a circle
             inside = False
         if pure.is_absolute() or ".." in pure.parts or not inside:
@@ -118,6 +119,12 @@ class Bundle:
                 fix="do not use this bundle; " + RE_EXPORT,
             )
         return path
+
+    def _roots(self) -> list[Path]:
+        """Where its files may lie: its folder, and for one in the hub's cache the blobs it links to."""
+        folder = self.folder.resolve()
+        in_cache = folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--")
+        return [folder, folder.parent.parent / "blobs"] if in_cache else [folder]
 
     def path(self, name: str) -> Path:
         """The path of one of the bundle's files, once its digest has been checked.

@@ -11,6 +11,7 @@ from typing import Any
 from glpn_deploy.reading import check_regular
 
 _MOST_FRONT = 1 << 16  # characters of a README that its front matter is looked for in
+_TRAIN_SIZES = {"glpn-nyu": (480, 640), "glpn-kitti": (352, 1216)}  # the authors', whose cards do not say it
 FOR_PHOTOGRAPHS = "for photographs export vinvino02/glpn-nyu (its authors allow non-commercial use)"
 
 
@@ -48,9 +49,14 @@ class Origin:
 
 
 def read_card(checkpoint: str | Path) -> Origin:
-    """What the front matter of ``README.md`` says, in a checkpoint's folder or beside its file."""
+    """What the front matter of ``README.md`` says, in a checkpoint's folder or beside its file.
+
+    At which size the authors' own networks were trained is known by their names.
+    """
     folder = Path(checkpoint)
     folder = folder if folder.is_dir() else folder.parent
+    cached = folder.parent.parent.name if folder.parent.name == "snapshots" else ""
+    name = cached.removeprefix("models--vinvino02--") or folder.name
     try:
         check_regular(folder / "README.md")
         with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
@@ -69,7 +75,7 @@ def read_card(checkpoint: str | Path) -> Origin:
     return Origin(
         licence=licence[1] if licence else next(iter(files), None),
         trained_on=_line(trained_on[1]) if trained_on else None,
-        train_size=(int(size[1]), int(size[2])) if size else None,
+        train_size=(int(size[1]), int(size[2])) if size else _TRAIN_SIZES.get(name),
     )
 
 

@@ -7,6 +7,7 @@ import hashlib
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,11 @@ def load_state_dict(
     tensors: dict[str, Tensor] = {}
     for path in weights[1:] if _is_index(weights[0]) else weights:
         tensors.update(_read_file(path))
+    return as_hf(tensors)
+
+
+def as_hf(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors under HF's names: without what training tools put before them, the authors' translated."""
     tensors = unwrapped(tensors)
     return to_hf_names(tensors) if is_original(tensors) else tensors
 

@@ -27,7 +27,14 @@ _WHAT = "a checkpoint folder, a checkpoint file, a hub id such as vinvino02/glpn
 _SAFETENSORS = ["model*.safetensors", "model.safetensors.index*.json"]
 _PICKLES = ["pytorch_model*.bin", "pytorch_model.bin.index*.json"]
 _CONFIGS = ["config.json", "preprocessor_config.json"]
+_BUNDLE = "manifest.json"
+_ONNX = [
+    "model.onnx*",
+    "onnx/model.onnx*",
+]  # of repositories for Optimum and transformers.js, without weights
 _ABOUT = ["README.md", "LICENSE*"]
+_PATIENCE_S = 4.0
+_SERVER_ERRORS = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +130,13 @@ def is_hub_id(source: str | Path) -> bool:
     )
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds weights as a checkpoint has them."""
+    return folder.is_dir() and any(
+        any(folder.glob(pattern)) for pattern in ("*.safetensors", "pytorch_model*.bin")
+    )
+
+
 def is_demo(source: str | Path) -> bool:
     """Whether a source is the name of the package's own checkpoint; ``./demo`` and a `Path` are not."""
     return isinstance(source, str) and source == DEMO
@@ -207,19 +221,63 @@ def _fetcher(hub_id: str, options: HubOptions) -> Callable[[Sequence[str], str |
 
 def _download(hub_id: str, options: HubOptions, weights: list[list[str]]) -> Path:
     """The folder with config and weights, of the first kind of ``weights`` that the hub has."""
-    fetch, revision = _fetcher(hub_id, options), options.revision
     with _progress_bars(options.progress and sys.stderr.isatty()):
+        options = _offline_where_cut_off(hub_id, options)
+        fetch, revision = _fetcher(hub_id, options), options.revision
         try:
-            folder = fetch(_CONFIGS + weights[0], revision)
+            folder = fetch([*_CONFIGS, _BUNDLE, *weights[0]], revision)
             commit = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else revision
-            for others in weights[1:]:
-                if not any((folder / options.subfolder).glob("*.safetensors")):
-                    folder = fetch(_CONFIGS + others, commit)
+            for others in (*weights[1:], _ONNX):
+                inside = folder / options.subfolder
+                if not has_weights(inside):
+                    folder = fetch(["*"] if (inside / _BUNDLE).is_file() else _CONFIGS + others, commit)
         except Exception as error:  # the hub client's three HTTP libraries share no base class
             raise _hub_error(error, hub_id, revision, options.offline) from error
         with contextlib.suppress(Exception):  # the licence is worth having, not worth failing for
             fetch(_ABOUT, commit)
     return folder / options.subfolder
+
+
+def _offline_where_cut_off(hub_id: str, options: HubOptions) -> HubOptions:
+    """The options, offline where the hub cannot be reached and its cache has the model.
+
+    The hub's client finds that out as well, and asks again for 23 s (1.x, at a known commit). It is asked
+    once here, and waited for no longer than `_PATIENCE_S`.
+    """
+    with needs(f"there is no folder {hub_id!r}, and fetching it from the hub", "export"):
+        from huggingface_hub import constants
+    if options.offline or options.force_download or constants.HF_HUB_OFFLINE:
+        return options
+    cached = dataclasses.replace(options, offline=True)
+    folder = None
+    with contextlib.suppress(Exception):  # not in the cache: whatever is wrong shows when it is fetched
+        folder = _fetcher(hub_id, cached)(_CONFIGS, options.revision)
+    if folder is None or not has_weights(folder / options.subfolder):
+        return options
+    reason = _unreachable(hub_id, options)
+    if reason is None:
+        return options
+    warnings.warn(
+        f"The hub cannot be reached ({reason}): {hub_id} is taken from its cache, at commit "
+        f"{folder.name[:8]}.",
+        stacklevel=4,
+    )
+    return cached
+
+
+def _unreachable(hub_id: str, options: HubOptions) -> str | None:
+    """Why the hub does not answer, or None where it does, be it with a refusal."""
+    import huggingface_hub
+
+    try:
+        huggingface_hub.HfApi(token=options.token).model_info(
+            hub_id, revision=options.revision, timeout=_PATIENCE_S
+        )
+    except Exception as error:  # as below; an answer of the hub has a status
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status is None or status >= _SERVER_ERRORS:
+            return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return None
 
 
 @contextlib.contextmanager

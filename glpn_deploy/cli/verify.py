@@ -13,7 +13,7 @@ from glpn_deploy.proof.options import VerifyOptions
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder; with --reference also any .onnx file.")],
     options: VerifyOptions,
     error_map: Annotated[
         Path | None,
@@ -35,6 +35,9 @@ def verify(
     a Jetson, the engines alone are run. Exit status: 0 the depth is the reference's as far as this
     machine can tell (a warning names what it cannot), 1 it is not or an engine is damaged, 2 wrong use,
     a damaged bundle, or neither ONNX Runtime nor an engine that fits.
+
+    An .onnx file of other software (or the folder that Optimum wrote) is held against the checkpoint
+    of --reference, at the sizes and batches that it takes.
 
     Example: glpn-verify glpn-nyu --reference vinvino02/glpn-nyu
     """

@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from glpn_deploy.errors import ImageError
+from glpn_deploy.images.moving import refuse_moving
 from glpn_deploy.images.opening import HEIF_SUFFIXES, readable_formats
 from glpn_deploy.optional import install_line
 
@@ -48,6 +49,7 @@ def find_images(names: Sequence[str]) -> list[Path]:
                 f"{name} cannot be read ({error.strerror})", expected="an image, a folder or a glob"
             ) from None
         if not found:
+            refuse_moving(name)
             what = "the folder has no images" if path.is_dir() else "nothing is there"
             raise ImageError(
                 f"{name}: {what}",

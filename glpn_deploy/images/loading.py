@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from glpn_deploy.errors import ImageError
+from glpn_deploy.images.moving import refuse_moving
 from glpn_deploy.images.opening import damaged, open_image, too_large
 from glpn_deploy.images.options import MAX_PIXELS, Channels
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
 
+_WHITE = 65535
 MIN_SIDE = 32  # px; a shorter side would round down to nothing
 _ORIENTATION_TAG = 0x0112
 _TO_UPRIGHT = {
@@ -43,9 +45,9 @@ def load_image(
 
     Alpha is dropped, as ``PIL.Image.convert("RGB")`` does: a transparent pixel keeps the colour stored
     under it. Grey is repeated three times. 16-bit values (modes ``I;16`` and ``I``, uint16 arrays) are
-    divided by 256 and rounded down. Floats from 0 to 1 (mode ``F``, float arrays) are multiplied by 255
-    and rounded; whole numbers from 0 to 255 are 8-bit values in any other type, too. Of an animation the
-    first picture is taken.
+    divided by 256 and rounded down, as Pillow does with files of 16 bits a colour. Floats from 0 to 1 (mode
+    ``F``, float arrays) are multiplied by 255 and rounded; whole numbers from 0 to 255 are 8-bit values in
+    any other type, too. Of an animation the first picture is taken.
 
     Arrays are RGB. OpenCV's are BGR: pass ``channels="bgr"``, else the depth is wrong, and nothing says so.
 
@@ -68,6 +70,8 @@ def load_image(
     Warns:
         UserWarning: 16-bit values end far below 65535, and ``white_point`` does not say why.
     """
+    if isinstance(source, (str, os.PathLike, int)):
+        refuse_moving(source)
     if isinstance(source, (str, os.PathLike)):
         rgb = _from_file(Path(source), max_pixels, orient, white_point)
         name = f"the image {source}"
@@ -127,6 +131,9 @@ def _from_pil(
     if width * height > max_pixels:
         raise too_large(name, f"{width} x {height} px", max_pixels)
     try:
+        deep = image.mode in ("RGB", "RGBA") and any(
+            "16" in str(tile[3]) for tile in getattr(image, "tile", ())
+        )
         image.load()  # before the orientation is asked for: TIFF applies and clears its own on loading
         turn = _TO_UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1)) if orient else None
         if turn is not None:
@@ -134,6 +141,8 @@ def _from_pil(
         mode = image.mode
         if mode in ("I", "F") or mode.startswith("I;16"):
             return _from_array(_deep_values(image, name), name, white_point)
+        if deep:
+            _check_deep_colours(np.asarray(image)[:, :, :3], name, white_point)
         if mode == "La":
             image = image.convert("LA")
         elif mode in ("P", "PA", "RGBa"):  # Pillow warns when a transparent palette goes straight to RGB
@@ -143,6 +152,33 @@ def _from_pil(
         raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, zlib.error ...
         raise damaged(name, error) from error
+
+
+def _check_deep_colours(upper: NDArray[np.uint8], name: str, white_point: float | None) -> None:
+    """16 bits a colour, of which Pillow gives the upper 8: enough unless white lies far below 65535.
+
+    Raises:
+        ImageError: A white point is given, which the upper 8 bits do not resolve.
+
+    Warns:
+        UserWarning: The values end far below 65535.
+    """
+    high = int(upper.max(initial=0))
+    bits = next((bits for bits in (8, 10, 12, 14) if high < 2 ** (bits - 8)), 16)
+    fix = "read it with cv2.imread(name, cv2.IMREAD_UNCHANGED)[:, :, ::-1] and give the array"
+    if white_point is not None and white_point != _WHITE:
+        raise ImageError(
+            f"{name} has 16 bits a colour, of which Pillow reads the upper 8",
+            expected=f"grey or an array for white_point {white_point:g}",
+            fix=fix,
+        )
+    if bits < 16:
+        warnings.warn(
+            f"{name} has 16 bits a colour with values only up to about {(high + 1) * 256 - 1}, and is read "
+            f"as nearly black; if it has {bits} bits, {fix} with white_point={2**bits - 1}; "
+            f"white_point={_WHITE} if it is that dark.",
+            stacklevel=5,
+        )
 
 
 def _deep_values(image: Image.Image, name: str) -> NDArray[Any]:

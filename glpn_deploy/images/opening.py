@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -73,9 +72,7 @@ def open_image(
     except (GlpnError, KeyboardInterrupt):
         raise
     except FileNotFoundError as error:
-        url = re.match(r"[a-z]{2,}:/", str(path))
-        fix = "download it first and give the file" if url else ""
-        raise ImageError(f"there is no file {path}", expected="an image file", fix=fix) from error
+        raise ImageError(f"there is no file {path}", expected="an image file") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise too_large(name, str(error), max_pixels) from error
     except UnidentifiedImageError as error:

@@ -7,10 +7,11 @@ from functools import partial
 from typing import Annotated, Literal
 
 from glpn_deploy.errors import InputError
-from glpn_deploy.options import ADVANCED, SIZE, Option, check_options
+from glpn_deploy.options import ADVANCED, Option, Reader, check_options, parse_size
 
 MAX_PIXELS = 89_478_485  # Pillow's own limit: 1/4 GiB of RGB
 Channels = Literal["rgb", "bgr"]
+InputSize = tuple[int, int] | Literal["auto", "own"]
 _advanced = partial(Option, panel=ADVANCED)
 
 
@@ -36,13 +37,17 @@ class ImageOptions:
         ),
     ] = None
     input_size: Annotated[
-        tuple[int, int] | None,
+        InputSize | None,
         Option(
-            "Show the network every image at this size, whatever its shape; the depth has the image's size.",
+            "Show the network every image at this size, whatever its shape; the depth has the image's size. "
+            "auto: near the size that it was trained at, in the image's shape; own: the image's [default: "
+            "auto for a network that was trained on one kind of image, else own].",
             names=("--size",),
             former=("--input-size",),
-            metavar="HxW",
-            reader=SIZE,
+            metavar="HxW|auto|own",
+            reader=Reader(
+                lambda option, text: text if text in ("auto", "own") else parse_size(option, text), str
+            ),
         ),
     ] = None
     white_point: Annotated[
@@ -60,8 +65,11 @@ class ImageOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.input_size is not None and (self.max_side is not None or min(self.input_size) < 32):
+        size = self.input_size
+        sides = size if isinstance(size, tuple) else (32,)
+        if size is not None and (self.max_side is not None or min(sides) < 32):
+            told = size if isinstance(size, str) else f"{'x'.join(map(str, size))} px"
             raise InputError(
-                f"an input_size of {'x'.join(map(str, self.input_size))} px, max_side {self.max_side}",
+                f"an input_size of {told}, max_side {self.max_side}",
                 expected="one of the two, and sides of 32 px or more",
             )

@@ -1,8 +1,9 @@
-"""Bicubic resizing of a depth map in numpy, equal to torch's within float32 rounding."""
+"""Bicubic resizing of a depth map, equal to torch's within float32 rounding; sizes near a trained one."""
 
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -11,6 +12,32 @@ from numpy.typing import NDArray
 from glpn_deploy.errors import InputError
 
 _A = np.float32(-0.75)  # Keys' parameter as torch and OpenCV choose it; Pillow takes -0.5
+
+FAR = 1.5
+"""Times the sides that a network was trained at, or their share, from where on its depth is another one."""
+
+
+def nearest_to(trained: tuple[int, int], height: int, width: int, multiple: int) -> tuple[int, int]:
+    """The size nearest to a network's own at which it can see an image without stretching it.
+
+    Args:
+        trained: Height and width [px] that it was trained at.
+        height: Of the image [px].
+        width: Of the image [px].
+        multiple: What its sides are multiples of [px].
+
+    Returns:
+        Height and width [px], multiples of ``multiple``, of the image's aspect as nearly as these allow and
+        with about as many pixels as ``trained``.
+    """
+    scale = math.sqrt(math.prod(trained) / (height * width))
+    high, wide = (max(1, round(side * scale / multiple)) * multiple for side in (height, width))
+    return high, wide
+
+
+def times_trained(trained: tuple[int, int], height: int, width: int) -> float:
+    """How many times the sides of ``trained`` an image has, by its number of pixels."""
+    return math.sqrt(height * width / math.prod(trained))
 
 
 def resize_bicubic(depth: NDArray[Any], size: tuple[SupportsIndex, SupportsIndex]) -> NDArray[np.float32]:

@@ -1,8 +1,9 @@
-"""Which type and which device a loaded model's weights get."""
+"""Which type and which device a loaded model's weights get, and by how many threads."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,21 @@ from torch import Tensor
 
 from glpn_deploy.errors import BackendError, InputError
 from glpn_deploy.model.config import GLPNConfig
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Has torch compute in the calling thread, so that it starts no others.
+
+    A process that is forked later (gunicorn --preload, multiprocessing) does not have OpenMP's threads, and
+    waits for them for ever. Looking through weights takes no longer in one thread than reading them.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def weights_dtype(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from glpn_deploy.checkpoints.files import CONFIG_NAME, load_state_dict
+from glpn_deploy.checkpoints.files import CONFIG_NAME, as_hf, load_state_dict
 from glpn_deploy.checkpoints.fit import fit_what_fits
 from glpn_deploy.checkpoints.hub import cached_as, hub_options, local_path, resolve_checkpoint
 from glpn_deploy.checkpoints.original import infer_config
@@ -21,7 +21,7 @@ from glpn_deploy.images.processing import CONFIG_NAME as PROCESSOR_NAME
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.model.base import Network, as_config
 from glpn_deploy.model.config import GLPNConfig
-from glpn_deploy.model.placement import one_device, weights_dtype
+from glpn_deploy.model.placement import one_device, one_thread, weights_dtype
 from glpn_deploy.model.saving import write_weights
 from glpn_deploy.reading import read_json
 
@@ -42,6 +42,7 @@ class PreTrained(Network):
     """Loading and saving, shared by both models, under transformers' names."""
 
     @classmethod
+    @one_thread()
     def from_pretrained(
         cls: type[_Model],
         pretrained_model_name_or_path: str | Path | None,
@@ -69,7 +70,7 @@ class PreTrained(Network):
                 ``.ckpt`` files do not say it and need it.
             norm_eps: ``hf`` or ``original``, instead of the config's.
             config: Used instead of the checkpoint's own configuration, or where that is.
-            state_dict: Used instead of the checkpoint's weights.
+            state_dict: Used instead of the checkpoint's weights; prefixes of training tools are left out.
             strict: False fills what is missing with random numbers and leaves out what is unknown, with a
                 warning, which transformers does unasked.
             ignore_mismatched_sizes: Fill tensors of another shape with random numbers, with a warning.
@@ -106,7 +107,7 @@ class PreTrained(Network):
         if source is not None:
             path = resolve_checkpoint(source, **vars(hub), safetensors=use_safetensors)
             found = _config_beside(path) if config is None else None
-        tensors = dict(state_dict or {})
+        tensors = as_hf(state_dict or {})
         if state_dict is None:
             if path is None:
                 raise InputError("neither a checkpoint nor a state_dict", expected="one of them")

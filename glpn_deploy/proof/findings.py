@@ -56,6 +56,7 @@ class Verification:
         polygraphy: Polygraphy's results, where they were asked for.
         broken: TensorRT engines that are damaged or not of this bundle.
         fits: Whether an engine was built for this machine, and opens.
+        max_depth: The network's scale [m].
     """
 
     reports: tuple[ParityReport, ...] = ()
@@ -63,6 +64,7 @@ class Verification:
     polygraphy: tuple[PolygraphyReport, ...] = ()
     broken: tuple[BrokenEngine, ...] = ()
     fits: bool = False
+    max_depth: float = 0.0
 
     def __add__(self, other: Verification) -> Verification:
         """What was found of both."""
@@ -72,6 +74,7 @@ class Verification:
             self.polygraphy + other.polygraphy,
             self.broken + other.broken,
             self.fits or other.fits,
+            self.max_depth or other.max_depth,
         )
 
     @property

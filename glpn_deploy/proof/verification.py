@@ -8,8 +8,8 @@ from pathlib import Path
 from glpn_deploy import progress
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_sidecar import bundle_engines
-from glpn_deploy.bundle.manifest import Artefact
-from glpn_deploy.errors import BundleError, MissingDependencyError, UnavailableError
+from glpn_deploy.bundle.manifest import MANIFEST, Artefact
+from glpn_deploy.errors import BundleError, InputError, MissingDependencyError, UnavailableError
 from glpn_deploy.proof.artefact_check import (
     Reference,
     check_artefact,
@@ -26,6 +26,7 @@ from glpn_deploy.proof.parity_report import ParityReport, conclude
 from glpn_deploy.proof.polygraphy_check import require_polygraphy
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 from glpn_deploy.runtimes.onnx_file.artefact_file import load_artefact, require_onnx
+from glpn_deploy.runtimes.onnx_file.foreign import find_onnx
 from glpn_deploy.runtimes.registry import BACKENDS, require_backend
 
 _TRAINING_ONLY = {  # settings that do not change what the network computes in eval mode
@@ -43,6 +44,9 @@ def verify(
 ) -> Verification:
     """Checks every digest, then the depth of every artefact on this machine.
 
+    An ``.onnx`` file, or a folder that holds one as Optimum writes it, is held against the checkpoint
+    (`glpn_deploy.proof.foreign_check.verify_foreign`), which has to be given.
+
     The FP32 artefact is held against the goldens, and against the checkpoint where one is given. Every
     other artefact is held against the goldens and, over the shape sweep, against the FP32 artefact as it
     runs here; every batch has to keep the budget it was exported with, or its precision's default.
@@ -51,12 +55,15 @@ def verify(
     and the ONNX artefacts are among what was not run.
 
     Args:
-        folder: The bundle.
+        folder: The bundle, or an ONNX file of other software.
         options: What is verified, and how.
 
     Raises:
         GlpnError: The bundle is damaged, or a backend is missing. A report that failed is returned.
     """
+    onnx = None if (Path(folder) / MANIFEST).is_file() else find_onnx(folder)
+    if onnx is not None:
+        return _against_its_checkpoint(onnx, options)
     bundle = Bundle.open(folder)
     install = BACKENDS["onnxruntime"].missing()
     if options.reference is not None or options.polygraphy or not bundle_engines(bundle.folder):
@@ -81,10 +88,27 @@ def verify(
     if install is not None and not (engines.fits or engines.broken):
         raise _nothing_runs(bundle, engines.not_run, install)
     bundle.require_unchanged()
-    found += engines
+    found += engines + Verification(max_depth=bundle.manifest.config.max_depth)
     if options.precisions is not None and not options.runtime.allow_fallback:
         _require_compared(found, options.precisions)
     return found
+
+
+def _against_its_checkpoint(path: Path, options: VerifyOptions) -> Verification:
+    if options.reference is None:
+        raise InputError(
+            f"{path} is an ONNX file alone, which brings nothing to compare with",
+            expected="a bundle, or the checkpoint to compare with",
+            fix=f"give the folder itself: {path.parent}"
+            if (path.parent / MANIFEST).is_file()
+            else "pass --reference CHECKPOINT",
+        )
+    require_backend("onnxruntime")
+    require_backend("torch")
+    from glpn_deploy.checkpoints.hub import resolve_checkpoint  # needs torch, as what follows
+    from glpn_deploy.proof.foreign_check import verify_foreign
+
+    return verify_foreign(path, resolve_checkpoint(options.reference, offline=options.offline), options)
 
 
 def _check_artefacts(bundle: Bundle, chosen: list[Artefact], options: VerifyOptions) -> Verification:

@@ -14,10 +14,13 @@ from glpn_deploy.bundle.identity import Identity, identity
 from glpn_deploy.errors import BundleError
 from glpn_deploy.runtimes.base import PRECISIONS, InputSpec, Precision
 from glpn_deploy.runtimes.onnx_file.external_data import check_locations
-from glpn_deploy.runtimes.onnx_file.plain import NotPlainError, check_plain
+from glpn_deploy.runtimes.onnx_file.plain import Contents, NotPlainError, check_plain
 from glpn_deploy.runtimes.onnx_file.protobuf import DamagedError, fields, integers
 
 _TYPES = {1: "float32", 10: "float16", 2: "uint8"}  # TensorProto.DataType, and numpy's names
+_HALF: dict[int, Precision] = {10: "fp16", 16: "bf16"}
+_FP8 = frozenset((17, 18, 19, 20))
+_QUANTIZED = ("Quantize", "Dequantize", "QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantize", "QGemm")
 Side = int | str | None
 
 
@@ -28,24 +31,26 @@ class OnnxHeader:
     Attributes:
         spec: The shapes it takes.
         max_depth: The network's scale [m], or None where the file does not say.
-        precision: The file's own precision, or None where it does not say.
+        precision: What the graph computes in, by its tensors and operators, else by what the file says.
         files: The file itself and those it keeps weights in.
-        target: Whose kernels an INT8 or FP8 graph was made for (``tensorrt``, ``cpu``); empty where the
-            file does not say.
+        target: Whose kernels an INT8 or FP8 graph was made for (``tensorrt``, ``cpu``); empty where neither
+            the file nor its FP16 scales, which are TensorRT's, say it.
         input: Name of the input.
         output: Name of the output.
         input_type: ``float32``, ``float16`` or ``uint8``, what the input takes; the output's is one of the
             first two, and may be the other.
+        stated: The precision that the file says; another one than ``precision`` where it was converted since.
     """
 
     spec: InputSpec
     max_depth: float | None
-    precision: Precision | None
+    precision: Precision
     files: tuple[Path, ...]
     target: str = ""
     input: str = ""
     output: str = ""
     input_type: str = "float32"
+    stated: Precision | None = None
 
 
 def check_file(path: Path) -> list[Path]:
@@ -61,7 +66,7 @@ def check_file(path: Path) -> list[Path]:
     if not path.is_file():
         raise BundleError(f"there is no file {path}", expected="an .onnx file")
     try:
-        locations = _plain_locations(path, identity(path))
+        locations = _contents(path, identity(path)).locations
     except NotPlainError as error:
         raise BundleError(
             f"{path} holds {error}, which no plain network does",
@@ -76,10 +81,10 @@ def check_file(path: Path) -> list[Path]:
 
 
 @functools.lru_cache(maxsize=16)
-def _plain_locations(path: Path, _now: Identity) -> tuple[str, ...]:
+def _contents(path: Path, _now: Identity) -> Contents:
     """What `check_plain` gives; links are followed every time, by `check_locations`."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return tuple(check_plain(content))
+        return check_plain(content)
 
 
 def read_header(path: Path) -> OnnxHeader:
@@ -97,7 +102,7 @@ def read_header(path: Path) -> OnnxHeader:
 
 
 @functools.lru_cache(maxsize=16)
-def _parse(path: Path, _now: Identity) -> OnnxHeader:
+def _parse(path: Path, now: Identity) -> OnnxHeader:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             inputs, outputs, about = _read(content)
@@ -113,12 +118,29 @@ def _parse(path: Path, _now: Identity) -> OnnxHeader:
             f"and outputs {[(name, shape) for name, _, shape in outputs]}",
             expected="one float32 image batch in and one depth batch out (or float16, or uint8 images)",
         )
-    precision = next((name for name in PRECISIONS if name == about.get("precision")), None)
-    scale = positive_scale(about.get("max_depth"), path)
-    (name, kind, shape), files = inputs[0], (path,)
-    target = about.get("target", "")
-    spec = input_spec(shape, bytes_in=_TYPES[kind] == "uint8")
-    return OnnxHeader(spec, scale, precision, files, target, name, outputs[0][0], _TYPES[kind])
+    stated = next((name for name in PRECISIONS if name == about.get("precision")), None)
+    contents, (name, kind, shape) = _contents(path, now), inputs[0]
+    of_tensorrt = not contents.scale_types.isdisjoint(_HALF)
+    return OnnxHeader(
+        spec=input_spec(shape, bytes_in=_TYPES[kind] == "uint8"),
+        max_depth=positive_scale(about.get("max_depth"), path),
+        precision=_computed_in(contents) or stated or _HALF.get(kind, "fp32"),
+        files=(path,),
+        target=about.get("target", "tensorrt" if of_tensorrt else ""),
+        input=name,
+        output=outputs[0][0],
+        input_type=_TYPES[kind],
+        stated=stated,
+    )
+
+
+def _computed_in(contents: Contents) -> Precision | None:
+    """What the tensors and operators show a graph to compute in; None where all may be FP32."""
+    if contents.types & _FP8:
+        return "fp8"
+    if any(name.startswith(_QUANTIZED) for name in contents.operators):
+        return "int8"
+    return next((precision for kind, precision in _HALF.items() if kind in contents.types), None)
 
 
 def read_metadata(source: Path | bytes) -> dict[str, str]:

@@ -9,6 +9,7 @@ not looked at.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import mmap
 
@@ -54,15 +55,29 @@ _STRING = 8  # TensorProto.DataType
 Content = mmap.mmap | bytes
 
 
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What a plain network is made of.
+
+    Attributes:
+        locations: Where its tensors say that their data lies outside the file, in the order of the file.
+        operators: Types of its nodes.
+        types: Element types (TensorProto.DataType) of its tensors of more than one value.
+        scale_types: Element types of the scales of its quantizing nodes.
+    """
+
+    locations: tuple[str, ...]
+    operators: frozenset[str]
+    types: frozenset[int]
+    scale_types: frozenset[int]
+
+
 class NotPlainError(Exception):
     """The file holds what no plain network does; the text says what, as what follows "it holds"."""
 
 
-def check_plain(content: Content) -> list[str]:
-    """Looks through a serialised model.
-
-    Returns:
-        Where its tensors say that their data lies outside the file, in the order of the file.
+def check_plain(content: Content) -> Contents:
+    """Looks through a serialised model, and says what it is made of.
 
     Raises:
         DamagedError: It is no model.
@@ -78,8 +93,12 @@ class _Check:
         self._locations: list[str] = []
         self._constants: dict[bytes, tuple[Content, int, int] | list[float]] = {}
         self._enlarging: list[tuple[str, str, list[bytes]]] = []
+        self._operators: set[str] = set()
+        self._types: set[int] = set()
+        self._type_of: dict[bytes, int] = {}
+        self._scales: set[bytes] = set()
 
-    def run(self) -> list[str]:
+    def run(self) -> Contents:
         for number, kind, start, end in self._fields(self._content, 0, len(self._content)):
             if kind != 2:
                 continue
@@ -91,7 +110,8 @@ class _Check:
                 raise NotPlainError("a training graph" if number == 20 else "functions of its own")
         for op, where, inputs in self._enlarging:
             self._check_size(op, where, inputs)
-        return self._locations
+        scales = frozenset(self._type_of[name] for name in self._scales if name in self._type_of)
+        return Contents(tuple(self._locations), frozenset(self._operators), frozenset(self._types), scales)
 
     def _fields(self, message: Content, start: int, end: int) -> list[Field]:
         found = parse(message, start, end, self._left)
@@ -149,6 +169,9 @@ class _Check:
         arity = OPERATORS.get(_text(domain), {}).get(_text(op))
         if arity is None:
             raise NotPlainError(where)
+        self._operators.add(_text(op))
+        if op in (b"QuantizeLinear", b"DequantizeLinear"):
+            self._scales.update(inputs[1:2])
         while inputs and not inputs[-1]:
             inputs.pop()
         if not arity[0] <= len(inputs) <= arity[1] or not all(inputs[: arity[0]]):
@@ -195,15 +218,17 @@ class _Check:
 
     def _tensor(self, message: Content, start: int, end: int) -> bytes:
         """Checks that a tensor holds the values it speaks of; gives its name."""
-        name, room, outside = b"", 0, False
+        name, room, outside, element = b"", 0, False, 0
         dims: list[int] = []
         for number, kind, a, b in self._fields(message, start, end):
             if number == 1:
                 dims += [_signed(a)] if kind == 0 else map(_signed, varints(message, a, min(b, a + 1024)))
             elif number == 8 and kind == 2:
                 name = message[a:b]
-            elif number == 2 and kind == 0 and a == _STRING:
-                raise NotPlainError("a tensor of text")
+            elif number == 2 and kind == 0:
+                element = a
+                if element == _STRING:
+                    raise NotPlainError("a tensor of text")
             elif number in (4, 5, 7, 9, 10, 11):
                 room += b - a if kind in (1, 2, 5) else 1
             elif number == 13 and kind == 2:
@@ -213,6 +238,9 @@ class _Check:
             raise NotPlainError("a tensor of a shape beyond reason")
         if count > 4 * room and not outside:  # at least two bits a value
             raise NotPlainError(f"a tensor that is said to hold {count} values and has {room} bytes")
+        self._type_of[name] = element
+        if count > 1:
+            self._types.add(element)
         return name
 
     def _entry(self, message: Content, start: int, end: int) -> bool:

@@ -111,6 +111,16 @@ def test_depth_stays_in_the_cpus_integer_kernels(make, graphs, images):
     assert abs_rel(make(17, CPU), graphs[17], images[0], fuse=True) < 0.03
 
 
+@pytest.mark.parametrize("opset", [20, 23])
+def test_a_session_of_defaults_is_right_from_opset_19_on(make, graphs, images, opset):
+    """Its optimizer made integers of the biases, in FP16, where a Relu and a pair follow (0.05 off)."""
+    path = make(opset)
+    apart = abs_rel(path, graphs[opset], images[0])
+    assert abs(abs_rel(path, graphs[opset], images[0], fuse=True) - apart) < 0.3 * apart
+    biased = [node for node in onnx.load(path).graph.node if node.name.endswith("/bias")]
+    assert len(biased) == 6
+
+
 @pytest.mark.parametrize("opset", OPSETS)
 def test_tensorrt_pairs_are_symmetric_with_explicit_zeros(make, opset):
     model = onnx.load(make(opset))

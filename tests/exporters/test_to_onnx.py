@@ -232,6 +232,17 @@ def test_the_encoder_computes_on_tokens(opset, tiny_model, tmp_path):
     assert {ranks[n.output[0]] for n in sums if n.name.endswith(("attention/Add", "dense/Add"))} == {3}
 
 
+@pytest.mark.parametrize("size", [(31, 31), (62, 96), (64, 93), (33, 64)])
+def test_the_graph_itself_refuses_other_sides(size, tiny_onnx):
+    """31x31 gave a depth of 32x32, as the first convolution rounds up."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(str(tiny_onnx), options, providers=["CPUExecutionProvider"])
+    with pytest.raises(Exception, match=r"Reshape|Concat|Add|Mul"):
+        session.run(None, {"pixel_values": np.zeros((1, 3, *size), np.float32)})
+    assert session.run(None, {"pixel_values": np.zeros((1, 3, 64, 96), np.float32)})[0].shape == (1, 64, 96)
+
+
 def test_onnxruntime_doubles_the_fused_map_in_its_fast_layout(make_model, tiny_config, tmp_path):
     path = to_onnx(make_model(tiny_config.replace(decoder_hidden_size=16)), tmp_path / "model.onnx")
     options = ort.SessionOptions()

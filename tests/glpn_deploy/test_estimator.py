@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import inspect
 import json
@@ -14,7 +13,6 @@ import sys
 import threading
 import time
 import typing
-import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -210,51 +208,6 @@ def test_nothing_to_load(tmp_path, tiny_onnx):
     onnx.save_model(model, str(tmp_path / "other.onnx"))
     with pytest.raises(BundleError, match="does not say what depth it gives"):
         DepthEstimator.load(tmp_path / "other.onnx")
-
-
-@pytest.fixture(scope="module")
-def foreign_onnx(tiny_model, tmp_path_factory):
-    """The network as torch's own exporter writes it: other names, one fixed size, nothing said of metres."""
-    path = tmp_path_factory.mktemp("foreign") / "model.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            copy.deepcopy(tiny_model),
-            (torch.rand(1, 3, 64, 96),),
-            path,
-            input_names=["image"],
-            output_names=["depth"],
-            dynamo=False,
-        )
-    return path
-
-
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_a_foreign_onnx_file_runs_with_its_scale(backend, foreign_onnx, tiny_checkpoint, tmp_path):
-    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
-    with DepthEstimator.load(tiny_checkpoint) as reference:
-        expected, scale = reference(image).depth, reference.max_depth
-    folder = tmp_path / "optimum"
-    shutil.copytree(tiny_checkpoint, folder)
-    (folder / "onnx").mkdir()
-    for place in (folder, folder / "onnx"):
-        shutil.copy(foreign_onnx, place)
-    sources = [(foreign_onnx, scale), (folder / "model.onnx", None), (folder / "onnx" / "model.onnx", None)]
-    for source, max_depth in sources:
-        with DepthEstimator.load(source, backend, max_depth=max_depth) as estimator:
-            assert (estimator.max_depth, estimator.runtime.precision) == (scale, "fp32")
-            np.testing.assert_allclose(estimator(image).depth, expected, rtol=0, atol=1e-4 * scale)
-
-
-def test_a_scale_that_cannot_be(foreign_onnx, tiny_onnx, tiny_checkpoint):
-    with pytest.raises(BundleError, match="--max-depth"):
-        DepthEstimator.load(foreign_onnx)
-    with pytest.raises(InputError):
-        DepthEstimator.load(foreign_onnx, max_depth=-1)
-    with pytest.raises(InputError):
-        DepthEstimator.load(tiny_onnx, max_depth=81)
-    with pytest.raises(InputError):
-        DepthEstimator.load(tiny_checkpoint, max_depth=81)
 
 
 def test_damage_is_found_on_loading(bundle_copy):

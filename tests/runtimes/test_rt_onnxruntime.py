@@ -361,7 +361,7 @@ def test_precision_is_the_files_own(tiny_onnx, tmp_path):
     del model.metadata_props[:]
     onnx.save_model(model, str(tmp_path / "m.onnx"))
     anonymous = OnnxRuntime(tmp_path / "m.onnx", RuntimeOptions(device="cpu", precision="fp16"))
-    assert (anonymous.precision, anonymous.max_depth) == ("fp16", None)
+    assert (anonymous.precision, anonymous.max_depth) == ("fp32", None)
 
 
 def test_failure_while_running_is_one_sentence(tiny_onnx, pixels, monkeypatch):

@@ -217,7 +217,6 @@ def test_half_precisions_move_the_depth_a_little(precision, limit, tiny_onnx, or
         ("int8", "int8", "bf16", ["fp32"], ("int8", "fp32", "not quantized runs in fp32: .*no bf16")),
         ("fp16", "fp32", "fp32", ["fp32"], ("fp16", "fp32", "the fp16 file is computed in fp32")),
         ("fp16", "fp16", "fp32", ["fp32", "fp16"], ("fp16", "fp16", "")),
-        (None, "bf16", "fp32", ["fp32", "bf16"], ("bf16", "bf16", "")),
     ],
 )
 def test_what_is_told_of_files_and_processors(file, asked, rest, native, expected, monkeypatch):

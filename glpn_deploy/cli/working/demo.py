@@ -19,12 +19,10 @@ from glpn_deploy.depth.pictures import compose, depth_panel, error_limit, error_
 from glpn_deploy.errors import InputError
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.exporters.build import build_bundle
-from glpn_deploy.images.loading import load_image
-from glpn_deploy.images.resample import resize_bicubic
-from glpn_deploy.images.trained_size import reduced
+from glpn_deploy.images.loading import load_image, shrink
 
 SHOWN = 4
-"""Pictures have so many times the sides that the network was trained at."""
+"""Pictures have at most so many times the longer side that the network was trained at."""
 
 
 def run(image: Path | None, out: Path, room: int, checkpoint: str) -> None:
@@ -34,7 +32,7 @@ def run(image: Path | None, out: Path, room: int, checkpoint: str) -> None:
         GlpnError: The image, the room or the checkpoint cannot be used.
     """
     # Bad input is refused before the export.
-    photo = None if image is None else reduced(load_image(image), DEFAULT_EVAL_SIZE, SHOWN)
+    photo = None if image is None else shrink(load_image(image), SHOWN * max(DEFAULT_EVAL_SIZE), 32)
     if room >= SPLIT_SIZE:
         raise InputError(f"--room {room}", expected=f"0 to {SPLIT_SIZE - 1}")
     console = output(as_json=False)
@@ -113,10 +111,9 @@ def _show_photo(
 
 
 def _predict(estimator: DepthEstimator, image: NDArray[np.uint8]) -> tuple[DepthMap, str]:
-    """Depth at the image's own size, and the size at which the network saw it: about its training's."""
-    small = reduced(image, DEFAULT_EVAL_SIZE, multiple=estimator.processor.size_divisor)
-    depth = resize_bicubic(estimator(small).depth, image.shape[:2])
-    return DepthMap(depth, estimator.max_depth), f"{small.shape[1]} x {small.shape[0]} px"
+    """Depth at the image's own size, and the size at which the network saw it."""
+    height, width = estimator.network_size(*image.shape[:2])
+    return estimator(image), f"{width} x {height} px"
 
 
 def _write(depth_map: DepthMap, picture: NDArray[np.uint8], out: Path, stem: str) -> list[Path]:

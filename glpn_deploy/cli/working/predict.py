@@ -83,9 +83,6 @@ def run(
     origin = estimator.origin
     if origin.advice:
         console.print(f"  {origin.advice}", style="yellow", markup=False)
-    asked = estimator.images
-    if origin.train_size and asked.max_side is None and asked.input_size is None:
-        estimator.images = dataclasses.replace(asked, max_side=max(origin.train_size))
     saving.out.mkdir(parents=True, exist_ok=True)
 
     with (
@@ -111,7 +108,14 @@ def run(
         say_why(console, runtime.why)
     if as_json:
         print_json(
-            {"out": str(saving.out), "unit": "metres", "runtime": ran, "images": results, "failed": failed}
+            {
+                "out": str(saving.out),
+                "unit": "metres",
+                "runtime": ran,
+                "origin": dataclasses.asdict(origin),
+                "images": results,
+                "failed": failed,
+            }
         )
     untold = dict(ABOUT_FILES)
     for result in results[:10] if not as_json else []:

@@ -88,6 +88,9 @@ def predict_videos(
         stack.enter_context(first)
         estimator = stack.enter_context(load_estimator(network, load))
         say_why(console, estimator.runtime.why)
+        origin = estimator.origin
+        if origin.advice:
+            console.print(f"  {origin.advice}", style="yellow", markup=False)
         page = stack.enter_context(MjpegPage()) if options.show else None
         if page is not None:
             console.print(f"  the newest frame: {page.url}", markup=False)
@@ -110,7 +113,14 @@ def predict_videos(
         ran = estimator.runtime.describe()
     if as_json:
         print_json(
-            {"out": str(saving.out), "unit": "metres", "runtime": ran, "videos": reports, "failed": failed}
+            {
+                "out": str(saving.out),
+                "unit": "metres",
+                "runtime": ran,
+                "origin": dataclasses.asdict(origin),
+                "videos": reports,
+                "failed": failed,
+            }
         )
     if failed:
         raise typer.Exit(FAILED)

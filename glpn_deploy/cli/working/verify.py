@@ -8,7 +8,6 @@ from PIL import Image
 from rich.markup import escape
 
 from glpn_deploy.atomic import atomic_path
-from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.cli.console import PlainConsole, output, print_json, runnable, say_next
 from glpn_deploy.errors import InputError
 from glpn_deploy.proof.findings import Verification
@@ -41,7 +40,7 @@ def run(
     for opinion in found.polygraphy:
         _print_opinion(console, opinion)
     if error_map is not None:
-        _draw(bundle, found, error_map, console)
+        _draw(found, error_map, console)
     if as_json:
         print_json(found.to_dict())
     for item in found.not_run:
@@ -110,12 +109,12 @@ def _print_opinion(console: PlainConsole, opinion: PolygraphyReport) -> None:
     )
 
 
-def _draw(bundle: Path, found: Verification, path: Path, console: PlainConsole) -> None:
+def _draw(found: Verification, path: Path, console: PlainConsole) -> None:
     """Writes the picture of the worst image."""
 
     if found.worst_image is None:
         raise InputError("nothing was run, so there is no worst image to draw", fix="leave out --error-map")
-    picture = draw_worst_image(*found.worst_image, Bundle.open(bundle).manifest.config.max_depth)
+    picture = draw_worst_image(*found.worst_image, found.max_depth)
     with atomic_path(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")
     console.print(f"worst image: {found.worst_image[1].name} -> {path}", markup=False)

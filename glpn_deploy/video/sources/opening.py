@@ -6,16 +6,10 @@ import os
 import re
 from pathlib import Path
 
+from glpn_deploy.images.moving import ADDRESS, CLIP_SUFFIXES, FRAMES_FOLDER, LIVE
 from glpn_deploy.video.frame import FrameSource
 from glpn_deploy.video.options import FrameOptions
 
-_ADDRESS = re.compile(r"[a-z][a-z0-9+]{1,9}://", re.IGNORECASE)
-_LIVE = re.compile(r"camera:\d+$|gstreamer:", re.IGNORECASE)
-_FOLDER = "frames:"
-_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".ogv"),
-    *(".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".h264", ".264", ".h265", ".hevc", ".y4m"),
-)
 _ALL = FrameOptions()
 
 
@@ -23,10 +17,10 @@ def is_video(name: str | os.PathLike[str]) -> bool:
     """Whether a name means frames: an address, a camera, ``frames:FOLDER``, or a clip by its suffix."""
     text = os.fspath(name)
     return bool(
-        _ADDRESS.match(text)
-        or _LIVE.match(text)
-        or text.startswith(_FOLDER)
-        or Path(text).suffix.lower() in _SUFFIXES
+        ADDRESS.match(text)
+        or LIVE.match(text)
+        or text.startswith(FRAMES_FOLDER)
+        or Path(text).suffix.lower() in CLIP_SUFFIXES
     )
 
 
@@ -53,11 +47,11 @@ def frames(source: str | os.PathLike[str], options: FrameOptions = _ALL) -> Fram
         MissingDependencyError: What reads it is not installed.
     """
     text = os.fspath(source)
-    if text.startswith(_FOLDER):
+    if text.startswith(FRAMES_FOLDER):
         from glpn_deploy.video.sources.folder_frames import FolderFrames
 
-        return FolderFrames(text.removeprefix(_FOLDER), options)
-    if _ADDRESS.match(text) or _LIVE.match(text):
+        return FolderFrames(text.removeprefix(FRAMES_FOLDER), options)
+    if ADDRESS.match(text) or LIVE.match(text):
         from glpn_deploy.video.sources.live_frames import LiveFrames
         from glpn_deploy.video.sources.live_readers import reader_of
 

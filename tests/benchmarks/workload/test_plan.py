@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shutil
 
 import pytest
 
@@ -96,6 +97,29 @@ def test_a_peer_of_another_python_is_not_looked_for_here(tiny_bundle, tiny_check
     )
     assert [str(runner.id) for runner in runners] == ["null fp32", "optimum fp32"]
     assert not_run == []
+
+
+def test_onnx_files_of_others_are_rows(tiny_bundle, foreign_onnx, tmp_path) -> None:
+    (tmp_path / "onnx").mkdir()
+    shutil.copy(foreign_onnx, tmp_path / "onnx")
+    shutil.copy(foreign_onnx, tmp_path / "theirs.onnx")
+    peers = [f"optimum={tmp_path}", f"torch-export={foreign_onnx}", str(tmp_path / "theirs.onnx")]
+    runners, not_run = plan_runners(Bundle.open(tiny_bundle), None, ["null"], peers=peers)
+    assert [str(r.id) for r in runners] == [
+        "null fp32",
+        "optimum fp32",
+        "torch-export fp32",
+        "theirs fp32",
+    ]
+    assert [r.backend for r in runners[1:]] == ["onnxruntime"] * 3
+    assert runners[1].path == tmp_path / "onnx" / "model.onnx"
+    assert runners[1].bytes == foreign_onnx.stat().st_size
+    assert not_run == []
+    runners, not_run = plan_runners(Bundle.open(tiny_bundle), None, ["null"], ["fp16"], peers=peers[:1])
+    assert "is fp32" in not_run[0].reason
+    with pytest.raises(InputError) as caught:
+        plan_runners(Bundle.open(tiny_bundle), None, ["null"], peers=[f"optimum={tmp_path / 'onnx' / 'x'}"])
+    assert "names no ONNX file" in caught.value.got
 
 
 def test_a_changed_artefact_is_not_run(bundle_copy) -> None:

@@ -1,19 +1,25 @@
 """Hub ids: the cache, revisions, offline mode, and a sentence for each thing the hub can answer."""
 
 import fnmatch
+import os
 import re
+import shutil
+import socket
 import sys
+import time
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 import transformers
 from huggingface_hub import errors
 
-from glpn_deploy import GLPNConfig, GLPNForDepthEstimation
+from glpn_deploy import DepthEstimator, GLPNConfig, GLPNForDepthEstimation
+from glpn_deploy.checkpoints import hub
 from glpn_deploy.checkpoints.files import describe_checkpoint
 from glpn_deploy.checkpoints.hub import resolve_checkpoint
-from glpn_deploy.errors import CheckpointError, MissingDependencyError
+from glpn_deploy.errors import BundleError, CheckpointError, MissingDependencyError
 from glpn_deploy.model.pretrained import ScaleWarning
 from glpn_deploy.optional import install_line
 
@@ -86,6 +92,50 @@ def test_an_offline_miss_says_so(cache):
         assert hub_id in str(caught.value)
 
 
+@pytest.fixture(params=["refuses", "hangs"])
+def cut_off(request, monkeypatch):
+    """A hub that refuses connections, or takes them and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        if request.param == "refuses":
+            server.close()
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+        monkeypatch.setattr(hub, "_PATIENCE_S", 0.3)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        yield
+
+
+def test_a_cached_model_without_a_hub_is_there_at_once_and_said_in_a_line(cut_off, cache, monkeypatch):
+    """The hub's client asks six times, with pauses: that took 24 s."""
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"waits {seconds} s for the hub"))
+    with pytest.warns(UserWarning, match=f"cannot be reached .*taken from its cache, at commit {COMMIT[:8]}"):
+        path = resolve_checkpoint("someone/glpn-kitti-small", cache_dir=cache)
+    assert path.name == COMMIT
+
+
+def test_a_bundle_in_the_hubs_cache_is_a_source(tiny_bundle, tmp_path, monkeypatch):
+    """Its files are links into blobs there; a link to anywhere else is refused as ever."""
+    repository = tmp_path / "hub" / "models--someone--bundle"
+    snapshot, blobs = repository / "snapshots" / COMMIT, repository / "blobs"
+    shutil.copytree(tiny_bundle, snapshot)
+    blobs.mkdir()
+    for number, file in enumerate(sorted(f for f in snapshot.rglob("*") if f.is_file())):
+        file.rename(blobs / str(number))
+        file.symlink_to(os.path.relpath(blobs / str(number), file.parent))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    with DepthEstimator.load(tiny_bundle, "onnxruntime") as estimator:
+        expected = estimator(image).depth
+    with DepthEstimator.load("someone/bundle", "onnxruntime", offline=True) as estimator:
+        np.testing.assert_array_equal(estimator(image).depth, expected)
+    (snapshot / "golden" / "0.npy").unlink()
+    (snapshot / "golden" / "0.npy").symlink_to(tmp_path / "secret")
+    with pytest.raises(BundleError, match="outside the bundle"):
+        DepthEstimator.load("someone/bundle", "onnxruntime", offline=True)
+
+
 class Hub:
     """Stands in for ``snapshot_download``: "downloads" what the patterns ask for."""
 
@@ -93,6 +143,8 @@ class Hub:
         self.folder, self.files, self.calls = folder, files, []
 
     def __call__(self, repo_id, **options):
+        if options["local_files_only"]:
+            raise errors.LocalEntryNotFoundError("nothing is in the cache")
         self.calls.append((repo_id, options))
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in self.files:
@@ -103,30 +155,30 @@ class Hub:
 
 def test_only_what_is_needed_is_downloaded(tmp_path, monkeypatch):
     files = ("config.json", "model.safetensors", "pytorch_model.bin", "tf_model.h5", "LICENSE", "README.md")
-    hub = Hub(tmp_path / COMMIT, *files)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    stand_in = Hub(tmp_path / COMMIT, *files)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", stand_in)
     folder = resolve_checkpoint("vinvino02/glpn-nyu", revision="v1", cache_dir=tmp_path)
     assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", "LICENSE", "README.md"}
-    assert {repo for repo, _ in hub.calls} == {"vinvino02/glpn-nyu"}
-    assert [options["revision"] for _, options in hub.calls] == ["v1", COMMIT]
-    assert all(options["cache_dir"] == tmp_path for _, options in hub.calls)
-    assert not any(options["local_files_only"] for _, options in hub.calls)
+    assert {repo for repo, _ in stand_in.calls} == {"vinvino02/glpn-nyu"}
+    assert [options["revision"] for _, options in stand_in.calls] == ["v1", COMMIT]
+    assert all(options["cache_dir"] == tmp_path for _, options in stand_in.calls)
+    assert not any(options["local_files_only"] for _, options in stand_in.calls)
 
 
 def test_the_pickle_is_downloaded_where_there_are_no_safetensors(tmp_path, monkeypatch):
-    hub = Hub(tmp_path / COMMIT, "config.json", "pytorch_model.bin", "optimizer.bin")
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    stand_in = Hub(tmp_path / COMMIT, "config.json", "pytorch_model.bin", "optimizer.bin")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", stand_in)
     folder = resolve_checkpoint("vinvino02/glpn-nyu")
     assert {p.name for p in folder.iterdir()} == {"config.json", "pytorch_model.bin"}
 
 
 def test_a_model_without_a_readme_is_no_failure(tmp_path, monkeypatch):
-    hub = Hub(tmp_path / COMMIT, "config.json", "model.safetensors")
+    stand_in = Hub(tmp_path / COMMIT, "config.json", "model.safetensors")
 
     def download(repo_id, **options):
         if "README.md" in options["allow_patterns"]:
             raise errors.LocalEntryNotFoundError("no README in the cache")
-        return hub(repo_id, **options)
+        return stand_in(repo_id, **options)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert resolve_checkpoint("vinvino02/glpn-nyu").name == COMMIT

@@ -85,3 +85,12 @@ def test_another_network_with_such_an_encoder_stays_another(
     assert unwrapped(state).keys() == state.keys()
     with pytest.raises(CheckpointError):
         load(state, tmp_path)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model."])
+def test_a_state_dict_as_an_argument_is_unwrapped_too(prefix, tiny_model):
+    wrapped = {f"{prefix}{name}": tensor for name, tensor in tiny_model.state_dict().items()}
+    with pytest.warns(UserWarning, match="are read without"):
+        model = GLPNForDepthEstimation.from_pretrained(None, config=tiny_model.config, state_dict=wrapped)
+    for name, tensor in tiny_model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name

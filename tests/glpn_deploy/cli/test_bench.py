@@ -21,10 +21,11 @@ _SPEC.loader.exec_module(planted)
 
 
 @pytest.mark.slow
-def test_a_run_writes_its_reports(tiny_bundle, tmp_path, run) -> None:
+def test_a_run_writes_its_reports(tiny_bundle, foreign_onnx, tmp_path, run) -> None:
     out = tmp_path / "out"
     result = run(
-        *("bench", tiny_bundle, "--backend", "onnxruntime", "--precision", "fp32", "--size", "32x64"),
+        *("bench", tiny_bundle, "--backend", "onnxruntime", "--precision", "fp32", "--size", "64x96"),
+        *("--peers", f"optimum={foreign_onnx}", "--baseline", "optimum"),
         *("--seconds", 0.5, "--width", 50, "--eval", "rooms", "--count", 2, "--out", out),
     )
     assert result.status == 0, result.err
@@ -33,7 +34,9 @@ def test_a_run_writes_its_reports(tiny_bundle, tmp_path, run) -> None:
     assert f"glpn-compare {out} OTHER-bench" in result.out
     assert {path.name for path in out.iterdir()} == {"report.json", "report.md", "report.html"}
     values = json.loads((out / "report.json").read_text())
-    assert values["rows"][0]["key"] == "onnxruntime fp32 1x32x64"
+    keys = [row["key"] for row in values["rows"]]
+    assert keys == ["optimum fp32 1x64x96", "onnxruntime fp32 1x64x96"]
+    assert all(row["error"]["max_abs_m"] < 1e-4 for row in values["rows"])
     assert values["rows"][0]["samples"]
     assert "Accuracy on 2 images of rooms:" in result.out
     again = run("compare", out, out / "report.json", "--anyway")

@@ -91,6 +91,19 @@ def test_a_folder_judged_by_hand(run: Callable, pairs: Path) -> None:
     assert "SCALING" not in table
 
 
+def test_an_onnx_file_of_other_software(
+    run: Callable, foreign_onnx: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    """--max-depth is the judged range here; the network's scale is --network-max-depth."""
+    figures = []
+    for source, scale in ((foreign_onnx, ("--network-max-depth", 10)), (tiny_checkpoint, ())):
+        judged = ("--dataset", "rooms", "--count", 2, "--size", "64x96")
+        result = run("eval", source, *scale, *judged, "--json")
+        assert result.status == 0, result.err
+        figures.append(json.loads(result.out)["metrics"])
+    assert figures[0] == pytest.approx(figures[1], rel=1e-4)
+
+
 def test_options_that_change_figures_are_named(run: Callable, pairs: Path) -> None:
     arguments = ("--dataset", "folder", "--depth-scale", 1000, "--max-depth", 1.5)
     result = run("eval", "any", "--data-path", pairs, *arguments, "--flip", "--median-scaling")

@@ -57,6 +57,24 @@ def test_a_photograph(run: Callable, tiny_bundle: Path, shots: Path, tmp_path: P
     assert result.out.count("looks black in a viewer") == 1
 
 
+def test_an_onnx_file_of_other_software(
+    run: Callable, foreign_onnx: Path, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    image = tmp_path / "rgb.png"
+    Image.fromarray(skimage.data.coffee()[:64, :96]).save(image)
+    expected = DepthEstimator.load(tiny_checkpoint)(image).depth
+    result = run("predict", foreign_onnx, image, "--max-depth", 10, "--save", "npy", "--out", tmp_path)
+    assert result.status == 0, result.err
+    np.testing.assert_allclose(np.load(tmp_path / "rgb.depth.npy"), expected, rtol=0, atol=1e-3)
+    for option, says in (((), "--max-depth 10"), (("--max-depth", 0), "above 0")):
+        refused = run("predict", foreign_onnx, image, *option, "--out", tmp_path)
+        assert refused.status == 2
+        assert says in refused.err
+    bundled = run("predict", tiny_checkpoint, image, "--max-depth", 80, "--out", tmp_path)
+    assert bundled.status == 2
+    assert "bundles and checkpoints do" in bundled.err
+
+
 def test_what_is_meant_is_said(run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path) -> None:
     swapped = run("predict", shots / "coffee.jpg", tiny_bundle)
     assert swapped.status == 2

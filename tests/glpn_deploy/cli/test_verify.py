@@ -45,6 +45,26 @@ def test_against_the_checkpoint(run: Callable, tiny_bundle: Path, tiny_checkpoin
     assert (1, 480, 640) in shapes
 
 
+def test_an_onnx_file_of_other_software(run: Callable, foreign_onnx: Path, tiny_checkpoint: Path) -> None:
+    result = run("verify", foreign_onnx, "--reference", tiny_checkpoint)
+    assert result.status == 0
+    assert "parity: 1 of 1 within 0.0001 m" in result.out + result.err
+    assert "The depth is the reference's. Worst: model.onnx at 1x64x96:" in result.out
+    result = run("verify", foreign_onnx)
+    assert result.status == 2
+    assert "--reference CHECKPOINT" in result.err
+
+
+def test_the_worst_image_of_another_file(
+    run: Callable, foreign_onnx: Path, make_model: Callable, tmp_path: Path
+) -> None:
+    make_model(seed=1).save_pretrained(tmp_path / "other")
+    picture = tmp_path / "worst.png"
+    result = run("verify", foreign_onnx, "--reference", tmp_path / "other", "--error-map", picture)
+    assert result.status == 1
+    assert Image.open(picture).size[0] > 96
+
+
 def test_without_torch(tiny_bundle: Path) -> None:
     code = (
         "import sys\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,54 @@ def test_missing_file_folder_text_and_empty_file(tmp_path: Path) -> None:
         (tmp_path / "a.jpg").write_bytes(content)
         with pytest.raises(ImageError, match="not an image that Pillow can read"):
             load_image(tmp_path / "a.jpg")
+
+
+def sixteen_bits(path: Path, values: NDArray[np.uint16]) -> Path:
+    """A PNG of 16 bits a colour, which Pillow reads and does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    content = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(content))
+    return path
+
+
+def test_colours_of_sixteen_bits(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (40, 50, 3)).astype(np.uint16)
+    bright = sixteen_bits(tmp_path / "bright.png", values)
+    np.testing.assert_array_equal(load_image(bright), values >> 8)
+    dark = sixteen_bits(tmp_path / "dark.png", values >> 4)  # a camera's 12 bits
+    with pytest.warns(UserWarning, match=r"up to about 4095.*white_point=4095"):
+        np.testing.assert_array_equal(load_image(dark), values >> 12)
+    with pytest.raises(ImageError, match="Pillow reads the upper 8") as caught:
+        load_image(dark, white_point=4095)
+    assert "IMREAD_UNCHANGED" in caught.value.fix
+    wanted = np.rint((values >> 4) / 4095 * 255)
+    np.testing.assert_array_equal(load_image(values >> 4, white_point=4095), wanted)  # as the advice says
+
+
+@pytest.mark.parametrize(
+    ("source", "says", "named"),
+    [
+        ("clip.mp4", "is a video, not an image", "clip.mp4"),
+        ("rtsp://camera.local/1", "is an address, not a file", "rtsp://camera.local/1"),
+        ("camera:1", "is a source of frames", "camera:1"),
+        ("0", "is the number 0", "camera:0"),
+        (1, "is the number 1", "camera:1"),
+    ],
+)
+def test_what_moves_is_no_image(source: str | int, says: str, named: str, tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"some clip")
+    for given in (source, str(tmp_path / source) if source == "clip.mp4" else source):
+        with pytest.raises(ImageError) as caught:
+            load_image(given)
+        assert says in caught.value.got
+        assert f"glpn-predict NETWORK {given if source == 'clip.mp4' else named}" in caught.value.fix
+        assert "glpn_deploy.video.frames(" in caught.value.fix
 
 
 def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

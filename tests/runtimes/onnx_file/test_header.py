@@ -7,8 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from glpn_deploy.errors import BundleError
+from glpn_deploy.exporters.calibration.calibration import Ranges
+from glpn_deploy.exporters.to_fp8 import fp8_tensors, to_fp8
+from glpn_deploy.exporters.to_int8 import int8_tensors, to_int8
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
 from glpn_deploy.runtimes.onnx_file.header import read_header
 
@@ -42,15 +47,43 @@ def write(path, shape, metadata=None, weights_are_inputs=False, kind=TensorProto
 @pytest.mark.parametrize("weights_are_inputs", [False, True])
 def test_fixed_sizes_and_another_file(weights_are_inputs, tmp_path):
     header = read_header(write(tmp_path / "m.onnx", [2, 3, 480, "32*w"], None, weights_are_inputs))
-    assert (header.max_depth, header.precision) == (None, None)
+    assert (header.max_depth, header.precision) == (None, "fp32")
     assert (header.spec.batch, header.spec.height, header.spec.width) == (2, 480, None)
 
 
 @pytest.mark.parametrize(
-    ("metadata", "precision"), [({"precision": "int8"}, "int8"), ({"precision": "half"}, None)]
+    ("metadata", "precision"), [({"precision": "int8"}, "int8"), ({"precision": "half"}, "fp32")]
 )
 def test_precision(metadata, precision, tmp_path):
     assert read_header(write(tmp_path / "m.onnx", ["n", 3, "h", "w"], metadata)).precision == precision
+
+
+def test_what_a_tool_made_of_our_file_is_seen_in_its_graph(tiny_onnx, tmp_path):
+    """ONNX Runtime's own converters keep the metadata, which goes on saying fp32."""
+    half, quantized = tmp_path / "half.onnx", tmp_path / "int8.onnx"
+    onnx.save_model(convert_float_to_float16(onnx.load(tiny_onnx), keep_io_types=True), half)
+    quantize_dynamic(tiny_onnx, quantized, weight_type=QuantType.QUInt8)
+    for path, precision in ((half, "fp16"), (quantized, "int8"), (tiny_onnx, "fp32")):
+        header = read_header(path)
+        assert (header.precision, header.stated, header.max_depth) == (precision, "fp32", 10)
+        model = onnx.load(path)
+        del model.metadata_props[:]
+        onnx.save_model(model, tmp_path / "bare.onnx")
+        header = read_header(tmp_path / "bare.onnx")
+        assert (header.precision, header.stated, header.max_depth) == (precision, None, None)
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_pairs_with_half_scales_are_tensorrts_whoever_says_so(precision, tiny_model, tmp_path):
+    source = to_onnx(tiny_model, tmp_path / "model.onnx", OnnxOptions(20))
+    tensors, convert = (int8_tensors, to_int8) if precision == "int8" else (fp8_tensors, to_fp8)
+    ranges = Ranges(dict.fromkeys(tensors(source), (-4.0, 4.0)), "minmax", 2, "")
+    path = convert(source, tmp_path / "low.onnx", ranges)
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    onnx.save_model(model, path)
+    header = read_header(path)
+    assert (header.precision, header.target) == (precision, "tensorrt")
 
 
 def test_target_names_and_type(tmp_path):
