@@ -10,7 +10,8 @@ import onnx
 from glpn_deploy.errors import ExportError
 from glpn_deploy.exporters.calibration.calibration import Ranges
 from glpn_deploy.exporters.graph.graph_edit import load_graph, opset_of, save_graph
-from glpn_deploy.exporters.graph.qdq import FP8, Kind
+from glpn_deploy.exporters.graph.qdq import FP8
+from glpn_deploy.exporters.graph.topology.kinds import Kind
 from glpn_deploy.exporters.to_half import require_fp32
 from glpn_deploy.exporters.typed_qdq import (
     QuantizeOptions,

@@ -22,11 +22,11 @@ from glpn_deploy.exporters.graph.qdq import (
     INT8,
     INT8_REDUCE_RANGE,
     UINT8,
-    Kind,
     QdqWriter,
     activation_scale,
     weight_scales,
 )
+from glpn_deploy.exporters.graph.topology.kinds import Kind
 from glpn_deploy.exporters.options import Target
 from glpn_deploy.exporters.to_half import require_fp32
 from glpn_deploy.exporters.typed_qdq import (

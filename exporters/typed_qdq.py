@@ -13,7 +13,8 @@ from onnx import helper, numpy_helper
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.calibration.calibration import Ranges
 from glpn_deploy.exporters.graph.graph_edit import opset_of
-from glpn_deploy.exporters.graph.qdq import FP8, Format, Kind, QdqWriter, node_kinds, weight_scales
+from glpn_deploy.exporters.graph.qdq import FP8, Format, QdqWriter, weight_scales
+from glpn_deploy.exporters.graph.topology.kinds import Kind, node_kinds
 from glpn_deploy.exporters.options import HalfIo, Target
 from glpn_deploy.exporters.to_half import HalfOptions, half_model
 

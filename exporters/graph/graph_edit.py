@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -32,17 +31,6 @@ QUANTIZED_OPS = frozenset(
 
 FP8_TYPES = frozenset(TensorProto.DataType.Value(name) for name in PRECISION_INFO["fp8"].onnx_types)
 
-_GROUPS = (
-    (
-        re.compile(r"(?:glpn\.)?(encoder\.block\.\d+\.\d+)\.(?:layer_norm_1|attention)(?:\.|$)"),
-        r"\1.attention",
-    ),
-    (re.compile(r"(?:glpn\.)?(encoder\.block\.\d+\.\d+)\.(?:layer_norm_2|mlp)(?:\.|$)"), r"\1.mlp"),
-    (re.compile(r"(?:glpn\.)?(encoder\.(?:patch_embeddings|layer_norm)\.\d+)(?:\.|$)"), r"\1"),
-    (re.compile(r"(decoder\.stages\.\d+\.fusion)(?:\.|$)"), r"\1"),
-    (re.compile(r"(decoder\.stages\.\d+)(?:\.|$)"), r"\1"),
-    (re.compile(r"(head)(?:\.|$)"), r"\1"),
-)
 _SMALL = 1024  # bytes; what shape inference may want to read (scales, split sizes) is far smaller
 
 
@@ -112,36 +100,6 @@ def save_graph(model: onnx.ModelProto, path: Path, single_file_limit: int = SING
         for written in sorted(folder.iterdir(), reverse=True):  # the data before the graph that names it
             written.replace(path.parent / written.name)
     return path
-
-
-def scope_of(node_name: str) -> str:
-    """The module that a node belongs to: all before the first slash of its name."""
-    return node_name.split("/", 1)[0]
-
-
-def group_of(node_name: str) -> str:
-    """The part of the network that is raised to FP32 as one.
-
-    A transformer block gives two, ``encoder.block.0.1.attention`` and ``encoder.block.0.1.mlp``, each
-    with the normalisation before it and the residual sum after it; the others are
-    ``encoder.patch_embeddings.2``, ``encoder.layer_norm.3``, ``decoder.stages.1`` (projection and
-    doubling), ``decoder.stages.1.fusion``, ``decoder.final_upsample`` and ``head``. Any other scope is
-    a group of its own.
-    """
-    scope = scope_of(node_name)
-    for pattern, group in _GROUPS:
-        match = pattern.match(scope)
-        if match:
-            return match.expand(group)
-    return scope
-
-
-def groups(model: onnx.ModelProto) -> dict[str, list[str]]:
-    """Every group of the graph with its node names, both in graph order."""
-    found: dict[str, list[str]] = {}
-    for node in model.graph.node:
-        found.setdefault(group_of(node.name), []).append(node.name)
-    return found
 
 
 def opset_of(model: onnx.ModelProto) -> int:

@@ -12,7 +12,14 @@ from glpn_deploy.exporters.graph.graph_edit import QUANTIZED_OPS
 MOVES_ONLY = frozenset(
     {"Concat", "Identity", "Relu", "Reshape", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 )
-_TAIL = frozenset({"Mul", "Reshape", "Sigmoid", "Squeeze"})
+_TAIL = frozenset(
+    {
+        *("Abs", "Add", "Clip", "Div", "Elu", "Exp", "Gather", "HardSigmoid", "Identity", "LeakyRelu", "Log"),
+        *("Max", "Min", "Mul", "Neg", "Pow", "Reciprocal", "Relu", "Reshape", "Sigmoid", "Slice", "Softplus"),
+        *("Sqrt", "Squeeze", "Sub", "Tanh", "Unsqueeze"),
+    }
+)  # one number in, one out
+_OWN_TYPE = frozenset({"Cast", "ConstantOfShape", "EyeLike"})  # which an attribute says
 
 
 def nodes_in_fp32(
@@ -20,9 +27,9 @@ def nodes_in_fp32(
 ) -> set[str]:
     """Names of the nodes that compute in FP32.
 
-    These are those asked for, quantizing ones, and two kinds for which FP32 costs nothing: the head's
-    one-channel chain behind the last convolution, where the output is FP32 anyway, and what only moves
-    numbers from FP32 nodes to FP32 nodes.
+    These are those asked for, quantizing ones, those that say their own type, and two kinds for which FP32
+    costs nothing: the head's chain behind the last convolution, where the output is FP32 anyway, and what
+    only moves numbers from FP32 nodes to FP32 nodes.
 
     Args:
         graph: The graph, nodes in order.
@@ -30,7 +37,8 @@ def nodes_in_fp32(
         fp32_nodes: Names of the nodes that are to stay FP32.
         fp32_output: Whether the graph's output is FP32.
     """
-    full = {node.name for node in graph.node if node.name in fp32_nodes or node.op_type in QUANTIZED_OPS}
+    typed = QUANTIZED_OPS | _OWN_TYPE
+    full = {node.name for node in graph.node if node.name in fp32_nodes or node.op_type in typed}
     producer: dict[str, onnx.NodeProto] = {}
     consumers: dict[str, list[str]] = {}
     before: dict[str, list[str]] = {}  # node -> the float tensors that other nodes computed for it

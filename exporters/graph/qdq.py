@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -15,10 +15,6 @@ from onnx import TensorProto, helper, numpy_helper
 from glpn_deploy.exporters.graph.graph_edit import tensor_types
 
 Array = NDArray[Any]
-Kind = Literal[
-    "linear", "pointwise", "convolution", "depthwise", "first", "head", "last", "attention", "residual"
-]
-_HEAD, _LAST = "head.head.0/", "head.head.2"  # the scope of the last convolution: one or two nodes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,39 +82,6 @@ def quantize_weight(weight: Array, scales: Array, axis: int, number: Format) -> 
 def tensor_of(name: str, values: Array, number: Format) -> TensorProto:
     """Numbers of a format as an initializer."""
     return helper.make_tensor(name, number.element, values.shape, values.tobytes(), raw=True)
-
-
-def node_kinds(model: onnx.ModelProto) -> dict[str, Kind]:
-    """What each node that can be computed in 8 bits is; in graph order.
-
-    ``first`` is the convolution of the image, ``head`` the one at the depth's size, ``last`` what gives the
-    depth, ``linear`` a product with a weight, ``attention`` a product of two activations, ``residual`` an
-    encoder's sum.
-    """
-    weights = {tensor.name: tensor.dims for tensor in model.graph.initializer}
-    image = model.graph.input[0].name
-    kinds: dict[str, Kind] = {}
-    for node in model.graph.node:
-        if node.op_type == "Conv" and node.input[1] in weights:
-            kinds[node.name] = _conv_kind(node, image)
-        elif node.op_type == "MatMul":
-            kinds[node.name] = "linear" if node.input[1] in weights else "attention"
-        elif node.op_type == "Add" and not weights.keys() & set(node.input) and "encoder" in node.name:
-            kinds[node.name] = "residual"
-    return kinds
-
-
-def _conv_kind(node: onnx.NodeProto, image: str) -> Kind:
-    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    if node.input[0] == image:
-        return "first"
-    if node.name.startswith(_LAST):
-        return "last"
-    if node.name.startswith(_HEAD):
-        return "head"
-    if attributes.get("group", 1) > 1:
-        return "depthwise"
-    return "pointwise" if set(attributes.get("kernel_shape", [])) == {1} else "convolution"
 
 
 class QdqWriter:

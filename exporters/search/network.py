@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.exporters.graph.graph_edit import groups, load_graph, scope_of
-from glpn_deploy.exporters.graph.qdq import node_kinds
+from glpn_deploy.exporters.graph.graph_edit import load_graph
+from glpn_deploy.exporters.graph.topology.groups import groups
+from glpn_deploy.exporters.graph.topology.kinds import node_kinds
+from glpn_deploy.exporters.graph.topology.topology import Topology
 from glpn_deploy.exporters.search.overflow import find_peaks, overflowing_nodes
 from glpn_deploy.exporters.search.sensitivity import Sensitivity, rank_groups
 from glpn_deploy.exporters.to_half import unrepresentable
@@ -38,6 +40,7 @@ class Network:
         self.source, self.images, self.processor, self.work = source, images, processor, work
         self._model = load_graph(source)
         self.groups = groups(self._model)
+        self._topology = Topology(self._model)
 
     def reductions(self) -> frozenset[str]:
         """Nodes that sum many numbers up: softmax, norms and ONNX's reductions."""
@@ -54,16 +57,19 @@ class Network:
         (docs/decisions/tensorrt-graph.md).
         """
         kinds = node_kinds(self._model)
-        products = (scope_of(name) for name in nodes if kinds.get(name) == "attention")
-        return len({scope.rpartition(".")[0] for scope in products})
+        products = {name for name in nodes if kinds.get(name) == "attention"}
+        return sum(not products.isdisjoint(group) for group in self.groups.values())
 
     def head(self) -> frozenset[str]:
         """The nodes of the depth head."""
-        return frozenset(self.groups.get("head", ()))
+        return self._names(self._topology.head())
 
     def first_convolution(self) -> frozenset[str]:
         """The convolution of the image."""
-        return frozenset([node.name for node in self._model.graph.node if node.op_type == "Conv"][:1])
+        return self._names(self._topology.first_products())
+
+    def _names(self, indices: Iterable[int]) -> frozenset[str]:
+        return frozenset(self._topology.nodes[index].name for index in indices)
 
     def unrepresentable(self, precision: Precision) -> frozenset[str]:
         """Nodes whose weights a 16-bit precision cannot hold."""

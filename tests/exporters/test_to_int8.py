@@ -18,7 +18,7 @@ from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.calibration.calibration import CalibrationOptions, Ranges, calibrate, random_images
 from glpn_deploy.exporters.graph.emulate import emulate
 from glpn_deploy.exporters.graph.graph_edit import precision_of, tensor_types
-from glpn_deploy.exporters.graph.qdq import node_kinds
+from glpn_deploy.exporters.graph.topology.kinds import node_kinds
 from glpn_deploy.exporters.to_half import to_half
 from glpn_deploy.exporters.to_int8 import KINDS, describe_int8, int8_tensors, to_int8
 from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx

@@ -9,87 +9,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from glpn_deploy.errors import ExportError, WriteError
 from glpn_deploy.exporters.graph.graph_edit import (
-    group_of,
-    groups,
     load_graph,
     opset_of,
     precision_of,
     save_graph,
-    scope_of,
     tensor_types,
 )
-
-
-@pytest.mark.parametrize(
-    ("node", "scope", "group"),
-    [
-        (
-            "glpn.encoder.block.0.1.attention.self/MatMul",
-            "glpn.encoder.block.0.1.attention.self",
-            "encoder.block.0.1.attention",
-        ),
-        (
-            "glpn.encoder.block.0.1.attention/Add",
-            "glpn.encoder.block.0.1.attention",
-            "encoder.block.0.1.attention",
-        ),
-        (
-            "glpn.encoder.block.2.26.layer_norm_1/LayerNormalization",
-            "glpn.encoder.block.2.26.layer_norm_1",
-            "encoder.block.2.26.attention",
-        ),
-        (
-            "glpn.encoder.block.0.1.attention.self.sr/Conv",
-            "glpn.encoder.block.0.1.attention.self.sr",
-            "encoder.block.0.1.attention",
-        ),
-        (
-            "glpn.encoder.block.3.0.layer_norm_2/LayerNormalization",
-            "glpn.encoder.block.3.0.layer_norm_2",
-            "encoder.block.3.0.mlp",
-        ),
-        ("glpn.encoder.block.3.0.mlp/Mul_2", "glpn.encoder.block.3.0.mlp", "encoder.block.3.0.mlp"),
-        (
-            "glpn.encoder.patch_embeddings.2/Shape",
-            "glpn.encoder.patch_embeddings.2",
-            "encoder.patch_embeddings.2",
-        ),
-        (
-            "glpn.encoder.patch_embeddings.2.proj/Conv",
-            "glpn.encoder.patch_embeddings.2.proj",
-            "encoder.patch_embeddings.2",
-        ),
-        ("glpn.encoder.layer_norm.3/Transpose", "glpn.encoder.layer_norm.3", "encoder.layer_norm.3"),
-        (
-            "decoder.stages.1.fusion.convolutional_layer1.0/Conv",
-            "decoder.stages.1.fusion.convolutional_layer1.0",
-            "decoder.stages.1.fusion",
-        ),
-        ("decoder.stages.1.convolution/Conv", "decoder.stages.1.convolution", "decoder.stages.1"),
-        ("decoder.stages.12/Resize", "decoder.stages.12", "decoder.stages.12"),
-        ("decoder.final_upsample/Resize", "decoder.final_upsample", "decoder.final_upsample"),
-        ("head.head.0/Conv", "head.head.0", "head"),
-        ("head/Mul", "head", "head"),
-        ("header/Mul", "header", "header"),
-        ("pixel_values/Cast", "pixel_values", "pixel_values"),
-    ],
-)
-def test_scope_and_group(node, scope, group):
-    assert scope_of(node) == scope
-    assert group_of(node) == group
-
-
-def test_groups_hold_every_node_once_in_graph_order(tiny_onnx, tiny_config):
-    model = load_graph(tiny_onnx)
-    found = groups(model)
-    place = {node.name: index for index, node in enumerate(model.graph.node)}
-    assert sorted(name for names in found.values() for name in names) == sorted(place)
-    for names in found.values():
-        assert names == sorted(names, key=place.__getitem__)
-    blocks = sum(tiny_config.depths)
-    assert sum(name.endswith(".attention") for name in found) == blocks
-    assert sum(name.endswith(".mlp") for name in found) == blocks
-    assert len(found) == 2 * blocks + 4 + 4 + 4 + 3 + 1 + 1  # embeddings, norms, stages, fusions, last, head
 
 
 def test_a_graph_survives_reading_and_writing(tiny_onnx, tmp_path):

@@ -36,6 +36,9 @@ HEAD = (
         ((*HEAD, ("e:Relu", "b", "f")), "", True, "qm"),  # the sigmoid has a second reader
         ((("c:Conv", "x w", "a"), ("m:Mul", "a b", "y")), "", True, "m"),
         ((("c:Conv", "x w", "a"), ("s:Sigmoid", "a", "b"), ("m:Mul", "a b", "y")), "", True, ""),  # SiLU
+        ((("c:Conv", "x w", "a"), ("s:Softplus", "a", "b"), ("m:Add", "b ten", "y")), "", True, "sm"),
+        # A cast's type is its own, whatever the rest is.
+        ((("h:Shape", "x", "n"), ("t:Cast", "n", "a"), ("m:Mul", "x a", "y")), "", False, "t"),
         # What only moves numbers takes the type of its neighbours, where they agree on FP32.
         ((("c:Conv", "x w", "a"), ("t:Transpose", "a", "b"), ("n:Conv", "b w", "y")), "cn", False, "cnt"),
         ((("c:Conv", "x w", "a"), ("t:Transpose", "a", "b"), ("n:Conv", "b w", "y")), "c", False, "c"),

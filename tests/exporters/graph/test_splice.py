@@ -10,8 +10,9 @@ from onnx import numpy_helper
 
 from glpn_deploy.errors import ExportError
 from glpn_deploy.exporters.graph.emulate import emulated_model
-from glpn_deploy.exporters.graph.graph_edit import groups, load_graph
+from glpn_deploy.exporters.graph.graph_edit import load_graph
 from glpn_deploy.exporters.graph.splice import Splicer
+from glpn_deploy.exporters.graph.topology.groups import groups
 from glpn_deploy.exporters.to_half import to_half
 
 

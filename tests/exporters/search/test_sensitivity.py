@@ -11,7 +11,8 @@ from onnx import numpy_helper
 
 from glpn_deploy import GLPNImageProcessor, progress
 from glpn_deploy.errors import InputError
-from glpn_deploy.exporters.graph.graph_edit import groups, load_graph
+from glpn_deploy.exporters.graph.graph_edit import load_graph
+from glpn_deploy.exporters.graph.topology.groups import groups
 from glpn_deploy.exporters.search.sensitivity import rank_groups
 from glpn_deploy.exporters.to_half import HalfOptions, to_half
 from glpn_deploy.proof.checks.images import FP32Depth
@@ -59,9 +60,9 @@ def test_groups_come_by_falling_error_and_nan_first(tiny_onnx, tmp_path):
 
 def test_each_error_is_that_of_the_graph_made_for_it(tiny_onnx, tmp_path):
     factors = {
-        "encoder.patch_embeddings.0": 1.1,
+        "encoder.patch_embeddings.0.proj": 1.1,
         "encoder.block.2.0.attention": 0.9,
-        "decoder.stages.3": 1.02,
+        "decoder.stages.3.fusion": 1.02,
     }
     make, parts = spoiled(tiny_onnx, factors), all_groups(tiny_onnx)
     found = rank_groups(tiny_onnx, make, parts, IMAGES, PROCESSOR, tmp_path)

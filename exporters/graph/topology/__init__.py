@@ -1,0 +1,1 @@
+"""Parts of a network found by its operators and who reads whom, never by names."""
