@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 import glpn_deploy
 from glpn_deploy import progress
@@ -20,17 +21,16 @@ from glpn_deploy.atomic import replace_folder, staging_folder
 from glpn_deploy.bundle.bundle import Bundle, write_manifest
 from glpn_deploy.bundle.hub_layout import to_hub_layout
 from glpn_deploy.bundle.manifest import FORMAT, MANIFEST, Artefact, Golden, Manifest
-from glpn_deploy.checkpoints.files import describe_checkpoint
-from glpn_deploy.checkpoints.hub import is_demo, resolve_checkpoint
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import BundleError, ConfigError, WriteError
 from glpn_deploy.exporters.engine.carry import CarriedEngines, carry_engines, carry_files
+from glpn_deploy.exporters.network.source import Source, from_demo, load_source
 from glpn_deploy.exporters.options import BuildOptions, Form, Target
-from glpn_deploy.exporters.to_onnx import count_nodes, tensor_shapes, to_onnx
+from glpn_deploy.exporters.to_onnx import FP32Graphs, count_nodes, tensor_shapes
 from glpn_deploy.images.loading import load_image, shrink
-from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
+from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.model.base import config_of
 from glpn_deploy.model.config import GLPNConfig
-from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.proof.parity import (
     VERIFICATION_SEED,
     compare_over_sweep,
@@ -64,16 +64,18 @@ class Build:
     searches: tuple[SearchReport, ...] = ()
 
 
-def build_bundle(source: str | Path, out: str | Path, options: BuildOptions = BuildOptions()) -> Bundle:
+def build_bundle(source: Source, out: str | Path, options: BuildOptions = BuildOptions()) -> Bundle:
     """`build`, for its bundle alone."""
     return build(source, out, options).bundle
 
 
-def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOptions()) -> Build:
-    """Exports a checkpoint into a verified bundle.
+def build(source: Source, out: str | Path, options: BuildOptions = BuildOptions()) -> Build:
+    """Exports a checkpoint, or a network in memory, into a verified bundle.
 
     Args:
-        source: Checkpoint folder, hub id or the authors' ``.ckpt``.
+        source: Checkpoint folder, hub id or the authors' ``.ckpt``; or a network, which is put into eval
+            mode, FP32 and the CPU's memory. One that is not as its configuration says needs the options'
+            route ``trace``.
         out: The bundle's folder: new, empty, or a bundle that is replaced. A link is followed. Engines of
             the old bundle stay where their ONNX file comes out the same; the others go with it. Files that
             are not the bundle's stay.
@@ -98,40 +100,33 @@ def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOpti
             choose_images,
         )
 
-        check_images(lower.images, ranges=lower.ranges, demo=is_demo(source))
+        check_images(lower.images, ranges=lower.ranges, demo=from_demo(source))
     photographs = [
         (shrink(load_image(path), _GOLDEN_SIDE, _GOLDEN_SHORT_SIDE), path.name)
         for path in map(Path, options.golden_images)
     ]
     with progress.step("load checkpoint") as step:
-        model = GLPNForDepthEstimation.from_pretrained(
-            source,
-            max_depth=options.max_depth,
-            norm_eps=options.norm_eps,
-            dtype="float32",
-            revision=options.revision,
-            offline=options.offline,
-        )
-        path = resolve_checkpoint(source, revision=options.revision, offline=True)
-        config = model.config
+        loaded = load_source(source, options)
+        model, config, processor = loaded.model, loaded.config, loaded.processor
         parameters = sum(parameter.numel() for parameter in model.parameters())
         step.finish(f"{parameters / 1e6:.1f} M parameters, depth up to {config.max_depth:g} m")
-        processor = load_processor(path)
         _check_fit(config, processor)
         if lower is not None:
-            images = choose_images(lower.images, processor, ranges=lower.ranges, demo=is_demo(source))
-        info = describe_checkpoint(source, revision=options.revision, offline=True)
+            images = choose_images(lower.images, processor, ranges=lower.ranges, demo=from_demo(source))
     with staging_folder(out) as folder:
         staged = folder / out.name
         staged.mkdir()
-        config.replace(architectures=[model.architecture], dtype=None).save_pretrained(staged)
+        architecture = getattr(model, "architecture", type(model).__name__)
+        config.replace(architectures=[architecture], dtype=None).save_pretrained(staged)
         processor.save_pretrained(staged)
-        with progress.step("write model.onnx") as step:
+        graphs = FP32Graphs(model, options.onnx.route)
+        route = "checkpoint -> trace -> onnx" if options.onnx.route == "trace" else "checkpoint -> onnx"
+        with progress.step(f"{options.onnx.route} model.onnx") as step:
             bytes_in = options.io == "uint8"
             if bytes_in:
                 processor.require_plain("--io uint8 makes the graphs divide 8-bit images by 255")
             written = dataclasses.replace(options.onnx, io="uint8" if bytes_in else "fp32")
-            onnx_path = to_onnx(model, staged / "model.onnx", written)
+            onnx_path = graphs.write(staged / "model.onnx", written)
             nodes = count_nodes(onnx_path)
             data = tuple(sorted(p.name for p in staged.glob("model.onnx.data")))
             size = sum((staged / name).stat().st_size for name in ("model.onnx", *data))
@@ -139,7 +134,7 @@ def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOpti
         source_path = onnx_path  # what lower precisions are made of
         if lower is not None and bytes_in:
             plain = dataclasses.replace(options.onnx, io="fp32")
-            source_path = to_onnx(model, folder / "fp32.onnx", plain)
+            source_path = graphs.write(folder / "fp32.onnx", plain)
         if lower is not None and lower.ranges:  # rather than after the other precisions
             from glpn_deploy.exporters.calibration.calibration import require_memory
 
@@ -150,7 +145,7 @@ def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOpti
             file="model.onnx",
             kind="onnx",
             precision="fp32",
-            route="checkpoint -> onnx",
+            route=route,
             opset=options.onnx.opset,
             nodes=nodes,
             io=options.io_of("fp32"),
@@ -167,11 +162,10 @@ def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOpti
             def write(opset: int, purpose: Target, path: Path) -> Path:
                 form: Form = "any" if purpose == "cpu" else "tensorrt"
                 source = dataclasses.replace(options.onnx, opset=opset, form=form, io="fp32")
-                return to_onnx(model, path, source)
+                return graphs.write(path, source)
 
             shown = {golden.image: load_image(staged / golden.image) for golden in goldens}
-            opset = options.onnx.opset
-            lowering = Lowering(source_path, opset, write, images, shown, processor, options, work)
+            lowering = Lowering(artefact, source_path, write, images, shown, processor, options, work)
             lowered = [lowering.lower(p, staged / f"model.{p}.onnx") for p in lower.precisions]
         artefacts = (artefact, *(one.artefact for one in lowered if one.artefact is not None))
         if options.layout == "hub":
@@ -182,7 +176,7 @@ def build(source: str | Path, out: str | Path, options: BuildOptions = BuildOpti
             config=config,
             preprocessing=processor.to_dict(),
             tensors=_tensors(onnx_path, bytes_in=bytes_in),
-            source=dataclasses.asdict(info),
+            source=dataclasses.asdict(loaded.info),
             tools=_tool_versions(),
             artefacts=artefacts,
             goldens=goldens,
@@ -261,7 +255,7 @@ def _check_fit(config: GLPNConfig, processor: GLPNImageProcessor) -> None:
 
 def _write_goldens(
     folder: Path,
-    model: GLPNForDepthEstimation,
+    model: nn.Module,
     processor: GLPNImageProcessor,
     photographs: list[tuple[NDArray[np.uint8], str]],
 ) -> tuple[Golden, ...]:
@@ -286,13 +280,13 @@ def _write_goldens(
 
 
 def _prove(
-    model: GLPNForDepthEstimation,
+    model: nn.Module,
     onnx_path: Path,
     processor: GLPNImageProcessor,
     options: BuildOptions,
 ) -> ParityReport:
     """Holds the ONNX file against the network it came from, over the whole shape sweep."""
-    limit = tolerance_m(model.config.max_depth, options.tolerance)
+    limit = tolerance_m(config_of(model).max_depth, options.tolerance)
     on_cpu = RuntimeOptions(device="cpu")
     with load_runtime("onnxruntime", onnx_path, on_cpu) as candidate:
         report = compare_over_sweep(candidate, TorchRuntime(model, on_cpu), processor, limit)

@@ -49,8 +49,8 @@ class Lowering:
     """Makes the lower precisions of one network.
 
     Args:
-        source: The bundle's own FP32 graph, with a float32 input.
-        opset: Its opset.
+        full: What the manifest says of the bundle's own FP32 graph.
+        source: That graph, with a float32 input.
         write: Writes the FP32 graph with another opset, in the form for a target, to a path.
         images: What to calibrate and to check on.
         goldens: The bundle's goldens by name, ``(H, W, 3)`` uint8; checked with the sweep.
@@ -61,8 +61,8 @@ class Lowering:
 
     def __init__(
         self,
+        full: Artefact,
         source: Path,
-        opset: int,
         write: Callable[[int, Target, Path], Path],
         images: ImageSet,
         goldens: Mapping[str, NDArray[np.uint8]],
@@ -70,10 +70,10 @@ class Lowering:
         options: BuildOptions,
         work: Path,
     ) -> None:
-        self._reference, self._opset, self._write = source, opset, write
+        self._reference, self._opset, self._route, self._write = source, full.opset, full.route, write
         # TensorRT's lower precisions are made of a graph in its own forms, those for CPUs of the bundle's
         assert options.lower is not None
-        self._graphs: dict[tuple[int, Target], Path] = {(opset, "cpu"): source}
+        self._graphs: dict[tuple[int, Target], Path] = {(full.opset, "cpu"): source}
         self._images, self._goldens, self._processor = images, goldens, processor
         self.options, self._io_of, self._work = options.lower, options.io_of, work
         self._compiler = Compiler()
@@ -139,7 +139,7 @@ class Lowering:
             file=target.name,
             kind="onnx",
             precision=precision,
-            route=f"checkpoint -> onnx -> {precision}",
+            route=f"{self._route} -> {precision}",
             opset=opset_of(graph),
             nodes=len(graph.graph.node),
             io=self._io_of(precision),

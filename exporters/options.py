@@ -38,6 +38,7 @@ HalfIo = Literal["fp32", "half"]
 """The same of one typed graph: FP32, or its 16-bit type."""
 Method = Literal["minmax", "percentile"]
 Oldest = Literal["8.6"]
+Route = Literal["write", "trace"]
 Target = Literal["tensorrt", "cpu"]
 Where = Path | Literal["rooms", "random"] | None
 """A folder of photographs; ``rooms`` for rendered ones; ``random`` for noise to calibrate on, while
@@ -57,6 +58,8 @@ class OnnxOptions:
     """How the ONNX file is written.
 
     Attributes:
+        route: ``write``: node by node from the weights, for networks as their configuration says. ``trace``:
+            by `torch.onnx.export`, for any that it can follow.
         form: ``any``, or ``tensorrt`` for the forms that its compiler fuses; the depth is the same.
         io: ``uint8`` for a graph that takes 8-bit images and divides them by 255 itself.
         single_file_limit: Weights of more bytes than this go into ``<name>.data`` beside the file; None takes
@@ -75,6 +78,18 @@ class OnnxOptions:
             most=MAX_OPSET,
         ),
     ] = DEFAULT_OPSET
+    route: Annotated[
+        Route,
+        Option(
+            "Trace the network by torch.onnx.export instead of writing it down: slower, and for networks "
+            "that were changed, too.",
+            names=("--trace",),
+            typed=bool,
+            reader=Reader(
+                lambda option, trace: "trace" if trace else "write", lambda route: route == "trace"
+            ),
+        ),
+    ] = "write"
     form: Form = "any"
     io: Literal["fp32", "uint8"] = "fp32"
     single_file_limit: int | None = None

@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from glpn_deploy.errors import BackendError, InputError, UnavailableError
+from glpn_deploy.model.base import config_of
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
+from glpn_deploy.model.outputs import depth_of
 from glpn_deploy.model.placement import one_thread
 from glpn_deploy.runtimes.base import InputSpec, Precision, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.specialize import Shape, Specializer
@@ -43,7 +46,7 @@ class TorchRuntime(Runtime):
     would wait for them for ever. It runs in a thread of its own there, which starts new ones.
 
     Args:
-        model: The network; moved to the device.
+        model: The network, or a module with its inputs and outputs; moved to the device.
         options: Device, precision, threads and compile. ``threads`` sets torch's process-wide number.
 
     Raises:
@@ -53,7 +56,7 @@ class TorchRuntime(Runtime):
 
     backend = "torch"
 
-    def __init__(self, model: GLPNForDepthEstimation, options: RuntimeOptions = RuntimeOptions()) -> None:  # noqa: B008 - frozen
+    def __init__(self, model: nn.Module, options: RuntimeOptions = RuntimeOptions()) -> None:  # noqa: B008 - frozen
         cuda = torch.cuda.is_available()
         if options.device == "cuda" and not cuda:
             raise UnavailableError(
@@ -68,8 +71,9 @@ class TorchRuntime(Runtime):
         if options.precision == "fp16" and self.device == "cpu":
             raise UnavailableError("the torch backend does not run fp16 on a CPU", expected="bf16 or fp32")
         self.precision: Precision = options.precision
-        self.spec = InputSpec(channels=model.config.num_channels, size_multiple=model.config.size_multiple)
-        self.max_depth = model.config.max_depth
+        config = config_of(model)
+        self.spec = InputSpec(channels=config.num_channels, size_multiple=config.size_multiple)
+        self.max_depth = config.max_depth
         if options.threads is not None:
             torch.set_num_threads(options.threads)
         with one_thread():
@@ -124,7 +128,7 @@ class TorchRuntime(Runtime):
                     f"torch failed on a batch of shape {pixel_values.shape} ({str(error)[:200]})",
                     fix="try a smaller batch or image",
                 ) from error
-        depth: NDArray[np.float32] = output.predicted_depth.float().cpu().numpy()
+        depth: NDArray[np.float32] = depth_of(output).float().cpu().numpy()
         return depth
 
     def operator_times(self, pixel_values: NDArray[np.float32]) -> dict[str, float]:
@@ -153,7 +157,7 @@ class TorchRuntime(Runtime):
             torch.cuda.empty_cache()
 
 
-def _cast(model: GLPNForDepthEstimation, dtype: torch.dtype) -> GLPNForDepthEstimation:
+def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy whose convolutions and products have their weights in a half type."""
     model = copy.deepcopy(model).float()
     for module in model.modules():

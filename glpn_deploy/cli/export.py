@@ -35,6 +35,15 @@ def export(
     ] = None,
     *,
     options: partial[BuildOptions],
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="MODULE:FUNCTION",
+            help="Export the network that this function of yours returns; it is given the checkpoint. With "
+            "--trace.",
+        ),
+    ] = None,
     lower: partial[LowerOptions],
     half_io: Annotated[bool, typer.Option("--half-io", hidden=True)] = False,
     eval_dataset: Annotated[
@@ -77,6 +86,7 @@ def export(
     require_backend("torch")
     with needs("exporting", "cpu", "export"):
         from glpn_deploy.cli.working.export import run
+        from glpn_deploy.cli.working.named_network import make_network
     from glpn_deploy.datasets.registry import open_dataset
 
     given: dict[str, Any] = {}
@@ -89,8 +99,9 @@ def export(
         verify = options.keywords.get("verify", BuildOptions.verify)
         given["lower"] = lower(precisions=asked, ground_truth=truth, sweep=verify)
     wanted = options(**given)
+    made = None if network is None else make_network(network, checkpoint)
     place = out or Path(f"{_name(checkpoint)}-bundle")
-    run(checkpoint, place, wanted, engine=engine, verbose=verbose, as_json=as_json)
+    run(checkpoint, place, wanted, network=made, engine=engine, verbose=verbose, as_json=as_json)
 
 
 def _name(checkpoint: str) -> str:

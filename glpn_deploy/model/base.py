@@ -123,6 +123,22 @@ class Network(nn.Module):
         return False
 
 
+def config_of(network: nn.Module) -> GLPNConfig:
+    """A network's configuration: what its input and output are is read there.
+
+    Raises:
+        ConfigError: It has none.
+    """
+    config = getattr(network, "config", None)
+    if config is None:
+        raise ConfigError(
+            f"the network, a {type(network).__name__}, has no config",
+            expected="a GLPNConfig, whose max_depth, num_channels and size_multiple say what goes in and out",
+            fix="set network.config = GLPNConfig(max_depth=10)",
+        )
+    return as_config(config)
+
+
 def as_config(config: Any) -> GLPNConfig:
     """A configuration of this package, from that of transformers or as it is."""
     if isinstance(config, GLPNConfig):

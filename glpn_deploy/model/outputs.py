@@ -88,3 +88,12 @@ class DepthEstimatorOutput(ModelOutput):
     predicted_depth: Tensor
     hidden_states: tuple[Tensor, ...] | None
     attentions: tuple[Tensor, ...] | None
+
+
+def depth_of(output: Any) -> Any:
+    """The depth in what a network gave: its ``predicted_depth``, the first of a tuple, or itself."""
+    if hasattr(output, "predicted_depth"):
+        return output.predicted_depth
+    if isinstance(output, Mapping):
+        return output.get("predicted_depth")
+    return output[0] if isinstance(output, (tuple, list)) and output else output

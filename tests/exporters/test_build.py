@@ -167,16 +167,16 @@ def test_a_golden_that_is_no_image_is_refused_before_the_work(tiny_checkpoint, t
 def wrong_weight(monkeypatch):
     """One weight of the written graph is off by a little."""
 
-    def to_onnx(model, path, options):
-        real(model, path, options)
+    def write(graphs, path, options):
+        real(graphs, path, options)
         graph = onnx.load(str(path))
         tensor = next(t for t in graph.graph.initializer if t.name == "head.head.2.bias")
         tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) + 1e-3, tensor.name))
         onnx.save_model(graph, str(path))
         return path
 
-    real = build.to_onnx
-    monkeypatch.setattr(build, "to_onnx", to_onnx)
+    real = build.FP32Graphs.write
+    monkeypatch.setattr(build.FP32Graphs, "write", write)
 
 
 @pytest.mark.usefixtures("short_sweep", "wrong_weight")
@@ -320,7 +320,7 @@ def test_not_a_checkpoint(tmp_path):
 
 # Stopped in the middle -------------------------------------------------------------------------------
 
-STEPS = ("to_onnx", "_write_goldens", "_prove", "write_manifest", "replace_folder")
+STEPS = ("FP32Graphs", "_write_goldens", "_prove", "write_manifest", "replace_folder")
 
 
 @pytest.mark.usefixtures("short_sweep")

@@ -23,7 +23,6 @@ from glpn_deploy.exporters.calibration.calibration import CalibrationOptions
 from glpn_deploy.exporters.engine.explain_graphs import Compiler
 from glpn_deploy.exporters.options import LowerOptions, OnnxOptions
 from glpn_deploy.exporters.search import recipes
-from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.precisions import PRECISION_INFO
 from glpn_deploy.proof import parity
 from glpn_deploy.proof.checks.images import FP32Depth
@@ -114,16 +113,18 @@ def test_precisions_of_one_fp32_graph_share_it_and_its_depth(
     """FP16 and INT8 take the bundle's own graph; BF16 needs one of opset 22, written and run for it."""
     written, run = [], []
 
-    def spy(model: object, path: Path, options: OnnxOptions) -> Path:
+    write = build.FP32Graphs.write
+
+    def spy(graphs: build.FP32Graphs, path: Path, options: OnnxOptions) -> Path:
         written.append(options.opset)
-        return to_onnx(model, path, options)
+        return write(graphs, path, options)
 
     class Spy(FP32Depth):
         def __init__(self, source: Path, *args: Any, **kwargs: Any) -> None:
             run.append(source.name)
             super().__init__(source, *args, **kwargs)
 
-    monkeypatch.setattr(build, "to_onnx", spy)
+    monkeypatch.setattr(build.FP32Graphs, "write", spy)
     monkeypatch.setattr("glpn_deploy.exporters.lower.FP32Depth", Spy)
     lower = LowerOptions(
         precisions=("fp16", "int8", "bf16"),

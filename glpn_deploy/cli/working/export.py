@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
+from torch import nn
 
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.manifest import MANIFEST, Artefact
@@ -27,9 +29,25 @@ from glpn_deploy.proof.checks.images import ImageErrors
 
 
 def run(
-    checkpoint: str, out: Path, options: BuildOptions, *, engine: bool, verbose: bool, as_json: bool
+    checkpoint: str,
+    out: Path,
+    options: BuildOptions,
+    *,
+    network: nn.Module | None = None,
+    engine: bool,
+    verbose: bool,
+    as_json: bool,
 ) -> None:
     """Exports a bundle, builds its engines where that is asked for, and prints what came of it.
+
+    Args:
+        checkpoint: What is exported.
+        out: The bundle.
+        options: Of the export.
+        network: Traced and exported in the checkpoint's place, where there is one.
+        engine: Also build engines.
+        verbose: Tell more of what was tried.
+        as_json: Print the manifest.
 
     Raises:
         GlpnError: The export or an engine failed, or a precision is not within its budget.
@@ -58,7 +76,9 @@ def run(
         console.print(
             "INT8 is made for CPUs, since there is no NVIDIA GPU here; for TensorRT add --target tensorrt."
         )
-    built = build(checkpoint, out, options)
+    if network is not None:
+        options = dataclasses.replace(options, onnx=dataclasses.replace(options.onnx, route="trace"))
+    built = build(checkpoint if network is None else network, out, options)
     bundle = built.bundle
     if not verify:
         console.print("[yellow]not verified[/]: --no-verify was given, and the manifest says so")

@@ -1,0 +1,1 @@
+"""What is exported: a checkpoint or a network in memory, and its trace."""
