@@ -407,7 +407,7 @@ class DepthEstimator:
         resize_bicubic(raw[0], (height, width))
 
     def __call__(self, image: ImageSource) -> DepthMap:
-        """Depth of one image (path, PIL image or RGB array) at its own size, in metres."""
+        """Depth of one image (path, a file's bytes, PIL image or RGB array) at its own size, in metres."""
         return self.predict([image])[0]
 
     def __repr__(self) -> str:
@@ -440,7 +440,7 @@ class DepthEstimator:
         All maps are in memory in the end; `stream` hands them out as they come.
 
         Args:
-            images: Paths, PIL images or numpy arrays ``(H, W, 3)`` / ``(H, W)``; sizes may differ. Arrays are
+            images: Paths, files' bytes, PIL images or numpy arrays ``(H, W, 3)`` / ``(H, W)``; sizes may differ. Arrays are
                 RGB; for OpenCV's BGR load with ``channels="bgr"``.
             batch_size: As in `stream`; 4 on a GPU where left out, 1 on a CPU, which gains nothing by more.
             on_error: ``skip`` gives the error of an image that cannot be used in its map's place.
@@ -449,7 +449,7 @@ class DepthEstimator:
             ImageError: An image cannot be used; says which.
             InputError: ``images`` is one image, or the batch size is below 1.
         """
-        if isinstance(images, (str, Path, np.ndarray)) or not isinstance(images, Sequence):
+        if isinstance(images, (str, Path, bytes, np.ndarray)) or not isinstance(images, Sequence):
             raise InputError(f"predict was given a {type(images).__name__}", expected="a list of images")
         if on_error not in ("raise", "skip"):
             raise InputError(f"on_error is {on_error!r}", expected="raise or skip")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypedDict
@@ -23,7 +24,7 @@ from glpn_deploy.options import (
 from glpn_deploy.precisions import Precision
 
 BackendName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "torch"]
-Mode = Literal["latency", "throughput"]
+Mode = Literal["auto", "latency", "throughput", "worker"]
 Provider = Literal["auto", "cuda", "tensorrt"]
 Compile = Literal["no", "default", "max-autotune"]
 FallbackPrecision = Literal["fp32", "bf16"]
@@ -40,7 +41,10 @@ class RuntimeOptions:
     Attributes:
         precision: Precision of the computation; the artefact's own for files.
         mode: ``latency`` gives every run all threads; ``throughput`` splits them among runs that several
-            threads of the program start at the same time. OpenVINO only; the others do the first.
+            threads of the program start at the same time (OpenVINO only; the others do the first). ``worker``
+            is for one of several processes on a machine: one thread unless ``threads`` says otherwise, bound
+            to no core, and none that spins. ``auto`` is that in a worker of Ray and in Triton's Python
+            backend (`one_of_several`), else ``latency``.
         cache: Others must not be able to write to this folder.
         profile: The shapes that the TensorRT provider builds its engine for; without one it builds for
             the first shape it meets, and again, over the wider range, for every shape outside.
@@ -96,7 +100,22 @@ class RuntimeOptions:
             names=("--spin/--no-spin",),
         ),
     ] = True
-    mode: Mode = "latency"
+    cached_shapes: Annotated[
+        int | None,
+        _advanced(
+            "Input sizes that get a compiled network of their own; others run on a dynamic one, more slowly. "
+            "Each takes the network's memory again (OpenVINO: 4; torch.compile: 8).",
+            least=1,
+            most=64,
+        ),
+    ] = None
+    mode: Annotated[
+        Mode,
+        _advanced(
+            "worker: this is one of several processes on the machine (one thread, bound to no core). auto is "
+            "worker inside Ray and Triton, else latency, all threads for one run."
+        ),
+    ] = "auto"
     precision: Precision = "fp32"
     profile: Profile | None = None
 
@@ -105,6 +124,20 @@ class RuntimeOptions:
         check_options(self)
         if self.provider != "auto" and self.device == "cpu":
             raise InputError(f"provider {self.provider} on device cpu", expected='device="auto" or "cuda"')
+
+    def settled(self) -> RuntimeOptions:
+        """The options with ``mode`` decided, and with what it implies for threads; for runtimes."""
+        mode = ("worker" if one_of_several() else "latency") if self.mode == "auto" else self.mode
+        if mode != "worker":
+            return dataclasses.replace(self, mode=mode)
+        return dataclasses.replace(self, mode=mode, threads=self.threads or 1, spin=False)
+
+
+def one_of_several() -> bool:
+    """Whether this process is a worker of Ray or of Triton's Python backend, beside others on the machine."""
+    if "triton_python_backend_utils" in sys.modules or "c_python_backend_utils" in sys.modules:
+        return True
+    return "ray" in sys.modules and Path(sys.argv[0]).name == "default_worker.py"
 
 
 class RuntimeKeywords(TypedDict, total=False):
@@ -117,6 +150,7 @@ class RuntimeKeywords(TypedDict, total=False):
     trust_engines: bool
     allow_fallback: bool
     spin: bool
+    cached_shapes: int | None
     mode: Mode
 
 

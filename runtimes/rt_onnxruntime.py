@@ -83,7 +83,7 @@ class OnnxRuntime(Runtime):
     backend = "onnxruntime"
 
     def __init__(self, path: str | Path, options: RuntimeOptions = RuntimeOptions()) -> None:  # noqa: B008 - frozen
-        path = Path(path)
+        path, options = Path(path), options.settled()
         self._header = read_header(path)
         self.spec, self.max_depth = self._header.spec, self._header.max_depth
         self.precision: Precision = self._header.precision

@@ -25,7 +25,7 @@ from glpn_deploy.runtimes.base import Precision, Reason, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.compiled_cache import CompiledCache, files_digest
 from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.processor import cpu_flags, hides_avx512, saturates_int8
-from glpn_deploy.runtimes.specialize import Shape, Specializer
+from glpn_deploy.runtimes.specialize import LIMIT, Shape, Specializer
 
 # Importing openvino reports the import to Intel by network, through a package that it falls back from
 # to a stub of its own where it is missing. A depth estimator has nothing to report; it also starts faster.
@@ -129,6 +129,7 @@ class OpenVINORuntime(Runtime):
                 f"{hidden} hides AVX-512 from half of OpenVINO, which then crashes",
                 fix=f"unset {hidden.partition('=')[0]}, or use the onnxruntime backend",
             )
+        options = options.settled()
         self._path = Path(path)
         header = read_header(self._path)
         self._held = HeldFiles(header.files)  # before the digest is taken
@@ -137,8 +138,10 @@ class OpenVINORuntime(Runtime):
         self.precision, hint, self.reasons = _precision(header.precision, options, native, header.target)
         self._config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _HINTS[hint],
-            "PERFORMANCE_HINT": options.mode.upper(),
+            "PERFORMANCE_HINT": "THROUGHPUT" if options.mode == "throughput" else "LATENCY",
         }
+        if options.mode == "worker":  # pinned, every process of one thread sits on core 0 (2026.4)
+            self._config["ENABLE_CPU_PINNING"] = False
         if options.threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = options.threads
         if header.target == "tensorrt":
@@ -150,12 +153,16 @@ class OpenVINORuntime(Runtime):
         if self._cache is None or not self._cache.has(self._digest):
             self._read()
         self._fixed = None not in (header.spec.batch, header.spec.height, header.spec.width)
-        self._networks = Specializer(self._compile)
+        self._networks = Specializer(self._compile, options.cached_shapes or LIMIT)
 
     @property
     def shapes(self) -> list[Shape]:
         """The input shapes that have a network of their own, the least recently used first."""
         return self._networks.shapes
+
+    def describe(self) -> dict[str, Any]:
+        """As of any runtime; and how often the dynamic network ran."""
+        return super().describe() | self._networks.describe()
 
     def warm_up(self, pixel_values: NDArray[Any]) -> NDArray[np.float32]:
         """As of any runtime: the shape gets a network of its own."""

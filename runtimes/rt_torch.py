@@ -57,6 +57,7 @@ class TorchRuntime(Runtime):
     backend = "torch"
 
     def __init__(self, model: nn.Module, options: RuntimeOptions = RuntimeOptions()) -> None:  # noqa: B008 - frozen
+        options = options.settled()
         cuda = torch.cuda.is_available()
         if options.device == "cuda" and not cuda:
             raise UnavailableError(
@@ -84,13 +85,14 @@ class TorchRuntime(Runtime):
             self._model = model.eval().to(self.device)
         self._worker: ThreadPoolExecutor | None = None
         self.compile, self._count = options.compile, 0
+        self._limit = options.cached_shapes or _LIMIT
         if options.compile != "no":
             _require_compiler(self.device)
-            self._networks = Specializer(self._compiled, _LIMIT)
+            self._networks = Specializer(self._compiled, self._limit)
 
     def _compiled(self, shape: Shape | None) -> Callable[..., Any]:
         """The network compiled for a shape at its first batch, or uncompiled past the limit."""
-        if shape is None or self._count == _LIMIT:
+        if shape is None or self._count == self._limit:
             return self._model
         self._count += 1
         network: Callable[..., Any] = torch.compile(
@@ -100,7 +102,7 @@ class TorchRuntime(Runtime):
 
     def warm_up(self, pixel_values: NDArray[np.float32]) -> NDArray[np.float32]:
         """As of any runtime: the shape gets code of its own where torch compiles and allows one more."""
-        return self._infer(self._checked(pixel_values), own=self._count < _LIMIT)
+        return self._infer(self._checked(pixel_values), own=self._count < self._limit)
 
     def _infer(self, pixel_values: NDArray[np.float32], own: bool = False) -> NDArray[np.float32]:
         if not self.forked or threading.current_thread() is not threading.main_thread():
@@ -146,7 +148,9 @@ class TorchRuntime(Runtime):
 
     def describe(self) -> dict[str, Any]:
         """As of any runtime; how it is compiled, and that FP32 products on a GPU are not TF32."""
-        about = super().describe() | ({} if self.compile == "no" else {"compile": self.compile})
+        about = super().describe()
+        if self.compile != "no":
+            about |= {"compile": self.compile} | self._networks.describe()
         return about | ({"tf32": False} if (self.device, self.precision) == ("cuda:0", "fp32") else {})
 
     def _free(self) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict, deque
+import warnings
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Network = TypeVar("Network")
 Shape = tuple[int, ...]
+LIMIT = 4
+"""Networks of fixed shape at a time, unless asked for others: each holds the weights again."""
 
 
 class Specializer(Generic[Network]):
@@ -25,12 +28,21 @@ class Specializer(Generic[Network]):
     Args:
         compile: Makes a network for a shape, or the dynamic one for None.
         limit: Most networks of fixed shape at a time.
+
+    Attributes:
+        dynamic_runs: How often the dynamic network was given.
+        evictions: How often a network made place for another.
+
+    Warns:
+        UserWarning: A shape comes again and again for which there is no room; once.
     """
 
     WINDOW = 64
 
-    def __init__(self, compile: Callable[[Shape | None], Network], limit: int = 4) -> None:
+    def __init__(self, compile: Callable[[Shape | None], Network], limit: int = LIMIT) -> None:
         self._compile, self._limit = compile, limit
+        self.dynamic_runs = self.evictions = 0
+        self._warned = False
         self._fixed: OrderedDict[Shape, Network] = OrderedDict()
         self._dynamic: Network | None = None
         self._recent: deque[Shape] = deque(maxlen=self.WINDOW)
@@ -56,11 +68,31 @@ class Specializer(Generic[Network]):
             if own or self._worth(shape):
                 if len(self._fixed) == self._limit:  # before compiling: the two need not fit into memory
                     self._fixed.popitem(last=False)
+                    self.evictions += 1
                 self._fixed[shape] = self._compile(shape)
                 return self._fixed[shape]
             if self._dynamic is None:
                 self._dynamic = self._compile(None)
+            self.dynamic_runs += 1
+            self._warn_of_no_room(shape)
             return self._dynamic
+
+    def describe(self) -> dict[str, Any]:
+        """The counts that are not 0, for reports."""
+        counts = {"dynamic_runs": self.dynamic_runs, "evictions": self.evictions}
+        return {name: count for name, count in counts.items() if count}
+
+    def _warn_of_no_room(self, shape: Shape) -> None:
+        if self._warned or len(self._fixed) < self._limit or self._recent.count(shape) < 3:
+            return
+        self._warned = True
+        often = sum(count > 2 for count in Counter(self._recent).values())
+        warnings.warn(
+            f"{often} input sizes come again and again, and {self._limit} have a network of their own; the "
+            f"others run on the dynamic one, which is slower. Allow more where there is memory for them "
+            f"(--cached-shapes {often}, cached_shapes={often}), or show the network one size (--input-size).",
+            stacklevel=2,
+        )
 
     def _worth(self, shape: Shape) -> bool:
         if not self._fixed and self._dynamic is None:

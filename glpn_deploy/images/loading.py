@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from glpn_deploy.images.moving import refuse_moving
 from glpn_deploy.images.opening import damaged, open_image, too_large
 from glpn_deploy.images.options import MAX_PIXELS, Channels
 
-ImageSource: TypeAlias = "str | os.PathLike[str] | Image.Image | NDArray[Any]"
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | NDArray[Any]"
 
 _WHITE = 65535
 MIN_SIDE = 32  # px; a shorter side would round down to nothing
@@ -52,7 +53,7 @@ def load_image(
     Arrays are RGB. OpenCV's are BGR: pass ``channels="bgr"``, else the depth is wrong, and nothing says so.
 
     Args:
-        source: A file's path, a PIL image of any mode, or an array (H, W), (H, W, 1), (H, W, 3) or
+        source: A file's path, its bytes, a file object opened for bytes, a PIL image of any mode, or an array (H, W), (H, W, 1), (H, W, 3) or
             (H, W, 4) of RGB in uint8, uint16, bool, floats from 0 to 1, or whole numbers from 0 to 255.
         max_pixels: Larger files and PIL images are refused before they are decoded.
         orient: Turn the image upright by its EXIF orientation.
@@ -73,8 +74,11 @@ def load_image(
     if isinstance(source, (str, os.PathLike, int)):
         refuse_moving(source)
     if isinstance(source, (str, os.PathLike)):
-        rgb = _from_file(Path(source), max_pixels, orient, white_point)
+        rgb = _from_path(Path(source), max_pixels, orient, white_point)
         name = f"the image {source}"
+    elif isinstance(source, (bytes, bytearray, memoryview)) or hasattr(source, "read"):
+        name = "the image"
+        rgb = _from_file(source, name, max_pixels, orient, white_point)
     elif isinstance(source, Image.Image):
         name = "the PIL image"
         rgb = _from_pil(source, name, max_pixels, orient, white_point)
@@ -85,7 +89,7 @@ def load_image(
             rgb = np.ascontiguousarray(rgb[:, :, ::-1])
     else:
         raise ImageError(
-            f"the image is a {type(source).__name__}", expected="a path, a PIL image or a numpy array in RGB"
+            f"the image is a {type(source).__name__}", expected="a path, a file's bytes, a PIL image or a numpy array in RGB"
         )
     height, width = rgb.shape[:2]
     if min(height, width) < min_side:
@@ -117,11 +121,21 @@ def shrink(image: NDArray[np.uint8], long_side: int, short_side: int) -> NDArray
     return resized(image, shrunk_size(height, width, long_side, short_side))
 
 
-def _from_file(path: Path, max_pixels: int, orient: bool, white_point: float | None) -> NDArray[np.uint8]:
+def _from_path(path: Path, max_pixels: int, orient: bool, white_point: float | None) -> NDArray[np.uint8]:
     if path.is_dir():
         raise ImageError(f"{path} is a folder", expected="an image file", fix="name a file inside it")
-    with open_image(path, max_pixels=max_pixels) as image:
-        return _from_pil(image, f"the image {path}", max_pixels, orient, white_point)
+    return _from_file(path, f"the image {path}", max_pixels, orient, white_point)
+
+
+def _from_file(
+    source: Any, name: str, max_pixels: int, orient: bool, white_point: float | None
+) -> NDArray[np.uint8]:
+    """Of a path, of bytes, or of a file object, which is read from where it stands if it cannot seek."""
+    if not isinstance(source, Path):
+        if not (hasattr(source, "seekable") and source.seekable()):
+            source = io.BytesIO(source.read() if hasattr(source, "read") else source)
+    with open_image(source, max_pixels=max_pixels) as image:
+        return _from_pil(image, name, max_pixels, orient, white_point)
 
 
 def _from_pil(

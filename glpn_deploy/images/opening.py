@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 
@@ -43,12 +44,12 @@ def readable_formats() -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def open_image(
-    path: Path, formats: tuple[str, ...] | None = None, max_pixels: int = MAX_PIXELS
+    source: Path | IO[bytes], formats: tuple[str, ...] | None = None, max_pixels: int = MAX_PIXELS
 ) -> Iterator[Image.Image]:
     """Opens an image file for the block, in which it is decoded; whatever Pillow raises there is said.
 
     Args:
-        path: The file.
+        source: The file's path, or a file object that can seek, which stays open.
         formats: Pillow's names of the formats that are tried; `readable_formats` where left out.
         max_pixels: Larger images are refused before they are decoded.
 
@@ -56,15 +57,17 @@ def open_image(
         ImageError: There is no such file, it is no image of these formats, is damaged or too large; what
             Pillow raised is its cause.
     """
-    name = f"the image {path}"
+    path = source if isinstance(source, Path) else Path()
+    name = f"the image {path}" if path.name else "the image"
     try:
-        check_regular(path)
+        if isinstance(source, Path):
+            check_regular(source)
         # Pillow's limit is a module variable. Only the header is read while it holds ours.
         with _pillow_limit_lock, warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
             try:
-                image = Image.open(path, formats=readable_formats() if formats is None else formats)
+                image = Image.open(source, formats=readable_formats() if formats is None else formats)
             finally:
                 Image.MAX_IMAGE_PIXELS = pillow_limit
         with image:
@@ -78,9 +81,9 @@ def open_image(
     except UnidentifiedImageError as error:
         heif = path.suffix.lower() in HEIF_SUFFIXES and "HEIF" not in readable_formats()
         raise ImageError(
-            f"{path} is not an image that Pillow can read" + (" without pillow-heif" if heif else ""),
+            f"{path if path.name else 'the file'} is not an image that Pillow can read" + (" without pillow-heif" if heif else ""),
             expected="a JPEG, PNG, TIFF, WebP or the like" if formats is None else " or ".join(formats),
-            fix=install_line("heif") if heif else f"look at what it is (file {path})",
+            fix=install_line("heif") if heif else f"look at what it is (file {path})" if path.name else "",
         ) from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, zlib.error ...
         if isinstance(error, OSError) and error.strerror:

@@ -106,9 +106,7 @@ class Outputs:
 
             def png(frame: Frame, depth_map: DepthMap, figures: dict[str, Any]) -> None:
                 with atomic_path(path / f"{frame.index:06d}.png") as temporary:
-                    Image.fromarray(depth_map.quantized(units)).save(
-                        temporary, format="PNG", compress_level=1
-                    )
+                    temporary.write_bytes(depth_map.to_png(units_per_metre=units))
 
             return png
         from glpn_deploy.video.encoding import UNITS_TAG, ClipWriter  # pictures and lines do without

@@ -1,0 +1,292 @@
+"""A job: an archive of images through many workers, every image once, with a row for each."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from glpn_deploy import progress
+from glpn_deploy.atomic import only_one
+from glpn_deploy.errors import BackendError, InputError
+from glpn_deploy.estimator import DepthEstimator
+from glpn_deploy.optional import needs
+from glpn_deploy.runtimes.options import LoadOptions
+from glpn_deploy.scale.cluster import CLAIM, READING, joined, whats_wrong, worker_count
+from glpn_deploy.scale.options import BatchOptions
+
+MANIFEST = "manifest.parquet"
+_ABOUT = "_job/job.json"
+_MANY = 1_000_000  # images, from which on parts are larger
+_POLL = 1.0  # s
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchReport:
+    """What became of a job.
+
+    Attributes:
+        images: Images with a row in the manifest.
+        failed: Those without depth.
+        done_before: Those that an earlier run had done.
+        errors: The first reasons, by path.
+        workers: Processes asked for.
+        deaths: Blocks that a worker died of or on.
+        seconds: Of work, without Ray's start and end.
+        runtime: What ran, as `Runtime.describe`; empty where nothing had to.
+    """
+
+    images: int
+    failed: int
+    done_before: int
+    errors: dict[str, str]
+    workers: int
+    deaths: int
+    seconds: float
+    runtime: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+
+def run_batch(
+    source: str,
+    images: str,
+    out: str,
+    options: BatchOptions = BatchOptions(),
+    load: LoadOptions = LoadOptions(),
+    *,
+    opener: Callable[[], DepthEstimator] | None = None,
+) -> BatchReport:
+    """Predicts every image of an archive, on this machine or on a Ray cluster.
+
+    What an earlier run of the same job finished is left as it is. An image that fails is a row with its
+    reason; so is one that ends the process that works on it.
+
+    Args:
+        source: What `DepthEstimator.load` takes; every machine of a cluster has to reach it.
+        images: Folder, glob, ``.txt`` list, Parquet (``path``, ``bytes``) or WebDataset shards.
+        out: Folder for results; with `MANIFEST`, a row an image.
+        options: What is written, and by how many workers.
+        load: How the network is loaded.
+        opener: Loads the network instead, for tests; has to be picklable.
+
+    Raises:
+        InputError: Nothing is there, or ``out`` has another job's results.
+        BackendError: Ray did not start, or the workers cannot.
+        WriteError: ``out`` cannot be written.
+
+    Warns:
+        UserWarning: No image was finished for a while; says why.
+    """
+    with needs("glpn-batch", "ray"):
+        import pyarrow  # noqa: F401
+
+        from glpn_deploy.scale.inputs import find_source
+        from glpn_deploy.scale.storage import Folder
+    found, target = find_source(images), Folder.of(out)
+    source = str(Path(source).resolve()) if Path(source).exists() else source
+    with contextlib.ExitStack() as stack:
+        if target.local:
+            Path(target.path, "_job").mkdir(parents=True, exist_ok=True)
+            stack.enter_context(only_one(Path(target.path, "_job", "lock"), "another glpn-batch"))
+        _claim(target, {"source": source, "images": images, "into": options.into, "save": options.save})
+        done = _clean(target, options)
+        with progress.step("start Ray"):
+            ray = stack.enter_context(joined(options))
+        opener = opener or partial(DepthEstimator.open, source, load)
+        job = _Run(ray, found, target, options, opener, done)
+        seconds = job.run()
+        images_count, failed, errors = write_manifest(target, options)
+        state = job.state
+    return BatchReport(
+        images_count, failed, len(done), errors, job.workers, state["deaths"], seconds, state["runtime"]
+    )
+
+
+def _claim(target: Any, about: dict[str, str]) -> None:
+    """Holds the output folder for this job, whatever number of runs it takes.
+
+    Raises:
+        InputError: Another job's results are there.
+    """
+    if target.kind(_ABOUT) == "nothing":
+        target.write(_ABOUT, json.dumps(about, indent=2).encode())
+        return
+    before = json.loads(target.read(_ABOUT))
+    for name, value in about.items():
+        if before.get(name) != value:
+            raise InputError(
+                f"{target.address} has the results of a job with {name} {before.get(name)}",
+                expected=value,
+                fix="choose another output folder",
+            )
+
+
+def _parts(target: Any, options: BatchOptions) -> list[str]:
+    from glpn_deploy.scale.worker import parts_folder
+
+    return [name for name in target.files(parts_folder(options)) if name.endswith(".parquet")]
+
+
+def _clean(target: Any, options: BatchOptions) -> set[str]:
+    """Paths that are done; shards of blocks that are not, for their job was killed, are removed."""
+    import pyarrow.parquet
+
+    from glpn_deploy.scale.worker import SHARDS
+
+    parts = _parts(target, options)
+    blocks = {Path(name).stem for name in parts}
+    for shard in target.files(SHARDS):
+        if Path(shard).stem not in blocks:
+            target.remove(shard)
+    done: set[str] = set()
+    for name in parts:
+        rows = pyarrow.parquet.read_table(target.at(name), columns=["path"], filesystem=target.filesystem)
+        done.update(rows["path"].to_pylist())
+    return done
+
+
+def write_manifest(target: Any, options: BatchOptions) -> tuple[int, int, dict[str, str]]:
+    """Puts the rows of all parts into one file; gives their number, that of failures and the first reasons."""
+    import pyarrow.parquet
+
+    from glpn_deploy.scale.worker import ROW
+
+    count, failed, errors = 0, 0, {}
+    with target.writing(MANIFEST) as stream, pyarrow.parquet.ParquetWriter(stream, ROW) as writer:
+        for name in _parts(target, options):
+            rows = pyarrow.parquet.read_table(
+                target.at(name), columns=ROW.names, filesystem=target.filesystem
+            )
+            writer.write_table(rows)
+            count += rows.num_rows
+            bad = rows.filter(rows["error"].is_valid())
+            failed += bad.num_rows
+            if len(errors) < 10:
+                errors.update(zip(bad["path"].to_pylist(), bad["error"].to_pylist(), strict=True))
+    return count, failed, dict(list(errors.items())[:10])
+
+
+class _Run:
+    """One run of a job on a Ray that is there."""
+
+    def __init__(
+        self,
+        ray: Any,
+        source: Any,
+        target: Any,
+        options: BatchOptions,
+        opener: Callable[[], DepthEstimator],
+        done: set[str],
+    ) -> None:
+        self._ray, self._source, self._target, self._options = ray, source, target, options
+        self._opener, self._done = opener, done
+        self.workers, self.state = 0, {"deaths": 0, "runtime": {}}
+
+    def run(self) -> float:
+        """Does what is left; gives the seconds that it took."""
+        from glpn_deploy.scale.inputs import dataset
+        from glpn_deploy.scale.worker import DepthWorker, Job
+
+        ray, options = self._ray, self._options
+        self.workers = worker_count(ray, options)
+        listed = self._source.kind == "listed"
+        part = self._part()
+        rows, count = dataset(self._source, part, self._done, READING)
+        if rows is None:
+            return 0.0
+        if listed:
+            self.workers = min(self.workers, math.ceil((count or 1) / part))
+        ledger = self._ledger()
+        results = rows.map_batches(
+            DepthWorker,
+            fn_constructor_args=(
+                Job(self._opener, self._source.folder, self._target, options),
+                ledger,
+                None if listed or not self._done else ray.put(self._done),
+            ),
+            batch_size=None if listed else part,
+            batch_format="pyarrow",
+            concurrency=self.workers,
+            num_cpus=CLAIM,
+            num_gpus=options.gpus_per_worker or None,
+        )
+        start = time.perf_counter()
+        total = count if listed or count is None else count - len(self._done)
+        with progress.step("predict", total) as step, self._watched(ledger) as watch:
+            failed = finished = 0
+            try:
+                for block in results.iter_batches(batch_size=None, batch_format="pyarrow"):
+                    images = sum(block["images"].to_pylist())
+                    failed, finished = failed + sum(block["failed"].to_pylist()), finished + images
+                    watch()
+                    for _ in range(images):
+                        step.advance(f"{failed} failed" if failed else "")
+            except ray.exceptions.RayError as error:
+                raise self._failure(ledger, error) from error
+            step.finish(f"{finished - failed} of {finished} images on {self.workers} workers")
+        self.state = ray.get(ledger.state.remote())
+        return time.perf_counter() - start
+
+    def _part(self) -> int:
+        if self._options.images_per_part is not None:
+            return self._options.images_per_part
+        left = len(self._source.images) - len(self._done)
+        if self._source.kind != "listed":
+            return 64
+        return 1000 if left > _MANY else min(64, max(1, left // (8 * self.workers)))
+
+    def _ledger(self) -> Any:
+        """An actor on this very machine: it is lost with the driver, not before."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        from glpn_deploy.scale.ledger import Ledger
+
+        here = NodeAffinitySchedulingStrategy(self._ray.get_runtime_context().get_node_id(), soft=False)
+        return self._ray.remote(Ledger).options(num_cpus=0, scheduling_strategy=here).remote()
+
+    def _failure(self, ledger: Any, error: Exception) -> Exception:
+        """What ended the job, in words."""
+        from glpn_deploy.scale.worker import refusal
+
+        with contextlib.suppress(Exception):
+            found = self._ray.get(ledger.state.remote(), timeout=10)["refusal"]
+            if found:
+                return refusal(found)
+        words = str(error).strip().splitlines() or [type(error).__name__]
+        return BackendError(f"Ray ended the job ({words[-1][:300]})", fix="the same command goes on with it")
+
+    @contextlib.contextmanager
+    def _watched(self, ledger: Any) -> Iterator[Callable[[], None]]:
+        """A thread that says why, where nothing is finished for a while; what is yielded is to be called then."""
+        last, stop = [time.monotonic()], threading.Event()
+
+        def watch() -> None:
+            while not stop.wait(_POLL):
+                if time.monotonic() - last[0] < self._options.stalled_after:
+                    continue
+                with contextlib.suppress(self._ray.exceptions.RayError):
+                    state = self._ray.get(ledger.state.remote(), timeout=5)
+                    why = whats_wrong(self._ray, self._options, self.workers, state)
+                    warnings.warn(
+                        f"No image was finished for {self._options.stalled_after:g} s: {why}", stacklevel=1
+                    )
+                last[0] = time.monotonic()
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield lambda: last.__setitem__(0, time.monotonic())
+        finally:
+            stop.set()
+            thread.join(timeout=10)
