@@ -22,7 +22,9 @@ def batch(
             "(WebDataset); s3:// and gs:// too.",
         ),
     ],
-    out: Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder for the results; s3:// and gs:// too.")],
+    out: Annotated[
+        str, typer.Argument(metavar="OUTPUT", help="Folder for the results; s3:// and gs:// too.")
+    ],
     options: BatchOptions,
     load: LoadOptions,
     as_json: JsonOption = False,

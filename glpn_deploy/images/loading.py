@@ -89,7 +89,8 @@ def load_image(
             rgb = np.ascontiguousarray(rgb[:, :, ::-1])
     else:
         raise ImageError(
-            f"the image is a {type(source).__name__}", expected="a path, a file's bytes, a PIL image or a numpy array in RGB"
+            f"the image is a {type(source).__name__}",
+            expected="a path, a file's bytes, a PIL image or a numpy array in RGB",
         )
     height, width = rgb.shape[:2]
     if min(height, width) < min_side:

@@ -81,7 +81,8 @@ def open_image(
     except UnidentifiedImageError as error:
         heif = path.suffix.lower() in HEIF_SUFFIXES and "HEIF" not in readable_formats()
         raise ImageError(
-            f"{path if path.name else 'the file'} is not an image that Pillow can read" + (" without pillow-heif" if heif else ""),
+            f"{path if path.name else 'the file'} is not an image that Pillow can read"
+            + (" without pillow-heif" if heif else ""),
             expected="a JPEG, PNG, TIFF, WebP or the like" if formats is None else " or ".join(formats),
             fix=install_line("heif") if heif else f"look at what it is (file {path})" if path.name else "",
         ) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import threading
 import time
@@ -16,15 +15,13 @@ from typing import Any
 
 from glpn_deploy import progress
 from glpn_deploy.atomic import only_one
-from glpn_deploy.errors import BackendError, InputError
+from glpn_deploy.errors import BackendError
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.optional import needs
 from glpn_deploy.runtimes.options import LoadOptions
 from glpn_deploy.scale.cluster import CLAIM, READING, joined, whats_wrong, worker_count
 from glpn_deploy.scale.options import BatchOptions
 
-MANIFEST = "manifest.parquet"
-_ABOUT = "_job/job.json"
 _MANY = 1_000_000  # images, from which on parts are larger
 _POLL = 1.0  # s
 
@@ -75,7 +72,7 @@ def run_batch(
     Args:
         source: What `DepthEstimator.load` takes; every machine of a cluster has to reach it.
         images: Folder, glob, ``.txt`` list, Parquet (``path``, ``bytes``) or WebDataset shards.
-        out: Folder for results; with `MANIFEST`, a row an image.
+        out: Folder for results; with ``manifest.parquet``, a row an image.
         options: What is written, and by how many workers.
         load: How the network is loaded.
         opener: Loads the network instead, for tests; has to be picklable.
@@ -92,6 +89,7 @@ def run_batch(
         import pyarrow  # noqa: F401
 
         from glpn_deploy.scale.inputs import find_source
+        from glpn_deploy.scale.results import claim, clean, write_manifest
         from glpn_deploy.scale.storage import Folder
     found, target = find_source(images), Folder.of(out)
     source = str(Path(source).resolve()) if Path(source).exists() else source
@@ -99,82 +97,19 @@ def run_batch(
         if target.local:
             Path(target.path, "_job").mkdir(parents=True, exist_ok=True)
             stack.enter_context(only_one(Path(target.path, "_job", "lock"), "another glpn-batch"))
-        _claim(target, {"source": source, "images": images, "into": options.into, "save": options.save})
-        done = _clean(target, options)
-        with progress.step("start Ray"):
-            ray = stack.enter_context(joined(options))
-        opener = opener or partial(DepthEstimator.open, source, load)
-        job = _Run(ray, found, target, options, opener, done)
-        seconds = job.run()
-        images_count, failed, errors = write_manifest(target, options)
-        state = job.state
-    return BatchReport(
-        images_count, failed, len(done), errors, job.workers, state["deaths"], seconds, state["runtime"]
-    )
-
-
-def _claim(target: Any, about: dict[str, str]) -> None:
-    """Holds the output folder for this job, whatever number of runs it takes.
-
-    Raises:
-        InputError: Another job's results are there.
-    """
-    if target.kind(_ABOUT) == "nothing":
-        target.write(_ABOUT, json.dumps(about, indent=2).encode())
-        return
-    before = json.loads(target.read(_ABOUT))
-    for name, value in about.items():
-        if before.get(name) != value:
-            raise InputError(
-                f"{target.address} has the results of a job with {name} {before.get(name)}",
-                expected=value,
-                fix="choose another output folder",
+        claim(target, {"source": source, "images": images, "into": options.into, "save": options.save})
+        done = clean(target, options)
+        workers, seconds, state = 0, 0.0, {"deaths": 0, "runtime": {}}
+        if found.kind != "listed" or any(path not in done for path, _ in found.images):
+            with progress.step("start Ray"):
+                ray = stack.enter_context(joined(options))
+            job = _Run(
+                ray, found, target, options, opener or partial(DepthEstimator.open, source, load), done
             )
-
-
-def _parts(target: Any, options: BatchOptions) -> list[str]:
-    from glpn_deploy.scale.worker import parts_folder
-
-    return [name for name in target.files(parts_folder(options)) if name.endswith(".parquet")]
-
-
-def _clean(target: Any, options: BatchOptions) -> set[str]:
-    """Paths that are done; shards of blocks that are not, for their job was killed, are removed."""
-    import pyarrow.parquet
-
-    from glpn_deploy.scale.worker import SHARDS
-
-    parts = _parts(target, options)
-    blocks = {Path(name).stem for name in parts}
-    for shard in target.files(SHARDS):
-        if Path(shard).stem not in blocks:
-            target.remove(shard)
-    done: set[str] = set()
-    for name in parts:
-        rows = pyarrow.parquet.read_table(target.at(name), columns=["path"], filesystem=target.filesystem)
-        done.update(rows["path"].to_pylist())
-    return done
-
-
-def write_manifest(target: Any, options: BatchOptions) -> tuple[int, int, dict[str, str]]:
-    """Puts the rows of all parts into one file; gives their number, that of failures and the first reasons."""
-    import pyarrow.parquet
-
-    from glpn_deploy.scale.worker import ROW
-
-    count, failed, errors = 0, 0, {}
-    with target.writing(MANIFEST) as stream, pyarrow.parquet.ParquetWriter(stream, ROW) as writer:
-        for name in _parts(target, options):
-            rows = pyarrow.parquet.read_table(
-                target.at(name), columns=ROW.names, filesystem=target.filesystem
-            )
-            writer.write_table(rows)
-            count += rows.num_rows
-            bad = rows.filter(rows["error"].is_valid())
-            failed += bad.num_rows
-            if len(errors) < 10:
-                errors.update(zip(bad["path"].to_pylist(), bad["error"].to_pylist(), strict=True))
-    return count, failed, dict(list(errors.items())[:10])
+            seconds = job.run()
+            workers, state = job.workers, job.state
+        count, failed, errors = write_manifest(target, options)
+    return BatchReport(count, failed, len(done), errors, workers, state["deaths"], seconds, state["runtime"])
 
 
 class _Run:
@@ -191,7 +126,8 @@ class _Run:
     ) -> None:
         self._ray, self._source, self._target, self._options = ray, source, target, options
         self._opener, self._done = opener, done
-        self.workers, self.state = 0, {"deaths": 0, "runtime": {}}
+        self.workers = 0
+        self.state: dict[str, Any] = {}
 
     def run(self) -> float:
         """Does what is left; gives the seconds that it took."""
@@ -203,8 +139,6 @@ class _Run:
         listed = self._source.kind == "listed"
         part = self._part()
         rows, count = dataset(self._source, part, self._done, READING)
-        if rows is None:
-            return 0.0
         if listed:
             self.workers = min(self.workers, math.ceil((count or 1) / part))
         ledger = self._ledger()
@@ -257,12 +191,11 @@ class _Run:
 
     def _failure(self, ledger: Any, error: Exception) -> Exception:
         """What ended the job, in words."""
-        from glpn_deploy.scale.worker import refusal
-
         with contextlib.suppress(Exception):
             found = self._ray.get(ledger.state.remote(), timeout=10)["refusal"]
             if found:
-                return refusal(found)
+                got, expected, fix = found
+                return BackendError(f"the workers cannot start: {got}", expected=expected, fix=fix)
         words = str(error).strip().splitlines() or [type(error).__name__]
         return BackendError(f"Ray ended the job ({words[-1][:300]})", fix="the same command goes on with it")
 

@@ -23,7 +23,7 @@ _ALONE = {
     "RAY_USAGE_STATS_ENABLED": "0",  # reports to Ray's makers
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as on these systems: all servers listen on loopback alone
     "RAY_AUTH_MODE": "token",  # for other users of the machine
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # it has advice for those who write programs with it
 }
 
 

@@ -47,7 +47,11 @@ def find_source(given: str) -> Source:
         InputError: Nothing is there, or nothing that is read.
     """
     match = _WILDCARDS.search(given)
-    base = given[: match.start()].rpartition("/")[0] or ("/" if given.startswith("/") else ".") if match else given
+    base = (
+        given[: match.start()].rpartition("/")[0] or ("/" if given.startswith("/") else ".")
+        if match
+        else given
+    )
     folder = Folder.of(base)
     found = folder.kind()
     if match:
@@ -114,7 +118,9 @@ def _listed(file: Folder) -> Source:
         raise InputError(f"{file.address} names no image", expected="one path a line")
     schemes = {line.partition("://")[0] for line in lines if "://" in line}
     if len(schemes) > 1:
-        raise InputError(f"{file.address} names several file systems", expected="one", fix="make a list of each")
+        raise InputError(
+            f"{file.address} names several file systems", expected="one", fix="make a list of each"
+        )
     if schemes:
         folder = Folder.of(next(line.strip() for line in lines if "://" in line))
     return Source("listed", folder, tuple(images.items()))
@@ -142,11 +148,15 @@ def dataset(source: Source, part: int, done: set[str], claim: dict[str, Any]) ->
             pa.Table.from_arrays([pa.array(column) for column in zip(*rows, strict=True)], schema=schema)
             for rows in blocks
         ]
-        return (ray.data.from_arrow(tables) if tables else None), len(left)
+        return ray.data.from_arrow(tables), len(left)
     filesystem = source.folder.filesystem
     if source.kind == "webdataset":
         rows = ray.data.read_webdataset(
-            list(source.files), filesystem=filesystem, decoder=False, suffixes=list(_WEBDATASET_CONTENTS), **claim
+            list(source.files),
+            filesystem=filesystem,
+            decoder=False,
+            suffixes=list(_WEBDATASET_CONTENTS),
+            **claim,
         )
         return rows, None
     columns = pyarrow.parquet.read_schema(source.files[0], filesystem=filesystem).names
@@ -156,7 +166,9 @@ def dataset(source: Source, part: int, done: set[str], claim: dict[str, Any]) ->
             expected=f"'{PATH}', which tells images apart, and '{CONTENT}' where it holds the images",
         )
     wanted = [name for name in (PATH, CONTENT) if name in columns]
-    count = sum(pyarrow.parquet.read_metadata(file, filesystem=filesystem).num_rows for file in source.files[:1000])
+    count = sum(
+        pyarrow.parquet.read_metadata(file, filesystem=filesystem).num_rows for file in source.files[:1000]
+    )
     return (
         ray.data.read_parquet(list(source.files), filesystem=filesystem, columns=wanted, **claim),
         count if len(source.files) <= 1000 else None,

@@ -71,7 +71,9 @@ class BatchOptions:
                 fix="run it there: ray job submit --address http://HEAD:8265 -- glpn-batch ... --address auto",
             )
         if 1 < self.gpus_per_worker != int(self.gpus_per_worker):
-            raise InputError(f"gpus_per_worker {self.gpus_per_worker:g}", expected="below 1, or a whole number")
+            raise InputError(
+                f"gpus_per_worker {self.gpus_per_worker:g}", expected="below 1, or a whole number"
+            )
 
     @property
     def units_per_metre(self) -> int:

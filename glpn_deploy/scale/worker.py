@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import io
-import json
-import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -17,34 +14,14 @@ import pyarrow.parquet
 import ray
 
 from glpn_deploy.depth.depth_map import DepthMap
-from glpn_deploy.errors import BackendError, GlpnError, ImageError
+from glpn_deploy.errors import GlpnError, ImageError
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.scale.inputs import images_of
 from glpn_deploy.scale.options import BatchOptions
+from glpn_deploy.scale.results import DEPTH, ROW, SHARDS, parts_folder, write_shard
 from glpn_deploy.scale.storage import Folder
 
-ROW = pa.schema(
-    [
-        ("path", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("min_m", pa.float32()),
-        ("median_m", pa.float32()),
-        ("max_m", pa.float32()),
-        ("file", pa.string()),
-        ("error", pa.string()),
-    ]
-)
-"""The manifest's columns: sizes [px], depths [m]; ``file`` is relative to the output."""
-DEPTH = pa.field("depth", pa.binary())
-"""The PNG's bytes, in Parquet output."""
-SHARDS = "shards"
 _READERS = 8  # threads that fetch a block's images; object stores answer slowly, and many at once
-
-
-def parts_folder(options: BatchOptions) -> str:
-    """Where the rows lie, a file a block; with the depth in them where the output is Parquet."""
-    return "depth" if options.into == "parquet" else "_job/parts"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +149,7 @@ class DepthWorker:
         png = found.to_png(units_per_metre=options.units_per_metre, compress_level=options.compress_level)
         height, width = depth.shape
         row = {"path": item.path, "width": width, "height": height, "error": None}
-        row |= {"min_m": depth.min(), "median_m": np.median(depth), "max_m": depth.max()}
+        row |= {"min_m": float(depth.min()), "median_m": float(np.median(depth)), "max_m": float(depth.max())}
         if options.into == "png":
             row["file"] = f"{item.name}.depth_{options.save}.png"
             self._job.out.write(row["file"], png)
@@ -185,7 +162,11 @@ class DepthWorker:
         if self._job.options.into == "webdataset":
             shard = f"{SHARDS}/{block}.tar"
             with out.writing(shard) as stream:
-                _write_shard(stream, self._job.options.save, items, results)
+                write_shard(
+                    stream,
+                    self._job.options,
+                    [(i.name, r.row, r.png) for i, r in zip(items, results, strict=True)],
+                )
             for result in results:
                 result.row["file"] = shard if result.png else None
         rows = [result.row for result in results]
@@ -195,24 +176,3 @@ class DepthWorker:
                 result.row["depth"] = result.png or None
         with out.writing(f"{parts_folder(self._job.options)}/{block}.parquet") as stream:
             pyarrow.parquet.write_table(pa.Table.from_pylist(rows, schema=schema), stream)
-
-
-def _write_shard(stream: Any, save: str, items: list[_Item], results: list[_Result]) -> None:
-    """Samples in WebDataset's form: a key, the PNG, and the row as JSON; a dot ends a key, so it has none."""
-    with tarfile.open(fileobj=stream, mode="w|") as tar:
-        for item, result in zip(items, results, strict=True):
-            folder, _, name = item.name.rpartition("/")
-            key = f"{folder}/{name.replace('.', '_')}".lstrip("/")
-            about = json.dumps({name: value if isinstance(value, (str, int, type(None))) else float(value)
-                                for name, value in result.row.items()}).encode()
-            for suffix, content in ((f"depth_{save}.png", result.png), ("json", about)):
-                if content:
-                    entry = tarfile.TarInfo(f"{key}.{suffix}")
-                    entry.size = len(content)
-                    tar.addfile(entry, io.BytesIO(content))
-
-
-def refusal(found: tuple[str, str, str]) -> BackendError:
-    """The error of a worker that cannot run what it was given."""
-    got, expected, fix = found
-    return BackendError(f"the workers cannot start: {got}", expected=expected, fix=fix)

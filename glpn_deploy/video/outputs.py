@@ -11,7 +11,6 @@ from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.depth.colormap import color_picture

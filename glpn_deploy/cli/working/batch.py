@@ -8,7 +8,7 @@ from rich.markup import escape
 from glpn_deploy.cli.app import FAILED
 from glpn_deploy.cli.console import output, print_json, say_why
 from glpn_deploy.runtimes.options import LoadOptions
-from glpn_deploy.scale.batch import MANIFEST, run_batch
+from glpn_deploy.scale.batch import run_batch
 from glpn_deploy.scale.options import BatchOptions
 
 
@@ -26,13 +26,15 @@ def run(
     if report.done_before:
         console.print(f"  {report.done_before} images had been done before", style="dim")
     if report.deaths:
-        console.print(f"  {report.deaths} times a worker was killed, and its images done again", style="yellow")
+        console.print(
+            f"  {report.deaths} times a worker was killed, and its images done again", style="yellow"
+        )
     for path, error in report.errors.items():
         console.print(f"[red]✗[/] {escape(path)}: {escape(error)}", markup=True)
     if report.failed > len(report.errors):
         console.print(f"  … and so on: {report.failed} have an error in the manifest", style="red")
-    console.print(f"  {out}/{MANIFEST}: {report.images} images, {report.failed} failed", markup=False)
+    console.print(f"  {out}/manifest.parquet: {report.images} images, {report.failed} failed", markup=False)
     if as_json:
-        print_json({"out": out, "manifest": f"{out}/{MANIFEST}", "unit": "metres", **report.to_dict()})
+        print_json({"out": out, "manifest": f"{out}/manifest.parquet", "unit": "metres", **report.to_dict()})
     if report.failed:
         raise typer.Exit(FAILED)
