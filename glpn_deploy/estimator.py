@@ -440,8 +440,8 @@ class DepthEstimator:
         All maps are in memory in the end; `stream` hands them out as they come.
 
         Args:
-            images: Paths, files' bytes, PIL images or numpy arrays ``(H, W, 3)`` / ``(H, W)``; sizes may differ. Arrays are
-                RGB; for OpenCV's BGR load with ``channels="bgr"``.
+            images: Paths, files' bytes, PIL images or numpy arrays ``(H, W, 3)`` / ``(H, W)``; sizes may
+                differ. Arrays are RGB; for OpenCV's BGR load with ``channels="bgr"``.
             batch_size: As in `stream`; 4 on a GPU where left out, 1 on a CPU, which gains nothing by more.
             on_error: ``skip`` gives the error of an image that cannot be used in its map's place.
 

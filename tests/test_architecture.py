@@ -54,6 +54,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     },
     {"video": "frames of clips and cameras, and what their depth is saved as"},
     {"accuracy": "data set + estimator -> figures"},
+    {"scale": "archives on many workers, services"},
     {"exporters": "build time: one arrow a file"},
     {"benchmarks": "latency: measured, compared, reported"},
     {"cli": "one file a command"},
@@ -62,7 +63,7 @@ FLOORS: tuple[dict[str, str], ...] = (
 MOST_FILES = 10  # at a room's root; more have a reason
 MORE_FILES = {
     "benchmarks/claims": "a file a section of figures, and the commands over them",
-    "cli": "a file a command, nine of them, the one that calls them, and what they share",
+    "cli": "a file a command, ten of them, the one that calls them, and what they share",
     "cli/working": "a file a command, and what two of them share",
     "exporters": "one arrow a file, six of them, and what makes bundles and engines by them",
     "exporters/engine": "what a build is told and says, how it is watched, and what is read of the result",

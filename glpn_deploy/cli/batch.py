@@ -18,8 +18,8 @@ def batch(
         str,
         typer.Argument(
             metavar="INPUT",
-            help="Folder, quoted glob ('shots/**/*.jpg'), .txt list, .parquet with paths or bytes, .tar shards "
-            "(WebDataset); s3:// and gs:// too.",
+            help="Folder, quoted glob ('shots/**/*.jpg'), .txt list, .parquet with paths or bytes, .tar "
+            "shards (WebDataset); s3:// and gs:// too.",
         ),
     ],
     out: Annotated[

@@ -8,7 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-COMMANDS = ("export", "predict", "verify", "build", "bench", "compare", "eval", "train", "doctor")
+COMMANDS = ("export", "predict", "batch", "verify", "build", "bench", "compare", "eval", "train", "doctor")
 
 
 def main() -> None:

@@ -53,8 +53,9 @@ def load_image(
     Arrays are RGB. OpenCV's are BGR: pass ``channels="bgr"``, else the depth is wrong, and nothing says so.
 
     Args:
-        source: A file's path, its bytes, a file object opened for bytes, a PIL image of any mode, or an array (H, W), (H, W, 1), (H, W, 3) or
-            (H, W, 4) of RGB in uint8, uint16, bool, floats from 0 to 1, or whole numbers from 0 to 255.
+        source: A file's path, its bytes, a file object opened for bytes, a PIL image of any mode, or an
+            array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of RGB in uint8, uint16, bool, floats from 0 to
+            1, or whole numbers from 0 to 255.
         max_pixels: Larger files and PIL images are refused before they are decoded.
         orient: Turn the image upright by its EXIF orientation.
         min_side: The shortest side allowed [px].
@@ -132,9 +133,8 @@ def _from_file(
     source: Any, name: str, max_pixels: int, orient: bool, white_point: float | None
 ) -> NDArray[np.uint8]:
     """Of a path, of bytes, or of a file object, which is read from where it stands if it cannot seek."""
-    if not isinstance(source, Path):
-        if not (hasattr(source, "seekable") and source.seekable()):
-            source = io.BytesIO(source.read() if hasattr(source, "read") else source)
+    if not isinstance(source, Path) and not (hasattr(source, "seekable") and source.seekable()):
+        source = io.BytesIO(source.read() if hasattr(source, "read") else source)
     with open_image(source, max_pixels=max_pixels) as image:
         return _from_pil(image, name, max_pixels, orient, white_point)
 

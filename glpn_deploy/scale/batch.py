@@ -99,7 +99,8 @@ def run_batch(
             stack.enter_context(only_one(Path(target.path, "_job", "lock"), "another glpn-batch"))
         claim(target, {"source": source, "images": images, "into": options.into, "save": options.save})
         done = clean(target, options)
-        workers, seconds, state = 0, 0.0, {"deaths": 0, "runtime": {}}
+        workers, seconds = 0, 0.0
+        state: dict[str, Any] = {"deaths": 0, "runtime": {}}
         if found.kind != "listed" or any(path not in done for path, _ in found.images):
             with progress.step("start Ray"):
                 ray = stack.enter_context(joined(options))
@@ -201,7 +202,7 @@ class _Run:
 
     @contextlib.contextmanager
     def _watched(self, ledger: Any) -> Iterator[Callable[[], None]]:
-        """A thread that says why, where nothing is finished for a while; what is yielded is to be called then."""
+        """A thread that says why nothing is finished for a while; what is yielded is called when it is."""
         last, stop = [time.monotonic()], threading.Event()
 
         def watch() -> None:

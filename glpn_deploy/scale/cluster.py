@@ -19,12 +19,12 @@ start, and the workers of a lost node would find no room on the others."""
 READING = {"num_cpus": 0.25, "concurrency": 2}
 """What tasks that read Parquet and shards claim, and how many run at a time."""
 _STORE_BYTES = 512 << 20  # of a machine alone; Ray would take a third of its memory
-_ALONE = {
+ALONE = {
     "RAY_USAGE_STATS_ENABLED": "0",  # reports to Ray's makers
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as on these systems: all servers listen on loopback alone
-    "RAY_AUTH_MODE": "token",  # for other users of the machine
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # it has advice for those who write programs with it
 }
+"""The environment of a Ray of this machine alone, unless it says otherwise already."""
 
 
 @contextlib.contextmanager
@@ -38,10 +38,11 @@ def joined(options: BatchOptions) -> Iterator[Any]:
     alone = options.address is None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if alone:
-        for name, value in _ALONE.items():
+        for name, value in ALONE.items():
             os.environ.setdefault(name, value)
         if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # of this job, and written nowhere
+            # Ray asks for a token from 2.59 on; this one is the job's own, and written nowhere.
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     with needs("glpn-batch", "ray"):
         import pyarrow  # noqa: F401
         import ray
@@ -89,7 +90,8 @@ def whats_wrong(ray: Any, options: BatchOptions, workers: int, state: dict[str, 
     have, free = ray.cluster_resources(), ray.available_resources()
     nodes = [node for node in ray.nodes() if node["Alive"]]
     told = [
-        f"{state['ready']} workers have loaded the network, {workers} are asked for; {state['deaths']} died at work"
+        f"{workers} workers are asked for, {state['ready']} have loaded the network; "
+        f"{state['deaths']} died at work"
     ]
     for name, claim in (("CPU", CLAIM), ("GPU", options.gpus_per_worker)):
         if claim:

@@ -148,7 +148,7 @@ def dataset(source: Source, part: int, done: set[str], claim: dict[str, Any]) ->
             pa.Table.from_arrays([pa.array(column) for column in zip(*rows, strict=True)], schema=schema)
             for rows in blocks
         ]
-        return ray.data.from_arrow(tables), len(left)
+        return ray.data.from_blocks(tables), len(left)  # from_arrow runs a task of a whole CPU for each
     filesystem = source.folder.filesystem
     if source.kind == "webdataset":
         rows = ray.data.read_webdataset(

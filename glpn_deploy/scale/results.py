@@ -79,8 +79,9 @@ def clean(target: Folder, options: BatchOptions) -> set[str]:
 
 
 def write_manifest(target: Folder, options: BatchOptions) -> tuple[int, int, dict[str, str]]:
-    """Puts the rows of all parts into one file; gives their number, that of failures and the first reasons."""
-    count, failed, errors = 0, 0, {}
+    """Puts the rows of all parts into one file; gives how many there are and failed, and the first reasons."""
+    count, failed = 0, 0
+    errors: dict[str, str] = {}
     with target.writing(MANIFEST) as stream, pyarrow.parquet.ParquetWriter(stream, ROW) as writer:
         for name in _parts(target, options):
             rows = pyarrow.parquet.read_table(

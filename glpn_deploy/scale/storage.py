@@ -111,6 +111,6 @@ class Folder:
 
 
 def relative_name(address: str) -> str:
-    """A name for the results of a path or key that never leaves its folder: ``s3://b/../x.jpg`` is ``b/__/x.jpg``."""
+    """A name for the results of a path or key, within a folder: ``s3://b/../x.jpg`` gives ``b/__/x.jpg``."""
     parts = PurePosixPath(address.partition("://")[2] or address).parts
     return "/".join("__" if part == ".." else part for part in parts if part not in _DROPPED)

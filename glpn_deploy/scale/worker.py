@@ -109,7 +109,7 @@ class DepthWorker:
         return wait
 
     def _streamed(self, items: list[_Item]) -> Iterator[_Result]:
-        """Reading, network and enlarging beside each other; an error that is not the image's, on to singly."""
+        """Reading, network and enlarging beside each other; one by one from an error that no image has."""
         done = 0
         try:
             for found in self._estimator.stream(items, lambda item: item.content()):
@@ -157,7 +157,7 @@ class DepthWorker:
         return _Result(row, png)
 
     def _write(self, block: str, items: list[_Item], results: list[_Result]) -> None:
-        """The block's shard, then its rows, which make it done; both under names that a repetition has too."""
+        """The block's shard, then its rows, which make it done; done again, both have the same names."""
         out, schema = self._job.out, ROW
         if self._job.options.into == "webdataset":
             shard = f"{SHARDS}/{block}.tar"
