@@ -85,8 +85,10 @@ class Specializer(Generic[Network]):
     def _warn_of_no_room(self, shape: Shape) -> None:
         if self._warned or len(self._fixed) < self._limit or self._recent.count(shape) < 3:
             return
-        self._warned = True
         often = sum(count > 2 for count in Counter(self._recent).values())
+        if often <= self._limit:  # this one takes another's place soon
+            return
+        self._warned = True
         warnings.warn(
             f"{often} input sizes come again and again, and {self._limit} have a network of their own; the "
             f"others run on the dynamic one, which is slower. Allow more where there is memory for them "

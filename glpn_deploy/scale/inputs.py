@@ -154,7 +154,7 @@ def dataset(source: Source, part: int, done: set[str], claim: dict[str, Any]) ->
         rows = ray.data.read_webdataset(
             list(source.files),
             filesystem=filesystem,
-            decoder=False,
+            decoder=None,
             suffixes=list(_WEBDATASET_CONTENTS),
             **claim,
         )
@@ -169,10 +169,8 @@ def dataset(source: Source, part: int, done: set[str], claim: dict[str, Any]) ->
     count = sum(
         pyarrow.parquet.read_metadata(file, filesystem=filesystem).num_rows for file in source.files[:1000]
     )
-    return (
-        ray.data.read_parquet(list(source.files), filesystem=filesystem, columns=wanted, **claim),
-        count if len(source.files) <= 1000 else None,
-    )
+    rows = ray.data.read_parquet(list(source.files), filesystem=filesystem, **claim)
+    return rows.select_columns(wanted), count if len(source.files) <= 1000 else None
 
 
 def images_of(table: pa.Table, folder: Folder) -> list[tuple[str, str, bytes | None]]:

@@ -110,3 +110,20 @@ def test_cleared():
     counted.run([A, B])
     counted.specializer.clear()
     assert counted.specializer.shapes == []
+
+
+def test_what_has_no_room_is_counted_and_said_once():
+    counted = Counted(limit=2)
+    with pytest.warns(UserWarning, match="--cached-shapes 3") as said:
+        counted.run([A, B, C] * 8)
+    assert len(said) == 1
+    # Of C's runs none had room, of B's the first came before its network.
+    assert counted.specializer.describe() == {"dynamic_runs": 9}
+    counted.run([C] * 40)
+    assert counted.specializer.evictions == 1
+
+
+def test_room_for_all_says_nothing():
+    counted = Counted(limit=3)
+    counted.run([A, B, C] * 8)
+    assert counted.specializer.describe() == {"dynamic_runs": 2}

@@ -1,0 +1,93 @@
+"""One of several processes on a machine: one thread, bound to no core, chosen by itself in Ray and Triton."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+
+from glpn_deploy.runtimes.options import RuntimeOptions, one_of_several
+from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime
+from glpn_deploy.runtimes.rt_openvino import OpenVINORuntime
+
+_CHILD = """
+import json, os, sys, threading
+import numpy as np
+from glpn_deploy.runtimes.options import RuntimeOptions
+from glpn_deploy.runtimes.registry import load_runtime
+from pathlib import Path
+
+with load_runtime(sys.argv[1], Path(sys.argv[2]), RuntimeOptions(mode=sys.argv[3], threads=1)) as runtime:
+    runtime.run(np.zeros((1, 3, 64, 64), np.float32))
+    found = [sorted(os.sched_getaffinity(int(thread))) for thread in os.listdir("/proc/self/task")]
+    print(json.dumps(found), flush=True)
+    sys.stdin.read()  # both are at work at the same time
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="affinities are Linux's")
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_two_workers_may_use_every_core(backend: str, tiny_onnx: Path) -> None:
+    """In latency mode OpenVINO binds the one thread of each to core 0, where they wait for each other."""
+    import os
+
+    command = [sys.executable, "-c", _CHILD, backend, str(tiny_onnx), "worker"]
+    pipe = subprocess.PIPE
+    children = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
+    lines = [child.stdout.readline() for child in children if child.stdout]
+    for child in children:
+        child.communicate()
+    mine = sorted(os.sched_getaffinity(0))
+    assert all(cores == mine for line in lines for cores in json.loads(line))
+
+
+def test_worker_mode_is_one_thread_that_does_not_spin(
+    tiny_onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: list[Any] = []
+    session = onnxruntime.InferenceSession
+
+    def spy(path: Any, about: Any, **rest: Any) -> Any:
+        options.append(about)
+        return session(path, about, **rest)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", spy)
+    OnnxRuntime(tiny_onnx, RuntimeOptions(mode="worker", device="cpu")).close()
+    assert options[0].intra_op_num_threads == 1
+    assert options[0].get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    OnnxRuntime(tiny_onnx, RuntimeOptions(mode="worker", device="cpu", threads=2)).close()
+    assert options[1].intra_op_num_threads == 2
+
+
+def test_openvino_is_told_the_same(tiny_onnx: Path) -> None:
+    with OpenVINORuntime(tiny_onnx, RuntimeOptions(mode="worker")) as runtime:
+        compiled = runtime._compile((1, 3, 64, 64))._compiled
+        assert compiled.get_property("ENABLE_CPU_PINNING") is False
+        assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "argument", "mode"),
+    [
+        ("triton_python_backend_utils", "triton_python_backend_stub", "worker"),
+        ("ray", "/venv/ray/_private/workers/default_worker.py", "worker"),
+        ("ray", "train.py", "latency"),  # a driver
+        ("json", "default_worker.py", "latency"),
+    ],
+)
+def test_it_is_chosen_by_itself(
+    module: str, argument: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
+    monkeypatch.setattr(sys, "argv", [argument])
+    assert one_of_several() is (mode == "worker")
+    assert RuntimeOptions().settled().mode == mode
+    assert RuntimeOptions().settled().threads == (1 if mode == "worker" else None)
+    assert RuntimeOptions(mode="throughput").settled().mode == "throughput"
