@@ -138,6 +138,12 @@ class SaveOptions:
         ),
     ] = None
 
+    compress_level: Annotated[
+        int,
+        Option(
+            "Of the PNGs of mm and kitti, 0 to 9: smaller files, more time.", least=0, most=9, panel=ADVANCED
+        ),
+    ] = 1
     skip_existing: Annotated[
         bool, _advanced("Go on where a long run was stopped: leave images whose results are all there.")
     ] = False

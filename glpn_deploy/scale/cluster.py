@@ -55,7 +55,8 @@ def joined(options: BatchOptions) -> Iterator[Any]:
             cpus = max(os.cpu_count() or 1, 2, round((options.workers or 1) * CLAIM + 1))
             about |= {"include_dashboard": False, "num_cpus": cpus, "object_store_memory": _STORE_BYTES}
         try:
-            ray.init(options.address or "local", **about)
+            with _hushed() if alone else contextlib.nullcontext():
+                ray.init(options.address or "local", **about)
         except Exception as error:  # ConnectionError, ValueError, RuntimeError, its own
             raise BackendError(
                 f"Ray did not {'start' if alone else f'find the cluster {options.address}'} ({error})",
@@ -69,6 +70,19 @@ def joined(options: BatchOptions) -> Iterator[Any]:
     finally:
         if ours:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Standard error to nowhere, for Ray's C++ part, which says there that it was told to say nothing."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def worker_count(ray: Any, options: BatchOptions) -> int:

@@ -68,7 +68,7 @@ class BatchOptions:
             raise InputError(
                 f"the address {self.address}",
                 expected="auto or HOST:PORT, from a machine of the cluster",
-                fix="ray job submit --address http://HEAD:8265 -- glpn-batch ... --address auto runs it there",
+                fix="ray job submit --address http://HEAD:8265 -- glpn-batch ... --address auto",
             )
         if 1 < self.gpus_per_worker != int(self.gpus_per_worker):
             raise InputError(

@@ -79,7 +79,7 @@ def clean(target: Folder, options: BatchOptions) -> set[str]:
 
 
 def write_manifest(target: Folder, options: BatchOptions) -> tuple[int, int, dict[str, str]]:
-    """Puts the rows of all parts into one file; gives how many there are and failed, and the first reasons."""
+    """Puts the rows of all parts into one file; gives their number, that of failures, the first reasons."""
     count, failed = 0, 0
     errors: dict[str, str] = {}
     with target.writing(MANIFEST) as stream, pyarrow.parquet.ParquetWriter(stream, ROW) as writer:

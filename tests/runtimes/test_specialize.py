@@ -57,6 +57,7 @@ def test_ever_changing_sizes_compile_twice_in_all():
     assert set(answers[1:]) == {"dynamic"}
 
 
+@pytest.mark.filterwarnings("ignore:[0-9]+ input sizes come again")
 def test_more_shapes_than_room_in_turns_do_not_push_each_other_out():
     counted = Counted()
     answers = counted.run([A, B, C, D, E] * 40)
@@ -64,6 +65,7 @@ def test_more_shapes_than_room_in_turns_do_not_push_each_other_out():
     assert answers[-5:] == [A, B, C, D, "dynamic"]
 
 
+@pytest.mark.filterwarnings("ignore:[0-9]+ input sizes come again")
 def test_a_stream_that_moves_on_gets_new_networks():
     counted = Counted()
     counted.run([A, B, C, D] * 5)
@@ -75,6 +77,7 @@ def test_a_stream_that_moves_on_gets_new_networks():
     assert counted.specializer.shapes[-1] == B
 
 
+@pytest.mark.filterwarnings("ignore:[0-9]+ input sizes come again")
 def test_never_more_than_the_limit():
     counted, rng = Counted(limit=2), random.Random(0)
     for _ in range(500):

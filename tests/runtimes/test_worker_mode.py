@@ -17,17 +17,27 @@ from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime
 from glpn_deploy.runtimes.rt_openvino import OpenVINORuntime
 
 _CHILD = """
-import json, os, sys, threading
+import json, os, sys, threading, time
 import numpy as np
 from glpn_deploy.runtimes.options import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 from pathlib import Path
 
+
+def run(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        runtime.run(np.zeros((1, 3, 256, 256), np.float32))
+
+
 with load_runtime(sys.argv[1], Path(sys.argv[2]), RuntimeOptions(mode=sys.argv[3], threads=1)) as runtime:
-    runtime.run(np.zeros((1, 3, 64, 64), np.float32))
-    found = [sorted(os.sched_getaffinity(int(thread))) for thread in os.listdir("/proc/self/task")]
-    print(json.dumps(found), flush=True)
-    sys.stdin.read()  # both are at work at the same time
+    run(0)
+    found, running = set(), threading.Thread(target=run, args=(0.4,))
+    running.start()
+    while running.is_alive():  # a thread is bound while it computes
+        found |= {tuple(sorted(os.sched_getaffinity(int(task)))) for task in os.listdir("/proc/self/task")}
+        time.sleep(0.001)
+print(json.dumps(sorted(found)))
 """
 
 
@@ -38,13 +48,10 @@ def test_two_workers_may_use_every_core(backend: str, tiny_onnx: Path) -> None:
     import os
 
     command = [sys.executable, "-c", _CHILD, backend, str(tiny_onnx), "worker"]
-    pipe = subprocess.PIPE
-    children = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
-    lines = [child.stdout.readline() for child in children if child.stdout]
-    for child in children:
-        child.communicate()
+    children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    lines = [child.communicate()[0] for child in children]
     mine = sorted(os.sched_getaffinity(0))
-    assert all(cores == mine for line in lines for cores in json.loads(line))
+    assert [json.loads(line) for line in lines] == [[mine], [mine]]
 
 
 def test_worker_mode_is_one_thread_that_does_not_spin(

@@ -169,7 +169,8 @@ def _save(
             with atomic_path(file) as temporary:
                 Image.fromarray(picture).save(temporary, format="PNG")
         else:
-            depth_map.save(file, units_per_metre=256 if name == "kitti" else 1000)
+            units = 256 if name == "kitti" else 1000
+            depth_map.save(file, units_per_metre=units, compress_level=saving.compress_level)
     low, high = (round(float(value), 3) for value in (depth_map.depth.min(), depth_map.depth.max()))
     return {
         "width": width,

@@ -381,3 +381,17 @@ def test_what_a_person_and_a_notebook_see(depth_map: DepthMap) -> None:
     width = depth_map.depth.shape[1]
     shown = np.asarray(Image.open(io.BytesIO(depth_map._repr_png_())))
     assert (shown[:, :width] == depth_map.colorize()).all()
+
+
+def test_png_bytes_are_the_file_and_every_level_holds_the_same(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:120, :160]
+    depth_map = DepthMap((2 + np.sin(rows / 20) + columns / 80).astype(np.float32), 10.0)
+    depth_map.save(tmp_path / "a.png")
+    depth_map.save(tmp_path / "b.png", compress_level=9)
+    assert (tmp_path / "a.png").read_bytes() == depth_map.to_png()
+    assert (tmp_path / "b.png").stat().st_size < len(depth_map.to_png())
+    expected = np.rint(depth_map.depth * 1000)
+    for content in (depth_map.to_png(), (tmp_path / "b.png").read_bytes()):
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), expected)
+    with pytest.raises(InputError):
+        depth_map.to_png(compress_level=10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 import zlib
@@ -23,6 +24,44 @@ from glpn_deploy.images.processing import load_image
 @pytest.fixture(scope="module")
 def photo() -> NDArray[np.uint8]:
     return np.ascontiguousarray(skimage.data.astronaut()[:96, 100:228])
+
+
+def test_bytes_and_file_objects(photo: NDArray[np.uint8], tmp_path: Path) -> None:
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+
+    class Unseekable(io.RawIOBase):  # as a pipe or an answer by HTTP
+        def __init__(self) -> None:
+            self.inner = io.BytesIO(content)
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            return self.inner.readinto(buffer)
+
+    with (tmp_path / "a.png").open("rb") as file:
+        for source in (
+            content,
+            bytearray(content),
+            memoryview(content),
+            io.BytesIO(content),
+            file,
+            Unseekable(),
+        ):
+            np.testing.assert_array_equal(load_image(source), photo)
+        assert not file.closed
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP"])
+def test_cut_data_is_an_image_error(photo: NDArray[np.uint8], kind: str) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(photo).save(stream, format=kind)
+    for share in (0, 0.01, 0.1, 0.5):
+        cut = stream.getvalue()[: int(len(stream.getvalue()) * share)]
+        with pytest.raises(ImageError) as caught:
+            load_image(cut)
+        assert "image" in str(caught.value)
 
 
 def test_rgb_arrives_unchanged_by_every_way(photo: NDArray[np.uint8], tmp_path: Path) -> None:
@@ -238,7 +277,8 @@ def test_real_bomb_at_the_default_limit(tmp_path: Path) -> None:
         (Image.new("RGB", (31, 500)), "31 px wide and 500 px high; expected at least 32 px"),
         (Image.new("RGB", (0, 5)), "at least 32"),
         (Image.fromarray(np.full((40, 40), 70_000, np.int32)), "70000"),
-        (b"bytes", "is a bytes"),
+        (b"bytes", "not an image"),
+        (12, "is a int"),
         (None, "is a NoneType"),
     ],
 )

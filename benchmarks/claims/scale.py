@@ -1,0 +1,166 @@
+"""What Ray costs an image: glpn-batch beside as many plain processes, and with a network that takes no time.
+
+    python -m glpn_deploy.benchmarks.claims.scale [--images 400] [--null-images 20000] [--workers 2]
+
+Prints JSON. Each way does N images and 3 N, turn and turn about; an image's cost is the difference over the
+2 N, so that starting (Ray's, processes', networks') does not count, and stands beside it. Wall time and the
+processors' time of all processes, Ray's own among them; the latter also on a machine that others use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import skimage.data
+from PIL import Image
+
+from glpn_deploy.atomic import atomic_path
+from glpn_deploy.benchmarks.claims.running import run_command
+from glpn_deploy.estimator import DepthEstimator
+from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.runtimes.rt_null import NullRuntime
+from glpn_deploy.scale.batch import run_batch
+from glpn_deploy.scale.options import BatchOptions
+
+ROUNDS = 3
+SIZE = (320, 240)  # px
+
+
+def null() -> DepthEstimator:
+    """An estimator whose network takes no time."""
+    return DepthEstimator(NullRuntime(), GLPNImageProcessor(), 10.0)
+
+
+def photographs(folder: Path, count: int, size: tuple[int, int]) -> None:
+    """``count`` JPEG files of one photograph."""
+    folder.mkdir()
+    first = folder / "000000.jpg"
+    Image.fromarray(skimage.data.coffee()).resize(size).save(first)
+    for number in range(1, count):
+        os.link(first, folder / f"{number:06d}.jpg")
+
+
+def plain_worker(bundle: str, files: list[Path], out: Path) -> None:
+    """What a person would write without Ray: a process with its share of the files."""
+    with DepthEstimator.load(bundle, mode="worker") as estimator:
+        for found in estimator.stream(files):
+            with atomic_path(out / f"{found.item.name}.png") as temporary:
+                temporary.write_bytes(found.depth_map.to_png())
+
+
+def plain(bundle: str, folder: Path, out: Path, workers: int) -> None:
+    """As many such processes as there are workers."""
+    out.mkdir()
+    files, spawn = sorted(folder.iterdir()), multiprocessing.get_context("spawn")
+    shares = [files[start::workers] for start in range(workers)]
+    processes = [spawn.Process(target=plain_worker, args=(bundle, share, out)) for share in shares]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+
+
+def costed(work: Callable[[], Any]) -> tuple[float, float]:
+    """Wall time and processors' time [s] of all processes below this one, sampled while they live."""
+    used: dict[int, float] = {}
+    stop = threading.Event()
+
+    def sample() -> None:
+        while not stop.wait(0.2):
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    times = process.cpu_times()
+                except psutil.Error:
+                    continue
+                used[process.pid] = times.user + times.system
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    own, start = time.process_time(), time.perf_counter()
+    try:
+        work()
+    finally:
+        wall = time.perf_counter() - start
+        stop.set()
+        thread.join()
+    return wall, sum(used.values()) + time.process_time() - own
+
+
+def beside_plain_processes(folder: Path, images: int, workers: int) -> dict[str, Any]:
+    """The demo network through glpn-batch and through plain processes, by turns."""
+    bundle = folder / "bundle"
+    run_command("export", "demo", bundle)
+    sizes = {count: folder / f"photos{count}" for count in (images, 3 * images)}
+    for count, photos in sizes.items():
+        photographs(photos, count, SIZE)
+    found: dict[str, list[tuple[float, float, float, float]]] = {"ray": [], "plain": []}
+    for turn in range(ROUNDS):
+        for way in ("ray", "plain"):
+            costs = []
+            for count, photos in sizes.items():
+                out = folder / f"{way}{turn}-{count}"
+                options = BatchOptions(workers=workers)
+
+                def work(way: str = way, photos: Path = photos, out: Path = out) -> None:
+                    if way == "plain":
+                        plain(str(bundle), photos, out, workers)
+                    else:
+                        run_batch(str(bundle), str(photos), str(out), options)  # noqa: B023 - called at once
+
+                costs.append(costed(work))
+            few, many = costs
+            each = [(many[i] - few[i]) / (2 * images) * 1e3 for i in (0, 1)]
+            fixed = [few[i] - each[i] * images / 1e3 for i in (0, 1)]
+            found[way].append((*each, *fixed))
+            print(way, *(f"{value:.2f}" for value in found[way][-1]), file=sys.stderr)
+    names = ("wall_ms_an_image", "cpu_ms_an_image", "wall_s_a_job", "cpu_s_a_job")
+    result: dict[str, Any] = {
+        way: {name: statistics.median(row[i] for row in rows) for i, name in enumerate(names)}
+        for way, rows in found.items()
+    }
+    for i in (0, 1):
+        ratios = [ours[i] / theirs[i] for ours, theirs in zip(found["ray"], found["plain"], strict=True)]
+        result[f"{names[i]}_ratio"] = statistics.median(ratios)
+    return result | {"images": [images, 3 * images], "size": SIZE, "workers": workers, "rounds": found}
+
+
+def of_no_network(folder: Path, images: int, workers: int) -> dict[str, Any]:
+    """What an image costs beside its network: read, decoded, enlarged, packed, written, and accounted for."""
+    photos = folder / "null"
+    photographs(photos, images, (32, 32))
+    report = run_batch(
+        "null", str(photos), str(folder / "out"), BatchOptions(workers=workers, into="parquet"), opener=null
+    )
+    return {"images": images, "size": [32, 32], "seconds": report.seconds}
+
+
+def main() -> None:
+    """Measures, and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--images", type=int, default=400)
+    parser.add_argument("--null-images", type=int, default=20_000)
+    parser.add_argument("--workers", type=int, default=2)
+    asked = parser.parse_args()
+    result: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="glpn-scale-") as name:
+        if asked.null_images:
+            result["null"] = of_no_network(Path(name), asked.null_images, asked.workers)
+        if asked.images:
+            result["demo"] = beside_plain_processes(Path(name), asked.images, asked.workers)
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
