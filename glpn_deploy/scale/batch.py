@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import secrets
 import threading
 import time
 import warnings
@@ -93,20 +94,20 @@ def run_batch(
         from glpn_deploy.scale.storage import Folder
     found, target = find_source(images), Folder.of(out)
     source = str(Path(source).resolve()) if Path(source).exists() else source
+    run = secrets.token_hex(8)
     with contextlib.ExitStack() as stack:
         if target.local:
             Path(target.path, "_job").mkdir(parents=True, exist_ok=True)
             stack.enter_context(only_one(Path(target.path, "_job", "lock"), "another glpn-batch"))
-        claim(target, {"source": source, "images": images, "into": options.into, "save": options.save})
+        claim(target, {"source": source, "images": images, "into": options.into, "save": options.save}, run)
         done = clean(target, options)
         workers, seconds = 0, 0.0
         state: dict[str, Any] = {"deaths": 0, "runtime": {}}
         if found.kind != "listed" or any(path not in done for path, _ in found.images):
             with progress.step("start Ray"):
                 ray = stack.enter_context(joined(options))
-            job = _Run(
-                ray, found, target, options, opener or partial(DepthEstimator.open, source, load), done
-            )
+            opener = opener or partial(DepthEstimator.open, source, load)
+            job = _Run(ray, found, target, options, opener, done, run)
             seconds = job.run()
             workers, state = job.workers, job.state
         count, failed, errors = write_manifest(target, options)
@@ -124,9 +125,10 @@ class _Run:
         options: BatchOptions,
         opener: Callable[[], DepthEstimator],
         done: set[str],
+        run: str,
     ) -> None:
         self._ray, self._source, self._target, self._options = ray, source, target, options
-        self._opener, self._done = opener, done
+        self._opener, self._done, self._id = opener, done, run
         self.workers = 0
         self.state: dict[str, Any] = {}
 
@@ -146,7 +148,7 @@ class _Run:
         results = rows.map_batches(
             DepthWorker,
             fn_constructor_args=(
-                Job(self._opener, self._source.folder, self._target, options),
+                Job(self._opener, self._source.folder, self._target, options, self._id),
                 ledger,
                 None if listed or not self._done else ray.put(self._done),
             ),

@@ -17,6 +17,8 @@ from glpn_deploy.scale.options import BatchOptions
 from glpn_deploy.scale.storage import Folder
 
 MANIFEST = "manifest.parquet"
+RUN = "_job/run"
+"""Names the run that may write: workers outlive a killed driver by a moment, and the next run begins."""
 _ABOUT = "_job/job.json"
 ROW = pa.schema(
     [
@@ -41,15 +43,14 @@ def parts_folder(options: BatchOptions) -> str:
     return "depth" if options.into == "parquet" else "_job/parts"
 
 
-def claim(target: Folder, about: dict[str, str]) -> None:
-    """Holds the output folder for this job, whatever number of runs it takes.
+def claim(target: Folder, about: dict[str, str], run: str) -> None:
+    """Holds the output folder for this job, whatever number of runs it takes, and for this run of it.
 
     Raises:
         InputError: Another job's results are there.
     """
     if target.kind(_ABOUT) == "nothing":
         target.write(_ABOUT, json.dumps(about, indent=2).encode())
-        return
     before = json.loads(target.read(_ABOUT))
     for name, value in about.items():
         if before.get(name) != value:
@@ -58,6 +59,7 @@ def claim(target: Folder, about: dict[str, str]) -> None:
                 expected=value,
                 fix="choose another output folder",
             )
+    target.write(RUN, run.encode())
 
 
 def _parts(target: Folder, options: BatchOptions) -> list[str]:

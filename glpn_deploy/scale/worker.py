@@ -18,7 +18,7 @@ from glpn_deploy.errors import GlpnError, ImageError
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.scale.inputs import images_of
 from glpn_deploy.scale.options import BatchOptions
-from glpn_deploy.scale.results import DEPTH, ROW, SHARDS, parts_folder, write_shard
+from glpn_deploy.scale.results import DEPTH, ROW, RUN, SHARDS, parts_folder, write_shard
 from glpn_deploy.scale.storage import Folder
 
 _READERS = 8  # threads that fetch a block's images; object stores answer slowly, and many at once
@@ -33,12 +33,14 @@ class Job:
         folder: Where the images are.
         out: Where results go.
         options: What is written.
+        run: Which run of the job this is.
     """
 
     open: Callable[[], DepthEstimator]
     folder: Folder
     out: Folder
     options: BatchOptions
+    run: str
 
 
 class _Item(NamedTuple):
@@ -159,6 +161,8 @@ class DepthWorker:
     def _write(self, block: str, items: list[_Item], results: list[_Result]) -> None:
         """The block's shard, then its rows, which make it done; done again, both have the same names."""
         out, schema = self._job.out, ROW
+        if out.read(RUN) != self._job.run.encode():
+            raise RuntimeError("another run of the job has begun")
         if self._job.options.into == "webdataset":
             shard = f"{SHARDS}/{block}.tar"
             with out.writing(shard) as stream:

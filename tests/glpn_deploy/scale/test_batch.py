@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
@@ -226,17 +227,6 @@ def alone(program: str, *arguments: Any) -> subprocess.Popen:
     )
 
 
-def ray_processes(session: str) -> list[int]:
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if session.encode() in entry.read_bytes():
-                found.append(int(entry.parent.name))
-        except OSError:
-            continue
-    return found
-
-
 def test_the_command_alone_with_bad_images(tiny_bundle: Path, pictures: Callable, tmp_path: Path) -> None:
     """No cluster to start; the depth is what the estimator gives."""
     folder, out = pictures(120, side=64), tmp_path / "out"
@@ -277,13 +267,12 @@ print(report.done_before)
         assert time.monotonic() < end
         assert first.poll() is None, first.stderr.read()
         time.sleep(0.02)
+    theirs = psutil.Process(first.pid).children(recursive=True)
+    assert len(theirs) > 3
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    session = f"_{first.pid}/"
-    end = time.monotonic() + 30
-    while ray_processes(session) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not ray_processes(session)
+    _, left = psutil.wait_procs(theirs, timeout=60)
+    assert not left
     done = set(pyarrow.parquet.read_table(parts)["path"].to_pylist())
     second = alone(program)
     told, said = second.communicate(timeout=120)
