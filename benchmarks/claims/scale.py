@@ -105,13 +105,13 @@ def beside_plain_processes(folder: Path, images: int, workers: int) -> dict[str,
     sizes = {count: folder / f"photos{count}" for count in (images, 3 * images)}
     for count, photos in sizes.items():
         photographs(photos, count, SIZE)
-    found: dict[str, list[tuple[float, float, float, float]]] = {"ray": [], "plain": []}
+    found: dict[str, list[tuple[float, ...]]] = {"ray": [], "plain": []}
     for turn in range(ROUNDS):
         for way in ("ray", "plain"):
             costs = []
             for count, photos in sizes.items():
                 out = folder / f"{way}{turn}-{count}"
-                options = BatchOptions(workers=workers)
+                options = BatchOptions(workers=workers, images_per_part=32)
 
                 def work(way: str = way, photos: Path = photos, out: Path = out) -> None:
                     if way == "plain":
