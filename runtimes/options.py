@@ -104,7 +104,7 @@ class RuntimeOptions:
         int | None,
         _advanced(
             "Input sizes that get a compiled network of their own; others run on a dynamic one, more slowly. "
-            "Each takes the network's memory again (OpenVINO: 4; torch.compile: 8).",
+            "Each takes the network's memory again (OpenVINO: 4; torch.compile: 8, its most).",
             least=1,
             most=64,
         ),

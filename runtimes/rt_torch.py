@@ -85,10 +85,10 @@ class TorchRuntime(Runtime):
             self._model = model.eval().to(self.device)
         self._worker: ThreadPoolExecutor | None = None
         self.compile, self._count = options.compile, 0
-        self._limit = options.cached_shapes or _LIMIT
+        self._limit = min(options.cached_shapes or _LIMIT, _LIMIT)
         if options.compile != "no":
             _require_compiler(self.device)
-            self._networks = Specializer(self._compiled, self._limit)
+            self._networks = Specializer(self._compiled, self._limit, warn=False)
 
     def _compiled(self, shape: Shape | None) -> Callable[..., Any]:
         """The network compiled for a shape at its first batch, or uncompiled past the limit."""

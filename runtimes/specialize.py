@@ -28,6 +28,7 @@ class Specializer(Generic[Network]):
     Args:
         compile: Makes a network for a shape, or the dynamic one for None.
         limit: Most networks of fixed shape at a time.
+        warn: Whether more would be possible, and is advised.
 
     Attributes:
         dynamic_runs: How often the dynamic network was given.
@@ -39,10 +40,12 @@ class Specializer(Generic[Network]):
 
     WINDOW = 64
 
-    def __init__(self, compile: Callable[[Shape | None], Network], limit: int = LIMIT) -> None:
+    def __init__(
+        self, compile: Callable[[Shape | None], Network], limit: int = LIMIT, warn: bool = True
+    ) -> None:
         self._compile, self._limit = compile, limit
         self.dynamic_runs = self.evictions = 0
-        self._warned = False
+        self._warned = not warn
         self._fixed: OrderedDict[Shape, Network] = OrderedDict()
         self._dynamic: Network | None = None
         self._recent: deque[Shape] = deque(maxlen=self.WINDOW)
