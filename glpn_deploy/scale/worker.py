@@ -21,7 +21,7 @@ from glpn_deploy.scale.options import BatchOptions
 from glpn_deploy.scale.results import DEPTH, ROW, RUN, SHARDS, parts_folder, write_shard
 from glpn_deploy.scale.storage import Folder
 
-GPU_BATCH = 4  # images that enter the network together; on a CPU it gains nothing
+GPU_BATCH = 4  # images that enter a network on a GPU together; on a CPU it gains nothing
 _READERS = 8  # threads that fetch a block's images; object stores answer slowly, and many at once
 
 
@@ -115,7 +115,7 @@ class DepthWorker:
         """Reading, network and enlarging beside each other; one by one from an error that no image has."""
         done = 0
         try:
-            batch = 1 if self._estimator.runtime.device == "cpu" else GPU_BATCH
+            batch = GPU_BATCH if self._estimator.runtime.device.startswith("cuda") else 1
             for found in self._estimator.stream(items, lambda item: item.content(), batch_size=batch):
                 result = self._failed(found.item, found.error) if found.error else None
                 yield result or self._finished(found.item, found.depth_map)
