@@ -278,7 +278,7 @@ def test_real_bomb_at_the_default_limit(tmp_path: Path) -> None:
         (Image.new("RGB", (0, 5)), "at least 32"),
         (Image.fromarray(np.full((40, 40), 70_000, np.int32)), "70000"),
         (b"bytes", "not an image"),
-        (12, "is a int"),
+        (12, "is the number 12"),
         (None, "is a NoneType"),
     ],
 )
