@@ -8,7 +8,10 @@ import sys
 import textwrap
 from pathlib import Path
 
-COMMANDS = ("export", "predict", "batch", "verify", "build", "bench", "compare", "eval", "train", "doctor")
+COMMANDS = (
+    *("export", "predict", "batch", "serve", "verify", "build", "bench", "compare", "eval", "train"),
+    "doctor",
+)
 
 
 def main() -> None:
@@ -55,7 +58,7 @@ def _help() -> str:
 
 
 def _about(name: str) -> str:
-    """What a command does: its file's first line, read, since importing nine commands takes longer."""
+    """What a command does: its file's first line, read, since importing them all takes longer."""
     with Path(__file__).with_name(f"{name}.py").open(encoding="utf-8") as file:
         return file.readline().strip().strip('"').partition(": ")[2]
 

@@ -22,6 +22,7 @@ from glpn_deploy.proof.parity_report import (
 )
 from glpn_deploy.proof.polygraphy_check import PolygraphyReport
 from glpn_deploy.proof.verification import verify
+from glpn_deploy.scale.triton.repository import check_repository, is_repository
 
 
 def run(
@@ -32,6 +33,9 @@ def run(
     Raises:
         GlpnError: The depth is not the reference's, or nothing could be run.
     """
+    if is_repository(bundle):
+        _check_repository(bundle, options, as_json=as_json)
+        return
     console = output(as_json=as_json, verbose=verbose)
     found = verify(bundle, options)
     for report in found.reports if verbose else ():
@@ -66,6 +70,21 @@ def _conclusion(found: Verification) -> str:
         told += f", every artefact{'' if found.complete else ' that was run'} within its budget"
     of = report.candidate.get("file", "model.onnx")
     return f"{told}. Worst: {of} at {describe_worst(report, case)}.{incomplete}"
+
+
+def _check_repository(folder: Path, options: VerifyOptions, *, as_json: bool) -> None:
+    """A Triton model repository's digests; its depth is the bundle's, which is verified where that is."""
+    if options != VerifyOptions():
+        raise InputError(
+            f"{folder} is a model repository, of which only the digests are checked",
+            expected="no other option",
+            fix="verify the bundle that it was made from",
+        )
+    console = output(as_json=as_json)
+    repository = check_repository(folder)
+    if as_json:
+        print_json({"repository": str(folder), "files": len(repository.files), **repository.network})
+    console.print(f"\nThe repository is as it was made from the bundle {escape(repository.bundle)}.")
 
 
 def _print_report(console: PlainConsole, report: ParityReport) -> None:

@@ -1,0 +1,1 @@
+"""What runs within Triton's Python backend; a repository's model.py files import it."""
