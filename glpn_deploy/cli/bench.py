@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from glpn_deploy.benchmarks.options import BenchOptions, EvalChoice
+from glpn_deploy.benchmarks.server_options import ServerOptions
 from glpn_deploy.cli.app import command
 from glpn_deploy.cli.options import JsonOption
 from glpn_deploy.errors import InputError
@@ -17,8 +18,10 @@ from glpn_deploy.options import Former
 
 
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    bundle: Annotated[Path | None, typer.Argument(help="Bundle folder; none with --server.")] = None,
+    *,
     options: partial[BenchOptions],
+    serving: ServerOptions,
     dataset: Annotated[
         Literal["nyu", "kitti", "folder", "rooms"] | None,
         typer.Option("--eval", help="Also judge each backend and precision on a data set."),
@@ -59,6 +62,16 @@ def bench(
 
     Example: glpn-bench glpn-nyu --remember --within 0.01
     """
+    if serving.server is not None:
+        from glpn_deploy.cli.working.bench_server import run as run_server
+
+        if bundle is not None:
+            raise InputError(f"the bundle {bundle} and --server", expected="one of them")
+        asked = options()
+        run_server(serving, asked.images, asked.load_seconds, as_json=as_json)
+        return
+    if bundle is None:
+        raise InputError("no bundle is given", expected="a bundle's folder, or --server URL")
     choice = None
     if dataset is not None:
         place = None if data_path is None else str(data_path)

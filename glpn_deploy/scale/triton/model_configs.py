@@ -155,12 +155,7 @@ def _runs_file(
     batching = {
         **({"preferred_batch_size": [*sizes, net.batch]} if net.batch > 1 else {}),
         "max_queue_delay_microseconds": round(options.queue_delay_ms * 1e3),
-        "default_queue_policy": {
-            "timeout_action": Enum("REJECT"),
-            "default_timeout_microseconds": round(options.queue_seconds * 1e6),
-            "allow_timeout_override": True,
-            "max_queue_size": options.queue_size,
-        },
+        **_queue(options),
     }
     told = [{"key": key, "value": value} for key, value in net.accelerator.items()]
     tensorrt = [{"name": "tensorrt", "parameters": told}]
@@ -197,8 +192,20 @@ def _python(
         "output": outputs,
         "version_policy": _LATEST,
         "instance_group": [{"kind": Enum("KIND_CPU"), "count": options.copies}],
+        "dynamic_batching": _queue(options),  # makes no batches: max_batch_size is 0
         **({"parameters": parameters(told)} if told else {}),
     }
+
+
+def _queue(options: ServeOptions) -> Config:
+    """Who waits too long, or comes when too many wait, is told so."""
+    policy = {
+        "timeout_action": Enum("REJECT"),
+        "default_timeout_microseconds": round(options.queue_seconds * 1e6),
+        "allow_timeout_override": True,
+        "max_queue_size": options.queue_size,
+    }
+    return {"default_queue_policy": policy}
 
 
 def _tensor(name: str, kind: str, dims: Sequence[int]) -> Config:

@@ -1,4 +1,4 @@
-"""Stands in for Triton's C++ backend of ONNX Runtime, which the server's wheel lacks: a python-based backend."""
+"""A python-based backend in place of Triton's C++ one of ONNX Runtime, which the server's wheel lacks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ class TritonPythonModel:
         (self._input,), (self._output,) = self._session.get_inputs(), self._session.get_outputs()
 
     def execute(self, requests):
-        arrays = [array_of(request, self._input.name) for request in requests]  # Triton puts like shapes together
+        arrays = [
+            array_of(request, self._input.name) for request in requests
+        ]  # Triton puts like shapes together
         (found,) = self._session.run(None, {self._input.name: np.concatenate(arrays)})
         print(f"BATCH of {len(found)}", flush=True)
         ends = np.cumsum([len(array) for array in arrays])[:-1]
