@@ -22,8 +22,8 @@ class ServerOptions:
     server: Annotated[
         str | None,
         Option(
-            "Measure a server of the KServe v2 protocol instead (see glpn-serve), on the images of --images or "
-            "rendered ones.",
+            "Measure a server of the KServe v2 protocol instead (see glpn-serve), on the images of --images "
+            "or on rendered ones.",
             metavar="URL",
         ),
     ] = None
