@@ -1,1 +1,1 @@
-"""From one process to many: archives of images on Ray Data."""
+"""From one process to many: archives of images on Ray Data, services on Triton."""

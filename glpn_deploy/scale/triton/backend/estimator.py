@@ -24,7 +24,9 @@ class TritonPythonModel:
         options = LoadOptions(
             backend=cast("BackendName", settings.parameter("backend", "auto")),
             precision=cast("Precision", settings.parameter("precision", "fp32")),
-            runtime=RuntimeOptions(device="cpu", threads=int(settings.parameter("threads", "1"))),
+            runtime=RuntimeOptions(
+                device="cpu", mode="worker", threads=int(settings.parameter("threads", "1"))
+            ),
             images=settings.images,
         )
         self._estimator = DepthEstimator.open(settings.folder / BUNDLE, options)
