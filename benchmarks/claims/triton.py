@@ -53,23 +53,40 @@ def jpegs() -> list[bytes]:
     return files
 
 
-def throughput(bundle: Bundle, url: str, images: list[bytes], rounds: int, seconds: float) -> dict[str, Any]:
-    """Images a second of the bare network on all cores and of the server, in turns."""
+def throughput(
+    bundle: Bundle, url: str, process: int, images: list[bytes], rounds: int, seconds: float
+) -> dict[str, Any]:
+    """Images a second of the bare network on all cores and of the server, in turns.
+
+    And what an image takes of a processor [ms], which other processes on the machine change less: of the bare
+    network, and of the server with its Python processes, without the callers.
+    """
     pixels = np.random.default_rng(0).random((1, 3, 480, 640), np.float32)
     found: dict[str, list[float]] = {"bare": [], "server": []}
+    taken: dict[str, list[float]] = {"bare": [], "server": []}
     with DepthEstimator.load(bundle.folder, threads=CORES) as estimator:
         estimator.runtime.run(pixels)
         for _ in range(rounds):
+            start = time.process_time()
             runs = closed_loop(lambda turn: estimator.runtime.run(pixels), 1, seconds)
             found["bare"].append(runs["runs_per_s"])
+            taken["bare"].append((time.process_time() - start) * 1e3 / runs["runs"])
+            start = _processor_s(process)
             options = ServerOptions(server=url, server_callers=(CALLERS,))
             (load,) = measure_server(options, "glpn_python", images, seconds)
             if load.errors:
                 raise BackendError(f"the server refused: {load.errors}")
             found["server"].append(len(load.latencies_ms) / load.seconds)
+            taken["server"].append((_processor_s(process) - start) * 1e3 / load.requests)
         backend = estimator.runtime.backend
     ratios = [server / bare for bare, server in zip(found["bare"], found["server"], strict=True)]
-    return {"backend": backend, "images_per_s": found, "ratio": statistics.median(ratios), "ratios": ratios}
+    return {
+        "backend": backend,
+        "images_per_s": found,
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+        "processor_ms": {name: statistics.median(values) for name, values in taken.items()},
+    }
 
 
 def overhead(bundle: Bundle, url: str, images: list[bytes], rounds: int) -> dict[str, float]:
@@ -112,10 +129,19 @@ def soak(url: str, process: int, images: list[bytes], minutes: float) -> dict[st
     return {**load.to_dict(), "memory_mb": looked, "second_and_last_quarter_mb": growth}
 
 
+def _tree(process: int) -> list[psutil.Process]:
+    server = psutil.Process(process)
+    return [server, *server.children(recursive=True)]
+
+
+def _processor_s(process: int) -> float:
+    """Seconds of processors that a process and its children have taken."""
+    return sum(sum(one.cpu_times()[:2]) for one in _tree(process))
+
+
 def _proportional(process: int) -> Iterator[float]:
     """Bytes of a process and its children; what they share is counted once."""
-    server = psutil.Process(process)
-    for one in (server, *server.children(recursive=True)):
+    for one in _tree(process):
         yield one.memory_full_info().pss
 
 
@@ -140,7 +166,7 @@ def main() -> None:
         write_repository(bundle, work / "models", options)
         with serving(packages, work / "models", work) as (url, _, process):
             found: dict[str, Any] = {"environment": describe_environment()}
-            found["throughput"] = throughput(bundle, url, images, given.rounds, given.seconds)
+            found["throughput"] = throughput(bundle, url, process, images, given.rounds, given.seconds)
             found["overhead"] = overhead(bundle, url, images, given.rounds)
             if given.soak:
                 found["soak"] = soak(url, process, images, given.soak)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from PIL import Image
 from glpn_deploy import DepthEstimator, InputError
 from glpn_deploy.benchmarks.measuring.server_load import _Callers, measure_server, open_loop
 from glpn_deploy.benchmarks.server_options import ServerOptions
+from glpn_deploy.cli.working.bench_server import run
 from glpn_deploy.errors import BackendError
 from glpn_deploy.scale.triton.kserve import KserveClient
 
@@ -199,6 +201,21 @@ def test_load_at_a_rate_counts_what_is_refused(server):
     (found,) = (load.to_dict() for load in measure_server(options, "glpn_python", images, 1.0))
     assert (found["requests"], found["error_share"]) == (30, 0.5)
     assert ["not an image" in message for message in found["errors"]] == [True]
+
+
+def test_what_glpn_bench_prints(server, tmp_path, capsys):
+    photograph(64, 96).save(tmp_path / "one.png")
+    options = ServerOptions(server=server.url, server_callers=(2,))
+    run(options, tmp_path, 0.2, as_json=False)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("2 callers"))
+    assert float(line.split()[2]) > 0
+    assert line.endswith("0.0%")
+    run(dataclasses.replace(options, model="glpn_python"), tmp_path, 0.2, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["model"], told["loads"][0]["error_share"]) == ("glpn_python", 0)
+    with pytest.raises(BackendError) as refusal:
+        run(dataclasses.replace(options, model="other"), tmp_path, 0.2, as_json=False)
+    assert "glpn_raw" in refusal.value.expected
 
 
 def test_a_server_that_is_not_there():
