@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,10 @@ def overhead(bundle: Bundle, url: str, images: list[bytes], rounds: int) -> dict
     """Milliseconds of one image by an estimator of one thread and by the server, and what lies between."""
     samples: dict[str, list[float]] = {"estimator": [], "server": []}
     with DepthEstimator.load(bundle.folder, threads=1) as estimator, KserveClient(url) as client:
-        calls = {"estimator": estimator, "server": lambda image: client.depth("glpn_python", image)}
+        calls: dict[str, Callable[[bytes], object]] = {
+            "estimator": estimator,
+            "server": lambda image: client.depth("glpn_python", image),
+        }
         for number in range(-1, 10 * rounds):
             image = images[number % len(images)]
             for name, call in calls.items():

@@ -73,10 +73,10 @@ class KserveClient:
         body, length = self._ask("POST", path, image, {_HEADER_LENGTH: "0"})
         try:
             (output,) = json.loads(body[:length])["outputs"]
-            found = np.frombuffer(body, np.float32, offset=length).reshape(output["shape"])
+            depth: NDArray[np.float32] = np.frombuffer(body, "<f4", offset=length).reshape(output["shape"])
         except (ValueError, KeyError, TypeError) as error:
             raise BackendError(f"{self._url} gave something else than one FP32 tensor ({error!r})") from None
-        return found
+        return depth
 
     def _ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[bytes, int]:
         """The answer's body, and how long the JSON at its start is [bytes]."""

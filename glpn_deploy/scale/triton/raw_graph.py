@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -71,7 +72,7 @@ def to_raw(
     return gives[0], gives[1]
 
 
-def _node(kind: str, inputs: Iterable[str], **attributes: object) -> onnx.NodeProto:
+def _node(kind: str, inputs: Iterable[str], **attributes: Any) -> onnx.NodeProto:
     name = f"{IMAGE}/{kind}"
     return helper.make_node(kind, list(inputs), [name], name=name, **attributes)
 

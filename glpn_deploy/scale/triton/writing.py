@@ -118,6 +118,8 @@ class _Writer:
     def _graph(self, options: ServeOptions) -> Network:
         """The artefact's ONNX file, which ONNX Runtime runs."""
         spec = read_header(self._onnx).spec
+        if self._artefact.io not in TYPES:
+            raise BundleError(f"{self._artefact.file} takes {self._artefact.io}", expected=" or ".join(TYPES))
         return Network(
             file=self._artefact.file,
             type=TYPES[self._artefact.io],
@@ -215,7 +217,7 @@ class _Writer:
 
     def _model(self, config: Config, files: dict[str, bytes]) -> Path:
         """Writes a model's config and files; gives its version's folder."""
-        version = self._folder / config["name"] / _VERSION
+        version = self._folder / str(config["name"]) / _VERSION
         version.mkdir(parents=True, exist_ok=True)
         (version.parent / "config.pbtxt").write_text(to_text(config), encoding="utf-8")
         for name, content in files.items():

@@ -31,6 +31,7 @@ class TritonPythonModel:
         image = load_image(
             array_of(request, IMAGE).tobytes(), max_pixels=options.max_pixels, white_point=options.white_point
         )
-        shown = resized(image, shown_size(*image.shape[:2], options, self._processor.size_divisor))
-        pixels = self._processor.prepare(shown).astype(self._type, copy=False)
-        return [tensor_of(PIXELS, pixels[None]), tensor_of(SIZE, np.array(image.shape[:2], np.int64))]
+        height, width = image.shape[:2]
+        shown = shown_size(height, width, options, self._processor.size_divisor)
+        pixels = self._processor.prepare(resized(image, shown)).astype(self._type, copy=False)
+        return [tensor_of(PIXELS, pixels[None]), tensor_of(SIZE, np.array([height, width], np.int64))]
