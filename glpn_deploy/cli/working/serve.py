@@ -7,8 +7,8 @@ from pathlib import Path
 
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.cli.console import output, print_json, runnable
-from glpn_deploy.optional import needs
 from glpn_deploy.scale.triton.options import ServeOptions
+from glpn_deploy.scale.triton.writing import write_repository
 
 
 def run(bundle: Path, target: Path, options: ServeOptions, *, as_json: bool) -> None:
@@ -17,9 +17,6 @@ def run(bundle: Path, target: Path, options: ServeOptions, *, as_json: bool) -> 
     Raises:
         GlpnError: The bundle or the options cannot be used, or a file could not be written.
     """
-    with needs("writing glpn_raw", "export"):
-        from glpn_deploy.scale.triton.writing import write_repository
-
     console = output(as_json=as_json)
     repository = write_repository(Bundle.open(bundle), target, options)
     if as_json:

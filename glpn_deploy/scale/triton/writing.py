@@ -15,6 +15,7 @@ from glpn_deploy.bundle.engine_trust import require_trusted
 from glpn_deploy.bundle.manifest import MANIFEST
 from glpn_deploy.errors import BundleError, EngineError
 from glpn_deploy.images.processing import CONFIG_NAME
+from glpn_deploy.optional import needs
 from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.ort_tensorrt import provider_options
@@ -23,7 +24,6 @@ from glpn_deploy.scale.triton.config_text import to_text
 from glpn_deploy.scale.triton.model_configs import ANY, TYPES, Config, Network
 from glpn_deploy.scale.triton.names import BUNDLE, NET
 from glpn_deploy.scale.triton.options import ServeOptions
-from glpn_deploy.scale.triton.raw_graph import to_raw
 from glpn_deploy.scale.triton.repository import REPOSITORY, Repository, is_repository, list_files
 
 _VERSION = "1"
@@ -186,6 +186,8 @@ class _Writer:
             self._copy_network(self._model(config, {}))
 
     def _write_raw(self) -> None:
+        with needs("writing glpn_raw", "export", instead="leave it out: --models glpn,glpn_python"):
+            from glpn_deploy.scale.triton.raw_graph import to_raw
         options = self._options
         version = self._folder / "glpn_raw" / _VERSION
         version.mkdir(parents=True)

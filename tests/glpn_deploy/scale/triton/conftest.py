@@ -13,7 +13,10 @@ from typing import NamedTuple
 import pytest
 
 from glpn_deploy.benchmarks.claims.triton_server import CLIENT, SERVER, fetch, serving, why_not
-from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.bundle.bundle import Bundle, file_digest
+from glpn_deploy.bundle.engine_profile import parse_profiles
+from glpn_deploy.bundle.engine_sidecar import ENGINES, Sidecar, artefact_digest, write_sidecar
+from glpn_deploy.bundle.engine_trust import remember_engine
 from glpn_deploy.errors import BackendError
 from glpn_deploy.scale.triton.options import ServeOptions
 from glpn_deploy.scale.triton.writing import write_repository
@@ -50,7 +53,7 @@ def server(
         pytest.skip(f"no tritonserver here: {why_not()}")
     packages = fetched(pytestconfig, "server-0.7.0", SERVER)
     work = tmp_path_factory.mktemp("triton")
-    options = ServeOptions(shape=SHAPE, batch=4, instances=1, queue_delay_ms=20)
+    options = ServeOptions(shape=SHAPE, batch=4, instances=1, queue_delay_ms=50)
     write_repository(Bundle.open(tiny_bundle), work / "models", options)
     stand_in = {"onnxruntime": Path(__file__).parent / "onnxruntime_stand_in"}
     with serving(packages, work / "models", work, stand_in) as (url, grpc, process):
@@ -73,3 +76,36 @@ def client(pytestconfig: pytest.Config) -> Client:
         )
 
     return run
+
+
+@pytest.fixture
+def engine(bundle_copy):
+    """Writes an engine of the bundle that nothing but its sidecar says anything of."""
+
+    def write(mine: bool = True, **changes) -> Path:
+        bundle, path = Bundle.open(bundle_copy), bundle_copy / ENGINES / "x.engine"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(str(path).encode())  # each test's its own, since who built them is remembered
+        values = {
+            "engine": path.name,
+            "sha256": file_digest(path),
+            "bytes": path.stat().st_size,
+            "bundle": bundle.manifest.name,
+            "onnx": "model.onnx",
+            "onnx_sha256": artefact_digest(bundle.manifest, bundle.artefact("fp32")),
+            "precision": "fp32",
+            "max_depth": 10.0,
+            "size_multiple": 32,
+            "tensorrt": "10.3.0",
+            "cuda": "12.6",
+            "gpu": "NVIDIA L4",
+            "sm": "8.9",
+            "profiles": parse_profiles(["96x128"], "1:2:6"),
+        }
+        sidecar = Sidecar(**(values | changes))
+        write_sidecar(sidecar, path)
+        if mine:
+            remember_engine(sidecar)
+        return path
+
+    return write

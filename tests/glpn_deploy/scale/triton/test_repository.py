@@ -188,3 +188,49 @@ def test_an_engine_that_is_none(tiny_bundle, tmp_path):
     with pytest.raises(EngineError) as refusal:
         write_repository(Bundle.open(tiny_bundle), tmp_path / "models", options)
     assert "there is no engine" in refusal.value.got
+
+
+def test_an_engine_is_tensorrts(engine, bundle_copy, tmp_path):
+    options = dataclasses.replace(SMALL, engine=engine(io="half"))
+    found = write_repository(Bundle.open(bundle_copy), tmp_path / "models", options)
+    assert (tmp_path / "models" / "glpn_net" / "1" / "model.plan").read_bytes() == options.engine.read_bytes()
+    assert found.network["tensorrt"] == "10.3.0"
+    net = config(tmp_path / "models", "glpn_net")
+    for line in (
+        'backend: "tensorrt"',
+        'default_model_filename: "model.plan"',
+        "kind: KIND_GPU",
+        "max_batch_size: 6",  # the profile's, not the option's
+        "preferred_batch_size: [2, 4, 6]",
+        "dims: [3, 96, 128]",
+        "batch_size: 2",  # of the warm-up: what the profile is tuned for
+    ):
+        assert line in net
+    assert net.count("TYPE_FP16") == 3  # input, output and warm-up
+    assert "TYPE_FP16" in config(tmp_path / "models", "glpn_preprocess")
+    assert '\\"input_size\\": [96, 128]' in config(tmp_path / "models", "glpn_preprocess")
+    check_repository(tmp_path / "models")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"mine": False}, "was not built on this machine"),
+        ({"stripped": True}, "without weights"),
+        ({"onnx_sha256": "ab" * 32}, "from another model.onnx"),
+        ({"sha256": "ab" * 32}, "changed since it was built"),
+        ({"backend": "tensorrt_rtx", "targets": ("8.9",), "sm": None}, "tensorrt_rtx"),
+    ],
+    ids=["another's", "stripped", "another bundle's", "changed", "RTX"],
+)
+def test_an_engine_that_is_not_served(engine, bundle_copy, tmp_path, changes, says):
+    options = dataclasses.replace(SMALL, engine=engine(**changes))
+    with pytest.raises(EngineError) as refusal:
+        write_repository(Bundle.open(bundle_copy), tmp_path / "models", options)
+    assert says in refusal.value.got
+    assert not (tmp_path / "models").exists()
+
+
+def test_an_engine_of_others_is_taken_where_they_are_trusted(engine, bundle_copy, tmp_path):
+    options = dataclasses.replace(SMALL, engine=engine(mine=False), trust_engines=True)
+    write_repository(Bundle.open(bundle_copy), tmp_path / "models", options)
