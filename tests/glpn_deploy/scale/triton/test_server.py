@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from glpn_deploy.scale.triton.kserve import KserveClient
 from glpn_deploy.scale.triton.options import ServeOptions
 from glpn_deploy.scale.triton.writing import write_repository
 
-EXAMPLE = Path(__file__).parents[4] / "examples" / "triton_client.py"
+ROOT = Path(__file__).parents[4]
+EXAMPLE = ROOT / "examples" / "triton_client.py"
 pytestmark = pytest.mark.slow
 
 
@@ -84,6 +86,16 @@ def test_the_example_speaks_http_and_grpc(server, client, estimator, tmp_path, p
     assert "not an image that Pillow can read" in done.stderr
     for name, image in images.items():
         close(np.load(tmp_path / f"{name}.depth.npy"), estimator, image)
+
+
+def test_the_lines_of_the_page_work(server, estimator, tmp_path, monkeypatch):
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "serving.md").read_text(), re.DOTALL)
+    image = photograph(75, 101)
+    image.save(tmp_path / "photo.jpg", quality=95)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(lines.replace("http://127.0.0.1:8000", server.url), names)
+    close(names["depth"], estimator, Image.open(tmp_path / "photo.jpg"))
 
 
 ASK = """
