@@ -92,6 +92,14 @@ class ServeOptions:
             raise InputError(
                 "an engine, and nothing that would run it", expected="the model glpn, without tensorrt_cache"
             )
+        seen = self.images.input_size or self.shape
+        if self.tensorrt_cache is not None and (self.images.max_side is not None or seen != self.shape):
+            raise InputError(
+                f"tensorrt_cache, and images that the network sees at other sizes than "
+                f"{self.shape[0]}x{self.shape[1]}, for each of which TensorRT would compile anew",
+                expected="the one size in --shape",
+                fix="leave out --max-side and --input-size",
+            )
 
     @property
     def copies(self) -> int:

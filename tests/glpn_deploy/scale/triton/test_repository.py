@@ -85,10 +85,10 @@ def test_tensorrt_compiles_for_one_size_and_keeps_its_engines(tiny_bundle, tmp_p
     assert "trt_profile" not in raw
 
 
-def test_the_callers_sizes_stay_where_they_are_asked_for(tiny_bundle, tmp_path):
+def test_images_of_many_sizes_for_an_engine_that_takes_them(engine, bundle_copy, tmp_path):
     images = ImageOptions(max_side=128)
-    options = dataclasses.replace(SMALL, tensorrt_cache=Path("/engines"), images=images)
-    write_repository(Bundle.open(tiny_bundle), tmp_path / "models", options)
+    options = dataclasses.replace(SMALL, engine=engine(), images=images)
+    write_repository(Bundle.open(bundle_copy), tmp_path / "models", options)
     preprocess = config(tmp_path / "models", "glpn_preprocess")
     assert '\\"max_side\\": 128' in preprocess
     assert "input_size" not in preprocess
@@ -175,6 +175,8 @@ def test_what_is_not_as_it_was_written_is_found(repository, change, says):
         {"queue_seconds": 0},
         {"engine": Path("x.engine"), "models": ("glpn_python",)},
         {"engine": Path("x.engine"), "tensorrt_cache": Path("/engines")},
+        {"tensorrt_cache": Path("/engines"), "images": ImageOptions(max_side=640)},
+        {"tensorrt_cache": Path("/engines"), "images": ImageOptions(input_size=(240, 320))},
     ],
     ids=str,
 )
