@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-import numpy as np
-
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.options import parse_size
 from glpn_deploy.precisions import Precision
@@ -30,9 +28,7 @@ class TritonPythonModel:
             images=settings.images,
         )
         self._estimator = DepthEstimator.open(settings.folder / BUNDLE, options)
-        self._estimator(
-            np.zeros((*parse_size("warm_up", settings.parameter("warm_up", "480x640")), 3), np.uint8)
-        )
+        self._estimator.warmup(*parse_size("warm_up", settings.parameter("warm_up", "480x640")))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One response a request."""
