@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from glpn_deploy.bundle.bundle import Bundle
-from glpn_deploy.cli.console import output, print_json, runnable
+from glpn_deploy.cli.console import output, print_json, runnable, say_next
 from glpn_deploy.scale.triton.options import ServeOptions
 from glpn_deploy.scale.triton.writing import write_repository
 
@@ -29,10 +29,11 @@ def run(bundle: Path, target: Path, options: ServeOptions, *, as_json: bool) -> 
             "  The server needs that very TensorRT: see the release notes of Triton's containers.",
             markup=False,
         )
-    console.print(
-        "\nNext, where Triton is (docs/serving.md):\n"
-        f"  tritonserver --model-repository={target.resolve()} --http-address=127.0.0.1 "
-        f"--grpc-address=127.0.0.1\n  {runnable('glpn-verify')} {target}\n"
-        f"  {runnable('glpn-bench')} --server http://127.0.0.1:8000",
-        markup=False,
+    say_next(
+        console,
+        f"tritonserver --model-repository={target.resolve()} --http-address=127.0.0.1 "
+        "--grpc-address=127.0.0.1",
+        f"{runnable('glpn-verify')} {target}",
+        f"{runnable('glpn-bench')} --server http://127.0.0.1:8000",
+        where=", where Triton is (docs/serving.md)",
     )

@@ -37,7 +37,10 @@ class ServeOptions:
     shape: Annotated[
         tuple[int, int],
         Option(
-            "Size that models are warmed up at, and the only one of glpn_raw.", metavar="HxW", reader=SIZE
+            "Size that models are warmed up at, and the only one of glpn_raw and for TensorRT.",
+            names=("--size",),
+            metavar="HxW",
+            reader=SIZE,
         ),
     ] = (480, 640)
     batch: Annotated[int, Option("Most images in one run of the network.", least=1, most=256)] = 8
@@ -75,9 +78,7 @@ class ServeOptions:
     queue_delay_ms: Annotated[
         float, _advanced("How long the network waits for a batch to fill [ms].", least=0)
     ] = 1.0
-    images: Annotated[ImageOptions, Only(("max_side", "input_size", "white_point", "max_pixels"))] = (
-        ImageOptions()
-    )
+    images: Annotated[ImageOptions, Only(("max_side", "white_point", "max_pixels"))] = ImageOptions()
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -97,8 +98,8 @@ class ServeOptions:
             raise InputError(
                 f"tensorrt_cache, and images that the network sees at other sizes than "
                 f"{self.shape[0]}x{self.shape[1]}, for each of which TensorRT would compile anew",
-                expected="the one size in --shape",
-                fix="leave out --max-side and --input-size",
+                expected="one size",
+                fix="say it with --size, and leave out --max-side",
             )
 
     @property

@@ -7,7 +7,7 @@ import json
 
 def test_write_and_verify(run, tiny_bundle, tmp_path):
     models = tmp_path / "models"
-    done = run("serve", tiny_bundle, "--write", models, "--shape", "64x96", "--instances", "1")
+    done = run("serve", tiny_bundle, "--write", models, "--size", "64x96", "--instances", "1")
     assert done.status == 0, done.err
     assert f"--model-repository={models}" in done.out
     assert "--http-address=127.0.0.1" in done.out

@@ -9,7 +9,7 @@ from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.options import parse_size
 from glpn_deploy.precisions import Precision
 from glpn_deploy.runtimes.options import BackendName, LoadOptions, RuntimeOptions
-from glpn_deploy.scale.triton.backend.tensors import Settings, answers, array_of, tensor_of
+from glpn_deploy.scale.triton.backend.tensors import Settings, answers, array_of, log, tensor_of
 from glpn_deploy.scale.triton.names import BUNDLE, DEPTH, IMAGE
 
 
@@ -23,11 +23,15 @@ class TritonPythonModel:
             backend=cast("BackendName", settings.parameter("backend", "auto")),
             precision=cast("Precision", settings.parameter("precision", "fp32")),
             runtime=RuntimeOptions(
-                device="cpu", mode="worker", threads=int(settings.parameter("threads", "1"))
+                device="cpu",
+                mode="worker",
+                threads=int(settings.parameter("threads", "1")),
+                allow_fallback=True,  # of a precision that this processor has not; the log says so
             ),
             images=settings.images,
         )
         self._estimator = DepthEstimator.open(settings.folder / BUNDLE, options)
+        log(f"{settings.name}: {self._estimator.runtime.describe()}")
         self._estimator.warmup(*parse_size("warm_up", settings.parameter("warm_up", "480x640")))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:

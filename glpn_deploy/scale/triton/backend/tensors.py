@@ -67,6 +67,11 @@ def _answer(request: Any, answer: Callable[[Any], list[Any]]) -> Any:
     return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, kind))
 
 
+def log(line: str) -> None:
+    """Writes a line to the server's log."""
+    pb_utils.Logger.log_info(line)
+
+
 class Settings:
     """What a model's config.pbtxt says to its model.py.
 
@@ -75,10 +80,12 @@ class Settings:
 
     Attributes:
         folder: The version's folder.
+        name: Of the instance.
         images: How images are read and shown to the network.
     """
 
     def __init__(self, args: dict[str, str]) -> None:
+        self.name = args["model_instance_name"]
         self.folder = Path(args["model_repository"], args["model_version"])
         self._config = json.loads(args["model_config"])
         images = json.loads(self.parameter("images", "{}"))
