@@ -23,8 +23,13 @@ from glpn_deploy.scale.triton.options import ServeOptions
 
 Config = dict[str, Any]
 ANY = -1
-TYPES = {"fp32": "TYPE_FP32", "half": "TYPE_FP16"}
-"""Triton's names of an artefact's ``io``."""
+TYPES = {
+    "fp32": ("TYPE_FP32", "TYPE_FP32"),
+    "fp16": ("TYPE_FP16", "TYPE_FP16"),
+    "half": ("TYPE_FP16", "TYPE_FP16"),
+    "uint8": ("TYPE_UINT8", "TYPE_FP32"),
+}
+"""Triton's names of what artefacts and engines of an ``io`` take and give."""
 _LATEST = {"latest": {"num_versions": 1}}
 
 
@@ -34,7 +39,7 @@ class Network:
 
     Attributes:
         file: Name of the file: ``model.onnx`` or ``model.plan``.
-        type: Of its input and output, as Triton names it.
+        io: Type of its input and output, one of `TYPES`; ``uint8`` has the channels last.
         sides: Height and width [px] of its input; -1 for any.
         batch: Most images in one run.
         warm_up: Batch, height and width that it is warmed up at.
@@ -42,23 +47,27 @@ class Network:
     """
 
     file: str
-    type: str
+    io: str
     sides: tuple[int, int]
     batch: int
     warm_up: tuple[int, int, int]
     accelerator: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    def shape(self, sides: tuple[int, int]) -> list[int]:
+        """Of one image of these sides, as the network takes it."""
+        return [*sides, 3] if self.io == "uint8" else [3, *sides]
+
 
 def network(net: Network, options: ServeOptions, max_depth: float) -> Config:
-    """glpn_net: ``(N, 3, H, W)`` in, raw depth ``(N, h, w)`` [m] out; Triton makes the batches."""
-    height, width = net.sides
+    """glpn_net: what `Network` says in, raw depth ``(N, h, w)`` [m] out; Triton makes the batches."""
+    takes, gives = TYPES[net.io]
     return _runs_file(
         NET,
         net,
         options,
-        _tensor(PIXELS, net.type, [3, height, width]),
-        _tensor(RAW_DEPTH, net.type, [ANY, ANY]),
-        _warm_up(PIXELS, net.type, (3, *net.warm_up[1:]), net.warm_up[0]),
+        _tensor(PIXELS, takes, net.shape(net.sides)),
+        _tensor(RAW_DEPTH, gives, [ANY, ANY]),
+        _warm_up(PIXELS, takes, net.shape(net.warm_up[1:]), net.warm_up[0]),
         max_depth,
     )
 
@@ -104,14 +113,17 @@ def ensemble(max_depth: float) -> Config:
 
 def preprocess(net: Network, options: ServeOptions) -> Config:
     """The first step of ``glpn``."""
-    outputs = [_tensor(PIXELS, net.type, [ANY, 3, ANY, ANY]), _tensor(SIZE, "TYPE_INT64", [2])]
+    outputs = [
+        _tensor(PIXELS, TYPES[net.io][0], [ANY, *net.shape((ANY, ANY))]),
+        _tensor(SIZE, "TYPE_INT64", [2]),
+    ]
     return _python(PREPROCESS, [_tensor(IMAGE, "TYPE_UINT8", [ANY])], outputs, options, _images(options))
 
 
 def postprocess(net: Network, options: ServeOptions) -> Config:
     """The last step of ``glpn``."""
     inputs = [
-        _tensor(RAW_DEPTH, net.type, [ANY, ANY, ANY]),
+        _tensor(RAW_DEPTH, TYPES[net.io][1], [ANY, ANY, ANY]),
         _tensor(SIZE, "TYPE_INT64", [2]),
     ]
     return _python(POSTPROCESS, inputs, [_tensor(DEPTH, "TYPE_FP32", [ANY, ANY])], options, {})

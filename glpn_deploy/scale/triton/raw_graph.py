@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
-from glpn_deploy.errors import ConfigError, ExportError
+from glpn_deploy.errors import ConfigError
 from glpn_deploy.exporters.graph.graph_edit import load_graph, save_graph
-from glpn_deploy.exporters.graph.onnx_graph import TO_NCHW
+from glpn_deploy.exporters.to_uint8 import take_bytes, takes_bytes
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.scale.triton.names import DEPTH, IMAGE
 
@@ -23,7 +20,7 @@ def to_raw(
     """Writes a graph that takes ``(batch, H, W, 3)`` uint8 RGB and gives ``(batch, h, w)`` float32 [m].
 
     Args:
-        source: An artefact with a float32 input and output.
+        source: An artefact that takes float32 or 8 bits, and gives float32.
         target: Where the graph shall stand.
         processor: The bundle's, whose arithmetic the graph takes over.
         size: Height and width [px] of the images.
@@ -43,38 +40,22 @@ def to_raw(
             fix="leave it out: --models glpn,glpn_python",
         )
     model = load_graph(source)
+    if not takes_bytes(model):
+        take_bytes(model)
     (given,), (depth,) = model.graph.input, model.graph.output
-    if {given.type.tensor_type.elem_type, depth.type.tensor_type.elem_type} != {TensorProto.FLOAT}:
-        raise ExportError(f"{source} takes or gives other types", expected="float32 in and out")
-    batch, _, *sides = _sides(given)
+    batch, *sides, _ = _sides(given)
     gives = [
         length * _multiple(out) // _multiple(side)
         for length, out, side in zip(size, _sides(depth)[1:], sides, strict=True)
     ]
-    renamed = {given.name: f"{IMAGE}/Div", depth.name: DEPTH}
+    renamed = {given.name: IMAGE, depth.name: DEPTH}
     for node in model.graph.node:
         node.input[:] = [renamed.get(name, name) for name in node.input]
         node.output[:] = [renamed.get(name, name) for name in node.output]
-    white = numpy_helper.from_array(np.array(255, np.float32), f"{IMAGE}/white")
-    model.graph.initializer.append(white)
-    # A product with 1/255 would be one bit off the processor's numbers for half of the bytes.
-    front = [
-        _node("Cast", [IMAGE], to=TensorProto.FLOAT),
-        _node("Transpose", [f"{IMAGE}/Cast"], perm=list(TO_NCHW)),
-        _node("Div", [f"{IMAGE}/Transpose", white.name]),
-    ]
-    nodes = [*front, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
     given.CopyFrom(helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, [batch, *size, 3]))
     depth.CopyFrom(helper.make_tensor_value_info(DEPTH, TensorProto.FLOAT, [batch, *gives]))
     save_graph(model, target)
     return gives[0], gives[1]
-
-
-def _node(kind: str, inputs: Iterable[str], **attributes: Any) -> onnx.NodeProto:
-    name = f"{IMAGE}/{kind}"
-    return helper.make_node(kind, list(inputs), [name], name=name, **attributes)
 
 
 def _sides(value: onnx.ValueInfoProto) -> list[str | int]:

@@ -89,6 +89,12 @@ class _Writer:
             "sha256": bundle.manifest.files[self._artefact.file]["sha256"],
         }
         self._net = self._graph(options) if options.engine is None else self._engine(options.engine, options)
+        if self._net.io not in TYPES:
+            raise BundleError(
+                f"{self._about['file']} takes and gives {self._net.io}",
+                expected=" or ".join(TYPES),
+                fix="upgrade with pip install -U glpn-deploy",
+            )
         images = options.images
         compiled = options.engine is not None or options.tensorrt_cache is not None
         if compiled and images.input_size is None and images.max_side is None:
@@ -118,11 +124,9 @@ class _Writer:
     def _graph(self, options: ServeOptions) -> Network:
         """The artefact's ONNX file, which ONNX Runtime runs."""
         spec = read_header(self._onnx).spec
-        if self._artefact.io not in TYPES:
-            raise BundleError(f"{self._artefact.file} takes {self._artefact.io}", expected=" or ".join(TYPES))
         return Network(
             file=self._artefact.file,
-            type=TYPES[self._artefact.io],
+            io=self._artefact.io,
             sides=(spec.height or ANY, spec.width or ANY),
             batch=spec.batch or options.batch,
             warm_up=(1, spec.height or options.shape[0], spec.width or options.shape[1]),
@@ -166,7 +170,7 @@ class _Writer:
         low, best, high = (getattr(sidecar.profiles[0], end) for end in ("min", "opt", "max"))
         return Network(
             file="model.plan",
-            type=TYPES[sidecar.io],
+            io=sidecar.io,
             sides=high[1:] if low[1:] == high[1:] else (ANY, ANY),
             batch=high[0],
             warm_up=best,
@@ -194,7 +198,7 @@ class _Writer:
         gives = to_raw(self._onnx, version / "model.onnx", self._bundle.processor, options.shape)
         net = Network(
             file="model.onnx",
-            type=TYPES["fp32"],
+            io="uint8",
             sides=options.shape,
             batch=options.batch,
             warm_up=(1, *options.shape),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glpn_deploy.images.loading import load_image, resized, shown_size
 from glpn_deploy.images.processing import load_processor
@@ -33,5 +34,9 @@ class TritonPythonModel:
         )
         height, width = image.shape[:2]
         shown = shown_size(height, width, options, self._processor.size_divisor)
-        pixels = self._processor.prepare(resized(image, shown)).astype(self._type, copy=False)
+        image = resized(image, shown)
+        if self._type == np.uint8:
+            pixels: NDArray[Any] = self._processor.prepare_bytes(image)
+        else:
+            pixels = self._processor.prepare(image).astype(self._type, copy=False)
         return [tensor_of(PIXELS, pixels[None]), tensor_of(SIZE, np.array([height, width], np.int64))]

@@ -14,6 +14,7 @@ import pytest
 from glpn_deploy.bundle.bundle import Bundle, file_digest, write_manifest
 from glpn_deploy.bundle.manifest import Manifest
 from glpn_deploy.errors import BundleError, ConfigError, EngineError, InputError
+from glpn_deploy.exporters.to_uint8 import to_uint8
 from glpn_deploy.images.options import ImageOptions
 from glpn_deploy.scale.triton.config_text import Enum, to_text
 from glpn_deploy.scale.triton.options import ServeOptions
@@ -105,6 +106,21 @@ def test_the_raw_graph_is_the_network_after_the_processor(repository, tiny_bundl
     (found,) = raw.run(None, {"IMAGE": image[None]})
     (expected,) = net.run(None, {"pixel_values": bundle.processor.prepare(image)[None]})
     assert np.array_equal(found, expected)
+
+
+def test_a_network_that_takes_bytes(bundle_copy, tmp_path):
+    to_uint8(bundle_copy / "model.onnx", bundle_copy / "model.onnx")
+    manifest = Manifest.from_json((bundle_copy / "manifest.json").read_text(), "manifest.json")
+    artefacts = (dataclasses.replace(manifest.artefacts[0], io="uint8", parity=None),)
+    write_manifest(bundle_copy, dataclasses.replace(manifest, artefacts=artefacts))
+    write_repository(Bundle.open(bundle_copy), tmp_path / "models", SMALL)
+    net, before = (config(tmp_path / "models", name) for name in ("glpn_net", "glpn_preprocess"))
+    assert "dims: [-1, -1, 3]" in net
+    assert "dims: [64, 96, 3]" in net  # of the warm-up
+    assert (net.count("TYPE_UINT8"), net.count("TYPE_FP32")) == (2, 1)
+    assert "dims: [-1, -1, -1, 3]" in before
+    raw = onnxruntime.InferenceSession(tmp_path / "models" / "glpn_raw" / "1" / "model.onnx")
+    assert raw.get_inputs()[0].shape[1:] == [64, 96, 3]
 
 
 def test_fewer_models(tiny_bundle, tmp_path):
