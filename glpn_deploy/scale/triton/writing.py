@@ -14,7 +14,6 @@ from glpn_deploy.bundle.engine_sidecar import check_bundle, read_plan, read_side
 from glpn_deploy.bundle.engine_trust import require_trusted
 from glpn_deploy.bundle.manifest import MANIFEST
 from glpn_deploy.errors import BundleError, EngineError
-from glpn_deploy.images.processing import CONFIG_NAME
 from glpn_deploy.optional import needs
 from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 from glpn_deploy.runtimes.onnx_file.header import read_header
@@ -179,9 +178,8 @@ class _Writer:
     def _write_ensemble(self) -> None:
         net, options = self._net, self._options
         self._model(model_configs.ensemble(self._scale), {"README": b"An ensemble: see config.pbtxt.\n"})
-        settings = self._bundle.path(CONFIG_NAME).read_bytes()
-        code = {"model.py": _code("preprocess"), CONFIG_NAME: settings}
-        self._model(model_configs.preprocess(net, options), code)
+        code = {"model.py": _code("preprocess")}
+        self._copy_settings(self._model(model_configs.preprocess(net, options), code))
         self._model(model_configs.postprocess(net, options), {"model.py": _code("postprocess")})
         config = model_configs.network(net, options, self._scale)
         if self._plan:
@@ -210,12 +208,16 @@ class _Writer:
         version = self._model(
             model_configs.estimator(self._options, self._scale), {"model.py": _code("estimator")}
         )
+        self._copy_network(self._copy_settings(version))
+
+    def _copy_settings(self, version: Path) -> Path:
+        """Makes the bundle's folder beside a model.py, with all but its artefacts and goldens."""
         place = version / BUNDLE
         place.mkdir()
         shutil.copyfile(self._bundle.folder / MANIFEST, place / MANIFEST)
         for name in CONFIGS:
             shutil.copyfile(self._bundle.path(name), place / name)
-        self._copy_network(place)
+        return place
 
     def _copy_network(self, folder: Path) -> None:
         for name in (self._artefact.file, *self._artefact.data):

@@ -90,7 +90,7 @@ class Settings:
         self._config = json.loads(args["model_config"])
         images = json.loads(self.parameter("images", "{}"))
         size = images.pop("input_size", None)
-        self.images = ImageOptions(input_size=None if size is None else tuple(size), **images)
+        self.images = ImageOptions(input_size=tuple(size) if isinstance(size, list) else size, **images)
 
     def parameter(self, name: str, default: str) -> str:
         """A parameter's text."""

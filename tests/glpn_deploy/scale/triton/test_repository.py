@@ -173,7 +173,7 @@ def test_a_processor_that_normalizes_has_no_raw_model(bundle_copy, tmp_path):
     ids=["changed", "missing", "one too many", "no list"],
 )
 def test_what_is_not_as_it_was_written_is_found(repository, change, says):
-    assert len(check_repository(repository).files) == 17
+    assert len(check_repository(repository).files) == 19
     change(repository)
     with pytest.raises(BundleError) as refusal:
         check_repository(repository)
