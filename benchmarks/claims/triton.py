@@ -35,6 +35,7 @@ from glpn_deploy.datasets.rooms import RenderedRooms
 from glpn_deploy.errors import BackendError
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.exporters.build import build_bundle
+from glpn_deploy.images.options import ImageOptions
 from glpn_deploy.scale.triton.kserve import KserveClient
 from glpn_deploy.scale.triton.options import ServeOptions
 from glpn_deploy.scale.triton.writing import write_repository
@@ -92,7 +93,10 @@ def throughput(
 def overhead(bundle: Bundle, url: str, images: list[bytes], rounds: int) -> dict[str, float]:
     """Milliseconds of one image by an estimator of one thread and by the server, and what lies between."""
     samples: dict[str, list[float]] = {"estimator": [], "server": []}
-    with DepthEstimator.load(bundle.folder, threads=1) as estimator, KserveClient(url) as client:
+    with (
+        DepthEstimator.load(bundle.folder, threads=1, input_size="own") as estimator,
+        KserveClient(url) as client,
+    ):
         calls: dict[str, Callable[[bytes], object]] = {
             "estimator": estimator,
             "server": lambda image: client.depth("glpn_python", image),
@@ -165,7 +169,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="glpn-triton-") as folder:
         work = Path(folder)
         bundle = build_bundle("demo", work / "demo")
-        options = ServeOptions(models=("glpn_python",), instances=CORES)
+        images_as_they_are = ImageOptions(input_size="own")  # what the bare network is given, too
+        options = ServeOptions(models=("glpn_python",), instances=CORES, images=images_as_they_are)
         write_repository(bundle, work / "models", options)
         with serving(packages, work / "models", work) as (url, _, process):
             found: dict[str, Any] = {"environment": describe_environment()}
