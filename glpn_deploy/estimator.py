@@ -514,8 +514,9 @@ class DepthEstimator:
         def read() -> Generator[_Entry, None, None]:
             try:
                 for number, item in enumerate(items):
-                    entry = _Entry(number, item, image_of(item))
+                    entry = _Entry(number, item, "")
                     try:
+                        entry.source = image_of(item)
                         entry.image = image = self._load(entry.source)
                         entry.pixels = self._prepare(image)
                     except caught as error:
@@ -684,7 +685,7 @@ def _load_again(
 
 def _of_image(source: ImageSource, error: Exception) -> ImageError:
     """What went wrong with one image, as that image's error; the others may still succeed."""
-    name = f"{source}: " if isinstance(source, (str, Path)) else ""
+    name = f"{source}: " if isinstance(source, (str, Path)) and str(source) else ""
     if isinstance(error, ImageError) and (not name or str(source) in error.got):
         return error
     if isinstance(error, GlpnError):

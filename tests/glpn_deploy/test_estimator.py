@@ -533,6 +533,16 @@ def test_a_stream_in_batches_keeps_the_order_and_every_bad_image_its_own_error(t
     assert refused.value.expected == "raise or skip"
 
 
+def test_an_image_that_cannot_be_fetched_is_its_items_error(estimator):
+    def fetch(item):
+        if item == "b":
+            raise ImageError("b is gone")
+        return grey(9)
+
+    found = list(estimator.stream("abc", fetch))
+    assert [one.error and one.error.got for one in found] == [None, "b is gone", None]
+
+
 def test_a_person_can_read_what_an_estimator_is(estimator):
     assert repr(estimator) == "DepthEstimator(onnxruntime in fp32 on cpu, to 10 m)"
 
