@@ -241,7 +241,7 @@ class DepthEstimator:
             if not options.runtime.allow_fallback or nearest == options:
                 raise
             estimator = cls._of(source, nearest)
-            told = Reason(f"not as asked for: {str(error).rstrip('.')}", unmet=True)
+            told = Reason(f"not as asked for: {error.got.rstrip('.')}", unmet=True)
             estimator.runtime.reasons = (told, *estimator.runtime.reasons)
         estimator.images = options.images
         estimator._options = options
@@ -346,9 +346,9 @@ class DepthEstimator:
     @classmethod
     def _from_engine(cls, path: Path, asked: LoadOptions) -> DepthEstimator:
         sidecar = read_sidecar(path)
-        _only(sidecar.backend, asked.backend, "an engine of its kind" if sidecar.targets else "an engine")
         if asked.precision not in ("auto", sidecar.precision):
             raise _lacking(asked.precision, str(path), [sidecar.precision])
+        _only(sidecar.backend, asked.backend, "an engine of its kind" if sidecar.targets else "an engine")
         folder = path.parent.parent
         inside = path.parent.name == ENGINES and (folder / MANIFEST).is_file()
         processor = Bundle.open(folder).processor if inside else GLPNImageProcessor()
@@ -364,7 +364,7 @@ class DepthEstimator:
         wanted = options.precision
         found = choose.choices(asked.backend, wanted, [own], options.device, "an .onnx file")
         if not found:
-            raise _lacking(wanted, str(path), [own])
+            raise _lacking(asked.precision, str(path), [own])
 
         def open_choice(choice: choose.Choice) -> Runtime:
             runtime = _as_asked(load_runtime(choice.backend, path, options), asked)
@@ -375,6 +375,8 @@ class DepthEstimator:
 
     @classmethod
     def _from_checkpoint(cls, source: str | Path, asked: LoadOptions) -> DepthEstimator:
+        if asked.precision == "int8+bf16":  # else refused for the backend that it implies
+            raise _lacking(asked.precision, f"the checkpoint {source}", ["fp32", "fp16", "bf16"])
         name = _only("torch", asked.backend, "a checkpoint")
         require_backend(name)
         path = resolve_checkpoint(source, offline=asked.offline)
@@ -507,8 +509,8 @@ class DepthEstimator:
         caught: tuple[type[Exception], ...],
     ) -> Generator[_Entry, None, None]:
         """The work of `stream`; an error among ``caught`` becomes its image's own, others end it."""
-        if batch_size < 1:
-            raise InputError(f"a batch size of {batch_size}", expected="at least 1")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"a batch size of {batch_size!r}", expected="a whole number, at least 1")
         limit = self._batch_limit(batch_size) if read_ahead else 1
 
         def read() -> Generator[_Entry, None, None]:
@@ -728,8 +730,9 @@ def _lacking(precision: str, source: str, have: Sequence[str]) -> UnavailableErr
 
 def _nearest(options: LoadOptions) -> LoadOptions:
     """The same with nothing asked for that a machine could lack."""
+    device: Device = "cpu" if options.runtime.device == "cpu" else "auto"  # every machine has a CPU
     runtime = dataclasses.replace(
-        options.runtime, device="auto", provider="auto", compile="no", fallback_precision="fp32"
+        options.runtime, device=device, provider="auto", compile="no", fallback_precision="fp32"
     )
     return dataclasses.replace(options, backend="auto", precision="auto", runtime=runtime)
 

@@ -232,8 +232,15 @@ def parse_device(option: str, text: str) -> str:
 
 
 def parse_words(option: str, text: str) -> tuple[str, ...]:
-    """The words of a text that are separated by commas."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+    """The words of a text that are separated by commas.
+
+    Raises:
+        InputError: There is none.
+    """
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not words:
+        raise InputError(f"{option} {text!r}", expected="at least one word, or the option left out")
+    return words
 
 
 def parse_numbers(option: str, text: str) -> tuple[float, ...]:
@@ -267,7 +274,7 @@ def parse_precisions(option: str, text: str) -> tuple[Precision, ...]:
     """Precisions separated by commas, each once.
 
     Raises:
-        InputError: A word is none.
+        InputError: A word is none, or there is no word.
     """
     words = dict.fromkeys(parse_words(option, text))
     for word in words:

@@ -124,7 +124,7 @@ def recall(bundle: Bundle, asked: LoadOptions) -> Remembered | None:
 
 def remembered() -> Iterator[tuple[Path, Remembered]]:
     """All that is remembered, of other machines and versions too; what cannot be read is passed over."""
-    with contextlib.suppress(OSError, RuntimeError):  # no such folder; no home
+    with contextlib.suppress(OSError, WriteError):  # no such folder; no home
         for path in sorted(_folder().glob("*.json")):
             with contextlib.suppress(OSError, GlpnError):
                 yield path, _DOCUMENT.read(read_bytes(path), str(path), "")
@@ -154,5 +154,8 @@ def machine_now() -> str:
 
 def _folder() -> Path:
     home = os.environ.get("XDG_CACHE_HOME", "")
-    cache = Path(home) if Path(home).is_absolute() else Path.home() / ".cache"
+    try:
+        cache = Path(home) if Path(home).is_absolute() else Path.home() / ".cache"
+    except RuntimeError:
+        raise WriteError("this user has no home folder", fix="set XDG_CACHE_HOME to a folder") from None
     return cache / "glpn-deploy" / "fastest"

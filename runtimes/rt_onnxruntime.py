@@ -218,10 +218,9 @@ def _choose(options: RuntimeOptions) -> str:
     reason = missing_provider_reason(_PROVIDERS[wanted])
     if reason is None:
         return wanted
-    if options.device == "cuda" or options.provider != "auto":
-        raise UnavailableError(
-            f"device {options.device} and provider {options.provider} were asked for: {reason}"
-        )
+    asked = [f"{name} {getattr(options, name)}" for name in ("device", "provider")]
+    if asked := [words for words in asked if not words.endswith("auto")]:
+        raise UnavailableError(f"{' and '.join(asked)} cannot be had here: {reason}")
     return "cpu"
 
 

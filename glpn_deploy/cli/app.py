@@ -115,6 +115,7 @@ class _Command(TyperCommand):
 
             said = re.sub(r" \(Possible options: (.*)\)", r"; did you mean \1", error.format_message())
             said = re.sub(r"\.? Did you mean (.*)\?", r"; did you mean \1", said).rstrip(".")
+            said = said.replace(": Value error, ", ": ")  # typer's own word for what choices say
             said = f"{said[:1].lower()}{said[1:]}"
             complain("red", "error", f"{said}; {info_name} --help lists what it takes.")
             raise typer.Exit(error.exit_code) from None

@@ -84,6 +84,8 @@ def bench(
     chosen = options(evaluate=choice)
     if quick and chosen.rounds != RoundOptions():
         raise InputError("--quick with --seconds or --width", expected="one of them")
+    if forget and remember:
+        raise InputError("--forget with --remember", expected="one of them")
     from glpn_deploy.cli.working.bench import run, run_forget
 
     if forget:

@@ -70,10 +70,11 @@ _advanced = partial(Option, panel=ADVANCED)
 def _parse_max_m(option: str, text: str) -> float | Auto:
     if text == "auto":
         return "auto"
-    numbers = parse_numbers(option, text)
-    if len(numbers) != 1:
-        raise InputError(f"{option} {text!r}", expected="one number, or auto")
-    return numbers[0]
+    try:
+        (number,) = parse_numbers(option, text)
+    except ValueError:  # an InputError as well
+        raise InputError(f"{option} {text!r}", expected="metres, or auto") from None
+    return number
 
 
 def _parse_intrinsics(option: str, text: str) -> tuple[float, ...]:

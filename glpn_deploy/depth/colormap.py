@@ -35,7 +35,12 @@ def scale_end(depth: NDArray[np.float32], max_depth: float, max_m: MaxM = None) 
         depth: The depth; pixels not finite or not above 0 are not counted.
         max_depth: The network's far end [m], which None stands for.
         max_m: ``auto`` takes the 98th percentile, rounded up to two digits.
+
+    Raises:
+        InputError: ``max_m`` is another word.
     """
+    if isinstance(max_m, str) and max_m != "auto":
+        raise InputError(f"max_m is {max_m!r}", expected="metres, auto or None")
     if max_m != "auto":
         return max_depth if max_m is None else max_m
     valid = depth[np.isfinite(depth) & (depth > 0)]

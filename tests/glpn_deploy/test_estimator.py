@@ -144,7 +144,9 @@ def test_a_precision_the_source_has_not(tiny_bundle, tiny_checkpoint):
         (tiny_bundle, {"precision": "int8"}, "has no int8 artefact", "fp32"),
         (tiny_bundle, {"backend": "onnxruntime", "precision": "fp16"}, "has no fp16 artefact", "fp32"),
         (tiny_bundle / "model.onnx", {"precision": "int8"}, "precision int8 was asked for", "fp32"),
+        (tiny_bundle / "model.onnx", {"precision": "int8+bf16"}, "precision int8+bf16 was asked for", "fp32"),
         (tiny_checkpoint, {"precision": "fp8"}, "the torch backend does not run fp8", "fp32"),
+        (tiny_checkpoint, {"precision": "int8+bf16"}, "precision int8+bf16 was asked for", "fp32"),
     ):
         with pytest.raises(UnavailableError) as caught:
             DepthEstimator.load(source, **options)
@@ -153,6 +155,7 @@ def test_a_precision_the_source_has_not(tiny_bundle, tiny_checkpoint):
         with DepthEstimator.load(source, **options, allow_fallback=True) as estimator:
             assert estimator.runtime.precision == "fp32"
             assert lacks in estimator.runtime.why
+            assert "--allow-fallback" not in estimator.runtime.why  # it was given
 
 
 @pytest.mark.parametrize("backend", ["openvino", "auto"])
@@ -187,6 +190,12 @@ def test_a_device_that_is_not_there_may_be_replaced(tiny_bundle):
         DepthEstimator.load(tiny_bundle, **asked)
     with DepthEstimator.load(tiny_bundle, **asked, allow_fallback=True) as estimator:
         assert "not as asked for: the openvino backend runs on the CPU only" in estimator.runtime.why
+
+
+def test_what_is_nearest_keeps_to_the_cpu_where_that_is_asked_for():
+    asked = LoadOptions(backend="openvino", precision="fp16", runtime=RuntimeOptions(device="cpu"))
+    nearest = estimator_module._nearest(asked)
+    assert (nearest.backend, nearest.precision, nearest.runtime.device) == ("auto", "auto", "cpu")
 
 
 def test_int8_with_bf16():
@@ -637,9 +646,10 @@ def test_one_image_is_not_a_list(images, estimator):
         estimator.predict(images)
 
 
-def test_nonsense_batch_size(estimator):
-    with pytest.raises(InputError, match="a batch size of 0; expected at least 1"):
-        estimator.predict([grey(9)], batch_size=0)
+@pytest.mark.parametrize("batch_size", [0, 2.5, "4"])
+def test_nonsense_batch_size(batch_size, estimator):
+    with pytest.raises(InputError, match=f"a batch size of {batch_size!r}; expected a whole number"):
+        estimator.predict([grey(9)], batch_size=batch_size)
 
 
 def test_one_bad_image_says_which(estimator, tmp_path):

@@ -72,7 +72,8 @@ def test_readers_read_what_they_show(reader, text, value):
 
 
 @pytest.mark.parametrize(
-    ("reader", "text"), [(SIZES, "480"), (NUMBERS, "a"), (NUMBERS, "nan"), (WHOLE_NUMBERS, "1.5")]
+    ("reader", "text"),
+    [(SIZES, "480"), (NUMBERS, "a"), (NUMBERS, "nan"), (WHOLE_NUMBERS, "1.5"), (WORDS, ""), (WORDS, " , ")],
 )
 def test_readers_name_the_option(reader, text):
     with pytest.raises(InputError) as caught:

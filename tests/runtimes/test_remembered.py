@@ -135,6 +135,19 @@ def test_a_backend_that_is_none_is_passed_over(bundle, found):
     assert "remembered" not in loaded(bundle)[1]
 
 
+def test_a_user_without_a_home_remembers_nothing(bundle, found, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr("pathlib.Path.home", no_home)
+    assert recall(bundle, LoadOptions()) is None
+    assert forget(bundle) == 0
+    with pytest.raises(WriteError) as caught:
+        remember(found)
+    assert "XDG_CACHE_HOME" in caught.value.fix
+
+
 def test_a_cache_that_cannot_be_written_says_so(cache, found):
     cache.write_text("a file")
     with pytest.raises(WriteError) as caught:

@@ -61,9 +61,12 @@ def run(bundle: Path, options: BenchOptions, out: Path | None, *, remembering: b
     if remembering:
         kept = fastest_of(report, Bundle.open(bundle), options)
         remember(kept)
-        taken = kept.fastest.get(kept.precision) or next(iter(kept.fastest.values()))
-        words = f"auto takes {taken.backend} {kept.precision} for this bundle from now on"
-        console.print(f"\nRemembered: {words}; glpn-doctor shows it, --forget ends it.", markup=False)
+        words = ", ".join(f"{found.backend} for {name}" for name, found in kept.fastest.items())
+        console.print(
+            f"\nRemembered: from now on auto takes {words}, and {kept.precision} where no precision is named "
+            "for this bundle; glpn-doctor shows it, --forget ends it.",
+            markup=False,
+        )
     require_asked(options, [row.id for row in report.rows], report.not_run)
     say_next(console, f"{runnable('glpn-compare')} {folder} OTHER-bench")
 

@@ -84,7 +84,7 @@ def test_what_was_fastest_is_remembered_shown_and_forgotten(tiny_bundle, tmp_pat
     )
     names = [line.split()[0] + line.split()[1] for line in lines[lines.index(answer) + 3 :][:4]]
     assert names[:2] == ["openvinobf16", "openvinofp32"]  # the fastest first, whatever its error
-    assert "auto takes openvino fp32 for this bundle from now on" in result.out
+    assert "auto takes openvino for fp32, and fp32 where no precision is named" in result.out
     assert "A quick look" in result.out
     doctor = run("doctor")
     assert "openvino for networks like " in doctor.out

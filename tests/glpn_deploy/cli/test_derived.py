@@ -84,7 +84,7 @@ def test_what_is_typed_arrives(typed):
     [
         (["a", "--speed", "0"], "the option speed is 0.0; expected a finite number above 0."),
         (["a", "--size", "4"], "--size '4'; expected height x width in pixels; write --size 192x256."),
-        (["c"], "'c' is not one of 'a', 'b'"),
+        (["c"], ": 'c' is not one of 'a', 'b'"),
         (["a", "--other"], "no such option"),
         (["a", "--hidden", "1"], "no such option"),
         (["a", "--secret", "x"], "no such option"),
