@@ -72,7 +72,7 @@ class RoundOptions:
         ),
     ] = 0.02
     seconds: Annotated[
-        float, Option("Time of a case in rounds [s]; a slow one may have thrice that.", least=0.1)
+        float, Option("Time of a case in rounds [s]; a slow one may take three times as long.", least=0.1)
     ] = 10.0
     fewest: Annotated[int, Option(least=FEWEST, hidden=True)] = 15
     seed: int = 0

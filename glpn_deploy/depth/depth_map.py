@@ -333,7 +333,7 @@ class DepthMap:
         Args:
             intrinsics: The camera, for an image of this size.
             rgb: (H, W, 3) uint8 colours.
-            stride: Take every so-manieth row and column.
+            stride: Take every nth row and column.
 
         Returns:
             The points (N, 3) float32 [m] of the valid pixels, row by row, and their colours (N, 3) uint8

@@ -88,7 +88,7 @@ def back_project(
         depth: (H, W) distance along the optical axis [m]; pixels not finite or not above 0 are left out.
         intrinsics: The camera, for an image of this size.
         rgb: (H, W, 3) uint8 colours.
-        stride: Take every so-manieth row and column.
+        stride: Take every nth row and column.
 
     Returns:
         The points (N, 3) float32 [m], row by row, and their colours (N, 3) uint8 or None.

@@ -22,7 +22,7 @@ class FrameOptions:
         InputError: A number is out of range.
     """
 
-    every: Annotated[int, _option("Clips: take every so-manieth frame.", least=1)] = 1
+    every: Annotated[int, _option("Clips: take every Nth frame.", least=1)] = 1
     start: Annotated[float, _option("Clips: leave out what is before this time [s].", least=0)] = 0.0
     end: Annotated[
         float | None, _option("Leave out what is at or after this time [s] [default: none].", above=0)
@@ -30,7 +30,7 @@ class FrameOptions:
     fps: Annotated[
         float | None,
         _option(
-            "At most so many frames a second [default: all]; the rate of frames:FOLDER [default: 30].",
+            "At most this many frames a second [default: all]; the rate of frames:FOLDER [default: 30].",
             above=0,
             most=1000,
         ),
