@@ -73,7 +73,7 @@ def test_where_the_time_goes(runtime, pixels):
     told = runtime.operator_times(x)
     assert {"Convolution", "FullyConnected"} <= told.keys()
     assert 0 < sum(told.values()) < 60_000
-    np.testing.assert_array_equal(runtime.run(x), before)
+    np.testing.assert_allclose(runtime.run(x), before, rtol=1e-5)  # now by a network of that shape's own
 
 
 def test_what_it_knows_of_the_file(runtime):
