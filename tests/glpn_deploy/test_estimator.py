@@ -131,7 +131,7 @@ def test_bundle_file_and_checkpoint_give_the_same_depth(estimator, tiny_bundle, 
         ({"precision": "FP32"}, "precision is 'FP32'"),
         ({"device": "gpu"}, "device is 'gpu'; expected one of auto, cpu, cuda"),
         ({"threads": 0}, "threads is 0"),
-        ({"mode": "fast"}, "mode is 'fast'; expected one of latency, throughput"),
+        ({"mode": "fast"}, "mode is 'fast'; expected one of auto, latency, throughput, worker"),
     ],
 )
 def test_wrong_names(options, words, tiny_bundle):

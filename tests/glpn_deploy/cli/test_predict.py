@@ -111,7 +111,8 @@ def test_measure_says_what_it_took(run: Callable, tiny_bundle: Path, shots: Path
 def test_json_says_what_ran(run: Callable, tiny_bundle: Path, shots: Path, tmp_path: Path) -> None:
     arguments = ["predict", tiny_bundle, shots, "--out", tmp_path / "d", "--save", "mm", "--json"]
     result = run(*arguments, "--backend", "openvino", "--cache", tmp_path / "cache")
-    assert json.loads(result.out)["runtime"] == {"backend": "openvino", "device": "cpu", "precision": "fp32"}
+    ran = {"backend": "openvino", "device": "cpu", "precision": "fp32"}
+    assert json.loads(result.out)["runtime"].items() >= ran.items()
     assert any((tmp_path / "cache").iterdir())
     result = run(*arguments, "--device", "cpu")
     assert json.loads(result.out)["runtime"]["why"].startswith("auto took ")
