@@ -6,7 +6,7 @@ import abc
 import dataclasses
 import os
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from glpn_deploy.errors import BackendError, InputError
 from glpn_deploy.options import Device
 from glpn_deploy.precisions import PRECISIONS, Precision
 from glpn_deploy.runtimes.options import Compile, FallbackPrecision, Mode, Provider, RuntimeOptions
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "PRECISIONS",
@@ -284,7 +287,7 @@ class Runtime(abc.ABC):
         about = {"backend": self.backend, "device": self.device, "precision": self.precision}
         return about | ({"why": self.why} if self.why else {})
 
-    def __enter__(self) -> Runtime:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

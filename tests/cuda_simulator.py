@@ -145,7 +145,7 @@ class CudaSimulator:
         }
         return {name: count for name, count in held.items() if count}
 
-    def fail(self, name: str, nth: int = 1, code: CUresult = CUresult.CUDA_ERROR_INVALID_VALUE) -> None:
+    def fail(self, name: str, nth: int = 1, code: Any = CUresult.CUDA_ERROR_INVALID_VALUE) -> None:
         self.fails[name] = [nth, code]
 
     def context(self) -> int | None:

@@ -95,13 +95,13 @@ class TensorRTSimulator:
             "IExecutionContext.set_input_shape": self._set_shape,
             "IExecutionContext.get_tensor_shape": self._shape,
             "IExecutionContext.execute_async_v3": self._execute,
-            "IRuntimeConfig.set_execution_context_allocation_strategy": lambda config, how: vars(
-                config
-            ).update(allocation=how),
-            "OnnxParserRefitter.__init__": lambda parser, refitter, log: vars(parser).update(of=refitter),
+            "IRuntimeConfig.set_execution_context_allocation_strategy": lambda config, how: (
+                config.__dict__.update(allocation=how)
+            ),
+            "OnnxParserRefitter.__init__": lambda parser, refitter, log: parser.__dict__.update(of=refitter),
             "OnnxParserRefitter.refit_from_file": self._refit_from,
             "OnnxParserRefitter.num_errors": lambda parser: 0,
-            "Refitter.__init__": lambda refitter, engine, log: vars(refitter).update(of=engine),
+            "Refitter.__init__": lambda refitter, engine, log: refitter.__dict__.update(of=engine),
             "Refitter.refit_cuda_engine": self._refit,
         }
         trt.answers.update(answers)

@@ -266,5 +266,6 @@ def test_public_names():
     assert errors < {*glpn_deploy.__all__}
     for name in glpn_deploy.__all__:
         assert getattr(glpn_deploy, name) is not None
-    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
-        _ = glpn_deploy.Nothing
+    unknown = "Nothing"
+    with pytest.raises(AttributeError, match=f"has no attribute '{unknown}'"):
+        getattr(glpn_deploy, unknown)

@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_the_readmes_commands_and_python_run(home: Path, monkeypatch: pytest.Mon
     assert np.asarray(Image.open("depth/photo.depth_mm.png")).shape == (128, 160)
     for page in (README, ROOT / "docs" / "embedding.md"):
         (code,) = blocks(page, "python")
-        namespace: dict[str, object] = {}
+        namespace: dict[str, Any] = {}
         exec(compile(code, str(page), "exec"), namespace)
         if page == README:
             assert np.asarray(Image.open("depth.png")).shape == (128, 160)

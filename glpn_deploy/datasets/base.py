@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -96,6 +96,9 @@ class PairDataset:
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def __iter__(self) -> Iterator[DepthSample]:
+        return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: int) -> DepthSample:
         """Reads one sample.

@@ -75,6 +75,9 @@ class NyuLabelled:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def __iter__(self) -> Iterator[DepthSample]:
+        return (self[index] for index in range(len(self)))
+
     def __getitem__(self, index: int) -> DepthSample:
         """Reads one sample; the file is opened for each, so that worker processes can share the data set.
 

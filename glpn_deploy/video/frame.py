@@ -7,9 +7,13 @@ import dataclasses
 from collections.abc import Generator
 from fractions import Fraction
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,7 +67,7 @@ class FrameSource(abc.ABC):
     def close(self) -> None:  # noqa: B027 - a folder has nothing to close
         """Ends the frames; one that is being waited for comes no more."""
 
-    def __enter__(self) -> FrameSource:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from glpn_deploy.benchmarks.machine.machine_state import Usage
 from glpn_deploy.benchmarks.measuring.latency_stats import drift, ratio_in_turns, round_medians, summarize
-from glpn_deploy.benchmarks.measuring.rounds import CaseWorker, RoundOptions
+from glpn_deploy.benchmarks.measuring.rounds import CaseWorker
+from glpn_deploy.benchmarks.options import RoundOptions, StabilityLimits
 from glpn_deploy.benchmarks.report.results import Headline, Report, Row, Samples
-from glpn_deploy.benchmarks.report.stability import StabilityLimits, judge_stability
+from glpn_deploy.benchmarks.report.stability import judge_stability
 from glpn_deploy.benchmarks.workload.cases import Case, CaseId, NotRun
 
 MACHINE = {
@@ -52,7 +54,7 @@ def planted_samples(
     return found
 
 
-def planted_run(median_ms: float, seed: int, **how: object) -> Samples:
+def planted_run(median_ms: float, seed: int, **how: Any) -> Samples:
     """As many rounds as glpn-bench makes by default: until they are settled, or its ten seconds are over."""
     worker = CaseWorker(
         case=Case(backend="null", precision="fp32", batch=1, height=96, width=128), process=None, loaded={}
@@ -64,7 +66,7 @@ def planted_run(median_ms: float, seed: int, **how: object) -> Samples:
     return worker.samples
 
 
-def planted_row(samples: Samples, baseline: Samples | None = None, **changes: object) -> Row:
+def planted_row(samples: Samples, baseline: Samples | None = None, **changes: Any) -> Row:
     latency, trend = summarize(samples), drift(round_medians(samples))
     ratio = None if baseline is None else ratio_in_turns(samples, baseline)
     reasons = judge_stability(latency, trend, Usage(), (), StabilityLimits(half_width=0.1, drift=0.5))
@@ -100,7 +102,7 @@ def planted_row(samples: Samples, baseline: Samples | None = None, **changes: ob
     return dataclasses.replace(row, **changes)
 
 
-def planted_report(rows: list[Row], calibration: Samples | None = None, **changes: object) -> Report:
+def planted_report(rows: list[Row], calibration: Samples | None = None, **changes: Any) -> Report:
     report = Report(
         source={
             "bundle": "glpn-tiny",

@@ -7,11 +7,11 @@ import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from glpn_deploy.benchmarks.measuring.rounds import RoundOptions
-from glpn_deploy.benchmarks.options import BenchOptions, EvalChoice
+from glpn_deploy.benchmarks.options import BenchOptions, EvalChoice, RoundOptions
 from glpn_deploy.benchmarks.report.results import Report
 from glpn_deploy.benchmarks.sweep import run_sweep
 from glpn_deploy.benchmarks.workload.cases import CALIBRATION, Case, CaseId
@@ -31,7 +31,7 @@ BOTH = BenchOptions(
 def answering(**by_name: dict[str, object]) -> Callable[[Case], object]:
     """Starts planted processes; options by ``backend``, or ``backend_precision``."""
 
-    def start(case: Case) -> object:
+    def start(case: Case) -> Any:
         named = by_name.get(f"{case.backend}_{case.precision}", by_name.get(case.backend, {}))
         return planted.PlantedProcess(case, **named)
 
@@ -134,7 +134,7 @@ def test_what_a_file_does_not_give_is_tried_at_one_shape_only(tiny_bundle) -> No
     tried: list[CaseId] = []
     answer = answering(onnxruntime_bf16={"fails": ("load",)})
 
-    def start(case: Case) -> object:
+    def start(case: Case) -> Any:
         tried.append(case.id)
         return answer(case)
 
@@ -149,7 +149,7 @@ def test_workers_that_do_not_fit_come_in_groups_with_the_baseline_anew(bundle_co
     started: list[CaseId] = []
     times = {"onnxruntime fp16": 10.0, "null fp32": 40.0}
 
-    def start(case: Case) -> object:
+    def start(case: Case) -> Any:
         started.append(case.id.runner)
         slower = 2 if started.count(CaseId(CALIBRATION, "fp32")) > 1 else 1
         return planted.PlantedProcess(case, median_ms=slower * times.get(str(case.id.runner), 20.0))
@@ -187,7 +187,7 @@ def test_callers_that_fail_are_told_beside_their_row(tiny_bundle) -> None:
 def test_an_interruption_keeps_the_shapes_that_were_complete(tiny_bundle) -> None:
     answer = answering()
 
-    def start(case: Case) -> object:
+    def start(case: Case) -> Any:
         if case.batch == 2:
             raise KeyboardInterrupt
         return answer(case)

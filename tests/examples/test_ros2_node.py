@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -43,13 +43,14 @@ def page(monkeypatch):
     """What the page's node defines."""
     (code,) = re.findall(r"```python\n(import numpy.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     names = SimpleNamespace(KEEP_LAST=1, BEST_EFFORT=2)
-    for name, content in {
+    modules: dict[str, dict[str, Any]] = {
         "rclpy": {},
         "rclpy.node": {"Node": Node},
         "rclpy.qos": {"HistoryPolicy": names, "ReliabilityPolicy": names, "QoSProfile": SimpleNamespace},
         "sensor_msgs": {},
         "sensor_msgs.msg": {"Image": Message, "CameraInfo": Message},
-    }.items():
+    }
+    for name, content in modules.items():
         module = ModuleType(name)
         vars(module).update(content)
         monkeypatch.setitem(sys.modules, name, module)

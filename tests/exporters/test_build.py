@@ -35,8 +35,9 @@ from glpn_deploy.errors import (
     WriteError,
 )
 from glpn_deploy.exporters import build
-from glpn_deploy.exporters.build import BuildOptions, build_bundle
-from glpn_deploy.exporters.to_onnx import OnnxOptions
+from glpn_deploy.exporters.build import build_bundle
+from glpn_deploy.exporters.options import BuildOptions, OnnxOptions
+from glpn_deploy.exporters.to_onnx import FP32Graphs
 from glpn_deploy.optional import install_line
 from glpn_deploy.proof import parity
 
@@ -175,8 +176,8 @@ def wrong_weight(monkeypatch):
         onnx.save_model(graph, str(path))
         return path
 
-    real = build.FP32Graphs.write
-    monkeypatch.setattr(build.FP32Graphs, "write", write)
+    real = FP32Graphs.write
+    monkeypatch.setattr(FP32Graphs, "write", write)
 
 
 @pytest.mark.usefixtures("short_sweep", "wrong_weight")
@@ -348,7 +349,8 @@ def test_stopped_at_any_step(step, error, seen, tiny_checkpoint, bundle_copy, mo
 PROGRAM = """
 import sys, torch
 torch.set_num_threads(1)
-from glpn_deploy.exporters.build import BuildOptions, build_bundle
+from glpn_deploy.exporters.build import build_bundle
+from glpn_deploy.exporters.options import BuildOptions
 print("ready", flush=True)
 build_bundle(sys.argv[1], sys.argv[2], BuildOptions(verify=False, max_depth=80))
 """

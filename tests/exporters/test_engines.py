@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import types
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -29,11 +30,11 @@ from glpn_deploy.bundle.engine_sidecar import (
 )
 from glpn_deploy.errors import BundleError, EngineError, InputError, ParityError, WriteError
 from glpn_deploy.exporters import engines
-from glpn_deploy.exporters.build import BuildOptions, build_bundle
+from glpn_deploy.exporters.build import build_bundle
 from glpn_deploy.exporters.engine.engine_options import EngineOptions
 from glpn_deploy.exporters.engines import build_engine, default_precision, plan_engine, require_tensorrt
+from glpn_deploy.exporters.options import BuildOptions, OnnxOptions
 from glpn_deploy.exporters.to_engine import EngineReport
-from glpn_deploy.exporters.to_onnx import OnnxOptions
 from glpn_deploy.gpu.cuda_device import CudaDevice
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.runtimes.base import RuntimeOptions
@@ -311,7 +312,7 @@ def test_the_plan(tiny_bundle):
 
 
 def test_unlike_engines_have_unlike_names(tiny_bundle):
-    changes = (
+    changes: tuple[dict[str, Any], ...] = (
         {},
         {"tf32": True},
         {"strip": True},

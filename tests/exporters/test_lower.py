@@ -18,11 +18,11 @@ from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.datasets.rooms import RenderedRooms, render_room
 from glpn_deploy.errors import BackendError, ExportError, InputError, WriteError
 from glpn_deploy.exporters import build
-from glpn_deploy.exporters.build import BuildOptions, build_bundle
-from glpn_deploy.exporters.calibration.calibration import CalibrationOptions
+from glpn_deploy.exporters.build import build_bundle
 from glpn_deploy.exporters.engine.explain_graphs import Compiler
-from glpn_deploy.exporters.options import LowerOptions, OnnxOptions
+from glpn_deploy.exporters.options import BuildOptions, CalibrationOptions, LowerOptions, OnnxOptions
 from glpn_deploy.exporters.search import recipes
+from glpn_deploy.exporters.to_onnx import FP32Graphs
 from glpn_deploy.precisions import PRECISION_INFO
 from glpn_deploy.proof import parity
 from glpn_deploy.proof.checks.images import FP32Depth
@@ -113,9 +113,9 @@ def test_precisions_of_one_fp32_graph_share_it_and_its_depth(
     """FP16 and INT8 take the bundle's own graph; BF16 needs one of opset 22, written and run for it."""
     written, run = [], []
 
-    write = build.FP32Graphs.write
+    write = FP32Graphs.write
 
-    def spy(graphs: build.FP32Graphs, path: Path, options: OnnxOptions) -> Path:
+    def spy(graphs: FP32Graphs, path: Path, options: OnnxOptions) -> Path:
         written.append(options.opset)
         return write(graphs, path, options)
 
@@ -124,7 +124,7 @@ def test_precisions_of_one_fp32_graph_share_it_and_its_depth(
             run.append(source.name)
             super().__init__(source, *args, **kwargs)
 
-    monkeypatch.setattr(build.FP32Graphs, "write", spy)
+    monkeypatch.setattr(FP32Graphs, "write", spy)
     monkeypatch.setattr("glpn_deploy.exporters.lower.FP32Depth", Spy)
     lower = LowerOptions(
         precisions=("fp16", "int8", "bf16"),
@@ -234,7 +234,7 @@ def test_a_precision_that_cannot_be_made_does_not_take_the_others_along(
 def test_a_failure_on_the_way_leaves_the_old_bundle(
     tiny_bundle: Path, bundle_copy: Path, tiny_checkpoint: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*args: object, **kwargs: object) -> None:
+    def fail(*args: object, **kwargs: Any) -> None:
         raise WriteError("the disk is on fire")
 
     before = (bundle_copy / "manifest.json").read_bytes()

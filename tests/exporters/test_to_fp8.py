@@ -17,9 +17,10 @@ from glpn_deploy import GLPNConfig, GLPNImageProcessor
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.calibration.calibration import Ranges, calibrate, random_images
 from glpn_deploy.exporters.graph.graph_edit import precision_of, tensor_types
+from glpn_deploy.exporters.options import OnnxOptions
 from glpn_deploy.exporters.to_fp8 import describe_fp8, fp8_tensors, to_fp8
 from glpn_deploy.exporters.to_half import to_half
-from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.exporters.typed_qdq import QuantizeOptions
 
 PROCESSOR = GLPNImageProcessor()

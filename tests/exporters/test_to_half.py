@@ -18,8 +18,9 @@ from glpn_deploy import GLPNConfig
 from glpn_deploy.errors import ExportError, InputError
 from glpn_deploy.exporters.graph.emulate import emulate
 from glpn_deploy.exporters.graph.graph_edit import load_graph, tensor_types
+from glpn_deploy.exporters.options import OnnxOptions
 from glpn_deploy.exporters.to_half import HalfOptions, to_half, unrepresentable
-from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+from glpn_deploy.exporters.to_onnx import to_onnx
 
 KINDS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}

@@ -15,13 +15,14 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 
 from glpn_deploy import GLPNConfig, GLPNImageProcessor
 from glpn_deploy.errors import ExportError, InputError
-from glpn_deploy.exporters.calibration.calibration import CalibrationOptions, Ranges, calibrate, random_images
+from glpn_deploy.exporters.calibration.calibration import Ranges, calibrate, random_images
 from glpn_deploy.exporters.graph.emulate import emulate
 from glpn_deploy.exporters.graph.graph_edit import precision_of, tensor_types
 from glpn_deploy.exporters.graph.topology.kinds import node_kinds
+from glpn_deploy.exporters.options import CalibrationOptions, OnnxOptions
 from glpn_deploy.exporters.to_half import to_half
 from glpn_deploy.exporters.to_int8 import KINDS, describe_int8, int8_tensors, to_int8
-from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.exporters.typed_qdq import QuantizeOptions
 
 PROCESSOR = GLPNImageProcessor()

@@ -22,6 +22,7 @@ import transformers
 from glpn_deploy import GLPNConfig
 from glpn_deploy.errors import ExportError, InputError, WriteError
 from glpn_deploy.exporters import to_onnx as module
+from glpn_deploy.exporters.graph.onnx_graph import build_model
 from glpn_deploy.exporters.options import MAX_OPSET, MIN_OPSET, OnnxOptions
 from glpn_deploy.exporters.to_onnx import check_promises, count_nodes, to_onnx
 from glpn_deploy.model.settings.checks import ACTIVATIONS
@@ -349,10 +350,8 @@ def test_what_is_promised_is_checked(change, words, tiny_onnx):
 
 
 def test_a_graph_that_fails_its_check_is_not_left_behind(tiny_model, tmp_path, monkeypatch):
-    build = module.build_model
-
     def broken(*args):
-        model = build(*args)
+        model = build_model(*args)
         break_link(model)
         return model
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import importlib
 import json
 import os
 import random
@@ -57,13 +58,11 @@ def watch(inside: Path, told: list[str]) -> None:
 
 def main() -> None:
     name, made, work, seed, first, count = sys.argv[1:7]
-    from doors import DOORS
-    from mutate import mutate
-
     from glpn_deploy.errors import GlpnError
 
     warnings.simplefilter("ignore")
-    door, folder = DOORS[name], Path(work) / "case"
+    door, folder = importlib.import_module("doors").DOORS[name], Path(work) / "case"
+    mutate = importlib.import_module("mutate").mutate
     samples = door.samples(Path(made))
     whole = []
     for sample in samples:  # as they should be; what is imported is so before there are limits

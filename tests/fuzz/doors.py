@@ -366,7 +366,10 @@ def dataset_samples(made: Path) -> Samples:
     for kind, suffix in (("AVIF", "jpg"), ("DDS", "jpeg")):
         if kind in Image.SAVE:
             found.append({f"images/a.{suffix}": picture(kind=kind), "depth/a.png": picture("I;16")})
-    values = {"images": np.zeros((2, 3, 20, 16), np.uint8), "depths": np.ones((2, 20, 16), np.float32)}
+    values: dict[str, np.ndarray] = {
+        "images": np.zeros((2, 3, 20, 16), np.uint8),
+        "depths": np.ones((2, 20, 16), np.float32),
+    }
     odd: dict[str, Any] = {
         "text": lambda file: file.create_dataset("images", data=[b"a", b"b"]),
         "references": lambda file: file.create_dataset("images", shape=(2,), dtype=h5py.ref_dtype),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -62,10 +63,6 @@ def test_a_file_is_taken_or_refused(door, made, tmp_path, request):
     assert outcome["peak_bytes"] < 4 << 30
 
 
-def test_every_door_is_tried():
-    sys.path.insert(0, str(HERE))
-    try:
-        import doors
-    finally:
-        sys.path.remove(str(HERE))
-    assert tuple(doors.DOORS) == DOORS
+def test_every_door_is_tried(monkeypatch):
+    monkeypatch.syspath_prepend(HERE)
+    assert tuple(importlib.import_module("doors").DOORS) == DOORS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -46,7 +47,7 @@ def plant() -> Plant:
         factor: float = 1.0,
         offset: float = 0.0,
         steps: list[tuple[str, int, float]] | None = None,
-        **fields: object,
+        **fields: Any,
     ) -> Path:
         manifest, file = Bundle.open(folder).manifest, f"model.{precision}.onnx"
         plain = [("Mul", TensorProto.FLOAT, factor), ("Add", TensorProto.FLOAT, offset)]

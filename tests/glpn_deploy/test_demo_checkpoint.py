@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from glpn_deploy import DepthEstimator
-from glpn_deploy.accuracy.evaluation import EvalOptions, evaluate
+from glpn_deploy.accuracy.evaluation import evaluate
+from glpn_deploy.accuracy.options import EvalOptions
 from glpn_deploy.checkpoints.hub import DEMO_FOLDER
 from glpn_deploy.datasets.registry import open_dataset
 

@@ -14,6 +14,7 @@ import threading
 import time
 import typing
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -537,8 +538,9 @@ def test_a_stream_in_batches_keeps_the_order_and_every_bad_image_its_own_error(t
     with pytest.raises(BackendError) as failed:
         estimator.predict([grey(9)] * 2, 2)
     assert failed.value.got == "nine"
+    unknown: Any = "ignore"
     with pytest.raises(InputError) as refused:
-        estimator.predict([], on_error="ignore")
+        estimator.predict([], on_error=unknown)
     assert refused.value.expected == "raise or skip"
 
 

@@ -13,7 +13,7 @@ from glpn_deploy.errors import InputError
 from glpn_deploy.options import NUMBERS, SIZES, WHOLE_NUMBERS, WORDS, Option, check_options, declared
 
 if TYPE_CHECKING:
-    from nowhere import Heavy
+    from torch import Tensor as Heavy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ import contextlib
 
 from glpn_deploy import progress
 from glpn_deploy.bundle.bundle import Bundle
-from glpn_deploy.exporters.build import BuildOptions, build_bundle
+from glpn_deploy.exporters.build import build_bundle
+from glpn_deploy.exporters.options import BuildOptions
 
 
 class Listener:

@@ -91,8 +91,9 @@ def test_the_registry_imports_no_backend():
 def test_a_backend_is_a_file_and_a_line(monkeypatch):
     """CONTRIBUTING's example: chosen, loaded and found by glpn-doctor without another line anywhere."""
     file = ModuleType("glpn_deploy.runtimes.rt_example")
-    file.load = lambda path, options: NullRuntime(precision=options.precision)
-    file.installed = lambda: "1.0, CPU"
+    vars(file).update(
+        load=lambda path, options: NullRuntime(precision=options.precision), installed=lambda: "1.0, CPU"
+    )
     monkeypatch.setitem(sys.modules, file.__name__, file)
     monkeypatch.setitem(BACKENDS, "example", Backend("example", "json", "pip install example", "onnx"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda package: package if package == "json" else None)

@@ -18,9 +18,10 @@ from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import BackendError, BundleError, InputError
 from glpn_deploy.exporters.calibration.calibration import calibrate
+from glpn_deploy.exporters.options import OnnxOptions
 from glpn_deploy.exporters.to_fp8 import fp8_tensors, to_fp8
 from glpn_deploy.exporters.to_int8 import int8_tensors, to_int8
-from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.gpu.cuda_device import CudaDevice
 from glpn_deploy.optional import install_line
 from glpn_deploy.proof.parity import SWEEP

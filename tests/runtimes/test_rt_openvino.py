@@ -22,8 +22,9 @@ from glpn_deploy.depth.error_stats import error_stats
 from glpn_deploy.errors import BackendError, BundleError
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.exporters.calibration.image_sets import ImageSet
+from glpn_deploy.exporters.options import OnnxOptions
 from glpn_deploy.exporters.search.recipes import make_recipe
-from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.proof.parity import SWEEP, room_batch, sweep_batches
@@ -33,7 +34,7 @@ from glpn_deploy.runtimes.processor import cpu_flags
 from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime
 from glpn_deploy.runtimes.rt_openvino import OpenVINORuntime, load, native_precisions
 
-ov = rt_openvino.ov  # a plain import would report itself by network
+ov = vars(rt_openvino)["ov"]  # a plain import would report itself by network
 CPU = RuntimeOptions(device="cpu", threads=1)
 BUNDLED = Path(rt_openvino.__file__).parent.parent / "demo_checkpoint"
 
@@ -94,7 +95,8 @@ def test_the_dynamic_network_is_right_after_any_other_shape(tiny_onnx, oracle, p
     """OpenVINO takes kernels made for another shape: 3x32x256 after 2x32x32 was wrong by 1 m."""
     rng = random.Random(0)
     shapes = [(2, 32, 32), (3, 32, 256)]
-    shapes += [(rng.randint(1, 3), *(32 * rng.choice([1, 1, 2, 3, 8]) for _ in "hw")) for _ in range(25)]
+    sides = [32, 32, 64, 96, 256]
+    shapes += [(rng.randint(1, 3), rng.choice(sides), rng.choice(sides)) for _ in range(25)]
     with OpenVINORuntime(tiny_onnx, CPU) as runtime:
         runtime.run(pixels(1, 64, 64))  # takes the network of fixed shape that the first one gets
         network = runtime._compile(None)

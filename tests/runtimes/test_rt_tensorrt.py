@@ -15,6 +15,7 @@ import pytest
 from glpn_deploy.benchmarks.workload.workloads import TimedRuntime
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import BackendError, EngineError, InputError
+from glpn_deploy.gpu.cuda_device import find_device
 from glpn_deploy.runtimes import rt_tensorrt
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.engine import dlpack
@@ -600,7 +601,7 @@ def test_on_this_machine_without_a_gpu_nothing_is_imported(tmp_path, gpu, monkey
     path = gpu.engine(tmp_path)
     monkeypatch.undo()
     try:
-        rt_tensorrt.find_device()
+        find_device()
     except BackendError:
         pass
     else:

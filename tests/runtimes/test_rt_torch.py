@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import shutil
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,7 +85,7 @@ def test_fp32_on_a_gpu_is_no_tf32(monkeypatch):
             return self
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    flags = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    flags: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [flag.allow_tf32 for flag in flags]
     try:
         for flag in flags:

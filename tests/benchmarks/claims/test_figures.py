@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import shutil
 from types import SimpleNamespace
@@ -74,7 +75,7 @@ def planted(monkeypatch, measure) -> list[str]:
         asked.append(name.rpartition(".")[2])
         return SimpleNamespace(measure=measure)
 
-    monkeypatch.setattr(figures.importlib, "import_module", load)
+    monkeypatch.setattr(importlib, "import_module", load)
     monkeypatch.setattr(figures, "describe_environment", lambda: {"processor": "planted", "versions": {}})
     return asked
 

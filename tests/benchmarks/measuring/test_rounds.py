@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from glpn_deploy.benchmarks.machine.gpu import Gpu
 from glpn_deploy.benchmarks.machine.machine_state import Usage
-from glpn_deploy.benchmarks.measuring.rounds import BEFORE, CaseWorker, RoundOptions, measure_rounds
+from glpn_deploy.benchmarks.measuring.rounds import BEFORE, CaseWorker, measure_rounds
+from glpn_deploy.benchmarks.options import RoundOptions
 from glpn_deploy.benchmarks.workload.cases import CALIBRATION, Case
 from glpn_deploy.errors import BackendError
 
@@ -68,7 +70,7 @@ def planted() -> Planted:
     return Planted()
 
 
-def measure(planted: Planted, workers: list[CaseWorker], **options: object) -> int:
+def measure(planted: Planted, workers: list[CaseWorker], **options: Any) -> int:
     chosen = RoundOptions(**{"half_width": 0.01, "seconds": 5.0, **options})
     return measure_rounds(workers, 100, chosen, Watched(planted.clock), None, Gpu(), "rounds")
 
@@ -138,7 +140,7 @@ def test_stages_are_taken_once_a_round_and_a_failure_of_theirs_ends_nothing(plan
     one, ask, failing = planted("a", 0.001), None, [False]
     ask = one.process.ask
 
-    def answer(do: str, **values: object) -> dict[str, object]:
+    def answer(do: str, **values: Any) -> dict[str, object]:
         if do != "stages":
             return ask(do, **values)
         if failing[0]:

@@ -25,7 +25,8 @@ def compared(
         rounds = measured(20.0 * change * speed, seed=10 * seed + side, **how)
         unit = samples(3.0 * speed, seed=10 * seed + 5 + side, rounds=len(rounds), **how)
         reports.append(report([row(rounds)], calibration=unit))
-    return compare_reports(*reports, CompareOptions(margin))
+    before, after = reports
+    return compare_reports(before, after, CompareOptions(margin))
 
 
 def verdicts(

@@ -6,7 +6,8 @@ import pytest
 
 from glpn_deploy.benchmarks.machine.machine_state import Usage
 from glpn_deploy.benchmarks.measuring.latency_stats import drift, round_medians, summarize
-from glpn_deploy.benchmarks.report.stability import StabilityLimits, judge_stability
+from glpn_deploy.benchmarks.options import StabilityLimits
+from glpn_deploy.benchmarks.report.stability import judge_stability
 from glpn_deploy.errors import InputError
 
 

@@ -16,13 +16,13 @@ from glpn_deploy import GLPNImageProcessor
 from glpn_deploy.errors import ExportError, ImageError, InputError
 from glpn_deploy.exporters.calibration import calibration as module
 from glpn_deploy.exporters.calibration.calibration import (
-    CalibrationOptions,
     calibrate,
     calibration_images,
     random_images,
     require_memory,
 )
 from glpn_deploy.exporters.graph.tensor_sizes import tensor_elements
+from glpn_deploy.exporters.options import CalibrationOptions
 from glpn_deploy.exporters.to_half import to_half
 from glpn_deploy.exporters.to_int8 import int8_tensors, to_int8
 from glpn_deploy.runtimes.memory import available_memory
@@ -110,7 +110,7 @@ def test_few_tensors_at_a_time_give_the_same(tiny_onnx, images, tensors, monkeyp
 
 
 def test_the_digest_is_of_images_and_options(tiny_onnx, images, tmp_path):
-    def digest(pictures, options=CalibrationOptions(), processor=PROCESSOR):  # noqa: B008 - frozen
+    def digest(pictures, options=CalibrationOptions(), processor=PROCESSOR):
         return calibrate(tiny_onnx, pictures, processor, ["pixel_values"], options).digest
 
     first = digest(images)

@@ -21,8 +21,9 @@ from glpn_deploy.bundle.engine_sidecar import (
     write_sidecar,
 )
 from glpn_deploy.errors import EngineError
-from glpn_deploy.exporters.build import BuildOptions, build_bundle
+from glpn_deploy.exporters.build import build_bundle
 from glpn_deploy.exporters.engine.carry import carry_engines
+from glpn_deploy.exporters.options import BuildOptions
 
 
 def add_engine(folder: Path, name: str, onnx: str = "model.onnx", digest: str = "") -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.errors import WriteError
 from glpn_deploy.exporters import build as building
-from glpn_deploy.exporters.build import BuildOptions, build_bundle
+from glpn_deploy.exporters.build import build_bundle
 from glpn_deploy.exporters.engine.carry import carry_files
+from glpn_deploy.exporters.options import BuildOptions
 
 FAST = BuildOptions(verify=False)
 
@@ -52,7 +54,7 @@ def test_a_name_that_the_new_bundle_takes(bundle_copy, tmp_path):
 def test_a_mount_point_is_refused_before_the_work(tmp_path, monkeypatch):
     place = tmp_path / "a volume"
     place.mkdir()
-    monkeypatch.setattr(building.os.path, "ismount", lambda path: Path(path) == place)
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == place)
     with pytest.raises(WriteError) as refused:
         build_bundle("no such checkpoint", place)
     assert str(place / "bundle") in refused.value.fix

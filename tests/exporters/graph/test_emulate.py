@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,8 +16,9 @@ from onnx import TensorProto, helper, numpy_helper
 from glpn_deploy.errors import ExportError
 from glpn_deploy.exporters.graph.emulate import emulate, emulated_model
 from glpn_deploy.exporters.graph.graph_edit import load_graph
+from glpn_deploy.exporters.options import OnnxOptions
 from glpn_deploy.exporters.to_half import HalfOptions, to_half
-from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+from glpn_deploy.exporters.to_onnx import to_onnx
 
 KINDS = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -30,7 +33,9 @@ def session(model: onnx.ModelProto | Path) -> ort.InferenceSession:
     return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 
 
-def typed(precision: str, nodes: list[onnx.NodeProto], weights: dict[str, list[float]] | None = None):
+def typed(
+    precision: str, nodes: list[onnx.NodeProto], weights: Mapping[str, float | list[float]] | None = None
+):
     """FP32 ``x`` -> cast to 16 bits -> the nodes, from ``h`` to ``r`` -> cast to FP32 ``y``."""
     kind = KINDS[precision]
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy")
@@ -107,7 +112,7 @@ BIAS = RNG.standard_normal(4).round(2)
 F = torch.nn.functional
 
 # name: nodes, weights, the same in torch on 16-bit tensors, shape, rounding steps by which they may differ
-OPS = {
+OPS: dict[str, tuple[Any, ...]] = {
     "Add": (one("Add", "w"), {"w": VECTOR}, lambda h, w: h + w, (64, 16), 0),
     "Mul": (one("Mul", "w"), {"w": VECTOR}, lambda h, w: h * w, (64, 16), 0),
     "Div": (one("Div", "w"), {"w": VECTOR}, lambda h, w: h / w, (64, 16), 0),

@@ -38,7 +38,7 @@ from glpn_deploy.exporters.graph.qdq import (
     ],
 )
 def test_scales_by_hand(limits, number, scale, zero):
-    found, point = activation_scale(*limits, number)
+    found, point = activation_scale(limits[0], limits[1], number)
     assert found == pytest.approx(scale, rel=1e-6)
     assert point == zero
     assert found.dtype == np.float32

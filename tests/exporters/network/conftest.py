@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -100,7 +101,7 @@ def two_stages(make_model) -> GLPNForDepthEstimation:
 @pytest.fixture(scope="session")
 def changed(make_model) -> GLPNForDepthEstimation:
     """A GLPN with another head and an adapter that is not merged; to be read only."""
-    model: GLPNForDepthEstimation = make_model(TWO_STAGES.replace(decoder_hidden_size=16), 1)
+    model: Any = make_model(TWO_STAGES.replace(decoder_hidden_size=16), 1)
     torch.manual_seed(0)
     model.head = OwnHead(16)
     attention = model.glpn.encoder.block[1][0].attention.self

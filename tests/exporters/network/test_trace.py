@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -94,7 +95,7 @@ def test_no_trace_of_the_machine_and_one_name_a_node(traced):
 
 def test_any_module_with_the_networks_input_and_output(small, pixels, tmp_path):
     torch.manual_seed(0)
-    network = nn.Sequential(small(lambda depth: (depth[:, 0], "more")))
+    network: Any = nn.Sequential(small(lambda depth: (depth[:, 0], "more")))
     network.config = network[0].config
     network.train()
     session = open_session(to_onnx(network, tmp_path / "model.onnx", route="trace"))

@@ -8,6 +8,7 @@ import json
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,20 +22,21 @@ from glpn_deploy.depth.error_stats import ErrorStats
 from glpn_deploy.errors import ExportError
 from glpn_deploy.exporters.calibration.image_sets import ImageSet
 from glpn_deploy.exporters.graph.graph_edit import load_graph
+from glpn_deploy.exporters.options import OnnxOptions, fallback_precision
 from glpn_deploy.exporters.search.network import Network
 from glpn_deploy.exporters.search.overflow import overflowing_nodes
-from glpn_deploy.exporters.search.recipes import Recipe, fallback_precision, make_recipe
+from glpn_deploy.exporters.search.recipes import Recipe, make_recipe
 from glpn_deploy.exporters.search.search import SearchReport, search
 from glpn_deploy.exporters.search.sensitivity import Sensitivity
 from glpn_deploy.exporters.to_half import to_half
-from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.proof.checks.budget import Budget
 from glpn_deploy.proof.checks.images import FP32Depth, ImageErrors
 
 PROCESSOR = GLPNImageProcessor()
 IMAGE = np.zeros((32, 32, 3), np.uint8)
 FINE, POOR = (ErrorStats(0.1, 0.05, 0.01, abs_rel, 1.0, 0) for abs_rel in (0.0005, 0.5))
-BROKEN = ErrorStats(*[math.inf] * 4, 0.9, 7)
+BROKEN = ErrorStats(math.inf, math.inf, math.inf, math.inf, 0.9, 7)
 
 
 def write_kept(
@@ -116,7 +118,7 @@ def run(network, tmp_path):
     def searched(precision="fp16", write=write_kept, budget=None, fallback=None, checks=()):
         budget = budget or Budget.of(precision)
         check = FakeErrors(budget)
-        check.errors = searched.errors
+        check.errors = handle.errors
         recipe = Recipe(precision, write, fallback or fallback_precision(precision))
         output = tmp_path / "out" / f"model.{precision}.onnx"
         found = search(network, recipe, [check, *checks], output)
@@ -124,9 +126,9 @@ def run(network, tmp_path):
             precision=precision, budget=budget, candidates=found, images=1, images_from="two rooms"
         )
 
-    searched.out = tmp_path / "out"
-    searched.errors = lambda kept: POOR
-    return searched
+    handle: Any = searched
+    handle.out, handle.errors = tmp_path / "out", lambda kept: POOR
+    return handle
 
 
 def overflow_in(network: FakeNetwork, node_name: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 import transformers
 from huggingface_hub import errors
+from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
 from glpn_deploy import DepthEstimator, GLPNConfig, GLPNForDepthEstimation
 from glpn_deploy.checkpoints import hub
@@ -192,15 +193,15 @@ def test_progress_bars_show_on_a_terminal_only_and_are_left_as_they_were(
     seen = []
 
     def download(repo_id, **options):
-        seen.append(huggingface_hub.utils.are_progress_bars_disabled())
+        seen.append(are_progress_bars_disabled())
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
-    before = huggingface_hub.utils.are_progress_bars_disabled()
+    before = are_progress_bars_disabled()
     resolve_checkpoint("vinvino02/glpn-nyu", progress=progress)
     assert set(seen) == {not (progress and terminal)}
-    assert huggingface_hub.utils.are_progress_bars_disabled() == before
+    assert are_progress_bars_disabled() == before
 
 
 def http_error(kind, message="404 Client Error."):

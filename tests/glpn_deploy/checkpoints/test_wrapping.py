@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ def test_what_tools_wrap_is_unwrapped_and_said(
     state = network.state_dict()
     wrapped = {
         "module": lambda: nn.DataParallel(network).state_dict(),
-        "compile": lambda: torch.compile(network).state_dict(),
+        "compile": lambda: cast(nn.Module, torch.compile(network)).state_dict(),
         "compiled part": lambda: {n.replace("glpn.", "glpn._orig_mod."): t for n, t in state.items()},
         "lightning": lambda: Wrapped(network).state_dict(),
         "average": lambda: torch.optim.swa_utils.AveragedModel(network).state_dict(),

@@ -6,6 +6,7 @@ import io
 import re
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -72,7 +73,7 @@ def console(monkeypatch: pytest.MonkeyPatch) -> PlainConsole:
 
 
 def shown(console: PlainConsole) -> list[str]:
-    return re.sub(r"\x1b\[[0-9;]*m", "", console.file.getvalue()).splitlines()
+    return re.sub(r"\x1b\[[0-9;]*m", "", cast(io.StringIO, console.file).getvalue()).splitlines()
 
 
 def test_lines_end_between_words_and_what_follows_is_indented(console) -> None:

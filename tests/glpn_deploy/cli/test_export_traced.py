@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_trace_is_an_option_of_the_export(
 ) -> None:
     asked = []
 
-    def build(source: object, out: Path, options: object) -> None:
+    def build(source: object, out: Path, options: Any) -> None:
         asked.append(options)
         raise ExportError("enough")
 

@@ -18,7 +18,8 @@ from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.cli.options import SaveOptions
 from glpn_deploy.cli.working import predict
 from glpn_deploy.depth.depth_map import DepthMap
-from glpn_deploy.exporters.build import BuildOptions, build_bundle
+from glpn_deploy.exporters.build import build_bundle
+from glpn_deploy.exporters.options import BuildOptions
 from glpn_deploy.runtimes.options import LoadOptions
 from glpn_deploy.training.checkpointing import load_state
 from glpn_deploy.training.options import TrainOptions

@@ -142,14 +142,15 @@ def test_full_disk_leaves_the_old_file(
 def test_exr_that_openexr_could_not_write_whole(
     depth_map: DepthMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    openexr = pytest.importorskip("OpenEXR")
+    pytest.importorskip("OpenEXR")
+    import OpenEXR
 
-    class Silent(openexr.File):  # type: ignore[misc, name-defined]
+    class Silent(OpenEXR.File):
         def write(self, path: str) -> None:
             super().write(path)
             os.truncate(path, Path(path).stat().st_size // 2)
 
-    monkeypatch.setattr(openexr, "File", Silent)
+    monkeypatch.setattr(OpenEXR, "File", Silent)
     with pytest.raises(WriteError, match=r"a\.exr could not be written"):
         depth_map.save(tmp_path / "a.exr")
     assert names_in(tmp_path) == []

@@ -14,14 +14,15 @@ import pytest
 import torch
 
 from glpn_deploy.doctor import machine, machine_gpu
-from glpn_deploy.doctor.finding import run_command
+from glpn_deploy.doctor.finding import Finding, run_command
 from glpn_deploy.doctor.machine import examine, to_dict
 from glpn_deploy.errors import BackendError, MissingDependencyError
 from glpn_deploy.gpu.cuda_device import CudaDevice
 from glpn_deploy.optional import install_line
+from glpn_deploy.runtimes.registry import BACKENDS
 
 
-def found(name: str) -> machine.Finding:
+def found(name: str) -> Finding:
     return next(finding for finding in examine() if finding.name == name)
 
 
@@ -126,7 +127,7 @@ def gpu(monkeypatch):
         monkeypatch.setattr(machine, "find_device_or_none", lambda: device)
         monkeypatch.setattr(machine_gpu, "import_tensorrt", import_trt)
         if version is not None:
-            monkeypatch.setattr(machine.BACKENDS["tensorrt"].__class__, "missing", lambda self: None)
+            monkeypatch.setattr(BACKENDS["tensorrt"].__class__, "missing", lambda self: None)
 
     return stand_in
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import platform
+import sys
 import types
 
 import pytest
@@ -43,8 +46,8 @@ def test_what_each_precision_is_built_for():
 )
 def test_not_installed(monkeypatch, system, machine, words):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(module.sys, "platform", system)
-    monkeypatch.setattr(module.platform, "machine", lambda: machine)
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
     with pytest.raises(MissingDependencyError) as caught:
         import_tensorrt_rtx()
     assert words in caught.value.fix
@@ -55,7 +58,7 @@ def test_installed_and_broken(monkeypatch):
         raise OSError("libtensorrt_rtx.so.1: cannot open shared object file\nmore")
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    monkeypatch.setattr(module.importlib, "import_module", broken)
+    monkeypatch.setattr(importlib, "import_module", broken)
     with pytest.raises(BackendError) as caught:
         import_tensorrt_rtx()
     assert "\n" not in caught.value.got

@@ -215,7 +215,7 @@ def test_what_moves_is_no_image(source: str | int, says: str, named: str, tmp_pa
 
 
 def test_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, **_: object) -> None:
+    def refuse(path: Path, **_: Any) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
     (tmp_path / "a.jpg").write_bytes(b"")

@@ -1,6 +1,7 @@
 """GLPNConfig: HF's config.json both ways, and one clear sentence for nonsense."""
 
 import json
+from typing import Any
 
 import pytest
 import transformers
@@ -63,7 +64,7 @@ def test_keys_that_are_not_the_networks_are_kept():
 
 
 def test_values_can_be_set_and_are_checked_when_a_model_is_made():
-    config = GLPNConfig(**NYU)
+    config: Any = GLPNConfig(**NYU)
     changed = config.replace(max_depth=80)
     assert (changed.max_depth, config.max_depth) == (80, 10)
     config.max_depth = 80

@@ -8,6 +8,7 @@ import json
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import huggingface_hub
 import numpy as np
@@ -24,7 +25,7 @@ from glpn_deploy.errors import BackendError, CheckpointError, ConfigError, Input
 from glpn_deploy.model.outputs import DepthEstimatorOutput
 from glpn_deploy.model.settings.checks import ACTIVATIONS
 
-VALUES = {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 10, 16], "decoder_hidden_size": 6}
+VALUES: dict[str, Any] = {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 8, 10, 16], "decoder_hidden_size": 6}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -179,7 +180,7 @@ def test_outputs_of_several_devices_are_gathered_whole(model, x):
 @torch.no_grad()
 def test_activations_equal_transformers(name, x):
     theirs = transformers.GLPNModel(transformers.GLPNConfig(**VALUES, hidden_act=name)).eval()
-    model = GLPNModel(GLPNConfig(**VALUES, hidden_act=name)).eval()
+    model: Any = GLPNModel(GLPNConfig(**VALUES, hidden_act=name)).eval()
     model.load_state_dict(theirs.state_dict())
     for module, other in zip(model.encoder.block, theirs.encoder.block, strict=True):
         values = torch.linspace(-12, 12, 999)

@@ -141,7 +141,7 @@ class Library:
             "tmp": tmp,
         }
         tree = ast.parse(idiom)
-        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+        last: Any = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:

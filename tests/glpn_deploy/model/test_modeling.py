@@ -137,7 +137,8 @@ def test_encoder_equals_hf(seed):
 def test_other_channel_and_stage_counts_equal_hf():
     config = random_config(0, num_channels=1, hidden_sizes=(8, 12, 10, 16), num_attention_heads=(1, 2, 5, 2))
     theirs, ours = pair(config)
-    close(*(m(images(0, channels=1)).predicted_depth for m in (ours, theirs)), config.max_depth)
+    x = images(0, channels=1)
+    close(ours(x).predicted_depth, theirs(x).predicted_depth, config.max_depth)
     three = GLPNConfig(
         num_encoder_blocks=3,
         depths=(1, 2, 1),
@@ -150,7 +151,8 @@ def test_other_channel_and_stage_counts_equal_hf():
         decoder_hidden_size=8,
     )
     theirs, ours = pair(three)
-    close(*(m(images(1, size=(48, 80))).predicted_depth for m in (ours, theirs)), 10)
+    x = images(1, size=(48, 80))
+    close(ours(x).predicted_depth, theirs(x).predicted_depth, 10)
 
 
 @pytest.mark.parametrize("with_labels", [False, True])

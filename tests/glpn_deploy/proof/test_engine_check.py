@@ -81,7 +81,7 @@ def check(engine: Path, options: RuntimeOptions = GPU, **kwargs: Any) -> Verific
     return verify(folder_of(engine), VerifyOptions(runtime=options, **kwargs))
 
 
-def edit(engine: Path, /, **changes: object) -> None:
+def edit(engine: Path, /, **changes: Any) -> None:
     path = sidecar_path(engine)
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 

@@ -15,7 +15,7 @@ from glpn_deploy.proof import engine_proof
 from glpn_deploy.proof.checks.budget import Budget
 from glpn_deploy.proof.engine_proof import engine_limit, prove_engine, require_comparisons
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
-from glpn_deploy.runtimes.registry import load_runtime
+from glpn_deploy.runtimes.registry import BACKENDS, load_runtime
 
 
 class Engine(Runtime):
@@ -49,8 +49,7 @@ def prove(folder, profiles, spoil=lambda x, depth: depth, tf32=False):
 @pytest.fixture
 def no_onnxruntime(monkeypatch):
     """As where only TensorRT is installed: the package is not found (the stand-in is loaded before)."""
-    found = {**engine_proof.BACKENDS}
-    monkeypatch.setattr(engine_proof, "BACKENDS", {**found, "onnxruntime": Missing()})
+    monkeypatch.setattr(engine_proof, "BACKENDS", {**BACKENDS, "onnxruntime": Missing()})
 
 
 class Missing:
@@ -131,7 +130,7 @@ def test_profiles_that_nothing_can_be_compared_at(tiny_bundle, profiles, words):
 def test_profiles_that_something_can_be_compared_at(tiny_bundle, monkeypatch):
     bundle = Bundle.open(tiny_bundle)
     require_comparisons(bundle, parse_profiles(["64x96"]), "it errs")  # on rooms, with ONNX Runtime
-    monkeypatch.setattr(engine_proof, "BACKENDS", {**engine_proof.BACKENDS, "onnxruntime": Missing()})
+    monkeypatch.setattr(engine_proof, "BACKENDS", {**BACKENDS, "onnxruntime": Missing()})
     inside = (Profile.parse("1x64x96:1x64x96:1x480x640"),)  # goldens lie in it
     for profiles in (parse_profiles(["256x192,480x640"]), inside):
         require_comparisons(bundle, profiles, "it errs")

@@ -16,7 +16,8 @@ from onnx import TensorProto, helper
 
 from glpn_deploy.bundle.bundle import Bundle, write_manifest
 from glpn_deploy.errors import BundleError, CheckpointError, InputError, MissingDependencyError, ParityError
-from glpn_deploy.exporters.build import BuildOptions, build_bundle
+from glpn_deploy.exporters.build import build_bundle
+from glpn_deploy.exporters.options import BuildOptions
 from glpn_deploy.optional import install_line
 from glpn_deploy.proof import parity
 from glpn_deploy.proof.artefact_check import open_artefact
@@ -174,8 +175,8 @@ def test_the_budget_of_the_manifest_holds(bundle_copy, plant):
         low = dataclasses.replace(low, budget=budget)
         write_manifest(bundle_copy, dataclasses.replace(manifest, artefacts=(full, low)))
         assert not verify(bundle_copy, options).passed
-    for budget in ({"max_abs_rel": "much"}, {"max_abs_m": -1}, {"max_abs_rel": 0}):
-        low = dataclasses.replace(low, budget=budget)
+    for damaged in ({"max_abs_rel": "much"}, {"max_abs_m": -1}, {"max_abs_rel": 0}):
+        low = dataclasses.replace(low, budget=damaged)
         write_manifest(bundle_copy, dataclasses.replace(manifest, artefacts=(full, low)))
         with pytest.raises(BundleError, match=r"entry of model\.int8\.onnx"):
             verify(bundle_copy, options)

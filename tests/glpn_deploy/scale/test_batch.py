@@ -12,6 +12,7 @@ import sys
 import tarfile
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,6 @@ from PIL import Image
 
 from glpn_deploy import DepthEstimator
 from glpn_deploy.errors import BackendError, InputError
-from glpn_deploy.scale import batch
 from glpn_deploy.scale.batch import BatchReport, run_batch
 from glpn_deploy.scale.options import BatchOptions
 
@@ -145,12 +145,12 @@ def test_a_cluster_that_others_hold_says_so(
 ) -> None:
     import ray
 
-    @ray.remote(num_cpus=1)
     class Holder:
         def there(self) -> None:
             pass
 
-    holders = [Holder.remote() for _ in range(3)]
+    remote = ray.remote(num_cpus=1)(Holder)
+    holders: list[Any] = [remote.remote() for _ in range(3)]
     ray.get([holder.there.remote() for holder in holders])
     told: list[str] = []
 
@@ -162,7 +162,7 @@ def test_a_cluster_that_others_hold_says_so(
             ray.kill(holder)
         holders.clear()
 
-    monkeypatch.setattr(batch.warnings, "warn", hear)
+    monkeypatch.setattr(warnings, "warn", hear)
     report = run_planted(pictures(4), tmp_path / "out", tmp_path / "log", options={"stalled_after": 2})
     assert report.images == 4
     assert told

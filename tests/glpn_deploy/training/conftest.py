@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,8 +39,8 @@ def room_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def options(tiny_config: Path, room_cache: Path, tmp_path: Path) -> Options:
     """Options of a run of 3 epochs of 4 steps on rooms of 32x32."""
 
-    def make(**changes: object) -> TrainOptions:
-        values: dict[str, object] = {
+    def make(**changes: Any) -> TrainOptions:
+        values: dict[str, Any] = {
             "out": tmp_path / "run",
             "dataset": "rooms",
             "rooms": 12,

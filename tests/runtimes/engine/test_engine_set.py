@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 
@@ -115,7 +116,7 @@ def test_a_small_batch_is_filled_up_to_what_an_engine_of_its_size_takes(fallback
     eight = Profile((6, 64, 96), (8, 64, 96), (8, 64, 96))
     ones, spare = Profile.fixed((1, 32, 32)), NullRuntime(9.0)
     parts = [
-        Part(path.name, (profile,), lambda path=path: rt_tensorrt.load(path, RuntimeOptions()))
+        Part(path.name, (profile,), functools.partial(rt_tensorrt.load, path, RuntimeOptions()))
         for profile in (FOUR, eight, ones)
         for path in [gpu.engine(tmp_path, (profile,), f"{profile.name}.engine")]
     ]

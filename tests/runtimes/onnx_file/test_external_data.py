@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from glpn_deploy.errors import BundleError
-from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+from glpn_deploy.exporters.options import OnnxOptions
+from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.onnx_file.header import check_file
 from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime

@@ -13,8 +13,9 @@ from glpn_deploy import DepthEstimator, GLPNImageProcessor
 from glpn_deploy.datasets.rooms import render_room
 from glpn_deploy.errors import BundleError, InputError
 from glpn_deploy.exporters.calibration.calibration import calibrate
+from glpn_deploy.exporters.options import OnnxOptions
 from glpn_deploy.exporters.to_int8 import int8_tensors, to_int8
-from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+from glpn_deploy.exporters.to_onnx import to_onnx
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

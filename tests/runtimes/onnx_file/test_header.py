@@ -12,9 +12,10 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from glpn_deploy.errors import BundleError
 from glpn_deploy.exporters.calibration.calibration import Ranges
+from glpn_deploy.exporters.options import OnnxOptions
 from glpn_deploy.exporters.to_fp8 import fp8_tensors, to_fp8
 from glpn_deploy.exporters.to_int8 import int8_tensors, to_int8
-from glpn_deploy.exporters.to_onnx import OnnxOptions, to_onnx
+from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.runtimes.onnx_file.header import read_header
 
 

@@ -13,7 +13,8 @@ import pytest
 from glpn_deploy import DepthEstimator
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.errors import BundleError
-from glpn_deploy.exporters.build import BuildOptions, build_bundle
+from glpn_deploy.exporters.build import build_bundle
+from glpn_deploy.exporters.options import BuildOptions
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.onnx_file import artefact_file
 from glpn_deploy.runtimes.registry import load_runtime

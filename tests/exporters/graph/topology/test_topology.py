@@ -54,8 +54,8 @@ def test_groups_are_the_modules(written, tiny_config):
     for stage, depth in enumerate(tiny_config.depths):
         for block in range(depth):
             scope = rf"glpn\.encoder\.block\.{stage}\.{block}"
-            for name, norm in (("attention", 1), ("mlp", 2)):
-                expected = named(written, rf"{scope}\.(layer_norm_{norm}|{name})")
+            for name, number in (("attention", 1), ("mlp", 2)):
+                expected = named(written, rf"{scope}\.(layer_norm_{number}|{name})")
                 assert found.pop(f"encoder.block.{stage}.{block}.{name}") == expected
         embed = named(written, rf"glpn\.encoder\.patch_embeddings\.{stage}")
         assert found.pop(f"encoder.patch_embeddings.{stage}.proj") == embed

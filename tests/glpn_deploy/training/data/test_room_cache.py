@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,8 +82,8 @@ def test_damaged_cache_is_refused_with_the_line_that_mends_it(tmp_path):
 
 
 def test_full_disk_is_refused_before_rendering(tmp_path, monkeypatch):
-    usage = room_cache.shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(room_cache.shutil, "disk_usage", lambda _: usage)
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(WriteError, match=r"the rooms take 0.0 GB and .* has 0.0 GB free"):
         cached(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -45,13 +47,13 @@ def test_fewer_samples_than_a_batch_are_refused():
 
 
 def test_depth_that_does_not_count_is_0():
-    samples = TrainSamples(Constant(), Augmentation((32, 32), 0.0, 0.0, "unit"), seed=0)
+    samples: Any = TrainSamples(Constant(), Augmentation((32, 32), 0.0, 0.0, "unit"), seed=0)
     _, depth = samples[0, 0]
     assert depth[0].tolist() == [0.0] * 3 + [4.0] * 29
 
 
 def test_cutdepth_pastes_into_its_share_of_the_samples_and_repeats_itself():
-    samples = TrainSamples(Constant(), Augmentation((32, 32), 0.0, 0.25, "unit"), seed=0)
+    samples: Any = TrainSamples(Constant(), Augmentation((32, 32), 0.0, 0.25, "unit"), seed=0)
     pasted = [bool((samples[epoch, 0][0] != 9).any()) for epoch in range(400)]
     assert 0.2 < np.mean(pasted) < 0.3
     strip = samples[pasted.index(True), 0][0]
