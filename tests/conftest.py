@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import importlib.util
 import platform
 import shutil
@@ -18,6 +19,9 @@ import pytest
 import torch
 
 from glpn_deploy import GLPNConfig, GLPNForDepthEstimation
+from glpn_deploy.bundle.bundle import Bundle
+from glpn_deploy.bundle.engine_profile import parse_profiles
+from glpn_deploy.bundle.engine_sidecar import ENGINES, Sidecar, artefact_digest, write_sidecar
 from glpn_deploy.exporters.build import build_bundle
 from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.gpu.tensorrt_rtx import PACKAGE, PLATFORMS
@@ -138,6 +142,37 @@ def tiny_bundle(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
 def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
     """A bundle of one's own, to damage."""
     return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+@pytest.fixture(scope="session")
+def put_engine() -> Callable[..., Path]:
+    """Puts what passes for an engine of a bundle's FP32 file, built on an Orin, into the bundle."""
+
+    def put(folder: Path, name: str = "net.engine", plan: bytes = b"a plan", **changes: Any) -> Path:
+        bundle = Bundle.open(folder)
+        path = folder / ENGINES / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(plan)
+        fields: dict[str, Any] = {
+            "engine": name,
+            "sha256": hashlib.sha256(plan).hexdigest(),
+            "bytes": len(plan),
+            "bundle": bundle.manifest.name,
+            "onnx": "model.onnx",
+            "onnx_sha256": artefact_digest(bundle.manifest, bundle.artefact("fp32")),
+            "precision": "fp32",
+            "max_depth": 10.0,
+            "size_multiple": 32,
+            "tensorrt": "10.3.0",
+            "cuda": "12.6",
+            "gpu": "Orin",
+            "sm": "8.7",
+            "profiles": parse_profiles(),
+        }
+        write_sidecar(Sidecar(**(fields | changes)), path)
+        return path
+
+    return put
 
 
 @pytest.fixture(scope="session")

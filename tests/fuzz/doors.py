@@ -262,30 +262,7 @@ def open_golden(folder: Path) -> None:
 
 
 def sidecar_samples(made: Path) -> Samples:
-    from glpn_deploy.bundle.engine_profile import parse_profiles
-    from glpn_deploy.bundle.engine_sidecar import Sidecar
-
-    sidecar = Sidecar(
-        engine="net.engine",
-        sha256=hashlib.sha256(bytes(64)).hexdigest(),
-        bytes=64,
-        bundle="glpn-tiny",
-        onnx="model.onnx",
-        onnx_sha256="cd" * 32,
-        precision="fp32",
-        max_depth=10.0,
-        size_multiple=32,
-        tensorrt="10.3.0",
-        cuda="12.6",
-        gpu="Orin",
-        sm="8.7",
-        profiles=parse_profiles(["480x640"], "1:4"),
-        flags=("DIRECT_IO",),
-        layers={"fp32": 218},
-        parity={"passed": True, "reports": []},
-        warnings=("slow",),
-    )
-    return [{"net.json": sidecar.to_json().encode(), "net.engine": bytes(64)}]
+    return [contents(made / "engines", "net.json", "net.engine")]
 
 
 def open_sidecar(folder: Path) -> None:

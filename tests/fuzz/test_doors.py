@@ -23,11 +23,14 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and pipe
 
 
 @pytest.fixture(scope="module")
-def made(tiny_checkpoint, tiny_bundle, tmp_path_factory):
+def made(tiny_checkpoint, tiny_bundle, put_engine, tmp_path_factory):
     """What the package itself makes, tiny."""
     folder = tmp_path_factory.mktemp("made")
     shutil.copytree(tiny_checkpoint, folder / "checkpoint")
     shutil.copytree(tiny_bundle, folder / "bundle")
+    about = {"flags": ("DIRECT_IO",), "layers": {"fp32": 218}, "parity": {"passed": True, "reports": []}}
+    put_engine(folder / "bundle", plan=bytes(64), warnings=("slow",), **about)
+    shutil.move(folder / "bundle" / "engines", folder)
     shutil.copy(ROOT / "benchmarks" / "results" / "bench_nyu_cpu.json", folder / "report.json")
     return folder
 

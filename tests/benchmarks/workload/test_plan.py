@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from glpn_deploy.benchmarks.workload.cases import PEERS
 from glpn_deploy.benchmarks.workload.plan import disk_bytes, plan_runners
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_profile import parse_profiles
-from glpn_deploy.bundle.engine_sidecar import Sidecar, engine_name, write_sidecar
+from glpn_deploy.bundle.engine_sidecar import engine_name
 from glpn_deploy.errors import InputError
 from glpn_deploy.gpu.cuda_device import CudaDevice
 from glpn_deploy.runtimes.registry import BACKENDS, Backend
@@ -20,31 +21,17 @@ from glpn_deploy.runtimes.registry import BACKENDS, Backend
 GPU = CudaDevice(0, "NVIDIA RTX A6000", (8, 6), 48 << 30, False, (12, 6))
 
 
-def put_engine(folder, precision="fp16", batch="1:4", **changes):
-    """Something that passes for an engine until it is loaded, with a sidecar of its own."""
-    profiles = parse_profiles(["480x640"], batch)
-    name = engine_name(folder.name, precision, profiles, "10.3.0", GPU.capability)
-    path = folder / "engines" / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(b"plan")
-    values = {
-        "engine": name,
-        "sha256": hashlib.sha256(b"plan").hexdigest(),
-        "bytes": 4,
-        "bundle": folder.name,
-        "onnx": "model.onnx",
-        "onnx_sha256": "ab" * 32,
-        "precision": precision,
-        "max_depth": 10.0,
-        "size_multiple": 32,
-        "tensorrt": "10.3.0",
-        "cuda": "12.6",
-        "gpu": GPU.name,
-        "sm": GPU.capability,
-        "profiles": profiles,
-    }
-    write_sidecar(Sidecar(**{**values, **changes}), path)
-    return path
+@pytest.fixture
+def engine_of(put_engine, bundle_copy) -> Callable[..., Path]:
+    """Something that passes for an engine of this GPU until it is loaded."""
+
+    def put(precision: str = "fp16", batch: str = "1:4", **changes) -> Path:
+        profiles = parse_profiles(["480x640"], batch)
+        name = engine_name(bundle_copy.name, precision, profiles, "10.3.0", GPU.capability)
+        about = {"precision": precision, "profiles": profiles, "gpu": GPU.name, "sm": GPU.capability}
+        return put_engine(bundle_copy, name, b"plan", **(about | changes))
+
+    return put
 
 
 def planned(folder, backends=("tensorrt",), gpu=GPU, **choice):
@@ -140,8 +127,8 @@ def test_disk_bytes_counts_weights_only(tiny_checkpoint) -> None:
     assert disk_bytes(tiny_checkpoint) == (tiny_checkpoint / "model.safetensors").stat().st_size
 
 
-def test_an_engine_of_this_gpu_is_a_row(bundle_copy) -> None:
-    path = put_engine(bundle_copy)
+def test_an_engine_of_this_gpu_is_a_row(engine_of, bundle_copy) -> None:
+    path = engine_of()
     (runner,), not_run = planned(bundle_copy)
     assert not_run == []
     assert (str(runner.id), runner.path, runner.bytes) == ("tensorrt fp16", path, 4)
@@ -149,18 +136,18 @@ def test_an_engine_of_this_gpu_is_a_row(bundle_copy) -> None:
     assert not runner.takes((8, 480, 640))
 
 
-def test_engines_of_one_precision_are_told_apart(bundle_copy) -> None:
-    paths = [put_engine(bundle_copy, batch=batch) for batch in ("1", "1:4")]
-    put_engine(bundle_copy, "fp32")
+def test_engines_of_one_precision_are_told_apart(engine_of, bundle_copy) -> None:
+    paths = [engine_of(batch=batch) for batch in ("1", "1:4")]
+    engine_of("fp32")
     runners, _ = planned(bundle_copy)
     names = {f"tensorrt@{path.name.removesuffix('.engine')} fp16" for path in paths}
     assert {str(runner.id) for runner in runners} == {*names, "tensorrt fp32"}
     assert [str(runner.id) for runner in planned(bundle_copy, precisions=["fp32"])[0]] == ["tensorrt fp32"]
 
 
-def test_an_engine_that_does_not_belong_here_says_why(bundle_copy) -> None:
-    put_engine(bundle_copy, gpu="Orin", sm="8.7")
-    damaged = put_engine(bundle_copy, "int8")
+def test_an_engine_that_does_not_belong_here_says_why(engine_of, bundle_copy) -> None:
+    engine_of(gpu="Orin", sm="8.7")
+    damaged = engine_of("int8")
     damaged.with_suffix(".json").write_text("{}")
     runners, not_run = planned(bundle_copy)
     assert runners == []
@@ -169,14 +156,14 @@ def test_an_engine_that_does_not_belong_here_says_why(bundle_copy) -> None:
     assert "not an engine's sidecar" in reasons
 
 
-def test_no_engine_and_no_gpu_say_what_to_do(bundle_copy) -> None:
+def test_no_engine_and_no_gpu_say_what_to_do(engine_of, bundle_copy) -> None:
     assert "glpn-build" in planned(bundle_copy)[1][0].reason
-    put_engine(bundle_copy)
+    engine_of()
     assert "NVIDIA GPUs only" in planned(bundle_copy, gpu=None)[1][0].reason
 
 
-def test_variants_run_where_they_are_named(bundle_copy, tiny_checkpoint) -> None:
-    put_engine(bundle_copy)
+def test_variants_run_where_they_are_named(engine_of, bundle_copy, tiny_checkpoint) -> None:
+    engine_of()
     runners, _ = planned(bundle_copy, ("tensorrt", "tensorrt-nograph"))
     assert [str(runner.id) for runner in runners] == ["tensorrt fp16", "tensorrt-nograph fp16"]
     everything, _ = plan_runners(Bundle.open(bundle_copy), tiny_checkpoint, gpu=GPU, elsewhere=["tensorrt"])

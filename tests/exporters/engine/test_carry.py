@@ -4,51 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
 
 import pytest
 
 from glpn_deploy import progress
 from glpn_deploy.bundle.bundle import Bundle
-from glpn_deploy.bundle.engine_profile import parse_profiles
 from glpn_deploy.bundle.engine_sidecar import (
     ENGINES,
-    Sidecar,
-    artefact_digest,
     check_bundle,
     read_sidecar,
     sidecar_path,
-    write_sidecar,
 )
 from glpn_deploy.errors import EngineError
 from glpn_deploy.exporters.build import build_bundle
 from glpn_deploy.exporters.engine.carry import carry_engines
 from glpn_deploy.exporters.options import BuildOptions
-
-
-def add_engine(folder: Path, name: str, onnx: str = "model.onnx", digest: str = "") -> Path:
-    bundle = Bundle.open(folder)
-    engine = folder / ENGINES / name
-    engine.parent.mkdir(exist_ok=True)
-    engine.write_bytes(name.encode())
-    sidecar = Sidecar(
-        engine=name,
-        sha256="ab" * 32,
-        bytes=len(name),
-        bundle="glpn-tiny",
-        onnx=onnx,
-        onnx_sha256=digest or artefact_digest(bundle.manifest, bundle.artefact("fp32")),
-        precision="fp32",
-        max_depth=10.0,
-        size_multiple=32,
-        tensorrt="10.3.0",
-        cuda="12.6",
-        gpu="Orin",
-        sm="8.7",
-        profiles=parse_profiles(),
-    )
-    write_sidecar(sidecar, engine)
-    return engine
 
 
 class Told:
@@ -71,11 +41,11 @@ class Told:
         yield Step()
 
 
-def test_what_stays_and_what_goes(bundle_copy, tmp_path):
-    good = add_engine(bundle_copy, "good.engine")
-    add_engine(bundle_copy, "old.engine", digest="cd" * 32)
-    add_engine(bundle_copy, "gone.engine", onnx="model.fp16.onnx")
-    sidecar_path(add_engine(bundle_copy, "bare.engine")).unlink()
+def test_what_stays_and_what_goes(put_engine, bundle_copy, tmp_path):
+    good = put_engine(bundle_copy, "good.engine")
+    put_engine(bundle_copy, "old.engine", onnx_sha256="cd" * 32)
+    put_engine(bundle_copy, "gone.engine", onnx="model.fp16.onnx")
+    sidecar_path(put_engine(bundle_copy, "bare.engine")).unlink()
     (tmp_path / "new").mkdir()
     carried = carry_engines(bundle_copy, tmp_path / "new", Bundle.open(bundle_copy).manifest)
     assert carried.kept == ("good.engine",)
@@ -95,20 +65,20 @@ def test_without_engines_nothing_is_made_or_said(bundle_copy, tmp_path):
     assert not (tmp_path / ENGINES).exists()
 
 
-def test_a_file_system_without_links(bundle_copy, tmp_path, monkeypatch):
+def test_a_file_system_without_links(put_engine, bundle_copy, tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError("no links here")
 
-    add_engine(bundle_copy, "good.engine")
+    put_engine(bundle_copy, "good.engine")
     (tmp_path / "new").mkdir()
     monkeypatch.setattr(os, "link", refuse)
     carry_engines(bundle_copy, tmp_path / "new", Bundle.open(bundle_copy).manifest)
-    assert (tmp_path / "new" / ENGINES / "good.engine").read_bytes() == b"good.engine"
+    assert (tmp_path / "new" / ENGINES / "good.engine").read_bytes() == b"a plan"
 
 
 @pytest.mark.parametrize(("max_depth", "stays"), [(None, True), (80.0, False)])
-def test_export_over_a_bundle(tiny_checkpoint, bundle_copy, max_depth, stays):
-    engine = add_engine(bundle_copy, "net.engine")
+def test_export_over_a_bundle(put_engine, tiny_checkpoint, bundle_copy, max_depth, stays):
+    engine = put_engine(bundle_copy, "net.engine")
     told = Told()
     with progress.shown(told):
         bundle = build_bundle(tiny_checkpoint, bundle_copy, BuildOptions(verify=False, max_depth=max_depth))
@@ -121,11 +91,11 @@ def test_export_over_a_bundle(tiny_checkpoint, bundle_copy, max_depth, stays):
         assert check_bundle(engine, read_sidecar(engine), bundle.manifest).file == "model.onnx"
 
 
-def test_an_engine_of_another_bundle(bundle_copy):
+def test_an_engine_of_another_bundle(put_engine, bundle_copy):
     manifest = Bundle.open(bundle_copy).manifest
-    other = add_engine(bundle_copy, "net.engine", digest="cd" * 32)
+    other = put_engine(bundle_copy, "net.engine", onnx_sha256="cd" * 32)
     with pytest.raises(EngineError, match=r"built from another model\.onnx .*glpn-build .* --size 480x640"):
         check_bundle(other, read_sidecar(other), manifest)
-    missing = add_engine(bundle_copy, "net.engine", onnx="model.fp16.onnx")
+    missing = put_engine(bundle_copy, "net.engine", onnx="model.fp16.onnx")
     with pytest.raises(EngineError, match=r"model\.fp16\.onnx \(fp32\), which this bundle does not have"):
         check_bundle(missing, read_sidecar(missing), manifest)

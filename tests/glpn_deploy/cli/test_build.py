@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -13,8 +12,6 @@ from typing import Any
 
 import pytest
 
-from glpn_deploy.bundle.engine_profile import parse_profiles
-from glpn_deploy.bundle.engine_sidecar import ENGINES, Sidecar, write_sidecar
 from glpn_deploy.exporters import engines
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device_or_none
 from glpn_deploy.gpu.tensorrt_versions import tensorrt_of
@@ -116,42 +113,26 @@ def test_without_a_gpu(
     assert not (tmp_path / "out").exists()
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, parity: dict | None, **changed: Any) -> Path:
+@pytest.fixture
+def stand_in(put_engine: Callable[..., Path], bundle_copy: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
     """A build that ends with this sidecar; what is tested is what is said of it."""
-    engine = folder / ENGINES / "net.engine"
-    engine.parent.mkdir()
-    engine.write_bytes(b"plan" * 250_000)
-    sidecar = Sidecar(
-        engine=engine.name,
-        sha256="ab" * 32,
-        bytes=1_000_000,
-        bundle="glpn-tiny",
-        onnx="model.onnx",
-        onnx_sha256="ab" * 32,
-        precision="fp32",
-        max_depth=10.0,
-        size_multiple=32,
-        tensorrt="10.3.0",
-        cuda="12.6",
-        gpu="Orin",
-        sm="8.7",
-        profiles=parse_profiles(),
-        layers={"fp16": 210, "fp32": 8},
-        build_s=61.5,
-        parity=parity,
-    )
-    write_sidecar(dataclasses.replace(sidecar, **changed), engine)
     orin = CudaDevice(0, "Orin", (8, 7), 32 << 30, True, (12, 6))
     trt = tensorrt_of(types.SimpleNamespace(__version__="10.13.3"))
-    monkeypatch.setattr(engines, "require_tensorrt", lambda opset=0: (orin, trt))
-    monkeypatch.setattr(engines, "build_engine", lambda *arguments: engine)
-    return engine
+
+    def stand(parity: dict | None = None, **changed: Any) -> Path:
+        about = {"layers": {"fp16": 210, "fp32": 8}, "build_s": 61.5, "parity": parity}
+        engine = put_engine(bundle_copy, plan=b"plan" * 250_000, **about, **changed)
+        monkeypatch.setattr(engines, "require_tensorrt", lambda opset=0: (orin, trt))
+        monkeypatch.setattr(engines, "build_engine", lambda *arguments: engine)
+        return engine
+
+    return stand
 
 
-def test_what_was_built_is_told(run: Callable, bundle_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_built_is_told(run: Callable, bundle_copy: Path, stand_in: Callable) -> None:
     report = {"reference": {"backend": "golden"}, "cases": [{"max_abs_m": 0.0021}, {"max_abs_m": 0.004}]}
     parity = {"passed": True, "reports": [report], "not_checked": {"4x480x640": "too large to compare"}}
-    engine = stand_in(monkeypatch, bundle_copy, parity)
+    engine = stand_in(parity)
     result = run("build", bundle_copy)
     assert result.status == 0
     assert str(engine) in result.out
@@ -167,49 +148,44 @@ def test_what_was_built_is_told(run: Callable, bundle_copy: Path, monkeypatch: p
 
 
 def test_the_line_to_predict_with_asks_for_what_was_built(
-    run: Callable, bundle_copy: Path, plant: Callable, monkeypatch: pytest.MonkeyPatch
+    run: Callable, bundle_copy: Path, plant: Callable, stand_in: Callable
 ) -> None:
     plant(bundle_copy, "fp16")
-    stand_in(monkeypatch, bundle_copy, None)
+    stand_in()
     result = run("build", bundle_copy)  # FP16 by default, which precision auto of glpn-predict is not
     assert f"  glpn-predict {bundle_copy} photo.jpg --backend tensorrt --precision fp16\n" in result.out
     several = run("build", bundle_copy, "--precision", "fp32", "--precision", "fp16").out
     assert "--backend tensorrt --precision fp32\n" in several
 
 
-def test_what_tensorrt_told_is_shown(
-    run: Callable, bundle_copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_tensorrt_told_is_shown(run: Callable, bundle_copy: Path, stand_in: Callable) -> None:
     warnings = tuple(f"[MemUsage] number {n}" for n in range(7))
-    stand_in(monkeypatch, bundle_copy, None, warnings=warnings, device_memory_bytes=123_456_789)
+    stand_in(warnings=warnings, device_memory_bytes=123_456_789)
     out = run("build", bundle_copy).out
     assert "device memory: 123.5 MB to run in" in out
     assert out.count("TensorRT warns: [MemUsage] number") == 5
     assert "and 2 warnings more, in the sidecar" in out
 
 
-def test_an_empty_proof_is_told(run: Callable, bundle_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_proof_is_told(run: Callable, bundle_copy: Path, stand_in: Callable) -> None:
     why = f"no golden has this shape, and ONNX Runtime is not installed ({install_line('cpu')})"
     parity = {"passed": None, "reports": [], "not_checked": {"1x64x96": why}}
-    stand_in(monkeypatch, bundle_copy, parity)
+    stand_in(parity)
     out = run("build", bundle_copy).out
     assert "nothing was compared: whether its depth is right is not known" in out
     assert f"not verified at 1x64x96: {why}" in out
 
 
-def test_what_was_not_verified_is_told(
-    run: Callable, bundle_copy: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stand_in(monkeypatch, bundle_copy, None)
+def test_what_was_not_verified_is_told(run: Callable, bundle_copy: Path, stand_in: Callable) -> None:
+    stand_in()
     assert "not verified: --no-verify was given" in run("build", bundle_copy, "--no-verify").out
 
 
 def test_export_goes_on_to_the_engine(
-    run: Callable, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Callable, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_in: Callable
 ) -> None:
     asked = []
-    (tmp_path / "elsewhere").mkdir()
-    engine = stand_in(monkeypatch, tmp_path / "elsewhere", None)
+    engine = stand_in()
 
     def build_engine(folder, precision, **options):
         asked.append((folder, precision, options["verify"]))

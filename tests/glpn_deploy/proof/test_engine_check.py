@@ -11,15 +11,12 @@ from typing import Any
 
 import pytest
 
-from glpn_deploy.bundle.bundle import Bundle, file_digest, write_manifest
+from glpn_deploy.bundle.bundle import Bundle, write_manifest
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.bundle.engine_sidecar import (
-    ENGINES,
-    Sidecar,
-    artefact_digest,
     current_platform,
+    read_sidecar,
     sidecar_path,
-    write_sidecar,
 )
 from glpn_deploy.bundle.engine_trust import remember_engine
 from glpn_deploy.cli.verify import main
@@ -44,32 +41,17 @@ def short_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def engine(bundle_copy: Path) -> Path:
+def engine(put_engine: Callable[..., Path], bundle_copy: Path) -> Path:
     """A whole engine that was built of the bundle's FP32 file on an A6000; its plan is no plan."""
-    bundle = Bundle.open(bundle_copy)
-    path = bundle_copy / ENGINES / "net.engine"
-    path.parent.mkdir()
-    path.write_bytes(b"a plan" * 100)
-    (artefact,) = bundle.manifest.artefacts
-    sidecar = Sidecar(
-        engine=path.name,
-        sha256=file_digest(path),
-        bytes=path.stat().st_size,
-        bundle=bundle.manifest.name,
-        onnx=artefact.file,
-        onnx_sha256=artefact_digest(bundle.manifest, artefact),
-        precision="fp32",
-        max_depth=10.0,
-        size_multiple=32,
-        tensorrt="10.3.0",
-        cuda="12.6",
+    path = put_engine(
+        bundle_copy,
+        plan=b"a plan" * 100,
         gpu=A6000.name,
         sm="8.6",
         platform=current_platform(),
         profiles=(Profile((1, 32, 32), (1, 96, 320), (2, 96, 320)),),
     )
-    write_sidecar(sidecar, path)
-    remember_engine(sidecar)
+    remember_engine(read_sidecar(path))
     return path
 
 
