@@ -292,7 +292,6 @@ def _by_comma(values: tuple[Any, ...]) -> str:
 
 
 SIZE = Reader(parse_size, _by_x)
-NUMBERS = Reader(parse_numbers, _by_comma, several=True)
 SIZES = Reader(
     lambda option, text: tuple(parse_size(option, size) for size in text.split(",")),
     lambda sizes: ",".join(map(_by_x, sizes)),

@@ -46,13 +46,6 @@ class Graphs(Protocol):
     graphs: bool
 
 
-class Workload(Protocol):
-    """What bursts are made of."""
-
-    def call(self, turn: int) -> object:
-        """One run, on the input whose turn it is."""
-
-
 class Network:
     """A loaded runtime and the batches it takes in turns.
 
