@@ -95,3 +95,14 @@ def test_a_state_dict_as_an_argument_is_unwrapped_too(prefix, tiny_model):
         model = GLPNForDepthEstimation.from_pretrained(None, config=tiny_model.config, state_dict=wrapped)
     for name, tensor in tiny_model.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor), name
+
+
+def test_whole_numbers_in_place_of_weights_are_refused(
+    network: GLPNForDepthEstimation, tmp_path: Path
+) -> None:
+    name = "head.head.0.weight"
+    state = network.state_dict()
+    with pytest.raises(CheckpointError) as caught:
+        load(state | {name: state[name].long()}, tmp_path)
+    assert f"{name} holds torch.int64" in caught.value.got
+    assert "torch.float32" in caught.value.expected

@@ -143,3 +143,21 @@ def test_what_is_no_array_of_images(write, tmp_path):
     with pytest.raises(DatasetError) as caught:
         NyuLabelled(path)
     assert "set.mat" in caught.value.got
+
+
+def test_an_image_that_is_damaged_within_is_named(tmp_path):
+    path = tmp_path / "packed.mat"
+    with h5py.File(path, "w") as file:
+        images = np.random.default_rng(0).integers(0, 256, (2, 3, 8, 6), np.uint8)
+        packed = file.create_dataset("images", data=images, chunks=(1, 3, 8, 6), compression="gzip")
+        file["depths"] = np.ones((2, 8, 6), np.float32)
+        file.flush()
+        chunk = packed.id.get_chunk_info(1)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    path.write_bytes(content)
+    data = NyuLabelled(path, crop=None)
+    np.testing.assert_array_equal(data[0].image, images[0].transpose(2, 1, 0))
+    with pytest.raises(DatasetError) as caught:
+        data[1]
+    assert caught.value.got.startswith(f"{path}: image 2 cannot be read")

@@ -161,8 +161,12 @@ def test_sizes_that_do_not_agree_are_named() -> None:
     assert [pixels.shape for pixels in apart] == [(3, 480, 640), (3, 352, 1216)]
     with pytest.raises(InputError, match="at least one image"):
         GLPNImageProcessor()([])
-    with pytest.raises(InputError, match="'tf'"):
+    with pytest.raises(InputError) as caught:
         GLPNImageProcessor()(images[0], return_tensors="tf")
+    assert "'tf'" in caught.value.got
+    with pytest.raises(InputError) as caught:
+        GLPNImageProcessor()(images[0], input_data_format="rows_first")
+    assert caught.value.expected == "channels_first or channels_last"
 
 
 def test_too_small_for_the_divisor() -> None:
