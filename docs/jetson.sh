@@ -97,7 +97,7 @@ if [ -f "$release" ]; then
         say "Jetson Linux R$major"
     fi
 else
-    check "this is no Jetson (there is no $release)" "elsewhere run pip install 'glpn-deploy[tensorrt]'"
+    check "this is no Jetson (there is no $release)" "elsewhere install the package's extra tensorrt"
 fi
 if ! command -v python3 >/dev/null; then
     check "there is no python3" "sudo apt install python3 python3-venv"

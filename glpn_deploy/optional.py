@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,12 +55,32 @@ def _state(name: str, error: ImportError) -> str:
     return f"is {version} and does not import ({error})"
 
 
+def script_here(name: str) -> str | None:
+    """A script of this environment as this shell runs it, or None where the environment has none.
+
+    Its name where the shell finds that one by it, else its path.
+    """
+    folder, found = Path(sys.executable).parent, shutil.which(name)
+    if found and Path(found).parent == folder:
+        return name
+    script = shutil.which(name, path=str(folder))
+    if script is None:
+        return None
+    near = os.path.relpath(script)
+    return script if near.startswith("..") else near
+
+
 def install_line(*extras: str) -> str:
-    """The pip line that brings an extra's packages, and works here.
+    """The pip line that brings an extra's packages, and works here, also where no environment is activated.
 
     From a clone (an editable install) it names the clone; else the packages themselves, since no index has
     this one.
     """
+    return f"{script_here('pip') or 'pip'} install {_packages(*extras)}"
+
+
+def _packages(*extras: str) -> str:
+    """What pip is asked to install for extras."""
     import importlib.metadata  # slow to load, and only needed where something is missing
     from urllib.parse import urlparse
     from urllib.request import url2pathname
@@ -65,14 +88,14 @@ def install_line(*extras: str) -> str:
     try:
         package = importlib.metadata.distribution(NAME)
     except importlib.metadata.PackageNotFoundError:  # run from a folder that nobody installed
-        return f"pip install {_clone(Path(__file__).parents[1], extras)}"
+        return _clone(Path(__file__).parents[1], extras)
     origin = json.loads(package.read_text("direct_url.json") or "{}")
     if "dir_info" in origin:
         folder = Path(url2pathname(urlparse(origin["url"]).path))
         if (folder / "pyproject.toml").is_file():
-            return f"pip install {_clone(folder, extras)}"
+            return _clone(folder, extras)
     wanted = {requirement for extra in extras for requirement in _required(package, extra)}
-    return f"pip install {' '.join(sorted(wanted))}"
+    return " ".join(sorted(wanted))
 
 
 def _clone(folder: Path, extras: tuple[str, ...]) -> str:

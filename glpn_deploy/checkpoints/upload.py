@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from glpn_deploy.errors import CheckpointError, MissingDependencyError
+from glpn_deploy.errors import CheckpointError
+from glpn_deploy.optional import needs
 
 
 def push_folder(
@@ -38,12 +39,8 @@ def push_folder(
         CheckpointError: The hub refused.
         MissingDependencyError: huggingface-hub is not installed.
     """
-    try:
+    with needs("uploading", "export"):
         import huggingface_hub
-    except ImportError:
-        raise MissingDependencyError(
-            "uploading needs huggingface-hub", fix='pip install "glpn-deploy[export]"'
-        ) from None
     api = huggingface_hub.HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder))

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len
@@ -32,6 +29,7 @@ from rich.text import Text
 
 from glpn_deploy import progress
 from glpn_deploy.errors import printable
+from glpn_deploy.optional import script_here
 from glpn_deploy.progress import Step
 
 _WIDE = 1000  # characters, for tables in a pipe
@@ -120,14 +118,8 @@ def runnable(name: str) -> str:
     Args:
         name: ``glpn-predict`` and so on.
     """
-    folder, found = Path(sys.executable).parent, shutil.which(name)
-    if found and Path(found).parent == folder:
-        return name
-    script = shutil.which(name, path=str(folder))
-    if script is None:  # run from a folder that nobody installed
-        return f"{sys.executable} -m glpn_deploy {name.removeprefix('glpn-')}"
-    near = os.path.relpath(script)
-    return script if near.startswith("..") else near
+    # without a script: run from a folder that nobody installed
+    return script_here(name) or f"{sys.executable} -m glpn_deploy {name.removeprefix('glpn-')}"
 
 
 def say_why(console: Console, why: str) -> None:

@@ -18,10 +18,11 @@ from typing import Any
 
 from glpn_deploy.errors import BackendError, InputError, MissingDependencyError
 from glpn_deploy.gpu.tensorrt_versions import TensorRT, parse_version
+from glpn_deploy.optional import install_line
 
 NAME = "TensorRT for RTX"
 PACKAGE = "tensorrt_rtx_bindings"
-INSTALL = 'pip install "glpn-deploy[rtx]"'
+EXTRA = "rtx"
 PLATFORMS = ("linux-x86_64", "win32-amd64")
 """Where it runs; an engine that one of them built runs on the other."""
 
@@ -51,7 +52,7 @@ def import_tensorrt_rtx() -> Any:
     if importlib.util.find_spec(PACKAGE) is None:
         here = f"{sys.platform}-{platform.machine().lower()}"
         fix = (
-            INSTALL
+            install_line(EXTRA)
             if here in PLATFORMS
             else f"use {' or '.join(PLATFORMS)}; there are no packages for {here}"
         )
@@ -61,7 +62,8 @@ def import_tensorrt_rtx() -> Any:
     except (ImportError, AttributeError, OSError, RuntimeError) as error:  # a missing or foreign library
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise BackendError(
-            f"{PACKAGE} is installed but does not import ({reason})", fix=f"reinstall it: {INSTALL}"
+            f"{PACKAGE} is installed but does not import ({reason})",
+            fix=f"reinstall it: {install_line(EXTRA)}",
         ) from error
 
 
@@ -74,7 +76,9 @@ def rtx_of(module: Any) -> TensorRT:
     text = str(getattr(module, "__version__", "unknown"))
     version = parse_version(text)
     if version is None:
-        raise BackendError(f"{NAME} has the version {text!r}", expected="1.7 or later", fix=INSTALL)
+        raise BackendError(
+            f"{NAME} has the version {text!r}", expected="1.7 or later", fix=install_line(EXTRA)
+        )
     return TensorRT(module, version, text, _MAX_OPSET, strongly_typed=True, name=NAME)
 
 

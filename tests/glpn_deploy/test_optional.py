@@ -32,7 +32,15 @@ class Installed:
 
 
 @pytest.fixture
-def installed(monkeypatch):
+def installed(monkeypatch, tmp_path):
+    """How this package was installed, in an environment that is activated."""
+    environment = tmp_path / "environment"
+    environment.mkdir()
+    for name in ("python", "pip"):
+        (environment / name).touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(environment / "python"))
+    monkeypatch.setenv("PATH", str(environment))
+
     def call(origin):
         monkeypatch.setattr(importlib.metadata, "distribution", lambda name: Installed(origin))
 
@@ -60,6 +68,13 @@ def test_from_a_clone_it_names_the_clone(installed, tmp_path, monkeypatch):
 def test_a_clone_that_is_gone_is_not_named(installed, tmp_path):
     installed({"url": (tmp_path / "gone").as_uri(), "dir_info": {"editable": True}})
     assert install_line("cpu") == 'pip install "onnxruntime>=1.17"'
+
+
+def test_where_no_environment_is_activated_its_own_pip_is_named(installed, tmp_path, monkeypatch):
+    installed(None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert install_line("cpu") == 'environment/pip install "onnxruntime>=1.17"'
 
 
 def test_every_extra_is_one_of_the_project():

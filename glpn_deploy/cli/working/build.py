@@ -17,7 +17,7 @@ from glpn_deploy.cli.console import output, print_json, runnable, say_next
 from glpn_deploy.exporters import engines
 from glpn_deploy.exporters.engine.engine_options import EngineOptions
 from glpn_deploy.exporters.engines import EnginePlan
-from glpn_deploy.gpu.tensorrt_rtx import INSTALL, default_targets, import_tensorrt_rtx, parse_targets
+from glpn_deploy.gpu.tensorrt_rtx import EXTRA, default_targets, import_tensorrt_rtx, parse_targets
 from glpn_deploy.precisions import Precision
 
 _SHOWN_WARNINGS = 5
@@ -63,7 +63,7 @@ def run(
         print_json({"engines": built})
     shown = " ".join(f"--precision {','.join(plan.artefact.precision for plan in plans)}".split())
     backend = "tensorrt_rtx" if rtx else "tensorrt"
-    where = f", on a machine with such a card and {INSTALL}" if rtx else ""
+    where = f", on a machine with such a card and this package's extra {EXTRA}" if rtx else ""
     there = str if rtx else runnable  # another machine has other folders
     say_next(
         console,

@@ -54,7 +54,7 @@ def run(image: Path | None, out: Path, room: int, checkpoint: str) -> None:
         f"{runnable('glpn-predict')} {bundle} {shlex.quote(str(image or files[-1]))}",
         f"{runnable('glpn-eval')} {bundle} --dataset rooms",
         f"{runnable('glpn-verify')} {bundle}",
-        "make demo IMAGE=…  (a photograph of yours)",
+        "make demo IMAGE=photo.jpg",
     )
 
 
