@@ -38,7 +38,11 @@ def find_checkpoint(bundle: Bundle, reference: str | None, *, offline: bool) -> 
     except (GlpnError, ImportError) as error:
         if reference is not None:
             raise
-        return None, f"{error} Errors refer to the bundle's FP32 artefact"
+        reason = error.got if isinstance(error, GlpnError) else error
+        return None, (
+            f"the bundle's checkpoint is not at hand: {reason}; pass --reference CHECKPOINT. "
+            "Errors refer to the bundle's FP32 artefact"
+        )
     return path, ""
 
 

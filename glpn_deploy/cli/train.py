@@ -43,7 +43,7 @@ def train(options: TrainOptions, as_json: JsonOption = False) -> None:
     say_next(
         console,
         f"{runnable('glpn-eval')} {result.best} --dataset {options.dataset}{where}",
-        f"{runnable('glpn-export')} {result.best} BUNDLE",
+        f"{runnable('glpn-export')} {result.best}",
     )
 
 

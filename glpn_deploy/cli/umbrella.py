@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 import textwrap
 from pathlib import Path
@@ -18,7 +19,10 @@ def main() -> None:
     """Runs the command named by the first argument, or lists them all; unknown ones end with status 2."""
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in ("--help", "-h"):
-        print(_help())
+        try:
+            print(_help(), flush=True)
+        except BrokenPipeError:  # the reader (head, less) has gone; Python flushes once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     elif name == "--version":
         from glpn_deploy import __version__
 

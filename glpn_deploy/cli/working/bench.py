@@ -68,7 +68,10 @@ def run(bundle: Path, options: BenchOptions, out: Path | None, *, remembering: b
             markup=False,
         )
     require_asked(options, [row.id for row in report.rows], report.not_run)
-    say_next(console, f"{runnable('glpn-compare')} {folder} OTHER-bench")
+    if remembering:
+        say_next(console, f"{runnable('glpn-predict')} {bundle} photo.jpg")
+    else:
+        say_next(console, f"{runnable('glpn-bench')} {bundle} --remember")
 
 
 def run_forget(bundle: Path, *, as_json: bool) -> None:

@@ -34,6 +34,12 @@ def test_help_lists_the_commands(arguments: tuple[str, ...], capsys, monkeypatch
         assert len(line) > len(name) + 20
 
 
+def test_a_reader_that_has_gone_is_no_error() -> None:
+    command = f"{sys.executable} -m glpn_deploy --help | true"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    assert ended.stderr == ""
+
+
 def test_help_loads_no_library() -> None:
     code = (
         "import sys; sys.argv = ['glpn', '--help']; from glpn_deploy.cli.umbrella import main; main(); "
