@@ -17,18 +17,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SHORTER = {
-    "glpn-bench": [
-        "--seconds",
-        "0.1",
-        "--size",
-        "96x128",
-        "--backend",
-        "onnxruntime",
-        "--precision",
-        "fp32",
-    ]
-}
+SHORTER = {"glpn-bench": ["--size", "96x128", "--backend", "onnxruntime", "--precision", "fp32"]}
 """Added to what README prints, so that it takes seconds."""
 
 
@@ -37,10 +26,11 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """The page's glpn commands, without those that need a GPU."""
+    """The page's glpn commands, without those that need a GPU, or Ray (tests/glpn_deploy/scale runs that)."""
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
     words = [shlex.split(line, comments=True) for line in lines]
     found = [line for line in words if line and line[0].startswith("glpn-")]
+    found = [line for line in found if line[0] != "glpn-batch"]
     return [line for line in found if line[0] != "glpn-build" or "--dry-run" in line]
 
 
@@ -53,7 +43,7 @@ def test_the_readme_is_short() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+    for link in re.findall(r"(?:\]\(|src=\")([^)\s\"]+)[)\"]", text):
         if "://" in link:
             continue
         file, _, anchor = link.partition("#")
@@ -75,13 +65,17 @@ def home(tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for number in range(5):
         photo.rotate(72 * number).save(tmp_path / "photos" / f"{number}.jpg")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # for what glpn-bench remembers
     monkeypatch.setattr("glpn_deploy.proof.parity.SWEEP", ((1, 32, 32), (2, 64, 96)))
     return tmp_path
 
 
 def call(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     module = importlib.import_module(f"glpn_deploy.cli.{words[0].removeprefix('glpn-')}")
-    monkeypatch.setattr(sys, "argv", [*words, *SHORTER.get(words[0], [])])
+    shorter = SHORTER.get(words[0], [])
+    if shorter and "--quick" not in words:
+        shorter = [*shorter, "--seconds", "0.1"]
+    monkeypatch.setattr(sys, "argv", [*words, *shorter])
     with pytest.raises(SystemExit) as end:
         module.main()
     return int(end.value.code or 0)
@@ -91,7 +85,7 @@ def call(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 @pytest.mark.filterwarnings("ignore:An image of .* times the sides")  # of glpn-nyu's name
 def test_the_readmes_commands_and_python_run(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     printed = commands(README)
-    assert {"glpn-export", "glpn-predict", "glpn-verify", "glpn-build", "glpn-bench"} <= {
+    assert {"glpn-export", "glpn-predict", "glpn-verify", "glpn-build", "glpn-bench", "glpn-serve"} <= {
         words[0] for words in printed
     }
     for words in printed:
