@@ -186,8 +186,9 @@ class BenchOptions:
     peers: Annotated[
         tuple[str, ...],
         _advanced(
-            "Other projects' rows: hf-eager, hf-compile, optimum, and ONNX files on ONNX Runtime as "
-            "NAME=FILE.onnx or NAME=FOLDER (of Optimum), separated by commas.",
+            "Other projects' rows, separated by commas: hf-eager, hf-compile; optimum, ort-static and "
+            "modelopt, which make an ONNX file; openvino-optimum and nncf, which make one of OpenVINO's; and "
+            "files that are there, as NAME=FILE.onnx, NAME=FILE.xml or NAME=FOLDER (of Optimum).",
             reader=WORDS,
         ),
     ] = ()

@@ -23,7 +23,8 @@ from glpn_deploy.benchmarks.report.rows import best_ceilings, headline, share_of
 from glpn_deploy.benchmarks.shape_group import measure_shape
 from glpn_deploy.benchmarks.workload.asked import require_asked
 from glpn_deploy.benchmarks.workload.bench_images import cut_images, find_images
-from glpn_deploy.benchmarks.workload.cases import PEERS, CaseId, NotRun, parse_runner
+from glpn_deploy.benchmarks.workload.cases import MADE_PEERS, PEERS, CaseId, NotRun, Runner, parse_runner
+from glpn_deploy.benchmarks.workload.made_peers import Making, make_peers
 from glpn_deploy.benchmarks.workload.plan import plan_runners
 from glpn_deploy.benchmarks.workload.references import (
     check_dataset,
@@ -70,6 +71,11 @@ def run_sweep(
         BackendError: Not one case ran.
         KeyboardInterrupt: Interrupted before one shape was complete.
     """
+    with tempfile.TemporaryDirectory(prefix="glpn-bench-") as work:
+        return _run_sweep(folder, options, start, Path(work))
+
+
+def _run_sweep(folder: str | Path, options: BenchOptions, start: Start | None, work: Path) -> Report:
     begin = time.perf_counter()
     require_psutil()
     gpu = Gpu()
@@ -91,36 +97,40 @@ def run_sweep(
         checkpoint,
         options.backends,
         options.precisions,
-        peers,
+        [peer for peer in peers if peer not in MADE_PEERS],
         None if options.device == "cpu" else find_device_or_none(),
         options.pythons,
     )
+    for size in options.shapes:
+        bundle.processor.target_size(*size)  # refuses a size that shrinks to nothing
+    if {*peers} & {*MADE_PEERS}:
+        files = cut_images(images, *options.shapes[0], work)
+        making = Making(checkpoint, files, bundle.processor, options.pythons, work / "peers")
+        more, not_made = _made_peers(peers, making, bundle, options)
+        runners, not_run = [*runners, *more], [*not_run, *not_made]
     if not runners:
         raise InputError(f"nothing to measure ({_reasons(not_run) or 'no artefact of these precisions'})")
     require_asked(options, [runner.id for runner in runners], not_run)
     baseline = choose_baseline(runners, options.baseline, not_run)
     runners.sort(key=lambda runner: runner is not baseline)
-    for size in options.shapes:
-        bundle.processor.target_size(*size)  # refuses a size that shrinks to nothing
     before = state(gpu)
     found = _Found()
-    with tempfile.TemporaryDirectory(prefix="glpn-bench-") as name:
-        bench = Bench(
-            options=options,
-            bundle=bundle,
-            checkpoint=checkpoint,
-            runners=runners,
-            work=Path(name),
-            gpu=gpu,
-            not_run=not_run,
-            start=start or functools.partial(start_worker, pythons=options.pythons),
-        )
-        try:
-            _measure(bench, images, found)
-        except KeyboardInterrupt:
-            if not found.rows:
-                raise
-            found.interrupted = True
+    bench = Bench(
+        options=options,
+        bundle=bundle,
+        checkpoint=checkpoint,
+        runners=runners,
+        work=work,
+        gpu=gpu,
+        not_run=not_run,
+        start=start or functools.partial(start_worker, pythons=options.pythons),
+    )
+    try:
+        _measure(bench, images, found)
+    except KeyboardInterrupt:
+        if not found.rows:
+            raise
+        found.interrupted = True
     if not found.rows:
         if bench.unavailable:
             require_asked(options, [], not_run)
@@ -150,6 +160,15 @@ def run_sweep(
         interrupted=found.interrupted,
         seconds=time.perf_counter() - begin,
     )
+
+
+def _made_peers(
+    peers: Sequence[str], making: Making, bundle: Bundle, options: BenchOptions
+) -> tuple[list[Runner], list[NotRun]]:
+    """The rows of peers that are made, and why there is none."""
+    files, not_made = make_peers(peers, making)
+    runners, not_run = plan_runners(bundle, None, [], options.precisions, files)
+    return runners, [*not_made, *not_run]
 
 
 def _measure(bench: Bench, images: Sequence[Path], found: _Found) -> None:

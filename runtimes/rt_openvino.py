@@ -115,6 +115,7 @@ class OpenVINORuntime(Runtime):
 
     backend = "openvino"
     device = "cpu"
+    _cache: CompiledCache | None
 
     def __init__(self, path: str | Path, options: RuntimeOptions = RuntimeOptions()) -> None:  # noqa: B008 - frozen
         if options.device == "cuda":
@@ -136,6 +137,16 @@ class OpenVINORuntime(Runtime):
         self.spec, self.max_depth = header.spec, header.max_depth
         native = native_precisions()
         self.precision, hint, self.reasons = _precision(header.precision, options, native, header.target)
+        self._prepare(None, hint, options)
+        if header.target == "tensorrt":
+            self._config["LP_TRANSFORMS_MODE"] = "NO"  # no integer kernels, see above
+        if options.cache is not None:
+            self._cache, self._digest = CompiledCache(options.cache), self._digest_of(header.files)
+        if self._cache is None or not self._cache.has(self._digest):
+            self._read()
+
+    def _prepare(self, model: Any, hint: Precision, options: RuntimeOptions) -> None:
+        """What compiling takes; a network that is None is read when it is needed."""
         self._config: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _HINTS[hint],
             "PERFORMANCE_HINT": "THROUGHPUT" if options.mode == "throughput" else "LATENCY",
@@ -144,15 +155,9 @@ class OpenVINORuntime(Runtime):
             self._config["ENABLE_CPU_PINNING"] = False
         if options.threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = options.threads
-        if header.target == "tensorrt":
-            self._config["LP_TRANSFORMS_MODE"] = "NO"  # no integer kernels, see above
-        self._model: Any = None
-        self._cache: CompiledCache | None = None
-        if options.cache is not None:
-            self._cache, self._digest = CompiledCache(options.cache), self._digest_of(header.files)
-        if self._cache is None or not self._cache.has(self._digest):
-            self._read()
-        self._fixed = None not in (header.spec.batch, header.spec.height, header.spec.width)
+        self._model = model
+        self._cache = None
+        self._fixed = None not in (self.spec.batch, self.spec.height, self.spec.width)
         self._networks = Specializer(self._compile, options.cached_shapes or LIMIT)
 
     @property
@@ -261,6 +266,18 @@ class OpenVINORuntime(Runtime):
     def _free(self) -> None:
         self._networks.clear()
         self._model = None
+
+
+def read_openvino_file(path: Path) -> Any:
+    """The network of an ``.xml`` file.
+
+    Raises:
+        BackendError: OpenVINO cannot read it.
+    """
+    try:
+        return _CORE.read_model(path)
+    except RuntimeError as error:
+        raise BackendError(f"OpenVINO {ov.__version__} cannot read {path} ({_reason(error)})") from error
 
 
 def _has_half_scales(model: Any) -> bool:

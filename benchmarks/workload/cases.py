@@ -12,7 +12,15 @@ from glpn_deploy.options import Device
 from glpn_deploy.precisions import Precision
 from glpn_deploy.runtimes.options import Compile, FallbackPrecision
 
-PEERS = {"hf-eager": "transformers", "hf-compile": "transformers", "optimum": "optimum.exporters.onnx"}
+MADE_PEERS = {
+    "optimum": "optimum.exporters.onnx",
+    "openvino-optimum": "openvino",
+    "nncf": "nncf",
+    "ort-static": "onnxruntime.quantization",
+    "modelopt": "modelopt.onnx.quantization",
+}
+"""Peers that make a file, which runs here like our own, and the module each needs."""
+PEERS = {"hf-eager": "transformers", "hf-compile": "transformers", **MADE_PEERS}
 """Rows that other projects give, and the module each needs."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,10 @@ def load_peer(name: str, checkpoint: Path, options: RuntimeOptions) -> Runtime:
     Raises:
         BackendError: The peer could not load it.
     """
-    return _load_optimum(checkpoint, options) if name == "optimum" else _load_hf(name, checkpoint, options)
+    try:
+        return HfRuntime(name, checkpoint, options)
+    except Exception as error:  # another project's: whatever it raises is a reason
+        raise BackendError(f"transformers cannot load {checkpoint} ({str(error)[:200]})") from error
 
 
 class HfRuntime(Runtime):
@@ -45,26 +47,3 @@ class HfRuntime(Runtime):
             batch = self._torch.from_numpy(pixel_values.copy()).to(self.device, self._dtype)
             depth: NDArray[np.float32] = self._model(batch).predicted_depth.float().cpu().numpy()
         return depth
-
-
-def _load_hf(name: str, checkpoint: Path, options: RuntimeOptions) -> Runtime:
-    try:
-        return HfRuntime(name, checkpoint, options)
-    except Exception as error:  # another project's: whatever it raises is a reason
-        raise BackendError(f"transformers cannot load {checkpoint} ({str(error)[:200]})") from error
-
-
-def _load_optimum(checkpoint: Path, options: RuntimeOptions) -> Runtime:
-    """Optimum has no depth runtime of its own for GLPN: its export, run on ONNX Runtime as its users do."""
-    from optimum.exporters.onnx import main_export
-
-    from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime
-
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            main_export(str(checkpoint), output=folder, task="depth-estimation", device="cpu")
-        except Exception as error:  # as above
-            raise BackendError(f"optimum cannot export {checkpoint} ({str(error)[:200]})") from error
-        runtime = OnnxRuntime(Path(folder) / "model.onnx", options)
-    runtime.backend = "optimum"
-    return runtime

@@ -21,7 +21,6 @@ from glpn_deploy.runtimes.registry import BACKENDS, Backend
 _PEER_INSTALL = {
     "hf-eager": "pip install transformers",
     "hf-compile": "pip install transformers",
-    "optimum": 'pip install optimum-onnx "transformers<4.58"',
 }
 
 
@@ -46,8 +45,8 @@ def plan_runners(
         checkpoint: What it was exported from, or None where that is not known.
         backends: Names; None takes all but null and `VARIANTS`.
         precisions: Names; None takes all.
-        peers: Names of `PEERS`, and ONNX files of other software as ``NAME=PLACE`` (a file, or a folder as
-            Optimum writes it) or as the file alone.
+        peers: Names of transformers' `PEERS`, and files of other software as ``NAME=PLACE`` (a file, or a
+            folder as Optimum writes it) or as the file alone.
         gpu: The GPU to run on, or None.
         elsewhere: Backends and peers whose packages are another Python's, where they are not looked for.
 
@@ -84,7 +83,7 @@ def plan_runners(
         else:
             _from_bundle(name, bundle, precisions, runners, not_run)
     for name in peers:
-        if "=" in name or name.endswith(".onnx"):
+        if "=" in name or name.endswith((".onnx", ".xml")):
             _foreign(name, precisions, runners, not_run)
             continue
         wanted = [p for p in given or ("fp32", "fp16") if p == "fp32" or gpu is not None]
@@ -223,8 +222,7 @@ def _peer(
         not_run.append(NotRun(CaseId(name), "it needs the checkpoint's folder; pass --reference CHECKPOINT"))
     else:
         size = disk_bytes(checkpoint)
-        able: tuple[Precision, ...] = ("fp32",) if name == "optimum" else ("fp32", "fp16")
-        chosen: list[Precision] = [precision for precision in precisions if precision in able] or ["fp32"]
+        chosen: list[Precision] = [p for p in precisions if p in ("fp32", "fp16")] or ["fp32"]
         runners += [
             Runner(backend=name, precision=precision, path=checkpoint, bytes=size) for precision in chosen
         ]
@@ -233,17 +231,22 @@ def _peer(
 def _foreign(
     peer: str, precisions: Sequence[Precision] | None, runners: list[Runner], not_run: list[NotRun]
 ) -> None:
-    """An ONNX file of other software, on ONNX Runtime as its users run it."""
+    """A file of other software as its users run it: ONNX on ONNX Runtime, OpenVINO's own on OpenVINO."""
     name, _, place = peer.rpartition("=")
-    path = find_onnx(place)
+    path = Path(place) if place.endswith(".xml") else find_onnx(place)
     if path is None or not path.is_file():
         raise InputError(
-            f"the peer {peer!r} names no ONNX file", expected=".onnx, or a folder with model.onnx in it"
+            f"the peer {peer!r} names no ONNX or OpenVINO file",
+            expected=".onnx, .xml, or a folder with model.onnx in it",
         )
     label = name or path.stem
-    install = BACKENDS["onnxruntime"].missing()
+    backend = BACKENDS["openvino" if path.suffix == ".xml" else "onnxruntime"]
+    install = backend.missing()
     if install is not None:
-        not_run.append(NotRun(CaseId(label), f"onnxruntime is not installed; {install}"))
+        not_run.append(NotRun(CaseId(label), f"{backend.package} is not installed; {install}"))
+        return
+    if path.suffix == ".xml":
+        _openvino_file(label, path, precisions, runners, not_run)
         return
     header = read_header(path)
     size = sum(file.stat().st_size for file in header.files if file.is_file())
@@ -252,6 +255,31 @@ def _foreign(
         runners.append(runner)
     else:
         not_run.append(NotRun(CaseId(label), f"{path} is {header.precision}"))
+
+
+def _openvino_file(
+    label: str,
+    path: Path,
+    precisions: Sequence[Precision] | None,
+    runners: list[Runner],
+    not_run: list[NotRun],
+) -> None:
+    """OpenVINO's file in what it holds and with bf16 for the rest, the rows that ours has as well."""
+    quantized = any('type="FakeQuantize"' in line for line in path.open(encoding="utf-8"))
+    size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
+    rows: list[tuple[str, Precision, str]] = [("openvino", "fp32", label), ("openvino", "bf16", label)]
+    if quantized:
+        fallback = "openvino-fallback-bf16"
+        rows = [("openvino", "int8", label), (fallback, "int8", fallback.replace("openvino", label))]
+    chosen = [row for row in rows if precisions is None or row[1] in precisions]
+    runners += [
+        Runner(
+            backend=name, precision=p, path=path, bytes=size, label=title, probe=(name, p, title) != rows[0]
+        )
+        for name, p, title in chosen
+    ]
+    if not chosen:
+        not_run.append(NotRun(CaseId(label), f"{path} is {rows[0][1]}"))
 
 
 def disk_bytes(path: Path) -> int:

@@ -150,6 +150,10 @@ def _load(case: Case) -> Runtime:
         from glpn_deploy.benchmarks.workload.peers import load_peer
 
         return load_peer(case.backend, path, options)
+    if path is not None and path.suffix == ".xml":
+        from glpn_deploy.benchmarks.workload.openvino_file import OpenVINOFile
+
+        return OpenVINOFile(path, options)
     if case.backend == "null":
         from glpn_deploy.runtimes.rt_null import NullRuntime
 

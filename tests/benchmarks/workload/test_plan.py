@@ -74,15 +74,15 @@ def test_what_cannot_be_tried_says_why(tiny_bundle, monkeypatch) -> None:
 
 
 def test_a_peer_of_another_python_is_not_looked_for_here(tiny_bundle, tiny_checkpoint, monkeypatch) -> None:
-    monkeypatch.setitem(PEERS, "optimum", "no_such_package.onnx")
+    monkeypatch.setitem(PEERS, "hf-eager", "no_such_package.onnx")
     bundle = Bundle.open(tiny_bundle)
-    runners, not_run = plan_runners(bundle, tiny_checkpoint, ["null"], peers=["optimum"])
-    assert "pip install optimum-onnx" in not_run[0].reason
-    assert "--python optimum=PYTHON" in not_run[0].reason
+    runners, not_run = plan_runners(bundle, tiny_checkpoint, ["null"], peers=["hf-eager"])
+    assert "pip install transformers" in not_run[0].reason
+    assert "--python hf-eager=PYTHON" in not_run[0].reason
     runners, not_run = plan_runners(
-        bundle, tiny_checkpoint, ["null"], peers=["optimum"], elsewhere={"optimum"}
+        bundle, tiny_checkpoint, ["null"], peers=["hf-eager"], elsewhere={"hf-eager"}
     )
-    assert [str(runner.id) for runner in runners] == ["null fp32", "optimum fp32"]
+    assert [str(runner.id) for runner in runners] == ["null fp32", "hf-eager fp32"]
     assert not_run == []
 
 
@@ -106,7 +106,7 @@ def test_onnx_files_of_others_are_rows(tiny_bundle, foreign_onnx, tmp_path) -> N
     assert "is fp32" in not_run[0].reason
     with pytest.raises(InputError) as caught:
         plan_runners(Bundle.open(tiny_bundle), None, ["null"], peers=[f"optimum={tmp_path / 'onnx' / 'x'}"])
-    assert "names no ONNX file" in caught.value.got
+    assert "names no ONNX or OpenVINO file" in caught.value.got
 
 
 def test_a_changed_artefact_is_not_run(bundle_copy) -> None:
