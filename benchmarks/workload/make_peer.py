@@ -64,7 +64,6 @@ def ort_static(source: str, images: Any, target: str) -> None:
         Images(),
         quant_format=theirs.QuantFormat.QDQ,
         per_channel=True,
-        extra_options={"CalibMaxIntermediateOutputs": 1},  # an image at a time: memory
     )
 
 
