@@ -4,7 +4,8 @@ What is quantized, and why, by measurement: docs/decisions/int8.md.
 
 For CPUs ONNX Runtime fuses DequantizeLinear-Conv-QuantizeLinear into one integer convolution, which needs
 UINT8 inputs, an INT32 bias and a quantized output. Without VNNI its product of UINT8 and INT8 saturates at
-16 bits, so weights take 7 bits (``reduce_range``), which no CPU can saturate.
+16 bits, so weights take 7 bits (``reduce_range``), which no CPU can saturate. So do the keys and values of
+the attention's two products, which stand where a weight does; queries have 8 bits, probabilities are UINT8.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from glpn_deploy.exporters.typed_qdq import (
 
 KINDS: dict[Target, frozenset[Kind]] = {
     "tensorrt": frozenset({"linear", "pointwise", "convolution"}),
-    "cpu": frozenset({"linear", "pointwise", "convolution", "head"}),
+    "cpu": frozenset({"linear", "pointwise", "convolution", "depthwise", "head", "attention"}),
 }
 """The kinds of nodes that are quantized, by target."""
 
@@ -133,12 +134,18 @@ def _result(model: onnx.ModelProto, conv: onnx.NodeProto) -> onnx.NodeProto:
 def _quantize_for_cpu(model: onnx.ModelProto, slots: dict[str, list[int]], ranges: Ranges) -> None:
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     plain = {node.name: list(node.input) for node in model.graph.node}
+    softmaxes = {node.output[0] for node in model.graph.node if node.op_type == "Softmax"}
     results = {n.name: _result(model, n) for n in model.graph.node if n.name in slots and n.op_type == "Conv"}
     writer = QdqWriter(model)
     for node in model.graph.node:
         if node.name not in slots:
             continue
         source, name, *rest = plain[node.name]
+        if name not in weights:
+            first = UINT8 if source in softmaxes else INT8
+            writer.activation(node, 0, ranges.limits[source], first)
+            writer.activation(node, 1, ranges.limits[name], INT8_REDUCE_RANGE)
+            continue
         limits = ranges.limits[source]
         writer.activation(node, 0, limits, UINT8)
         weight = numpy_helper.to_array(weights[name])
