@@ -30,7 +30,7 @@ from glpn_deploy.errors import GlpnError, InputError
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "figures.json"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-SECTIONS = ("main_job", "cpu", "precision", "demo", "rtx", "uint8_input")
+SECTIONS = ("main_job", "cpu", "cpu_peers", "precision", "demo", "rtx", "uint8_input")
 """Each a module beside this one, whose function ``measure`` takes `FigureOptions` and gives figures."""
 FORMAT, FORMAT_VERSION = "glpn-deploy-figures", 2
 
@@ -81,7 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"some of {', '.join(SECTIONS)}")
     parser.add_argument("--tables", action="store_true", help="only write the tables anew")
-    parser.add_argument("--optimum", metavar="PYTHON", help="a Python that has Optimum and this package")
+    parser.add_argument(
+        "--optimum", metavar="PYTHON", help="a Python that has Optimum, and NNCF for cpu_peers"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="the file of figures")
     parser.add_argument("--pages", type=Path, nargs="+", default=PAGES, help="the files with the tables")
     given = parser.parse_args(arguments)

@@ -25,6 +25,15 @@ _ROWS = {
     "openvino bf16": "BF16, OpenVINO",
     "openvino-fallback-bf16 int8": "INT8 and BF16, OpenVINO (`--precision int8+bf16`)",
 }
+_PEERS = {
+    "optimum fp32": "Optimum's export, ONNX Runtime",
+    "openvino-optimum fp32": "Optimum's export, OpenVINO",
+    "openvino-optimum bf16": "the same in BF16",
+    "nncf int8": "the same quantized by NNCF",
+    "nncf-fallback-bf16 int8": "NNCF, the rest in BF16",
+    "ort-static int8": "the same quantized by onnxruntime.quantization",
+    "modelopt int8": "the same quantized by nvidia-modelopt",
+}
 _SHORT = (
     "optimum fp32",
     "onnxruntime fp32",
@@ -152,6 +161,32 @@ def cpu(section: Section) -> str:
     )
 
 
+def cpu_peers(section: Section) -> str:
+    """Each of this package's rows beside the peer that does the same."""
+    figures = section["figures"]
+    rows, off = figures["rows"], figures["abs_rel"]
+    table = markdown_table(
+        ("480×640, batch 1", "median", "its peer", "its median", "times as fast (95 % interval)", "AbsRel"),
+        [
+            (
+                _ROWS[ours],
+                f"{rows[ours]['median_ms']:.0f} ms",
+                _PEERS[found["peer"]],
+                f"{rows[found['peer']]['median_ms']:.0f} ms",
+                _speedup(found),
+                _both(off, ours, found["peer"]) if "fp32" not in ours else "",
+            )
+            for ours, found in figures["times_as_fast"].items()
+        ],
+        right=True,
+    )
+    return f"{measured(section)}\n\n{table}"
+
+
+def _both(off: Mapping[str, float], ours: str, peer: str) -> str:
+    return ", ".join(f"{off[name]:.2g}" for name in (ours, peer) if name in off)
+
+
 def speed(section: Section) -> str:
     """The README's table: how fast, and how far the depth moves."""
     rows, off = section["figures"]["rows"], section["figures"]["abs_rel"]
@@ -215,6 +250,7 @@ def demo(section: Section) -> str:
 TABLES: dict[str, Callable[[Section], str]] = {
     "main_job": main_job,
     "cpu": cpu,
+    "cpu_peers": cpu_peers,
     "speed": speed,
     "precision": precision,
     "demo": demo,

@@ -19,7 +19,7 @@ class FigureOptions:
 
     Attributes:
         folder: For what is written meanwhile; empty.
-        optimum: A Python that has Optimum and this package; None for this one.
+        optimum: A Python that has Optimum, and NNCF for ``cpu_peers``; None for this one.
     """
 
     folder: Path

@@ -7,7 +7,7 @@ import json
 import pytest
 from PIL import Image
 
-from glpn_deploy.benchmarks.claims import cpu, main_job
+from glpn_deploy.benchmarks.claims import cpu, cpu_peers, main_job
 from glpn_deploy.benchmarks.claims.demo import motorcycle
 from glpn_deploy.benchmarks.claims.running import run_command
 from glpn_deploy.benchmarks.report.results import Report
@@ -38,6 +38,31 @@ def test_rows_are_known_by_backend_and_precision(samples, row, report) -> None:
     assert found.keys() == {"onnxruntime fp32", "openvino fp32"}
     assert found["openvino fp32"]["speedup"]["value"] == pytest.approx(2, rel=0.02)
     assert found["openvino fp32"]["peak_memory_mib"] == 100
+
+
+def test_a_row_is_compared_with_the_fastest_peer_of_its_precision(samples, row, report) -> None:
+    whole: Report = report(
+        [
+            row(samples(20.0, 1), backend="openvino"),
+            row(samples(30.0, 2), backend="openvino-optimum"),
+            row(samples(40.0, 3), backend="onnxruntime", precision="int8"),
+            row(samples(50.0, 4), backend="ort-static", precision="int8"),
+            row(samples(45.0, 5), backend="modelopt", precision="int8"),
+        ]
+    )
+    found = cpu_peers.beside(whole)
+    assert found["times_as_fast"].keys() == {"openvino fp32", "onnxruntime int8"}
+    assert found["times_as_fast"]["openvino fp32"]["value"] == pytest.approx(1.5, rel=0.05)
+    assert found["times_as_fast"]["onnxruntime int8"]["peer"] == "modelopt int8"
+    assert found["times_as_fast"]["onnxruntime int8"]["value"] == pytest.approx(45 / 40, rel=0.05)
+    assert found["rows"]["ort-static int8"]["median_ms"] == pytest.approx(50, rel=0.05)
+
+
+def test_peers_are_made_in_the_python_that_is_named(tmp_path) -> None:
+    how = {"reference": "demo", "images": tmp_path}
+    options = cpu_peers.rows_options(cpu_peers.PEERS, "/peers/python", **how)
+    assert {*options.pythons} == {"optimum", "nncf"}
+    assert options.max_workers > len(options.backends) * len(options.precisions) + len(options.peers)
 
 
 def test_what_a_command_adds_with_its_start_and_without() -> None:
