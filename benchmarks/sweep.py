@@ -90,7 +90,7 @@ def _run_sweep(folder: str | Path, options: BenchOptions, start: Start | None, w
         checkpoint, note = find_checkpoint(bundle, options.reference, offline=options.offline)
     peers = list(options.peers)
     asked = parse_runner(options.baseline or "").backend
-    if asked in PEERS and asked not in peers:
+    if asked in PEERS and asked not in (peer.partition("=")[0] for peer in peers):
         peers.insert(0, asked)
     runners, not_run = plan_runners(
         bundle,
