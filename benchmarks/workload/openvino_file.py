@@ -17,6 +17,7 @@ class OpenVINOFile(OpenVINORuntime):
     """
 
     def __init__(self, path: Path, options: RuntimeOptions) -> None:
+        options = options.settled()
         self.precision, self.spec = options.precision, InputSpec()
         hint = options.fallback_precision if options.precision == "int8" else options.precision
         if hint not in native_precisions():
