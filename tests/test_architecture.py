@@ -62,8 +62,8 @@ FLOORS: tuple[dict[str, str], ...] = (
 )
 MOST_FILES = 10  # at a room's root; more have a reason
 MORE_FILES = {
-    "benchmarks/workload": "what is measured, and a file a kind of peer",
     "benchmarks/claims": "a file a section of figures, and the commands over them",
+    "benchmarks/workload": "what is measured, and a file a kind of peer",
     "cli": "a file a command, ten of them, the one that calls them, and what they share",
     "cli/working": "a file a command, and what two of them share",
     "exporters": "one arrow a file, six of them, and what makes bundles and engines by them",
