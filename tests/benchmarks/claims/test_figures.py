@@ -137,7 +137,7 @@ def test_a_file_that_holds_no_figures_is_refused(content, files, tmp_path, capsy
 
 def test_a_section_that_is_none_is_named(files, capsys) -> None:
     assert figures.main([*files, "--only", "cpu,gpu"]) == InputError.exit_code
-    assert "main_job, cpu, precision, demo, rtx, uint8_input" in capsys.readouterr().err
+    assert "main_job, cpu, cpu_peers, precision, demo, rtx, uint8_input" in capsys.readouterr().err
 
 
 def test_the_figures_are_written_in_their_order(sections, tmp_path) -> None:
