@@ -69,7 +69,7 @@ def test_a_contiguous_batch_is_not_copied_and_another_one_is():
         ({"threads": 0}, "threads is 0; expected a whole number at least 1"),
         ({"threads": -1}, "threads is -1"),
         ({"threads": 1.5}, "threads is 1.5"),
-        ({"mode": "fast"}, "mode is 'fast'; expected one of latency, throughput"),
+        ({"mode": "fast"}, "mode is 'fast'; expected one of auto, latency, throughput, worker"),
         ({"fallback_precision": "fp16"}, "fallback_precision is 'fp16'; expected one of fp32, bf16"),
     ],
 )

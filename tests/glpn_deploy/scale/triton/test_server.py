@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import io
 import json
@@ -218,18 +219,23 @@ def test_load_at_a_rate_counts_what_is_refused(server):
     assert ["not an image" in message for message in found["errors"]] == [True]
 
 
+def print_load(*arguments, **options):
+    """What the command does, in a context of its own: what it shows ends with it."""
+    contextvars.copy_context().run(run, *arguments, **options)
+
+
 def test_what_glpn_bench_prints(server, tmp_path, capsys):
     photograph(64, 96).save(tmp_path / "one.png")
     options = ServerOptions(server=server.url, server_callers=(2,))
-    run(options, tmp_path, 0.2, as_json=False)
+    print_load(options, tmp_path, 0.2, as_json=False)
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("2 callers"))
     assert float(line.split()[2]) > 0
     assert line.endswith("0.0%")
-    run(dataclasses.replace(options, model="glpn_python"), tmp_path, 0.2, as_json=True)
+    print_load(dataclasses.replace(options, model="glpn_python"), tmp_path, 0.2, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert (told["model"], told["loads"][0]["error_share"]) == ("glpn_python", 0)
     with pytest.raises(BackendError) as refusal:
-        run(dataclasses.replace(options, model="other"), tmp_path, 0.2, as_json=False)
+        print_load(dataclasses.replace(options, model="other"), tmp_path, 0.2, as_json=False)
     assert "glpn_raw" in refusal.value.expected
 
 
