@@ -36,9 +36,10 @@ $(INSTALLED) $(DEMO_INSTALLED): pyproject.toml constraints.txt
 demo: $(if $(wildcard $(INSTALLED)),$(INSTALLED),$(DEMO_INSTALLED))
 	@$(BIN)/python -m glpn_deploy.cli.demo --out demo $(if $(IMAGE),--image "$(IMAGE)")
 
-# On all processors, a file's tests in one process; OPTIONS="-n 0 -k name" runs some of them in one.
+# On all processors, a file's tests in one process, files in their own order (by number of tests, a few slow
+# ones would come last and keep one process alone); OPTIONS="-n 0 -k name" runs some of them in one.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest -n auto --dist loadfile $(OPTIONS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(OPTIONS)
 
 # GPU_PYTHON: a Python that has TensorRT, where the environment made here has none.
 test-gpu: $(if $(GPU_PYTHON),,$(INSTALLED))

@@ -12,6 +12,7 @@ import pytest
 from glpn_deploy.bundle.bundle import file_digest
 from glpn_deploy.bundle.engine_sidecar import ENGINES, read_sidecar, sidecar_path
 from glpn_deploy.gpu.cuda_device import find_device_or_none
+from glpn_deploy.optional import install_line
 
 no_gpu = pytest.mark.skipif(find_device_or_none() is not None, reason="this machine has a GPU")
 
@@ -25,7 +26,7 @@ def test_a_dry_run_needs_no_compiler(
     assert engine["engine"].endswith("fp32.480x640.b1.rtx*.sm80-86-89-120.engine")
     assert engine["targets"] == ["8.0", "8.6", "8.9", "12.0"]
     missing = run("build", tiny_bundle, "--rtx")
-    assert (missing.status, "[rtx]" in missing.err) == (2, True)
+    assert (missing.status, install_line("rtx") in missing.err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from glpn_deploy.datasets.nyu import NyuDepthV2
 from glpn_deploy.datasets.options import DatasetOptions
 from glpn_deploy.datasets.registry import open_dataset
 from glpn_deploy.errors import DatasetError, InputError, MissingDependencyError
+from glpn_deploy.optional import install_line
 
 
 @pytest.fixture
@@ -54,8 +55,10 @@ def test_rooms_are_rendered_without_a_path():
 def test_without_h5py_a_mat_file_gives_the_pip_line(root, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     monkeypatch.delitem(sys.modules, "glpn_deploy.datasets.nyu_mat", raising=False)
-    with pytest.raises(MissingDependencyError, match="needs h5py, which is not installed; pip install"):
+    with pytest.raises(MissingDependencyError) as missing:
         open_dataset("nyu", root / "labelled.mat")
+    assert "h5py, which is not installed" in missing.value.got
+    assert missing.value.fix == install_line("train")
 
 
 def test_wrong_use_is_refused_before_anything_is_read(root):
