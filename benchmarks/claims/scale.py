@@ -29,13 +29,16 @@ from PIL import Image
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.benchmarks.claims.running import run_command
 from glpn_deploy.estimator import DepthEstimator
+from glpn_deploy.images.options import ImageOptions
 from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.runtimes.options import LoadOptions
 from glpn_deploy.runtimes.rt_null import NullRuntime
 from glpn_deploy.scale.batch import run_batch
 from glpn_deploy.scale.options import BatchOptions
 
 ROUNDS = 3
-SIZE = (320, 240)  # px
+SIZE = (320, 240)  # px, width x height, at which the network sees them too
+IMAGES = ImageOptions(input_size=(SIZE[1], SIZE[0]))
 
 
 def null() -> DepthEstimator:
@@ -54,7 +57,7 @@ def photographs(folder: Path, count: int, size: tuple[int, int]) -> None:
 
 def plain_worker(bundle: str, files: list[Path], out: Path) -> None:
     """What a person would write without Ray: a process with its share of the files."""
-    with DepthEstimator.load(bundle, mode="worker") as estimator:
+    with DepthEstimator.load(bundle, mode="worker", input_size=IMAGES.input_size) as estimator:
         for found in estimator.stream(files):
             with atomic_path(out / f"{found.item.name}.png") as temporary:
                 temporary.write_bytes(found.depth_map.to_png())
@@ -117,7 +120,7 @@ def beside_plain_processes(folder: Path, images: int, workers: int) -> dict[str,
                     if way == "plain":
                         plain(str(bundle), photos, out, workers)
                     else:
-                        run_batch(str(bundle), str(photos), str(out), options)  # noqa: B023 - called at once
+                        run_batch(str(bundle), str(photos), str(out), options, LoadOptions(images=IMAGES))  # noqa: B023 - called at once
 
                 costs.append(costed(work))
             few, many = costs
