@@ -13,9 +13,9 @@ from typing import NamedTuple
 import pytest
 
 from glpn_deploy.benchmarks.claims.triton_server import CLIENT, SERVER, fetch, serving, why_not
-from glpn_deploy.bundle.bundle import Bundle, file_digest
+from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_profile import parse_profiles
-from glpn_deploy.bundle.engine_sidecar import ENGINES, Sidecar, artefact_digest, write_sidecar
+from glpn_deploy.bundle.engine_sidecar import read_sidecar
 from glpn_deploy.bundle.engine_trust import remember_engine
 from glpn_deploy.errors import BackendError
 from glpn_deploy.scale.triton.options import ServeOptions
@@ -79,33 +79,15 @@ def client(pytestconfig: pytest.Config) -> Client:
 
 
 @pytest.fixture
-def engine(bundle_copy):
+def engine(bundle_copy, put_engine):
     """Writes an engine of the bundle that nothing but its sidecar says anything of."""
 
     def write(mine: bool = True, **changes) -> Path:
-        bundle, path = Bundle.open(bundle_copy), bundle_copy / ENGINES / "x.engine"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(str(path).encode())  # each test's its own, since who built them is remembered
-        values = {
-            "engine": path.name,
-            "sha256": file_digest(path),
-            "bytes": path.stat().st_size,
-            "bundle": bundle.manifest.name,
-            "onnx": "model.onnx",
-            "onnx_sha256": artefact_digest(bundle.manifest, bundle.artefact("fp32")),
-            "precision": "fp32",
-            "max_depth": 10.0,
-            "size_multiple": 32,
-            "tensorrt": "10.3.0",
-            "cuda": "12.6",
-            "gpu": "NVIDIA L4",
-            "sm": "8.9",
-            "profiles": parse_profiles(["96x128"], "1:2:6"),
-        }
-        sidecar = Sidecar(**(values | changes))
-        write_sidecar(sidecar, path)
+        plan = str(bundle_copy).encode()  # each test's its own, since who built them is remembered
+        values = {"gpu": "NVIDIA L4", "sm": "8.9", "profiles": parse_profiles(["96x128"], "1:2:6")}
+        path = put_engine(bundle_copy, "x.engine", plan, **(values | changes))
         if mine:
-            remember_engine(sidecar)
+            remember_engine(read_sidecar(path))
         return path
 
     return write
