@@ -26,7 +26,7 @@ from glpn_deploy.errors import BundleError, ConfigError, WriteError
 from glpn_deploy.exporters.engine.carry import CarriedEngines, carry_engines, carry_files
 from glpn_deploy.exporters.network.source import Source, from_demo, load_source
 from glpn_deploy.exporters.options import BuildOptions, Form, Target
-from glpn_deploy.exporters.to_onnx import FP32Graphs, count_nodes, tensor_shapes
+from glpn_deploy.exporters.to_onnx import FP32Graphs
 from glpn_deploy.images.loading import load_image, shrink
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.model.base import config_of
@@ -38,6 +38,7 @@ from glpn_deploy.proof.parity import (
     tolerance_m,
 )
 from glpn_deploy.proof.parity_report import ParityReport
+from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.options import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime, require_backend
 from glpn_deploy.runtimes.rt_torch import TorchRuntime
@@ -127,10 +128,10 @@ def build(source: Source, out: str | Path, options: BuildOptions = BuildOptions(
                 processor.require_plain("--io uint8 makes the graphs divide 8-bit images by 255")
             written = dataclasses.replace(options.onnx, io="uint8" if bytes_in else "fp32")
             onnx_path = graphs.write(staged / "model.onnx", written)
-            nodes = count_nodes(onnx_path)
+            header = read_header(onnx_path)
             data = tuple(sorted(p.name for p in staged.glob("model.onnx.data")))
             size = sum((staged / name).stat().st_size for name in ("model.onnx", *data))
-            step.finish(f"{size / 1e6:.1f} MB, {nodes} nodes, opset {options.onnx.opset}")
+            step.finish(f"{size / 1e6:.1f} MB, {header.nodes} nodes, opset {header.opset}")
         source_path = onnx_path  # what lower precisions are made of
         if lower is not None and bytes_in:
             plain = dataclasses.replace(options.onnx, io="fp32")
@@ -146,8 +147,8 @@ def build(source: Source, out: str | Path, options: BuildOptions = BuildOptions(
             kind="onnx",
             precision="fp32",
             route=route,
-            opset=options.onnx.opset,
-            nodes=nodes,
+            opset=header.opset,
+            nodes=header.nodes,
             io=options.io_of("fp32"),
             data=data,
             parity=None if parity is None else parity.to_dict(),
@@ -175,7 +176,7 @@ def build(source: Source, out: str | Path, options: BuildOptions = BuildOptions(
             name=out.name,
             config=config,
             preprocessing=processor.to_dict(),
-            tensors=_tensors(onnx_path, bytes_in=bytes_in),
+            tensors=dict(header.tensors),
             source=dataclasses.asdict(loaded.info),
             tools=_tool_versions(),
             artefacts=artefacts,
@@ -292,16 +293,6 @@ def _prove(
         report = compare_over_sweep(candidate, TorchRuntime(model, on_cpu), processor, limit)
     report.require()
     return report
-
-
-def _tensors(onnx_path: Path, *, bytes_in: bool) -> dict[str, object]:
-    """What the manifest says of the FP32 graph's input and output."""
-    shapes = tensor_shapes(onnx_path)
-    pixels = {"dtype": "float32", "layout": "NCHW", "range": "RGB, 0 to 1"}
-    if bytes_in:
-        pixels = {"dtype": "uint8", "layout": "NHWC", "range": "RGB, 0 to 255"}
-    about = {"pixel_values": pixels, "predicted_depth": {"dtype": "float32", "unit": "metres"}}
-    return {name: {"shape": shapes[name], **meaning} for name, meaning in about.items()}
 
 
 def _tool_versions() -> dict[str, str]:

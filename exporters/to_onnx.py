@@ -135,17 +135,3 @@ def check_promises(model: onnx.ModelProto) -> None:
         n.doc_string for n in model.graph.node
     ):
         raise ExportError("the graph carries stack traces or doc strings", expected="none")
-
-
-def tensor_shapes(path: Path) -> dict[str, list[int | str]]:
-    """Names and shapes of an ONNX file's inputs and outputs, free dimensions by their names."""
-    graph = onnx.load(str(path), load_external_data=False).graph
-    return {
-        value.name: [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*graph.input, *graph.output)
-    }
-
-
-def count_nodes(path: Path) -> int:
-    """Number of nodes in an ONNX file."""
-    return len(onnx.load(str(path), load_external_data=False).graph.node)

@@ -94,7 +94,8 @@ class Document(Generic[T]):
         name: Its format's name, which stands under ``name_key``.
         version: The newest version of the format that is read, under ``version_key``.
         error: What is raised.
-        upgrade: Turns an older version's values, of which only the head has been checked, into the newest's.
+        upgrade: Turns an older version's values, of which only the head has been checked, into the newest's;
+            may raise `FieldError`.
     """
 
     into: type[T]

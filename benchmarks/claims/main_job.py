@@ -30,12 +30,13 @@ from glpn_deploy.benchmarks.claims.running import FigureOptions, run_command
 from glpn_deploy.depth.metrics import DepthMetrics
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.exporters.options import OnnxOptions
-from glpn_deploy.exporters.to_onnx import count_nodes, to_onnx
+from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.proof.parity import compare, sweep_batches
 from glpn_deploy.runtimes.base import RuntimeOptions
+from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.rt_null import NullRuntime
 from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime
 from glpn_deploy.runtimes.rt_torch import TorchRuntime
@@ -165,7 +166,7 @@ def export_and_latency(folder: Path, rounds: int = 7) -> dict[str, Any]:
     return {
         "glpn_export_s": seconds,
         "hf_export_s": hf_seconds,
-        "nodes": {name: count_nodes(path) for name, path in files.items()},
+        "nodes": {name: read_header(path).nodes for name, path in files.items()},
         "median_ms": {name: statistics.median(values) for name, values in samples.items()},
         "times_as_fast_as_hf": {
             name: median_ratio(samples["hf"], values) for name, values in samples.items()

@@ -21,8 +21,9 @@ from glpn_deploy.exporters.calibration.calibration import calibrate, random_imag
 from glpn_deploy.exporters.options import OnnxOptions, Route
 from glpn_deploy.exporters.to_half import HalfOptions, to_half, unrepresentable
 from glpn_deploy.exporters.to_int8 import int8_tensors, to_int8
-from glpn_deploy.exporters.to_onnx import count_nodes, to_onnx
+from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.options import RuntimeOptions
 from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime
 from glpn_deploy.timing.turns import in_turns, median_ratio
@@ -48,7 +49,7 @@ def measure(folder: Path, rounds: int = _ROUNDS) -> dict[str, Any]:
         found[route] = {
             "seconds": round(seconds, 1),
             "processor_seconds": round(processor, 1),
-            "nodes": count_nodes(full),
+            "nodes": read_header(full).nodes,
             "fp16_casts": casts,
             "fp16_bytes": half.stat().st_size / full.stat().st_size,
             "int8_bytes": quantized.stat().st_size / full.stat().st_size,

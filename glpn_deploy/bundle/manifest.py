@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import Annotated, Any, TypedDict
 
-from glpn_deploy.decoding import Document, ReadBy
+from glpn_deploy.decoding import Document, FieldError, ReadBy, shown
 from glpn_deploy.errors import BundleError
 from glpn_deploy.model.config import GLPNConfig
 
@@ -123,6 +123,21 @@ class Manifest:
         return _DOCUMENT.read(text, where, RE_EXPORT)
 
 
+def _checked_head(values: dict[str, Any]) -> dict[str, Any]:
+    """Refuses a scale or a unit that contradicts the config: readers of the JSON alone go by them."""
+    config = values.get("config")
+    scale = config.get("max_depth", GLPNConfig().max_depth) if isinstance(config, dict) else None
+    for name, expected in (("max_depth", scale), ("unit", "metres")):
+        if values.get(name) != expected:
+            raise FieldError(name, f"is {shown(values.get(name))}", f"{shown(expected)}, as its config says")
+    return values
+
+
 _DOCUMENT = Document(
-    into=Manifest, what="a bundle's manifest", name=FORMAT, version=FORMAT_VERSION, error=BundleError
+    into=Manifest,
+    what="a bundle's manifest",
+    name=FORMAT,
+    version=FORMAT_VERSION,
+    error=BundleError,
+    upgrade=_checked_head,
 )

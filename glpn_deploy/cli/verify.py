@@ -13,7 +13,12 @@ from glpn_deploy.proof.options import VerifyOptions
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder; with --reference also any .onnx file.")],
+    bundle: Annotated[
+        Path,
+        typer.Argument(
+            help="Bundle folder, or model repository of glpn-serve; with --reference also any .onnx file."
+        ),
+    ],
     options: VerifyOptions,
     error_map: Annotated[
         Path | None,
@@ -37,7 +42,8 @@ def verify(
     a damaged bundle, or neither ONNX Runtime nor an engine that fits.
 
     An .onnx file of other software (or the folder that Optimum wrote) is held against the checkpoint
-    of --reference, at the sizes and batches that it takes.
+    of --reference, at the sizes and batches that it takes. Of a Triton model repository of glpn-serve
+    the digests are checked, and that no file was added.
 
     Example: glpn-verify glpn-nyu --reference vinvino02/glpn-nyu
     """

@@ -60,7 +60,12 @@ def artefact_path(bundle: Bundle, artefact: Artefact) -> Path:
             fix=RE_EXPORT,
         ) from None
     require_same(path, own.network(), config.network(), bundle.folder)
-    require_same(path, {"max_depth": header.max_depth}, {"max_depth": config.max_depth}, bundle.folder)
+    found = {"max_depth": header.max_depth, "opset": header.opset, "nodes": header.nodes, "io": header.io}
+    io = "fp16" if artefact.io == "half" else artefact.io  # as bundles of before 0.2 say it
+    stated = {"max_depth": config.max_depth, "opset": artefact.opset, "nodes": artefact.nodes, "io": io}
+    if artefact.precision == "fp32":
+        found, stated = {**found, **header.tensors}, {**stated, **bundle.manifest.tensors}
+    require_same(path, found, stated, bundle.folder)
     return path
 
 

@@ -7,8 +7,9 @@ import functools
 import math
 import mmap
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from glpn_deploy.bundle.identity import Identity, identity
 from glpn_deploy.errors import BundleError
@@ -18,10 +19,12 @@ from glpn_deploy.runtimes.onnx_file.plain import Contents, NotPlainError, check_
 from glpn_deploy.runtimes.onnx_file.protobuf import DamagedError, fields, integers
 
 _TYPES = {1: "float32", 10: "float16", 2: "uint8"}  # TensorProto.DataType, and numpy's names
+_IO = {"float32": "fp32", "float16": "fp16", "uint8": "uint8"}
 _HALF: dict[int, Precision] = {10: "fp16", 16: "bf16"}
 _FP8 = frozenset((17, 18, 19, 20))
 _QUANTIZED = ("Quantize", "Dequantize", "QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantize", "QGemm")
 Side = int | str | None
+_Value = tuple[str, int, list[Side]]  # name, element type, shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +43,9 @@ class OnnxHeader:
         input_type: ``float32``, ``float16`` or ``uint8``, what the input takes; the output's is one of the
             first two, and may be the other.
         stated: The precision that the file says; another one than ``precision`` where it was converted since.
+        opset: Version of ONNX's operators.
+        nodes: Nodes in the graph.
+        tensors: Input and output as a bundle's manifest describes them: dtype, shape, layout, range, unit.
     """
 
     spec: InputSpec
@@ -51,6 +57,14 @@ class OnnxHeader:
     output: str = ""
     input_type: str = "float32"
     stated: Precision | None = None
+    opset: int = 0
+    nodes: int = 0
+    tensors: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def io(self) -> str:
+        """The type of input and output as a manifest says it."""
+        return _IO[self.input_type]
 
 
 def check_file(path: Path) -> list[Path]:
@@ -131,7 +145,20 @@ def _parse(path: Path, now: Identity) -> OnnxHeader:
         output=outputs[0][0],
         input_type=_TYPES[kind],
         stated=stated,
+        opset=contents.opset,
+        nodes=contents.nodes,
+        tensors=_described(inputs[0], outputs[0]),
     )
+
+
+def _described(pixels: _Value, depth: _Value) -> dict[str, dict[str, Any]]:
+    about = {"dtype": _TYPES[pixels[1]], "layout": "NCHW", "range": "RGB, 0 to 1"}
+    if _TYPES[pixels[1]] == "uint8":
+        about |= {"layout": "NHWC", "range": "RGB, 0 to 255"}
+    return {
+        pixels[0]: {"shape": pixels[2], **about},
+        depth[0]: {"shape": depth[2], "dtype": _TYPES[depth[1]], "unit": "metres"},
+    }
 
 
 def _computed_in(contents: Contents) -> Precision | None:
@@ -203,9 +230,6 @@ def _damaged(path: Path) -> BundleError:
         f"{path} is not an ONNX file, or is damaged",
         fix="verify the bundle with glpn-verify, or export it again",
     )
-
-
-_Value = tuple[str, int, list[Side]]  # name, element type, shape
 
 
 def _read(content: mmap.mmap) -> tuple[list[_Value], list[_Value], dict[str, str]]:

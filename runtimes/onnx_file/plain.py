@@ -64,12 +64,16 @@ class Contents:
         operators: Types of its nodes.
         types: Element types (TensorProto.DataType) of its tensors of more than one value.
         scale_types: Element types of the scales of its quantizing nodes.
+        opset: Version of ONNX's operators.
+        nodes: How many nodes it has.
     """
 
     locations: tuple[str, ...]
     operators: frozenset[str]
     types: frozenset[int]
     scale_types: frozenset[int]
+    opset: int
+    nodes: int
 
 
 class NotPlainError(Exception):
@@ -97,6 +101,7 @@ class _Check:
         self._types: set[int] = set()
         self._type_of: dict[bytes, int] = {}
         self._scales: set[bytes] = set()
+        self._version = self._nodes = 0
 
     def run(self) -> Contents:
         for number, kind, start, end in self._fields(self._content, 0, len(self._content)):
@@ -111,7 +116,14 @@ class _Check:
         for op, where, inputs in self._enlarging:
             self._check_size(op, where, inputs)
         scales = frozenset(self._type_of[name] for name in self._scales if name in self._type_of)
-        return Contents(tuple(self._locations), frozenset(self._operators), frozenset(self._types), scales)
+        return Contents(
+            tuple(self._locations),
+            frozenset(self._operators),
+            frozenset(self._types),
+            scales,
+            self._version,
+            self._nodes,
+        )
 
     def _fields(self, message: Content, start: int, end: int) -> list[Field]:
         found = parse(message, start, end, self._left)
@@ -127,7 +139,9 @@ class _Check:
                 domain = self._content[a:b]
             elif (number, kind) == (2, 0):
                 version = a
-        least = _OPSETS[0] if domain in (b"", b"ai.onnx") else 0
+        least = 0
+        if domain in (b"", b"ai.onnx"):
+            least, self._version = _OPSETS[0], version
         if not least <= version <= _OPSETS[1]:
             raise NotPlainError(f"opset {version if version < 1 << 63 else version - (1 << 64)}")
 
@@ -136,6 +150,7 @@ class _Check:
             if kind != 2:
                 continue
             if number == 1:
+                self._nodes += 1
                 self._node(self._content[a:b])
             elif number == 5:
                 self._constants[self._tensor(self._content, a, b)] = (self._content, a, b)

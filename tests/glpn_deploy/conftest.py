@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from glpn_deploy.bundle.bundle import Bundle, write_manifest
+from glpn_deploy.runtimes.onnx_file.header import read_header
 
 Plant = Callable[..., Path]
 
@@ -53,7 +54,12 @@ def plant() -> Plant:
         plain = [("Mul", TensorProto.FLOAT, factor), ("Add", TensorProto.FLOAT, offset)]
         behind(folder / "model.onnx", folder / file, steps or plain)
         artefact = dataclasses.replace(
-            manifest.artefacts[0], file=file, precision=precision, parity=None, **fields
+            manifest.artefacts[0],
+            file=file,
+            precision=precision,
+            nodes=read_header(folder / file).nodes,
+            parity=None,
+            **fields,
         )
         write_manifest(folder, dataclasses.replace(manifest, artefacts=(*manifest.artefacts, artefact)))
         return folder

@@ -88,8 +88,38 @@ def test_a_graph_that_says_something_else_than_the_manifest(change, bundle_copy)
 def test_manifest_and_config_edited_alike_still_contradict_the_graph(bundle_copy):
     for name in ("manifest.json", "config.json"):
         values = json.loads((bundle_copy / name).read_text())
-        (values["config"] if name == "manifest.json" else values)["max_depth"] = 11
+        for place in (values, values["config"]) if name == "manifest.json" else (values,):
+            place["max_depth"] = 11
         (bundle_copy / name).write_text(json.dumps(values))
     with pytest.raises(BundleError) as refused:
         fp32(bundle_copy)
     assert "max_depth 10" in refused.value.got
+
+
+def statements(value, path=()):
+    """Every single value in JSON, with its path."""
+    if isinstance(value, (dict, list)):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from statements(part, (*path, key))
+    else:
+        yield path, value
+
+
+def test_what_the_manifest_says_of_its_network_is_what_the_file_says(bundle_copy):
+    """Programs that embed a bundle read names, types, layout and scale from its manifest."""
+    manifest = bundle_copy / "manifest.json"
+    good = json.loads(manifest.read_text())
+    fp32(bundle_copy)
+    checked = {key: good[key] for key in ("tensors", "max_depth", "unit")}
+    checked["artefacts"] = [{key: good["artefacts"][0][key] for key in ("io", "opset", "nodes")}]
+    for path, value in statements(checked):
+        changed = json.loads(json.dumps(good))
+        *parents, last = path
+        place = changed
+        for key in parents:
+            place = place[key]
+        place[last] = value + ("x" if isinstance(value, str) else 1)
+        manifest.write_text(json.dumps(changed))
+        with pytest.raises(BundleError) as refused:
+            fp32(bundle_copy)
+        assert refused.value.expected, path

@@ -16,6 +16,7 @@ from glpn_deploy.bundle.manifest import Manifest
 from glpn_deploy.errors import BundleError, ConfigError, EngineError, InputError
 from glpn_deploy.exporters.to_uint8 import to_uint8
 from glpn_deploy.images.options import ImageOptions
+from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.scale.triton.config_text import Enum, to_text
 from glpn_deploy.scale.triton.options import ServeOptions
 from glpn_deploy.scale.triton.repository import REPOSITORY, check_repository
@@ -111,8 +112,9 @@ def test_the_raw_graph_is_the_network_after_the_processor(repository, tiny_bundl
 def test_a_network_that_takes_bytes(bundle_copy, tmp_path):
     to_uint8(bundle_copy / "model.onnx", bundle_copy / "model.onnx")
     manifest = Manifest.from_json((bundle_copy / "manifest.json").read_text(), "manifest.json")
-    artefacts = (dataclasses.replace(manifest.artefacts[0], io="uint8", parity=None),)
-    write_manifest(bundle_copy, dataclasses.replace(manifest, artefacts=artefacts))
+    found = read_header(bundle_copy / "model.onnx")
+    artefacts = (dataclasses.replace(manifest.artefacts[0], io="uint8", nodes=found.nodes, parity=None),)
+    write_manifest(bundle_copy, dataclasses.replace(manifest, artefacts=artefacts, tensors=found.tensors))
     write_repository(Bundle.open(bundle_copy), tmp_path / "models", SMALL)
     net, before = (config(tmp_path / "models", name) for name in ("glpn_net", "glpn_preprocess"))
     assert "dims: [-1, -1, 3]" in net
