@@ -14,7 +14,6 @@ from glpn_deploy.errors import InputError
 from glpn_deploy.options import (
     ADVANCED,
     SIZES,
-    SOME_PRECISIONS,
     WHOLE_NUMBERS,
     WORDS,
     DeviceOption,
@@ -25,6 +24,7 @@ from glpn_deploy.options import (
     check_options,
 )
 from glpn_deploy.precisions import Precision
+from glpn_deploy.runtimes.options import Mixed
 from glpn_deploy.runtimes.registry import BACKENDS
 from glpn_deploy.timing.order_statistics import FEWEST
 
@@ -144,20 +144,20 @@ class BenchOptions:
     backends: Annotated[
         tuple[str, ...] | None,
         Option(
-            "Backends, separated by commas [default: all that are installed]; also torch-compile, "
-            "tensorrt-nograph and openvino-fallback-bf16.",
+            "Backends, separated by commas [default: all that are installed]; also torch-compile and "
+            "tensorrt-nograph.",
             names=("--backend",),
             former=("--backends",),
             reader=WORDS,
         ),
     ] = None
     precisions: Annotated[
-        tuple[Precision, ...] | None,
+        tuple[Precision | Mixed, ...] | None,
         Option(
-            "Precisions, separated by commas [default: all].",
+            "Precisions, separated by commas [default: all]; also int8+bf16 (OpenVINO).",
             names=("--precision",),
             former=("--precisions",),
-            reader=SOME_PRECISIONS,
+            reader=WORDS,
         ),
     ] = None
     shapes: Annotated[

@@ -27,10 +27,12 @@ def fastest_of(report: Report, bundle: Bundle, options: BenchOptions) -> Remembe
     for row in (row for row in report.ordered() if row.shape == shape):
         backend = BACKENDS.get(row.backend.partition("@")[0])  # engines are told apart by their file
         asked = options.within is not None and within_budget(row, options.within)
+        name = next((name for name in PRECISIONS if name == row.precision), None)
         if backend is None or backend.runs not in ("onnx", "engine") or not (asked or within_budget(row)):
             continue
+        if name is None:  # int8+bf16, which auto does not take
+            continue
         assert row.error is not None
-        name = next(name for name in PRECISIONS if name == row.precision)
         found = Fastest(
             backend=backend.name, median_ms=row.latency.median_ms, abs_rel=float(row.error["abs_rel"])
         )

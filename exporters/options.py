@@ -12,7 +12,7 @@ from glpn_deploy.gpu.cuda_device import find_device_or_none
 from glpn_deploy.model.config import NormEps
 from glpn_deploy.options import (
     ADVANCED,
-    SOME_PRECISIONS,
+    WORDS,
     Offline,
     Option,
     Reader,
@@ -150,7 +150,7 @@ class LowerOptions:
             "the same. bf16 has opset 22 (TensorRT 11), int8 has Q/DQ pairs, fp8 is for Ada and later.",
             names=("--precision",),
             metavar="|".join(LOWER_PRECISIONS),
-            reader=SOME_PRECISIONS,
+            reader=WORDS,
             shorthands=LOWER_PRECISIONS,
         ),
     ] = ()

@@ -12,7 +12,6 @@ from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from glpn_deploy.errors import InputError
-from glpn_deploy.precisions import PRECISIONS, Precision
 
 COMMON, ADVANCED = "Options", "Advanced"
 """Panels of ``--help``: what most people need, and the rest."""
@@ -232,12 +231,12 @@ def parse_device(option: str, text: str) -> str:
 
 
 def parse_words(option: str, text: str) -> tuple[str, ...]:
-    """The words of a text that are separated by commas.
+    """The words of a text that are separated by commas, each once.
 
     Raises:
         InputError: There is none.
     """
-    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     if not words:
         raise InputError(f"{option} {text!r}", expected="at least one word, or the option left out")
     return words
@@ -270,19 +269,6 @@ def parse_whole_numbers(option: str, text: str) -> tuple[int, ...]:
     return tuple(map(int, numbers))
 
 
-def parse_precisions(option: str, text: str) -> tuple[Precision, ...]:
-    """Precisions separated by commas, each once.
-
-    Raises:
-        InputError: A word is none, or there is no word.
-    """
-    words = dict.fromkeys(parse_words(option, text))
-    for word in words:
-        if word not in PRECISIONS:
-            raise bad_option(option.lstrip("-"), word, f"one of {', '.join(PRECISIONS)}")
-    return tuple(precision for word in words for precision in PRECISIONS if precision == word)
-
-
 def _by_x(size: tuple[int, int]) -> str:
     return "x".join(map(str, size))
 
@@ -299,7 +285,6 @@ SIZES = Reader(
 )
 WORDS = Reader(parse_words, _by_comma, several=True)
 WHOLE_NUMBERS = Reader(parse_whole_numbers, _by_comma, several=True)
-SOME_PRECISIONS = Reader(parse_precisions, _by_comma, several=True)
 
 # Options that several commands share.
 Threads = Annotated[

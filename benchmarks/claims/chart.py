@@ -15,8 +15,13 @@ from typing import Any
 from glpn_deploy.benchmarks.claims import figures
 
 CHART = figures.ROOT / "docs" / "latency-error.svg"
-_COLORS = {"optimum": "#8a8a8a", "hf-eager": "#8a8a8a", "torch": "#c2571a", "onnxruntime": "#1f6fb4"}
-_OPENVINO = "#2a8a57"
+_COLORS = {
+    "optimum": "#8a8a8a",
+    "hf-eager": "#8a8a8a",
+    "torch": "#c2571a",
+    "onnxruntime": "#1f6fb4",
+    "openvino": "#2a8a57",
+}
 _NEAR = 0.15  # [%]
 
 
@@ -27,16 +32,15 @@ def points(section: dict[str, Any]) -> dict[str, tuple[float, float, str]]:
         "hf-eager": "transformers",
         "optimum": "Optimum",
         "onnxruntime": "ONNX Runtime",
+        "openvino": "OpenVINO",
         "torch": "torch",
     }
     result = {}
     for name, row in found["rows"].items():
         case, precision = name.split(" ")
-        label = "OpenVINO" if case.startswith("openvino") else names[case]
-        both = " + BF16" if "fallback" in case else ""
         error = 100 * found["abs_rel"].get(name, 0.0)
-        label = f"{label} {precision.upper()}{both}, {row['median_ms']:.0f} ms"
-        result[label] = (row["median_ms"], error, _COLORS.get(case, _OPENVINO))
+        label = f"{names[case]} {precision.upper().replace('+', ' + ')}, {row['median_ms']:.0f} ms"
+        result[label] = (row["median_ms"], error, _COLORS[case])
     return result
 
 

@@ -32,14 +32,14 @@ from glpn_deploy.benchmarks.sweep import run_sweep
 from glpn_deploy.datasets.rooms import RenderedRooms
 from glpn_deploy.runtimes.base import Precision
 
-BACKENDS = ("onnxruntime", "openvino", "openvino-fallback-bf16")
+BACKENDS = ("onnxruntime", "openvino")
 PEERS = ("optimum", "openvino-optimum", "nncf", "ort-static", "modelopt")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 RIVALS: Mapping[str, Sequence[str]] = {
     "openvino fp32": ("openvino-optimum fp32",),
     "openvino bf16": ("openvino-optimum bf16",),
     "openvino int8": ("nncf int8",),
-    "openvino-fallback-bf16 int8": ("nncf-fallback-bf16 int8",),
+    "openvino int8+bf16": ("nncf int8+bf16",),
     "onnxruntime fp32": ("optimum fp32",),
     "onnxruntime int8": ("ort-static int8", "modelopt int8"),
 }

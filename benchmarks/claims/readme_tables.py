@@ -23,14 +23,14 @@ _ROWS = {
     "onnxruntime int8": "INT8, ONNX Runtime",
     "openvino int8": "INT8, OpenVINO",
     "openvino bf16": "BF16, OpenVINO",
-    "openvino-fallback-bf16 int8": "INT8 and BF16, OpenVINO (`--precision int8+bf16`)",
+    "openvino int8+bf16": "INT8 and BF16, OpenVINO (`--precision int8+bf16`)",
 }
 _PEERS = {
     "optimum fp32": "Optimum's export, ONNX Runtime",
     "openvino-optimum fp32": "Optimum's export, OpenVINO",
     "openvino-optimum bf16": "the same in BF16",
     "nncf int8": "the same quantized by NNCF",
-    "nncf-fallback-bf16 int8": "NNCF, the rest in BF16",
+    "nncf int8+bf16": "NNCF, the rest in BF16",
     "ort-static int8": "the same quantized by onnxruntime.quantization",
     "modelopt int8": "the same quantized by nvidia-modelopt",
 }
@@ -41,7 +41,7 @@ _SHORT = (
     "onnxruntime int8",
     "openvino int8",
     "openvino bf16",
-    "openvino-fallback-bf16 int8",
+    "openvino int8+bf16",
 )
 _FORMS = {"fp16": "FP16", "bf16": "BF16", "int8": "INT8", "int8-cpu": "INT8 for CPUs", "fp8": "FP8"}
 
@@ -150,7 +150,7 @@ def cpu(section: Section) -> str:
     ]
     predict, off = figures["predict"], figures["abs_rel"]
     running, whole = (f"{100 * predict[name]:.0f} %" for name in ("over_bare_running", "over_bare"))
-    moved = {"openvino bf16": "BF16", "openvino int8": "INT8", "openvino-fallback-bf16 int8": "INT8 and BF16"}
+    moved = {"openvino bf16": "BF16", "openvino int8": "INT8", "openvino int8+bf16": "INT8 and BF16"}
     errors = ", ".join(f"{label} by {off[name]:.2g}" for name, label in moved.items() if name in off)
     return (
         f"{measured(section)}\n\n{table}\n\n"

@@ -148,8 +148,8 @@ def within_budget(row: Row, within: float | None = None) -> bool:
 
 
 def budget(precision: str) -> float:
-    """Largest AbsRel that a precision is allowed by default."""
-    known = PRECISION_INFO.get(precision)
+    """Largest AbsRel that a precision is allowed by default; int8+bf16 what int8 is."""
+    known = PRECISION_INFO.get(precision.partition("+")[0])
     return known.max_abs_rel if known and known.max_abs_rel is not None else _REFERENCE_ABS_REL
 
 

@@ -10,7 +10,7 @@ from glpn_deploy.bundle.engine_profile import Profile, Shape, choose_profile
 from glpn_deploy.decoding import decode
 from glpn_deploy.options import Device
 from glpn_deploy.precisions import Precision
-from glpn_deploy.runtimes.options import Compile, FallbackPrecision
+from glpn_deploy.runtimes.options import Compile, Mixed
 
 MADE_PEERS = {
     "optimum": "optimum.exporters.onnx",
@@ -30,23 +30,18 @@ class Variant:
 
     Attributes:
         of: The backend.
-        precisions: Those that it makes a difference to; None for all.
         compile: `torch.compile`'s mode.
         graphs: Whether CUDA graphs are used, where the backend has them.
-        fallback_precision: What the layers of an INT8 graph that are not quantised compute in.
     """
 
     of: str
-    precisions: tuple[Precision, ...] | None = None
     compile: Compile = "no"
     graphs: bool = True
-    fallback_precision: FallbackPrecision = "fp32"
 
 
 VARIANTS = {
     "torch-compile": Variant(of="torch", compile="max-autotune"),
     "tensorrt-nograph": Variant(of="tensorrt", graphs=False),
-    "openvino-fallback-bf16": Variant(of="openvino", precisions=("int8",), fallback_precision="bf16"),
 }
 _COMPILES = ("torch-compile", "hf-compile")
 _LOAD_LIMIT_S, _COMPILE_LIMIT_S = 300.0, 1800.0  # max-autotune tries hundreds of kernels
@@ -116,7 +111,7 @@ class Case:
     """
 
     backend: str
-    precision: Precision
+    precision: Precision | Mixed
     batch: int
     height: int
     width: int
@@ -193,7 +188,7 @@ class Runner:
     """
 
     backend: str
-    precision: Precision
+    precision: Precision | Mixed
     path: Path | None = None
     bytes: int | None = None
     probe: bool = False

@@ -6,7 +6,6 @@ One OpenVINO and one ONNX Runtime thus run every row, whatever the other softwar
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 from glpn_deploy import progress
 from glpn_deploy.benchmarks.workload import make_peer
 from glpn_deploy.benchmarks.workload.cases import MADE_PEERS, PEERS, CaseId, NotRun
+from glpn_deploy.benchmarks.workload.plan import is_installed
 from glpn_deploy.errors import BackendError
 from glpn_deploy.images.loading import load_image
 from glpn_deploy.images.processing import GLPNImageProcessor
@@ -119,11 +119,7 @@ def _python(name: str, pythons: Mapping[str, str]) -> str:
     """The Python that makes a peer; what Optimum is only needed for by others may come from theirs."""
     if name in pythons:
         return pythons[name]
-    try:
-        here = importlib.util.find_spec(PEERS[name]) is not None
-    except ModuleNotFoundError:  # the parent package is missing
-        here = False
-    if here:
+    if is_installed(PEERS[name]):
         return sys.executable
     others = [python for other, python in pythons.items() if other in MADE_PEERS]
     if name == "optimum" and others:

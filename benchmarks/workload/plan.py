@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from glpn_deploy.benchmarks.workload.cases import PEERS, VARIANTS, CaseId, NotRun, Runner
 from glpn_deploy.bundle.bundle import Bundle
-from glpn_deploy.bundle.engine_sidecar import Sidecar, bundle_engines, check_machine, read_sidecar
+from glpn_deploy.bundle.engine_sidecar import bundle_engines, check_machine, read_sidecar
 from glpn_deploy.errors import GlpnError, InputError
 from glpn_deploy.gpu.cuda_device import CudaDevice
 from glpn_deploy.runtimes.base import PRECISIONS, Precision
 from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 from glpn_deploy.runtimes.onnx_file.foreign import find_onnx
 from glpn_deploy.runtimes.onnx_file.header import read_header
+from glpn_deploy.runtimes.options import Mixed
 from glpn_deploy.runtimes.registry import BACKENDS, Backend
-
-_PEER_INSTALL = {
-    "hf-eager": "pip install transformers",
-    "hf-compile": "pip install transformers",
-}
 
 
 def plan_runners(
     bundle: Bundle,
     checkpoint: Path | None,
     backends: Sequence[str] | None = None,
-    precisions: Sequence[Precision] | None = None,
+    precisions: Sequence[Precision | Mixed] | None = None,
     peers: Sequence[str] = (),
     gpu: CudaDevice | None = None,
     elsewhere: Collection[str] = (),
@@ -38,7 +34,7 @@ def plan_runners(
     A backend that takes ``.onnx`` files gets every artefact, and the FP32 one again for BF16 where the
     bundle has no BF16 file: OpenVINO computes in BF16 from it. One that takes checkpoints gets FP32 and BF16,
     and FP16 on a GPU or where it is asked for. TensorRT gets the bundle's engines that were built for this
-    GPU. The null backend, which measures nothing, and `VARIANTS` run only where they are named.
+    GPU. The null backend, which measures nothing, `VARIANTS` and int8+bf16 run only where they are named.
 
     Args:
         bundle: The opened bundle; digests are checked here, engines' when they are loaded.
@@ -62,33 +58,33 @@ def plan_runners(
                 f"the backend {name!r} is unknown", expected=f"some of {', '.join((*BACKENDS, *VARIANTS))}"
             )
     for precision in precisions or ():
-        if precision not in PRECISIONS:
+        if precision not in (*PRECISIONS, "int8+bf16"):
             raise InputError(
-                f"the precision {precision!r} is unknown", expected=f"some of {', '.join(PRECISIONS)}"
+                f"the precision {precision!r} is unknown",
+                expected=f"some of {', '.join((*PRECISIONS, 'int8+bf16'))}",
             )
-    runners: list[Runner] = []
-    not_run: list[NotRun] = []
-    given = None if precisions is None else tuple(precisions)
+    found: list[Runner | NotRun] = []
     for name, backend in _rows(backends):
         install = None if backend.name in elsewhere else backend.missing()
         if install is not None:
-            not_run.append(NotRun(CaseId(name), f"{backend.package} is not installed; {install}"))
+            found.append(NotRun(CaseId(name), f"{backend.package} is not installed; {install}"))
         elif backend.runs == "nothing":
-            runners.append(Runner(backend=name, precision="fp32"))
+            found.append(Runner(backend=name, precision="fp32"))
         elif backend.runs == "checkpoint":
             half: tuple[Precision, ...] = ("fp32", "bf16") if gpu is None else ("fp32", "fp16", "bf16")
-            _from_checkpoint(name, checkpoint, given or half, runners, not_run)
+            found += _from_checkpoint(name, checkpoint, half if precisions is None else precisions)
         elif backend.runs == "engine":
-            _from_engines(name, backend, bundle, given, gpu, runners, not_run)
+            found += _from_engines(name, backend, bundle, precisions, gpu)
         else:
-            _from_bundle(name, bundle, precisions, runners, not_run)
+            found += _from_bundle(name, bundle, precisions)
     for name in peers:
         if "=" in name or name.endswith((".onnx", ".xml")):
-            _foreign(name, precisions, runners, not_run)
-            continue
-        wanted = [p for p in given or ("fp32", "fp16") if p == "fp32" or gpu is not None]
-        _peer(name, checkpoint, wanted, name in elsewhere, runners, not_run)
-    return runners, not_run
+            found += _foreign(name, precisions)
+        else:
+            wanted = [p for p in precisions or ("fp32", "fp16") if p == "fp32" or gpu is not None]
+            found += _peer(name, checkpoint, wanted, name in elsewhere)
+    runners = [one for one in found if isinstance(one, Runner)]
+    return runners, [one for one in found if isinstance(one, NotRun)]
 
 
 def _rows(backends: Sequence[str] | None) -> list[tuple[str, Backend]]:
@@ -100,63 +96,54 @@ def _rows(backends: Sequence[str] | None) -> list[tuple[str, Backend]]:
 
 
 def _from_checkpoint(
-    name: str,
-    checkpoint: Path | None,
-    precisions: Sequence[Precision],
-    runners: list[Runner],
-    not_run: list[NotRun],
-) -> None:
+    name: str, checkpoint: Path | None, precisions: Sequence[Precision | Mixed]
+) -> Iterator[Runner | NotRun]:
     if checkpoint is None:
         reason = "it runs checkpoints, and the bundle's is not on this machine; pass --reference CHECKPOINT"
-        not_run.append(NotRun(CaseId(name), reason))
+        yield NotRun(CaseId(name), reason)
         return
     size = disk_bytes(checkpoint)
     for precision in precisions:
         if precision in ("fp32", "fp16", "bf16"):
-            runners.append(Runner(backend=name, precision=precision, path=checkpoint, bytes=size))
+            yield Runner(backend=name, precision=precision, path=checkpoint, bytes=size)
 
 
 def _from_engines(
     name: str,
     backend: Backend,
     bundle: Bundle,
-    precisions: Sequence[Precision] | None,
+    precisions: Sequence[Precision | Mixed] | None,
     gpu: CudaDevice | None,
-    runners: list[Runner],
-    not_run: list[NotRun],
-) -> None:
+) -> Iterator[Runner | NotRun]:
     """The engines that were built for this GPU; whether they fit TensorRT shows when they are loaded."""
     found = [path for path in bundle_engines(bundle.folder) if _backend_of(path) in (backend.name, None)]
     if not found:
         option = " --rtx" if backend.name == "tensorrt_rtx" else ""
         reason = f"the bundle has no engine; build one: glpn-build {shlex.quote(str(bundle.folder))}{option}"
-        not_run.append(NotRun(CaseId(name), reason))
+        yield NotRun(CaseId(name), reason)
         return
     if gpu is None:
-        not_run.append(NotRun(CaseId(name), "engines run on NVIDIA GPUs only, and none is used"))
+        yield NotRun(CaseId(name), "engines run on NVIDIA GPUs only, and none is used")
         return
-    fitting: list[tuple[Path, Sidecar]] = []
+    fitting = []
     for path in found:
         try:
             sidecar = read_sidecar(path)
             check_machine(path, sidecar, gpu, sidecar.tensorrt)
         except GlpnError as error:
-            not_run.append(NotRun(CaseId(f"{name}@{path.stem}"), str(error)))
+            yield NotRun(CaseId(f"{name}@{path.stem}"), str(error))
             continue
         if precisions is None or sidecar.precision in precisions:
             fitting.append((path, sidecar))
     for path, sidecar in fitting:
-        precision = next(p for p in PRECISIONS if p == sidecar.precision)
-        rivals = [other for other, about in fitting if about.precision == precision and other != path]
-        runners.append(
-            Runner(
-                backend=name,
-                precision=precision,
-                path=path,
-                bytes=path.stat().st_size,
-                label=f"{name}@{path.stem}" if rivals else "",
-                profiles=sidecar.profiles,
-            )
+        rivals = [about for _, about in fitting if about.precision == sidecar.precision]
+        yield Runner(
+            backend=name,
+            precision=next(p for p in PRECISIONS if p == sidecar.precision),
+            path=path,
+            bytes=path.stat().st_size,
+            label=f"{name}@{path.stem}" if len(rivals) > 1 else "",
+            profiles=sidecar.profiles,
         )
 
 
@@ -169,68 +156,56 @@ def _backend_of(engine: Path) -> str | None:
 
 
 def _from_bundle(
-    name: str,
-    bundle: Bundle,
-    precisions: Sequence[Precision] | None,
-    runners: list[Runner],
-    not_run: list[NotRun],
-) -> None:
-    have: dict[str, Path] = {}
-    only = VARIANTS[name].precisions if name in VARIANTS else None
-    if only is not None:
-        precisions = [precision for precision in only if precisions is None or precision in precisions]
-    for artefact in bundle.manifest.artefacts:
-        if precisions is not None and artefact.precision not in (*precisions, "fp32"):
+    name: str, bundle: Bundle, precisions: Sequence[Precision | Mixed] | None
+) -> Iterator[Runner | NotRun]:
+    """Each precision from its own file, or from the FP32 one where the bundle has none."""
+    have = {artefact.precision: artefact for artefact in reversed(bundle.manifest.artefacts)}
+    if precisions is None:
+        precisions = [precision for precision in PRECISIONS if precision in (*have, "bf16")]
+    for precision in precisions:
+        if precision == "int8+bf16" and name != "openvino":
+            continue
+        own = precision.partition("+")[0]
+        artefact = have.get(own) or have.get("fp32")
+        if artefact is None:
             continue
         try:
             path = artefact_path(bundle, artefact)
         except GlpnError as error:
-            not_run.append(NotRun(CaseId(name, artefact.precision), str(error)))
+            yield NotRun(CaseId(name, precision), str(error))
             continue
-        have[artefact.precision] = path
-        if precisions is None or artefact.precision in precisions:
-            files = (path, *(bundle.folder / data for data in artefact.data))
-            size = sum(file.stat().st_size for file in files)
-            precision = next(p for p in PRECISIONS if p == artefact.precision)
-            runners.append(Runner(backend=name, precision=precision, path=path, bytes=size))
-    for precision in ("bf16",) if precisions is None else precisions:
-        if precision not in have and "fp32" in have:
-            path = have["fp32"]
-            size = path.stat().st_size
-            runners.append(Runner(backend=name, precision=precision, path=path, bytes=size, probe=True))
+        size = sum((bundle.folder / file).stat().st_size for file in (path, *artefact.data))
+        probe = own not in have or precision == "int8+bf16"
+        yield Runner(backend=name, precision=precision, path=path, bytes=size, probe=probe)
 
 
 def _peer(
-    name: str,
-    checkpoint: Path | None,
-    precisions: Sequence[Precision],
-    elsewhere: bool,
-    runners: list[Runner],
-    not_run: list[NotRun],
-) -> None:
+    name: str, checkpoint: Path | None, precisions: Sequence[Precision | Mixed], elsewhere: bool
+) -> Iterator[Runner | NotRun]:
     if name not in PEERS:
         expected = f"one of {', '.join(PEERS)}, or NAME=FILE.onnx"
         raise InputError(f"the peer {name!r} is unknown", expected=expected)
-    try:
-        found = elsewhere or importlib.util.find_spec(PEERS[name]) is not None
-    except ModuleNotFoundError:  # the parent package is missing
-        found = False
-    if not found:
-        way = f"{_PEER_INSTALL[name]}, or pass --python {name}=PYTHON of an environment that has it"
-        not_run.append(NotRun(CaseId(name), f"{PEERS[name]} is not installed; {way}"))
+    if not elsewhere and not is_installed(PEERS[name]):
+        way = f"pip install transformers, or pass --python {name}=PYTHON of an environment that has it"
+        yield NotRun(CaseId(name), f"{PEERS[name]} is not installed; {way}")
     elif checkpoint is None or not checkpoint.is_dir():
-        not_run.append(NotRun(CaseId(name), "it needs the checkpoint's folder; pass --reference CHECKPOINT"))
+        yield NotRun(CaseId(name), "it needs the checkpoint's folder; pass --reference CHECKPOINT")
     else:
         size = disk_bytes(checkpoint)
-        chosen: list[Precision] = [p for p in precisions if p in ("fp32", "fp16")] or ["fp32"]
-        runners += [
-            Runner(backend=name, precision=precision, path=checkpoint, bytes=size) for precision in chosen
-        ]
+        chosen: list[Precision] = [p for p in precisions if p == "fp32" or p == "fp16"] or ["fp32"]
+        for precision in chosen:
+            yield Runner(backend=name, precision=precision, path=checkpoint, bytes=size)
 
 
-def _foreign(
-    peer: str, precisions: Sequence[Precision] | None, runners: list[Runner], not_run: list[NotRun]
-) -> None:
+def is_installed(module: str) -> bool:
+    """Whether a module can be imported here."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the parent package is missing
+        return False
+
+
+def _foreign(peer: str, precisions: Sequence[Precision | Mixed] | None) -> Iterator[Runner | NotRun]:
     """A file of other software as its users run it: ONNX on ONNX Runtime, OpenVINO's own on OpenVINO."""
     name, _, place = peer.rpartition("=")
     path = Path(place) if place.endswith(".xml") else find_onnx(place)
@@ -243,43 +218,28 @@ def _foreign(
     backend = BACKENDS["openvino" if path.suffix == ".xml" else "onnxruntime"]
     install = backend.missing()
     if install is not None:
-        not_run.append(NotRun(CaseId(label), f"{backend.package} is not installed; {install}"))
+        yield NotRun(CaseId(label), f"{backend.package} is not installed; {install}")
         return
-    if path.suffix == ".xml":
-        _openvino_file(label, path, precisions, runners, not_run)
-        return
-    header = read_header(path)
-    size = sum(file.stat().st_size for file in header.files if file.is_file())
-    if precisions is None or header.precision in precisions:
-        runner = Runner(backend="onnxruntime", precision=header.precision, path=path, bytes=size, label=label)
-        runners.append(runner)
+    if path.suffix == ".xml":  # in what it holds, and with BF16 for the rest: the rows that ours has as well
+        quantized = any('type="FakeQuantize"' in line for line in path.open(encoding="utf-8"))
+        files = [path, path.with_suffix(".bin")]
+        gives: tuple[Precision | Mixed, ...] = ("int8", "int8+bf16") if quantized else ("fp32", "bf16")
     else:
-        not_run.append(NotRun(CaseId(label), f"{path} is {header.precision}"))
-
-
-def _openvino_file(
-    label: str,
-    path: Path,
-    precisions: Sequence[Precision] | None,
-    runners: list[Runner],
-    not_run: list[NotRun],
-) -> None:
-    """OpenVINO's file in what it holds and with bf16 for the rest, the rows that ours has as well."""
-    quantized = any('type="FakeQuantize"' in line for line in path.open(encoding="utf-8"))
-    size = sum(file.stat().st_size for file in (path, path.with_suffix(".bin")) if file.is_file())
-    rows: list[tuple[str, Precision, str]] = [("openvino", "fp32", label), ("openvino", "bf16", label)]
-    if quantized:
-        fallback = "openvino-fallback-bf16"
-        rows = [("openvino", "int8", label), (fallback, "int8", fallback.replace("openvino", label))]
-    chosen = [row for row in rows if precisions is None or row[1] in precisions]
-    runners += [
-        Runner(
-            backend=name, precision=p, path=path, bytes=size, label=title, probe=(name, p, title) != rows[0]
+        header = read_header(path)
+        files, gives = list(header.files), (header.precision,)
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    chosen = [precision for precision in gives if precisions is None or precision in precisions]
+    for precision in chosen:
+        yield Runner(
+            backend=backend.name,
+            precision=precision,
+            path=path,
+            bytes=size,
+            label=label,
+            probe=precision != gives[0],
         )
-        for name, p, title in chosen
-    ]
     if not chosen:
-        not_run.append(NotRun(CaseId(label), f"{path} is {rows[0][1]}"))
+        yield NotRun(CaseId(label), f"{path} is {gives[0]}")
 
 
 def disk_bytes(path: Path) -> int:

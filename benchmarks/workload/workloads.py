@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from pathlib import Path
@@ -17,7 +18,8 @@ from glpn_deploy.errors import BackendError, UnavailableError
 from glpn_deploy.images.loading import load_image
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.images.resample import resize_bicubic
-from glpn_deploy.runtimes.base import Runtime, RuntimeOptions, batch_shape
+from glpn_deploy.runtimes.base import Runtime, batch_shape
+from glpn_deploy.runtimes.options import LoadOptions, RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 
 _MOST_OPERATORS = 12
@@ -65,14 +67,16 @@ class Network:
         self.processor: GLPNImageProcessor = GLPNImageProcessor.from_dict(case.processor)
         images = [load_image(path) for path in case.images]
         begin = time.perf_counter()
-        self.runtime = _load(case)
+        options = RuntimeOptions(device=case.device, threads=case.threads)
+        options = LoadOptions(precision=case.precision, runtime=options).resolved()
+        self.runtime = _load(case, options)
         self.load_s = time.perf_counter() - begin
-        if self.runtime.precision != case.precision:
+        if self.runtime.precision != options.precision:
             gave = self.runtime.precision
             self.runtime.close()
             raise BackendError(f"{case.backend} gives {gave} from this file, not {case.precision}")
         unmet = [reason.text for reason in self.runtime.reasons if reason.unmet]
-        if unmet and case.strict:
+        if unmet and (case.strict or case.precision == "int8+bf16"):
             self.runtime.close()
             raise UnavailableError(f"{case.backend} does not give {case.precision}: {'; '.join(unmet)}")
         prepared = [self._prepare(image) for image in images]
@@ -135,15 +139,9 @@ def load_workload(case: Case) -> Network | Product:
     return Product(case.device, case.threads) if case.backend == CALIBRATION else Network(case)
 
 
-def _load(case: Case) -> Runtime:
+def _load(case: Case, options: RuntimeOptions) -> Runtime:
     variant = VARIANTS.get(case.backend, Variant(of=case.backend))
-    options = RuntimeOptions(
-        device=case.device,
-        precision=case.precision,
-        threads=case.threads,
-        fallback_precision=variant.fallback_precision,
-        compile=variant.compile,
-    )
+    options = dataclasses.replace(options, compile=variant.compile)
     path = None if case.path is None else Path(case.path)
     if case.backend in PEERS:
         assert path is not None  # plan_runners lets no peer through without a checkpoint
@@ -157,7 +155,7 @@ def _load(case: Case) -> Runtime:
     if case.backend == "null":
         from glpn_deploy.runtimes.rt_null import NullRuntime
 
-        return NullRuntime(delay_ms=case.delay_ms, precision=case.precision)
+        return NullRuntime(delay_ms=case.delay_ms, precision=options.precision)
     runtime = load_runtime(variant.of, path, options)
     if not variant.graphs:
         assert isinstance(runtime, Graphs)  # a variant of a backend without graphs would be none

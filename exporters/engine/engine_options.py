@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from glpn_deploy.bundle.engine_fields import DEFAULT_LEVEL, Compatibility
 from glpn_deploy.bundle.engine_profile import Profile, parse_profiles
 from glpn_deploy.errors import InputError
-from glpn_deploy.options import ADVANCED, SOME_PRECISIONS, WORDS, Option, Reader, check_options
+from glpn_deploy.options import ADVANCED, WORDS, Option, Reader, check_options
 from glpn_deploy.precisions import PRECISIONS, Precision
 
 TimingCache = Path | Literal["auto", "none"]
@@ -154,7 +154,7 @@ class WantedEngines:
             "it, else fp32].",
             names=("--precision",),
             metavar="|".join(PRECISIONS),
-            reader=SOME_PRECISIONS,
+            reader=WORDS,
         ),
     ] = ()
     sizes: Annotated[

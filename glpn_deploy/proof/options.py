@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated
 
 from glpn_deploy.errors import InputError
-from glpn_deploy.options import ADVANCED, SOME_PRECISIONS, Offline, Only, Option, check_options
+from glpn_deploy.options import ADVANCED, WORDS, Offline, Only, Option, check_options
 from glpn_deploy.precisions import PRECISIONS, Precision
 from glpn_deploy.runtimes.options import RuntimeOptions
 
@@ -43,7 +43,7 @@ class VerifyOptions:
         Option(
             "Check these only, separated by commas [default: all].",
             names=("--precision",),
-            reader=SOME_PRECISIONS,
+            reader=WORDS,
         ),
     ] = None
     sweep: Annotated[

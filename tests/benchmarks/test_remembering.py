@@ -39,7 +39,7 @@ CASES = (
     ("onnxruntime", "fp32", 20.0, 1e-7),
     ("openvino", "fp32", 30.0, 1e-7),
     ("openvino", "bf16", 10.0, 0.004),
-    ("openvino-fallback-bf16", "int8", 6.0, 0.004),  # a variant that auto does not take
+    ("openvino", "int8+bf16", 6.0, 0.004),  # which auto does not take
     ("openvino", "int8", 8.0, 0.5),  # wrong
     ("onnxruntime", "int8", 9.0, 0.015),
 )

@@ -122,7 +122,7 @@ def test_the_rows_of_openvinos_own_file(tiny_bundle, openvino_file, tmp_path) ->
     runners, _ = plan_runners(bundle, None, [], peers=[str(quantized)])
     assert [(str(r.id), r.backend) for r in runners] == [
         ("q int8", "openvino"),
-        ("q-fallback-bf16 int8", "openvino-fallback-bf16"),
+        ("q int8+bf16", "openvino"),
     ]
     _, not_run = plan_runners(bundle, None, [], ["fp32"], peers=[str(quantized)])
     assert "is int8" in not_run[0].reason

@@ -183,12 +183,14 @@ def test_peers_run_in_half_precision_on_a_gpu_only(bundle_copy, tiny_checkpoint)
     assert peers(GPU) == ["hf-eager fp32", "hf-eager fp16"]
 
 
-def test_a_variant_of_one_precision_takes_that_alone(bundle_copy) -> None:
+def test_int8_with_bf16_is_a_row_of_openvino_where_it_is_named(bundle_copy) -> None:
     bundle = Bundle.open(bundle_copy)
     (artefact,) = (a for a in bundle.manifest.artefacts if a.precision == "fp32")
     int8 = dataclasses.replace(artefact, precision="int8")
     manifest = dataclasses.replace(bundle.manifest, artefacts=(artefact, int8))
     with_int8 = dataclasses.replace(bundle, manifest=manifest)
-    for asked, found in ((None, ["int8"]), (["int8", "bf16"], ["int8"]), (["bf16"], [])):
-        runners, _ = plan_runners(with_int8, None, ["openvino-fallback-bf16"], asked, elsewhere=["openvino"])
+    for asked, found in ((None, ["fp32", "bf16", "int8"]), (["int8+bf16", "int8"], ["int8+bf16", "int8"])):
+        runners, _ = plan_runners(with_int8, None, ["openvino"], asked, elsewhere=["openvino"])
         assert [runner.precision for runner in runners] == found
+    assert {runner.path.name for runner in runners} == {"model.onnx"}  # which int8's artefact names here
+    assert plan_runners(with_int8, None, ["onnxruntime"], ["int8+bf16"]) == ([], [])

@@ -14,7 +14,7 @@ import typer
 
 from glpn_deploy.cli.app import command
 from glpn_deploy.errors import InputError
-from glpn_deploy.options import ADVANCED, SIZE, SOME_PRECISIONS, Former, Only, Option, check_options
+from glpn_deploy.options import ADVANCED, SIZE, WORDS, Former, Only, Option, check_options
 from glpn_deploy.precisions import Precision
 
 
@@ -132,7 +132,7 @@ class Renamed:
             "Which.",
             names=("--precision",),
             former=("--kinds",),
-            reader=SOME_PRECISIONS,
+            reader=WORDS,
             shorthands=("fp16",),
         ),
     ] = ("fp32",)
