@@ -7,9 +7,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from glpn_deploy.benchmarks.workload.cases import PEERS
+from glpn_deploy.datasets.options import GroundTruthOptions
 from glpn_deploy.errors import InputError
 from glpn_deploy.options import (
     ADVANCED,
@@ -29,21 +30,6 @@ from glpn_deploy.runtimes.registry import BACKENDS
 from glpn_deploy.timing.order_statistics import FEWEST
 
 _advanced = partial(Option, panel=ADVANCED)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EvalChoice:
-    """A data set to judge every backend and precision on.
-
-    Attributes:
-        dataset: Its kind, see `glpn_deploy.datasets.registry.open_dataset`.
-        path: Where it lies; rooms lie nowhere.
-        count: Rooms to render.
-    """
-
-    dataset: Literal["nyu", "kitti", "folder", "rooms"]
-    path: str | None = None
-    count: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,7 +120,6 @@ class BenchOptions:
         limits: From where on a row is not stable; its ``half_width`` is that of ``rounds``.
         callers: Numbers of threads that call one loaded network at a time; empty leaves that out.
         max_workers: Most workers that run at a time.
-        evaluate: A data set to judge on, or None.
         null_delay_ms: The null backend's planted delay [ms], for tests.
 
     Raises:
@@ -237,7 +222,7 @@ class BenchOptions:
     device: DeviceOption = "auto"
     threads: Threads = None
     offline: Offline = False
-    evaluate: EvalChoice | None = None
+    evaluate: GroundTruthOptions = GroundTruthOptions()
     limits: StabilityLimits = StabilityLimits()
     max_workers: Annotated[int, Option(least=3, hidden=True)] = 8
     null_delay_ms: float = 0.0
@@ -262,3 +247,27 @@ class BenchOptions:
         """For the report."""
         values = dataclasses.asdict(self)
         return {**values, "images": None if self.images is None else str(self.images)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """How two reports are compared.
+
+    Raises:
+        InputError: The margin is not from 0 to below 1.
+    """
+
+    margin: Annotated[
+        float, Option("Changes of time below this share do not count, however sure.", least=0, most=0.99)
+    ] = 0.03
+    force: Annotated[
+        bool,
+        Option(
+            "Compare unlike machines, checkpoints and images too, and judge by time alone what was disturbed "
+            "or what the machine's own change of speed leaves open.",
+            former=("--anyway",),
+        ),
+    ] = False
+
+    def __post_init__(self) -> None:
+        check_options(self)

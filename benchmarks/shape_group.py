@@ -212,7 +212,7 @@ def _extras(bench: Bench, worker: CaseWorker, outputs: dict[CaseId, NDArray[np.f
 def _evaluate(bench: Bench, worker: CaseWorker) -> None:
     """Judges a backend and precision on the data set, once; what fails is noted."""
     choice, runner = bench.options.evaluate, worker.case.id.runner
-    if choice is None or runner in bench.accuracy:
+    if choice.dataset is None or runner in bench.accuracy:
         return
     with progress.step(f"evaluate {runner}") as step:
         try:

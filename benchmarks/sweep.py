@@ -53,7 +53,7 @@ class _Found:
 
 def run_sweep(
     folder: str | Path,
-    options: BenchOptions = BenchOptions(),  # noqa: B008 - frozen
+    options: BenchOptions = BenchOptions(),
     start: Start | None = None,
 ) -> Report:
     """Measures every backend and artefact of a bundle that this machine can run.
@@ -83,8 +83,7 @@ def _run_sweep(folder: str | Path, options: BenchOptions, start: Start | None, w
     options = dataclasses.replace(
         options, limits=dataclasses.replace(options.limits, half_width=options.rounds.half_width)
     )
-    if options.evaluate is not None:
-        check_dataset(**dataclasses.asdict(options.evaluate))
+    check_dataset(options.evaluate)
     images = find_images(bundle, options.images)
     with progress.step("checkpoint"):
         checkpoint, note = find_checkpoint(bundle, options.reference, offline=options.offline)

@@ -54,7 +54,8 @@ class Option:
         typed: The type that ``reader`` takes.
         argument: Whether it is given by its place instead of by name.
         hidden: Whether commands do not offer it: only its bounds are said.
-        former: Former names. Commands take them with a note, and do not show them.
+        former: Former names, ``--half-io=fp16`` for a flag that is a value now. Commands take them with a
+            note, and do not show them.
         instead: What is typed instead of it now. Commands take it with a note, and do not show it.
         shorthands: Values that may be typed as options of their own: ``--fp16`` for ``--precision fp16``.
     """
@@ -75,12 +76,6 @@ class Option:
     former: tuple[str, ...] = ()
     instead: str = ""
     shorthands: tuple[str, ...] = ()
-
-
-class Former(NamedTuple):
-    """Beside an option that a command declares itself: its former names, as `Option.former`."""
-
-    names: tuple[str, ...]
 
 
 class Only(NamedTuple):
@@ -116,12 +111,17 @@ def declared(options: Any) -> tuple[Field, ...]:
             hint = eval(field.type, names) if isinstance(field.type, str) else field.type
         except NameError:  # imported for type checkers only, and so not offered by commands
             hint = Any
-        kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-        option = next((extra for extra in extras if isinstance(extra, Option)), None)
-        only = next((extra for extra in extras if isinstance(extra, Only)), None)
         default = field.default_factory() if callable(field.default_factory) else field.default
-        found.append(Field(field.name, kind, option, only, default))
+        found.append(read_field(field.name, hint, default))
     return tuple(found)
+
+
+def read_field(name: str, hint: Any, default: Any) -> Field:
+    """A field, or a command's own parameter, from its annotation."""
+    kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    option = next((extra for extra in extras if isinstance(extra, Option)), None)
+    only = next((extra for extra in extras if isinstance(extra, Only)), None)
+    return Field(name, kind, option, only, default)
 
 
 def check_options(options: Any) -> None:

@@ -74,15 +74,17 @@ class Worker:
 
         np.save(path, self._workload.outputs())
 
-    def _evaluate(self, dataset: str, path: str | None, count: int | None) -> dict[str, Any]:
+    def _evaluate(self, **choice: Any) -> dict[str, Any]:
         from glpn_deploy.accuracy.evaluation import evaluate
-        from glpn_deploy.datasets.options import DatasetOptions
-        from glpn_deploy.datasets.registry import open_dataset
+        from glpn_deploy.datasets.options import GroundTruthOptions
+        from glpn_deploy.datasets.registry import open_ground_truth
         from glpn_deploy.estimator import DepthEstimator
 
         network = self._workload
         estimator = DepthEstimator(network.runtime, network.processor, network.case.max_depth)
-        report = evaluate(estimator, open_dataset(dataset, path, DatasetOptions(count=count)))
+        data = open_ground_truth(GroundTruthOptions(**choice))
+        assert data is not None
+        report = evaluate(estimator, data)
         return {**report.metrics, "images": report.result["images"], "dataset": report.dataset["name"]}
 
     def _callers(self, callers: int, seconds: float) -> dict[str, Any]:

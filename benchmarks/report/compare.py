@@ -8,33 +8,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from glpn_deploy.benchmarks.measuring.latency_stats import Ratio, ratio_of_medians, round_medians
+from glpn_deploy.benchmarks.options import CompareOptions
 from glpn_deploy.benchmarks.report.results import Report, Row, Samples
 from glpn_deploy.benchmarks.workload.cases import CaseId, NotRun
 from glpn_deploy.errors import InputError
 
 Verdict = Literal["faster", "slower", "no difference", "not judged", "gone"]
 _DISTURBED = ("rounds", "drift", "load", "stolen", "throttled")
-
-
-@dataclasses.dataclass(frozen=True)
-class CompareOptions:
-    """How two reports are compared.
-
-    Attributes:
-        margin: A change of time below this share does not count, however sure it is.
-        force: Also compare unlike machines, checkpoints and images, and judge by their times alone the cases
-            that were disturbed or that the machine's own change of speed leaves open.
-
-    Raises:
-        InputError: The margin is not between 0 and 1.
-    """
-
-    margin: float = 0.03
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.margin < 1:
-            raise InputError(f"the margin is {self.margin}", expected="a share from 0 to 1, such as 0.03")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 from glpn_deploy.benchmarks.workload.cases import PEERS, CaseId, NotRun, Runner, parse_runner
 from glpn_deploy.bundle.bundle import Bundle, file_digest
-from glpn_deploy.datasets.options import DatasetOptions
-from glpn_deploy.datasets.registry import open_dataset
+from glpn_deploy.datasets.options import GroundTruthOptions
+from glpn_deploy.datasets.registry import open_ground_truth
 from glpn_deploy.errors import GlpnError, InputError
 from glpn_deploy.model.config import GLPNConfig
 
@@ -67,15 +67,13 @@ def choose_baseline(runners: Sequence[Runner], asked: str | None, not_run: Seque
     raise InputError(f"--baseline {asked} is not among the rows", expected=f"one of {have}")
 
 
-def check_dataset(dataset: str, path: str | None, count: int | None) -> None:
+def check_dataset(options: GroundTruthOptions) -> None:
     """Refuses a data set that cannot be used before anything is measured.
 
     Raises:
-        GlpnError: As `open_dataset`, or a file of it is missing.
+        GlpnError: As `open_ground_truth`, or a file of it is missing.
     """
-    if path is None and dataset != "rooms":
-        raise InputError(f"--eval {dataset} needs a path", fix="pass --data-path, where the data set lies")
-    data = open_dataset(dataset, path, DatasetOptions(count=count))
+    data = open_ground_truth(options)
     if hasattr(data, "check"):
         data.check()
 

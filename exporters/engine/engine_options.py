@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from glpn_deploy.bundle.engine_fields import DEFAULT_LEVEL, Compatibility
 from glpn_deploy.bundle.engine_profile import Profile, parse_profiles
 from glpn_deploy.errors import InputError
+from glpn_deploy.gpu.tensorrt_rtx import parse_targets
 from glpn_deploy.options import ADVANCED, WORDS, Option, Reader, check_options
 from glpn_deploy.precisions import PRECISIONS, Precision
 
@@ -142,6 +143,7 @@ class WantedEngines:
 
     Attributes:
         precisions: Empty for the bundle's best.
+        targets: Compute capabilities, for TensorRT for RTX; None takes what suits the precision.
 
     Raises:
         InputError: A precision or shape cannot be read, or half a range is given.
@@ -196,6 +198,22 @@ class WantedEngines:
             metavar="MIN:OPT:MAX",
         ),
     ] = ()
+    rtx: Annotated[
+        bool,
+        _advanced(
+            "Build with TensorRT for RTX instead, for the RTX cards of others, on Linux and Windows; needs "
+            "no GPU. The machine that runs it finishes the work at the first start."
+        ),
+    ] = False
+    targets: Annotated[
+        tuple[str, ...] | None,
+        _advanced(
+            "With --rtx: compute capabilities to build for, of 75, 80, 86 (RTX 30), 89 (RTX 40), 120 (RTX "
+            "50) and 121 [default: those of 80, 86, 89 and 120 that have the precision].",
+            names=("--sm",),
+            reader=Reader(lambda option, text: parse_targets(text), several=True),
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from glpn_deploy.cli.app import command
 from glpn_deploy.cli.options import JsonOption
+from glpn_deploy.options import Option
 from glpn_deploy.runtimes.options import LoadOptions
 from glpn_deploy.scale.options import BatchOptions
 
 
 def batch(
-    source: Annotated[str, typer.Argument(help="Bundle folder, .onnx file, checkpoint folder or hub id.")],
+    source: Annotated[str, Option("Bundle folder, .onnx file, checkpoint folder or hub id.", argument=True)],
     images: Annotated[
         str,
-        typer.Argument(
+        Option(
+            "Folder, quoted glob ('shots/**/*.jpg'), .txt list, .parquet with paths or bytes, .tar shards "
+            "(WebDataset); s3:// and gs:// too.",
             metavar="INPUT",
-            help="Folder, quoted glob ('shots/**/*.jpg'), .txt list, .parquet with paths or bytes, .tar "
-            "shards (WebDataset); s3:// and gs:// too.",
+            argument=True,
         ),
     ],
     out: Annotated[
-        str, typer.Argument(metavar="OUTPUT", help="Folder for the results; s3:// and gs:// too.")
+        str, Option("Folder for the results; s3:// and gs:// too.", metavar="OUTPUT", argument=True)
     ],
     options: BatchOptions,
     load: LoadOptions,

@@ -2,62 +2,39 @@
 
 from __future__ import annotations
 
-from functools import partial
+import dataclasses
 from pathlib import Path
 from typing import Annotated
-
-import typer
 
 from glpn_deploy.cli.app import command
 from glpn_deploy.cli.options import JsonOption
 from glpn_deploy.errors import InputError
 from glpn_deploy.exporters.engine.engine_options import EngineOptions, WantedEngines
-from glpn_deploy.options import ADVANCED
+from glpn_deploy.options import Option
 
 
 def build(
     bundle: Annotated[
-        Path, typer.Argument(help="Bundle folder that glpn-export made; with --explain also any .onnx file.")
+        Path,
+        Option("Bundle folder that glpn-export made; with --explain also any .onnx file.", argument=True),
     ],
     *,
     engines: WantedEngines,
-    options: partial[EngineOptions],
-    rtx: Annotated[
-        bool,
-        typer.Option(
-            "--rtx",
-            help="Build with TensorRT for RTX instead, for the RTX cards of others, on Linux and Windows; "
-            "needs no GPU. The machine that runs it finishes the work at the first start.",
-            rich_help_panel=ADVANCED,
-        ),
-    ] = False,
-    sm: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B",
-            help="With --rtx: compute capabilities to build for, of 75, 80, 86 (RTX 30), 89 (RTX 40), 120 "
-            "(RTX 50) and 121 [default: those of 80, 86, 89 and 120 that have the precision].",
-            rich_help_panel=ADVANCED,
-        ),
-    ] = None,
+    options: EngineOptions,
     verify: Annotated[
         bool,
-        typer.Option(
-            "--verify/--no-verify",
-            help="Run the engine on the goldens, and where ONNX Runtime is installed on rendered rooms, "
-            "before it is kept. An engine of --rtx is run where this machine has such a card.",
+        Option(
+            "Run the engine on the goldens, and where ONNX Runtime is installed on rendered rooms, before it "
+            "is kept. An engine of --rtx is run where this machine has such a card."
         ),
     ] = True,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be built; needs no GPU, writes nothing.")
-    ] = False,
+    dry_run: Annotated[bool, Option("Say what would be built; needs no GPU, writes nothing.")] = False,
     explain: Annotated[
         bool,
-        typer.Option(
-            "--explain",
-            help="Compile, and instead of keeping the engine tell of its kernels, traffic and memory; with "
+        Option(
+            "Compile, and instead of keeping the engine tell of its kernels, traffic and memory; with "
             "--precision given more than once, side by side. Without a GPU, or with --rtx or --sm, by "
-            "TensorRT for RTX (for 89 where --sm does not say).",
+            "TensorRT for RTX (for 89 where --sm does not say)."
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -72,29 +49,19 @@ def build(
 
     Example: glpn-build glpn-nyu --precision fp16 --size 480x640 --batch 1:4
     """
-    wanted = options(profiles=engines.profiles)
-    precisions = engines.precisions or (None,)
+    options = dataclasses.replace(options, profiles=engines.profiles)
     if explain:
         from glpn_deploy.cli.working.explain import run as run_explain
 
-        run_explain(bundle, precisions, wanted, rtx=rtx, sm=sm, as_json=as_json)
+        run_explain(bundle, engines, options, as_json=as_json)
         return
-    if sm is not None and not rtx:
+    if engines.targets is not None and not engines.rtx:
         raise InputError(
             "--sm without --rtx", fix="add --rtx; TensorRT itself builds for the GPU it stands on"
         )
     from glpn_deploy.cli.working.build import run
 
-    run(
-        bundle,
-        precisions,
-        wanted,
-        rtx=rtx,
-        sm=sm,
-        verify=verify,
-        dry_run=dry_run,
-        as_json=as_json,
-    )
+    run(bundle, engines, options, verify=verify, dry_run=dry_run, as_json=as_json)
 
 
 main = command(build)

@@ -5,29 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from glpn_deploy.benchmarks.options import CompareOptions
 from glpn_deploy.cli.app import command
 from glpn_deploy.cli.options import JsonOption
+from glpn_deploy.options import Option
 
 
 def compare(
     first: Annotated[
-        Path, typer.Argument(help="Report of before: a folder of glpn-bench, or its report.json.")
+        Path, Option("Report of before: a folder of glpn-bench, or its report.json.", argument=True)
     ],
-    second: Annotated[Path, typer.Argument(help="Report of after.")],
-    margin: Annotated[
-        float, typer.Option(min=0.0, max=0.99, help="Changes of time below this share do not count.")
-    ] = 0.03,
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force",
-            "--anyway",
-            help="Compare unlike machines, checkpoints and images too, and judge by time alone what else "
-            "could not be judged.",
-        ),
-    ] = False,
+    second: Annotated[Path, Option("Report of after.", argument=True)],
+    options: CompareOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Compare two benchmark reports of one machine, case by case.
@@ -39,7 +28,7 @@ def compare(
     """
     from glpn_deploy.cli.working.compare import run
 
-    run(first, second, margin, force=force, as_json=as_json)
+    run(first, second, options, as_json=as_json)
 
 
 main = command(compare)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from glpn_deploy.checkpoints.hub import DEMO
 from glpn_deploy.cli.app import command
 from glpn_deploy.optional import needs
+from glpn_deploy.options import Option
 from glpn_deploy.runtimes.registry import require_backend
 
 DEFAULT_ROOM = 7
@@ -17,12 +16,10 @@ DEFAULT_ROOM = 7
 
 
 def demo(
-    image: Annotated[
-        Path | None, typer.Option(help="Photograph to predict, instead of a rendered room.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the bundle and the pictures.")] = Path("demo"),
-    room: Annotated[int, typer.Option(min=0, help="Which of the test rooms to show.")] = DEFAULT_ROOM,
-    checkpoint: Annotated[str, typer.Option(help="Another checkpoint than the packaged one.")] = DEMO,
+    image: Annotated[Path | None, Option("Photograph to predict, instead of a rendered room.")] = None,
+    out: Annotated[Path, Option("Folder for the bundle and the pictures.")] = Path("demo"),
+    room: Annotated[int, Option("Which of the test rooms to show.", least=0)] = DEFAULT_ROOM,
+    checkpoint: Annotated[str, Option("Another checkpoint than the packaged one.")] = DEMO,
 ) -> None:
     """Export the demo checkpoint, verify it, and show what it sees.
 

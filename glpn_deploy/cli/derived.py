@@ -12,48 +12,63 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 from typer.models import OptionInfo
 
-from glpn_deploy.options import Field, Former, Only, Option, choices_of, declared, item_of, optional, spelled
+from glpn_deploy.options import (
+    Field,
+    Only,
+    Option,
+    choices_of,
+    declared,
+    item_of,
+    optional,
+    read_field,
+    spelled,
+)
 
 
 def derived(function: Callable[..., None]) -> Callable[..., None]:
-    """The function as Typer takes it: fields in place of every dataclass of options it has.
+    """The function as Typer takes it: every `Option` as an option, those of dataclasses field by field.
 
     A parameter ``options: RuntimeOptions`` gives the command an option for every field that has an `Option`,
     and the function gets the dataclass made of what was typed. ``partial[RuntimeOptions]`` hands over the
-    class with what was typed, for a function that adds fields of its own. The result's attribute ``former``
-    holds former names of options, and what they are called now; ``instead`` options that are taken and not
-    shown, and what is typed today; ``shorthands`` what else may be typed, and the words that it stands for.
+    class with what was typed, for a function that adds fields of its own. A parameter with an `Option` is an
+    option that the command alone knows; others are Typer's. The result's attribute ``former`` holds former
+    names of options, and what they are called now; ``instead`` options that are taken and not shown, and what
+    is typed today; ``shorthands`` what else may be typed, and the words that it stands for.
     """
     hints = get_type_hints(function, include_extras=True)
     parameters: list[inspect.Parameter] = []
-    groups: dict[str, _Group] = {}
-    taken: set[str] = set()
+    groups: dict[str, _Group | _Single] = {}
     former: dict[str, str] = {}
     instead: dict[str, str] = {}
     shorthands: dict[str, tuple[str, str]] = {}
     for parameter in inspect.signature(function).parameters.values():
         hint = hints[parameter.name]
-        unfinished = get_origin(hint) is functools.partial
-        options = get_args(hint)[0] if unfinished else hint
-        if dataclasses.is_dataclass(options):
-            groups[parameter.name] = group = _Group(options, unfinished=unfinished)
-            parameters += (fields := list(group.parameters()))
-            taken |= {field.name for field in fields}
-            for field, option in group.offered():
-                former |= dict.fromkeys(option.former, name := _dashed(spelled(field)))
-                if option.instead:
-                    instead |= dict.fromkeys(option.names or (name,), option.instead)
-                shorthands |= {_dashed(word): (name, word) for word in option.shorthands}
-        else:
+        group = _group(parameter, hint)
+        if group is None:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hint))
-            former |= _former_names(parameter.name, get_args(hint)[1:])
+            continue
+        groups[parameter.name] = group
+        for field, option in group.offered():
+            parameters.append(_parameter(field, option))
+            name = _dashed(spelled(field))
+            for word in option.former:
+                old, equals, value = word.partition("=")
+                former[old] = f"{name}{equals}{value}"
+            if option.instead:
+                instead |= dict.fromkeys(option.names or (name,), option.instead)
+            shorthands |= {_dashed(word): (name, word) for word in option.shorthands}
 
     _one_option_a_name(parameters)
 
     @functools.wraps(function)
     def call(**given: Any) -> None:
-        options = {name: group.make(given) for name, group in groups.items()}
-        function(**options, **{name: value for name, value in given.items() if name not in taken})
+        function(
+            **{
+                name: groups[name].make(given) if name in groups else given[name]
+                for name in hints
+                if name != "return"
+            }
+        )
 
     del call.__dict__["__wrapped__"]  # Typer reads the signature below
     call.__dict__["__signature__"] = inspect.Signature(parameters)
@@ -62,11 +77,15 @@ def derived(function: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def _former_names(name: str, extras: tuple[Any, ...]) -> dict[str, str]:
-    """Former names of an option that a command declares itself."""
-    names = [extra.param_decls[0] for extra in extras if isinstance(extra, OptionInfo) and extra.param_decls]
-    now = (names or [_dashed(name)])[0]
-    return {old: now for extra in extras if isinstance(extra, Former) for old in extra.names}
+def _group(parameter: inspect.Parameter, hint: Any) -> _Group | _Single | None:
+    """The options that a parameter stands for; None where Typer itself reads it."""
+    unfinished = get_origin(hint) is functools.partial
+    options = get_args(hint)[0] if unfinished else hint
+    if dataclasses.is_dataclass(options):
+        return _Group(options, unfinished=unfinished)
+    default = dataclasses.MISSING if parameter.default is parameter.empty else parameter.default
+    field = read_field(parameter.name, hint, default)
+    return None if field.option is None else _Single(field)
 
 
 def _one_option_a_name(parameters: list[inspect.Parameter]) -> None:
@@ -88,10 +107,6 @@ class _Group:
     options: Any
     only: Only | None = None
     unfinished: bool = False
-
-    def parameters(self) -> Iterator[inspect.Parameter]:
-        """One for each field that is offered."""
-        return (_parameter(field, option) for field, option in self.offered())
 
     def offered(self) -> Iterator[tuple[Field, Option]]:
         """Every field that is offered, those of fields that are dataclasses of options included."""
@@ -120,6 +135,23 @@ class _Group:
                 self.only is None or field.name in self.only.fields
             ):
                 yield field
+
+
+@dataclasses.dataclass(frozen=True)
+class _Single:
+    """A parameter that is an option by itself."""
+
+    field: Field
+
+    def offered(self) -> Iterator[tuple[Field, Option]]:
+        """The one."""
+        assert self.field.option is not None
+        yield self.field, self.field.option
+
+    def make(self, given: dict[str, Any]) -> Any:
+        """Its value."""
+        value = _value(self.field, given[spelled(self.field)])
+        return self.field.default if value is None else value
 
 
 def _parameter(field: Field, option: Option) -> inspect.Parameter:

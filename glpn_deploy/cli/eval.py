@@ -12,30 +12,31 @@ from glpn_deploy.cli.app import command
 from glpn_deploy.cli.derived import note_former
 from glpn_deploy.cli.options import JsonOption
 from glpn_deploy.datasets.options import DatasetOptions, Kind
+from glpn_deploy.options import Option
 from glpn_deploy.runtimes.options import LoadOptions
 
 
 def evaluate(
     source: Annotated[
-        str, typer.Argument(help="Bundle folder, .onnx file, checkpoint folder, hub id, or demo.")
+        str, Option("Bundle folder, .onnx file, checkpoint folder, hub id, or demo.", argument=True)
     ],
     former_path: Annotated[Path | None, typer.Argument(hidden=True)] = None,
     *,
     dataset: Annotated[
         Kind,
-        typer.Option(
-            help="nyu: folder with a file list, or the labelled .mat. kitti: folder with a file list. "
-            "folder: images/ and depth/ with files of the same names. frames: such a folder, of one clip. "
-            "rooms: rendered from fixed seeds."
+        Option(
+            "nyu: folder with a file list, or the labelled .mat. kitti: folder with a file list. folder: "
+            "images/ and depth/ with files of the same names. frames: such a folder, of one clip. rooms: "
+            "rendered from fixed seeds."
         ),
     ] = "rooms",
     data_path: Annotated[
-        Path | None, typer.Option(help="Where the data set lies; rooms are rendered and lie nowhere.")
+        Path | None, Option("Where the data set lies; rooms are rendered and lie nowhere.")
     ] = None,
     about: DatasetOptions,
     options: EvalOptions,
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="rooms: also judge guesses made without looking at the image.")
+        bool, Option("rooms: also judge guesses made without looking at the image.")
     ] = False,
     load: LoadOptions,
     as_json: JsonOption = False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,10 +11,10 @@ import typer
 from glpn_deploy.cli.app import command
 from glpn_deploy.cli.export_checks import refuse_idle_options
 from glpn_deploy.cli.options import JsonOption, VerboseOption
-from glpn_deploy.datasets.options import Kind
-from glpn_deploy.exporters.options import LOWER_PANEL, BuildOptions, LowerOptions
+from glpn_deploy.datasets.options import GroundTruthOptions
+from glpn_deploy.exporters.options import BuildOptions, LowerOptions
 from glpn_deploy.optional import needs
-from glpn_deploy.options import Former
+from glpn_deploy.options import Option
 from glpn_deploy.runtimes.registry import require_backend
 
 
@@ -23,49 +22,36 @@ def export(
     context: typer.Context,
     checkpoint: Annotated[
         str,
-        typer.Argument(
-            help="Checkpoint folder in HF format, hub id (vinvino02/glpn-nyu), or the authors' .ckpt."
+        Option(
+            "Checkpoint folder in HF format, hub id (vinvino02/glpn-nyu), or the authors' .ckpt.",
+            argument=True,
         ),
     ],
     out: Annotated[
         Path | None,
-        typer.Argument(
-            help="Bundle folder to write: new, empty, or a bundle to replace [default: NAME-bundle]."
+        Option(
+            "Bundle folder to write: new, empty, or a bundle to replace [default: NAME-bundle].",
+            argument=True,
         ),
     ] = None,
     *,
     options: partial[BuildOptions],
     network: Annotated[
         str | None,
-        typer.Option(
-            "--model",
-            metavar="MODULE:FUNCTION",
-            help="Export the network that this function of yours returns; it is given the checkpoint. With "
+        Option(
+            "Export the network that this function of yours returns; it is given the checkpoint. With "
             "--trace.",
+            names=("--model",),
+            metavar="MODULE:FUNCTION",
         ),
     ] = None,
     lower: partial[LowerOptions],
-    half_io: Annotated[bool, typer.Option("--half-io", hidden=True)] = False,
-    eval_dataset: Annotated[
-        Kind | None,
-        typer.Option(
-            "--eval",
-            help="Also judge against ground truth: delta1 may fall by 0.001 (fp16), 0.005 (bf16), 0.01 "
-            "(int8), 0.02 (fp8).",
-            rich_help_panel=LOWER_PANEL,
-        ),
-    ] = None,
-    data_path: Annotated[
-        Path | None,
-        typer.Option(help="Where that data set lies.", rich_help_panel=LOWER_PANEL),
-        Former(("--eval-path",)),
-    ] = None,
+    truth: GroundTruthOptions,
     engine: Annotated[
         bool,
-        typer.Option(
-            "--engine",
-            help="Then also build TensorRT engines for this machine's GPU, for 480x640 at batch 1, of every "
-            "lower precision named (else of FP32); glpn-build does it for other shapes, and elsewhere.",
+        Option(
+            "Then also build TensorRT engines for this machine's GPU, for 480x640 at batch 1, of every "
+            "lower precision named (else of FP32); glpn-build does it for other shapes, and elsewhere."
         ),
     ] = False,
     verbose: VerboseOption = False,
@@ -76,8 +62,9 @@ def export(
     The bundle holds the network as ONNX (dynamic in batch, height and width), its configs, a few
     inputs with the depth PyTorch gave for them, and a manifest with digests and the measured
     difference. --fp16, --bf16, --int8 and --fp8 add typed graphs that any engine compiles as they
-    stand, each held to an accuracy budget. Exit status: 0 done, 1 the depth moved, a precision missed
-    its budget or the export failed, 2 wrong use.
+    stand, each held to an accuracy budget; with --eval delta1 may fall by 0.001 (fp16), 0.005 (bf16),
+    0.01 (int8) and 0.02 (fp8). Exit status: 0 done, 1 the depth moved, a precision missed its budget or
+    the export failed, 2 wrong use.
 
     Example: glpn-export vinvino02/glpn-nyu glpn-nyu --fp16 --calibration photos/
     """
@@ -87,17 +74,13 @@ def export(
     with needs("exporting", "cpu", "export"):
         from glpn_deploy.cli.working.export import run
         from glpn_deploy.cli.working.named_network import make_network
-    from glpn_deploy.datasets.registry import open_dataset
+    from glpn_deploy.datasets.registry import open_ground_truth
 
     given: dict[str, Any] = {}
-    if half_io:
-        warnings.warn("--half-io is the old name of --io fp16, and goes with the next release", stacklevel=2)
-        given["io"] = "fp16"
     if asked:
         require_backend("onnxruntime")
-        truth = None if eval_dataset is None else open_dataset(eval_dataset, data_path)
         verify = options.keywords.get("verify", BuildOptions.verify)
-        given["lower"] = lower(precisions=asked, ground_truth=truth, sweep=verify)
+        given["lower"] = lower(precisions=asked, ground_truth=open_ground_truth(truth), sweep=verify)
     wanted = options(**given)
     made = None if network is None else make_network(network, checkpoint)
     place = out or Path(f"{_name(checkpoint)}-bundle")

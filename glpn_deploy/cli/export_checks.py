@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from glpn_deploy.datasets.options import GroundTruthOptions
 from glpn_deploy.errors import InputError
 from glpn_deploy.exporters.options import LowerOptions
 from glpn_deploy.options import declared, spelled
@@ -25,7 +26,7 @@ def refuse_idle_options(context: typer.Context, asked: Sequence[Precision]) -> N
     Raises:
         InputError: There is one; the message says what it needs beside it.
     """
-    lower = {*_names(LowerOptions), "eval_dataset", "data_path"} - {"precision"}
+    lower = {*_names(LowerOptions), *_names(GroundTruthOptions)} - {"precision"}
     typed = {}
     for option in context.command.params:
         source = context.get_parameter_source(option.name or "")
@@ -48,7 +49,6 @@ def refuse_idle_options(context: typer.Context, asked: Sequence[Precision]) -> N
         "calibration_percentile": ("--calibration-method percentile", by_percentile),
         "target": calibrates,
         "for_tensorrt": ("--int8", "int8" in asked),
-        "data_path": ("--eval", "eval_dataset" in typed),
     }
     for name, (what, there) in needs.items():
         if name in typed and not there:

@@ -7,15 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
-
 from glpn_deploy.errors import InputError
 from glpn_deploy.options import ADVANCED, WORDS, Auto, Option, Reader, check_options, parse_numbers
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]
-
+JsonOption = Annotated[bool, Option("Print one JSON object to standard output.", names=("--json",))]
 VerboseOption = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Also show every step, and what was tried.")
+    bool, Option("Also show every step, and what was tried.", names=("--verbose", "-v"))
 ]
 
 Format = Literal[

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from glpn_deploy.cli.app import command
 from glpn_deploy.cli.options import JsonOption, SaveOptions
+from glpn_deploy.options import Option
 from glpn_deploy.runtimes.options import LoadOptions
 from glpn_deploy.video.options import FrameOptions, VideoOptions
 
 
 def predict(
-    source: Annotated[str, typer.Argument(help="Bundle folder, .onnx file, checkpoint folder or hub id.")],
+    source: Annotated[str, Option("Bundle folder, .onnx file, checkpoint folder or hub id.", argument=True)],
     images: Annotated[
         list[str],
-        typer.Argument(
-            help="Images, folders of images, or quoted globs ('shots/**/*.jpg'). Or videos: clip.mp4, "
-            "rtsp://..., camera:0, gstreamer:PIPELINE, frames:FOLDER (the extra video reads them)."
+        Option(
+            "Images, folders of images, or quoted globs ('shots/**/*.jpg'). Or videos: clip.mp4, rtsp://..., "
+            "camera:0, gstreamer:PIPELINE, frames:FOLDER (the extra video reads them).",
+            argument=True,
         ),
     ],
     saving: SaveOptions,

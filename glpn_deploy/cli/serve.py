@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from glpn_deploy.cli.app import command
 from glpn_deploy.cli.options import JsonOption
+from glpn_deploy.options import Option
 from glpn_deploy.scale.triton.options import ServeOptions
 
 
 def serve(
-    bundle: Annotated[Path, typer.Argument(help="Bundle folder.")],
+    bundle: Annotated[Path, Option("Bundle folder.", argument=True)],
     write: Annotated[
         Path,
-        typer.Option(
-            help="Model repository to write: a new or empty folder, or a repository to replace.",
+        Option(
+            "Model repository to write: a new or empty folder, or a repository to replace.",
             metavar="REPOSITORY",
         ),
     ],

@@ -5,26 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from glpn_deploy.cli.app import command
 from glpn_deploy.cli.options import JsonOption, VerboseOption
+from glpn_deploy.options import Option
 from glpn_deploy.proof.options import VerifyOptions
 
 
 def verify(
     bundle: Annotated[
         Path,
-        typer.Argument(
-            help="Bundle folder, or model repository of glpn-serve; with --reference also any .onnx file."
+        Option(
+            "Bundle folder, or model repository of glpn-serve; with --reference also any .onnx file.",
+            argument=True,
         ),
     ],
     options: VerifyOptions,
     error_map: Annotated[
-        Path | None,
-        typer.Option(
-            help="PNG to draw the worst image in: input, reference, candidate, error.", dir_okay=False
-        ),
+        Path | None, Option("PNG to draw the worst image in: input, reference, candidate, error.")
     ] = None,
     verbose: VerboseOption = False,
     as_json: JsonOption = False,

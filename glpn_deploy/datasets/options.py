@@ -1,4 +1,4 @@
-"""DatasetOptions: what the kinds of data set are told. Light: commands read it for ``--help``."""
+"""What data sets are told. Light: commands read it for ``--help``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from glpn_deploy.options import SIZE, Option
+from glpn_deploy.errors import InputError
+from glpn_deploy.options import SIZE, Option, check_options
 
 Kind = Literal["nyu", "kitti", "folder", "frames", "rooms"]
 _option = partial(Option, panel="Data set")
@@ -44,3 +45,43 @@ class DatasetOptions:
     as_released: Annotated[
         bool | None, _option("nyu .mat: raw depth and black border.", names=("--as-released",))
     ] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GroundTruthOptions:
+    """A data set to judge on as well, where a kind is named.
+
+    Attributes:
+        dataset: None judges on none.
+        path: Where it lies; rooms lie nowhere.
+        count: Rooms to render.
+
+    Raises:
+        InputError: A kind comes without its path, or something is told of no data set.
+    """
+
+    dataset: Annotated[
+        Kind | None,
+        _option(
+            "Also judge each precision against ground truth, of this kind of data set.", names=("--eval",)
+        ),
+    ] = None
+    path: Annotated[
+        str | None,
+        _option("Where that data set lies.", names=("--data-path",), former=("--eval-path",), metavar="PATH"),
+    ] = None
+    count: Annotated[
+        int | None, _option("Rooms to judge on [default: 500].", former=("--eval-count",), least=1)
+    ] = None
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.dataset is None and (self.path is not None or self.count is not None):
+            name = "--count" if self.path is None else "--data-path"
+            raise InputError(
+                f"{name} without --eval", expected="a data set to judge on, such as --eval rooms"
+            )
+        if self.path is None and self.dataset not in (None, "rooms"):
+            raise InputError(
+                f"--eval {self.dataset} needs a path", fix="pass --data-path, where the data set lies"
+            )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from glpn_deploy.datasets.base import DepthDataset
-from glpn_deploy.datasets.options import DatasetOptions, Kind
+from glpn_deploy.datasets.options import DatasetOptions, GroundTruthOptions, Kind
 from glpn_deploy.errors import DatasetError, InputError
 from glpn_deploy.optional import needs
 
@@ -73,6 +73,13 @@ def open_dataset(
     from glpn_deploy.datasets.folder import DepthFolder
 
     return DepthFolder(path, consecutive=kind == "frames", **given)
+
+
+def open_ground_truth(options: GroundTruthOptions) -> DepthDataset | None:
+    """The data set to judge on, or None where none is asked for; raises as `open_dataset`."""
+    if options.dataset is None:
+        return None
+    return open_dataset(options.dataset, options.path, DatasetOptions(count=options.count))
 
 
 def _open_mat(path: Path, given: dict[str, Any]) -> DepthDataset:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from glpn_deploy.benchmarks.options import BenchOptions, EvalChoice, RoundOptions
+from glpn_deploy.benchmarks.options import BenchOptions, RoundOptions
 from glpn_deploy.benchmarks.report.results import Report
 from glpn_deploy.benchmarks.sweep import run_sweep
 from glpn_deploy.benchmarks.workload.cases import CALIBRATION, Case, CaseId
 from glpn_deploy.bundle.bundle import Bundle, write_manifest
+from glpn_deploy.datasets.options import GroundTruthOptions
 from glpn_deploy.errors import BackendError, GlpnError, InputError
 
 _SPEC = importlib.util.spec_from_file_location("planted", Path(__file__).parent / "planted_process.py")
@@ -59,7 +60,7 @@ def real(tiny_bundle) -> Report:
         BOTH,
         precisions=("fp32",),
         batches=(2,),
-        evaluate=EvalChoice(dataset="rooms", count=2),
+        evaluate=GroundTruthOptions(dataset="rooms", count=2),
         callers=(2,),
         load_seconds=0.1,
         null_delay_ms=5.0,

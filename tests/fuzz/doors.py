@@ -449,7 +449,8 @@ def report_samples(made: Path) -> Samples:
 
 
 def open_report(folder: Path) -> None:
-    from glpn_deploy.benchmarks.report.compare import CompareOptions, compare_reports
+    from glpn_deploy.benchmarks.options import CompareOptions
+    from glpn_deploy.benchmarks.report.compare import compare_reports
     from glpn_deploy.benchmarks.report.results import Report, rounded
     from glpn_deploy.cli.console import PlainConsole
     from glpn_deploy.cli.working.compare import _print

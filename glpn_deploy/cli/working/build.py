@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +14,15 @@ from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_sidecar import Sidecar, read_sidecar
 from glpn_deploy.cli.console import output, print_json, runnable, say_next
 from glpn_deploy.exporters import engines
-from glpn_deploy.exporters.engine.engine_options import EngineOptions
+from glpn_deploy.exporters.engine.engine_options import EngineOptions, WantedEngines
 from glpn_deploy.exporters.engines import EnginePlan
-from glpn_deploy.gpu.tensorrt_rtx import EXTRA, default_targets, import_tensorrt_rtx, parse_targets
-from glpn_deploy.precisions import Precision
+from glpn_deploy.gpu.tensorrt_rtx import EXTRA, default_targets, import_tensorrt_rtx
 
 _SHOWN_WARNINGS = 5
 
 
 def run(
-    bundle: Path,
-    precisions: Sequence[Precision | None],
-    options: EngineOptions,
-    *,
-    rtx: bool,
-    sm: str | None,
-    verify: bool,
-    dry_run: bool,
-    as_json: bool,
+    bundle: Path, wanted: WantedEngines, options: EngineOptions, *, verify: bool, dry_run: bool, as_json: bool
 ) -> None:
     """Builds an engine of each precision, or says what would be built.
 
@@ -41,17 +31,20 @@ def run(
     """
     console = output(as_json=as_json)
     # All are looked up before the first is built.
-    plans = [
-        engines.plan_engine(bundle, name, _for_rtx(options, bundle, name, sm) if rtx else options)
-        for name in precisions
-    ]
+    plans = []
+    for name in wanted.precisions or (None,):
+        if wanted.rtx:
+            precision = name or engines.default_precision(Bundle.open(bundle))
+            targets = wanted.targets or default_targets(precision)
+            options = dataclasses.replace(options, targets=targets)
+        plans.append(engines.plan_engine(bundle, name, options))
     if dry_run:
         for plan in plans:
             _say_plan(console, plan)
         if as_json:
             print_json({"engines": [plan.to_dict() for plan in plans]})
         return
-    if rtx:
+    if wanted.rtx:
         import_tensorrt_rtx()  # says what is missing before anything else is done
     else:
         engines.require_tensorrt()
@@ -62,9 +55,9 @@ def run(
     if as_json:
         print_json({"engines": built})
     shown = " ".join(f"--precision {','.join(plan.artefact.precision for plan in plans)}".split())
-    backend = "tensorrt_rtx" if rtx else "tensorrt"
-    where = f", on a machine with such a card and this package's extra {EXTRA}" if rtx else ""
-    there = str if rtx else runnable  # another machine has other folders
+    backend = "tensorrt_rtx" if wanted.rtx else "tensorrt"
+    where = f", on a machine with such a card and this package's extra {EXTRA}" if wanted.rtx else ""
+    there = str if wanted.rtx else runnable  # another machine has other folders
     say_next(
         console,
         f"{there('glpn-verify')} {bundle}",
@@ -73,15 +66,6 @@ def run(
         f"{there('glpn-bench')} {bundle} --backend {backend},onnxruntime {shown}",
         where=where,
     )
-
-
-def _for_rtx(
-    options: EngineOptions, bundle: Path, precision: Precision | None, sm: str | None
-) -> EngineOptions:
-    if sm is not None:
-        return dataclasses.replace(options, targets=parse_targets(sm))
-    precision = engines.default_precision(Bundle.open(bundle)) if precision is None else precision
-    return dataclasses.replace(options, targets=default_targets(precision))
 
 
 def _say_plan(console: Console, plan: EnginePlan) -> None:

@@ -9,20 +9,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from glpn_deploy.benchmarks.report.compare import CompareOptions, Comparison, Verdict, compare_reports
+from glpn_deploy.benchmarks.options import CompareOptions
+from glpn_deploy.benchmarks.report.compare import Comparison, Verdict, compare_reports
 from glpn_deploy.benchmarks.report.report_cells import ratio_text
 from glpn_deploy.benchmarks.report.results import Report, rounded
 from glpn_deploy.cli.app import FAILED
 from glpn_deploy.cli.console import output, print_json
 
 
-def run(first: Path, second: Path, margin: float, *, force: bool, as_json: bool) -> None:
+def run(first: Path, second: Path, options: CompareOptions, *, as_json: bool) -> None:
     """Compares two reports and prints what became of each case.
 
     Raises:
         InputError: A report cannot be read, or the two cannot be compared.
     """
-    found = compare_reports(Report.read(first), Report.read(second), CompareOptions(margin, force))
+    found = compare_reports(Report.read(first), Report.read(second), options)
     if as_json:
         print_json(rounded(found.to_dict()))
     else:

@@ -10,34 +10,24 @@ from rich.console import Console
 from rich.table import Table
 
 from glpn_deploy.cli.console import output, print_json
-from glpn_deploy.exporters.engine.engine_options import EngineOptions
+from glpn_deploy.exporters.engine.engine_options import EngineOptions, WantedEngines
 from glpn_deploy.exporters.engine.explain import KINDS, Explanation
 from glpn_deploy.exporters.engine.explain_graphs import TARGETS, explain_source
 from glpn_deploy.gpu.cuda_device import find_device_or_none
-from glpn_deploy.gpu.tensorrt_rtx import parse_targets
-from glpn_deploy.precisions import Precision
 
 _NAME_CHARACTERS = 70
 
 
-def run(
-    source: Path,
-    precisions: Sequence[Precision | None],
-    options: EngineOptions,
-    *,
-    rtx: bool,
-    sm: str | None,
-    as_json: bool,
-) -> None:
+def run(source: Path, wanted: WantedEngines, options: EngineOptions, *, as_json: bool) -> None:
     """Compiles each graph, and prints what its engine consists of.
 
     Raises:
         GlpnError: One cannot be compiled.
     """
     console = output(as_json=as_json)
-    if rtx or sm is not None or find_device_or_none() is None:
-        options = dataclasses.replace(options, targets=TARGETS if sm is None else parse_targets(sm))
-    explained = explain_source(source, precisions, options)
+    if wanted.rtx or wanted.targets is not None or find_device_or_none() is None:
+        options = dataclasses.replace(options, targets=wanted.targets or TARGETS)
+    explained = explain_source(source, wanted.precisions or (None,), options)
     say_explanations(console, explained)
     if as_json:
         print_json({"explained": [one.to_dict() for one in explained]})

@@ -33,6 +33,8 @@ def run(
     Raises:
         GlpnError: The depth is not the reference's, or nothing could be run.
     """
+    if error_map is not None and error_map.is_dir():
+        raise InputError(f"--error-map {error_map} is a folder", expected="a file to write")
     if is_repository(bundle):
         _check_repository(bundle, options, as_json=as_json)
         return

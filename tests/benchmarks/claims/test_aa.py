@@ -7,7 +7,7 @@ import json
 import pytest
 
 from glpn_deploy.benchmarks.claims import aa
-from glpn_deploy.benchmarks.report.compare import CompareOptions
+from glpn_deploy.benchmarks.options import CompareOptions
 from glpn_deploy.benchmarks.workload.cases import Case
 
 

@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from glpn_deploy.benchmarks.report.compare import CompareOptions, compare_reports
+from glpn_deploy.benchmarks.options import CompareOptions
+from glpn_deploy.benchmarks.report.compare import compare_reports
 from glpn_deploy.benchmarks.workload.cases import CaseId, NotRun
 from glpn_deploy.errors import InputError
 
@@ -26,7 +27,7 @@ def compared(
         unit = samples(3.0 * speed, seed=10 * seed + 5 + side, rounds=len(rounds), **how)
         reports.append(report([row(rounds)], calibration=unit))
     before, after = reports
-    return compare_reports(before, after, CompareOptions(margin))
+    return compare_reports(before, after, CompareOptions(margin=margin))
 
 
 def verdicts(

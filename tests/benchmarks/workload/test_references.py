@@ -10,6 +10,7 @@ from PIL import Image
 from glpn_deploy.benchmarks.workload.cases import CaseId, NotRun, Runner
 from glpn_deploy.benchmarks.workload.references import check_dataset, choose_baseline, describe_source
 from glpn_deploy.bundle.bundle import Bundle, write_manifest
+from glpn_deploy.datasets.options import GroundTruthOptions
 from glpn_deploy.errors import DatasetError, InputError
 
 RUNNERS = [
@@ -50,13 +51,14 @@ def test_a_baseline_that_is_none_lists_those_that_are() -> None:
 
 
 def test_a_data_set_is_looked_at_first(tmp_path) -> None:
-    check_dataset("rooms", None, 3)
+    check_dataset(GroundTruthOptions())
+    check_dataset(GroundTruthOptions(dataset="rooms", count=3))
     with pytest.raises(InputError, match="--eval kitti needs a path; pass --data-path"):
-        check_dataset("kitti", None, None)
+        GroundTruthOptions(dataset="kitti")
     with pytest.raises(DatasetError):
-        check_dataset("folder", str(tmp_path), None)
+        check_dataset(GroundTruthOptions(dataset="folder", path=str(tmp_path)))
     with pytest.raises(InputError, match="no option count"):
-        check_dataset("folder", str(tmp_path), 3)
+        check_dataset(GroundTruthOptions(dataset="folder", path=str(tmp_path), count=3))
 
 
 def test_a_source_tells_bundles_and_images_apart(bundle_copy, tmp_path) -> None:

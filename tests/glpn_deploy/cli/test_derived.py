@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-import typer
 
 from glpn_deploy.cli.app import command
 from glpn_deploy.errors import InputError
-from glpn_deploy.options import ADVANCED, SIZE, WORDS, Former, Only, Option, check_options
+from glpn_deploy.options import ADVANCED, SIZE, WORDS, Only, Option, check_options
 from glpn_deploy.precisions import Precision
 
 
@@ -55,7 +54,7 @@ def typed(monkeypatch, capsys):
 
 
 def taking_all(got):
-    def function(options: Outer, more: Annotated[int, typer.Option(help="More.")] = 7) -> None:
+    def function(options: Outer, more: Annotated[int, Option("More.")] = 7) -> None:
         got.append((options, more))
 
     return function
@@ -138,10 +137,13 @@ class Renamed:
     ] = ("fp32",)
     rest: Annotated[str, Option("Gone.", instead="--precision int8+bf16")] = "none"
 
+    def __post_init__(self) -> None:
+        check_options(self)
+
 
 def taking_renamed(got):
     def function(
-        options: Renamed, place: Annotated[str, typer.Option(help="Where."), Former(("--path",))] = "here"
+        options: Renamed, place: Annotated[str, Option("Where.", former=("--path",))] = "here"
     ) -> None:
         got.append((options.precisions, options.rest, place))
 

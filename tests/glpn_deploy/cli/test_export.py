@@ -396,7 +396,7 @@ def test_opsets_that_not_every_tensorrt_reads_are_told(
         (["--eval", "nyu", "--data-path", "/nope"], "leave out --eval and --data-path"),
         (["--max-abs-rel", "-5", "--target", "cpu"], "leave out --target and --max-abs-rel"),
         (["--no-verdict"], "--no-verdict without a lower precision"),
-        (["--fp16", "--data-path", "/nope"], "--data-path without --eval, where it does nothing"),
+        (["--fp16", "--data-path", "/nope"], "--data-path without --eval; expected a data set"),
         (["--fp16", "--calibration-method", "percentile"], "--calibration-method without --int8 or --fp8"),
         (["--bf16", "--calibration-images", "9"], "--calibration-images without --int8 or --fp8"),
         (["--fp16", "--target", "cpu"], "--target without --int8 or --fp8"),

@@ -48,7 +48,7 @@ def test_every_option_of_the_library_is_offered_with_its_default():
         name: option.default for name, option in inspect.signature(derived(cli.train)).parameters.items()
     }
     library["data_path"] = library.pop("path")
-    assert command.keys() == library.keys() | {"as_json"}
+    assert command.keys() == library.keys() | {"json"}
     assert command["size"] == "192x256"
     assert all(command[name] == library[name] for name in library.keys() - {"out", "dataset", "size"})
 
