@@ -182,3 +182,12 @@ def test_help(board):
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck():
     subprocess.run(["shellcheck", str(SCRIPT)], check=True)
+
+
+def test_a_jetson_gets_no_library_of_cuda() -> None:
+    """JetPack has them, and the driver is called itself."""
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 brings tomllib")
+    project = tomllib.loads((SCRIPT.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = [*project["dependencies"], *project["optional-dependencies"]["jetson"]]
+    assert not [name for name in names if name.startswith(("cuda", "nvidia", "torch", "tensorrt", "onnx"))]
+    assert any(name.startswith("numpy") for name in names)

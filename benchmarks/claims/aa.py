@@ -8,24 +8,27 @@ Each pair is two runs of `run_sweep` on one bundle and a third, by `SlowWorker`s
 
 from __future__ import annotations
 
-import argparse
 import collections
-import functools
-import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from glpn_deploy.benchmarks.measuring import worker
 from glpn_deploy.benchmarks.measuring.worker_process import WorkerProcess
-from glpn_deploy.benchmarks.options import BenchOptions
-from glpn_deploy.benchmarks.report.compare import CompareOptions, compare_reports
+from glpn_deploy.benchmarks.options import BenchOptions, CompareOptions
+from glpn_deploy.benchmarks.report.compare import compare_reports
 from glpn_deploy.benchmarks.report.results import Report
 from glpn_deploy.benchmarks.sweep import run_sweep
 from glpn_deploy.benchmarks.workload.cases import CALIBRATION, Case
-from glpn_deploy.errors import GlpnError
+from glpn_deploy.cli.app import FAILED, command
+from glpn_deploy.cli.console import output, print_json
+from glpn_deploy.cli.options import JsonOption
+from glpn_deploy.options import Option
 
 _SLOW = "--slow-worker"
 
@@ -101,49 +104,41 @@ def kept(found: Mapping[str, Any]) -> bool:
     return false is not None and right is not None and false <= 0.05 and right >= 0.95
 
 
-def _size(text: str) -> tuple[int, int]:
-    height, width = map(int, text.split("x"))
-    return height, width
+def verdicts(
+    bundle: Annotated[Path, Option("Bundle folder.", argument=True)],
+    *,
+    options: partial[BenchOptions],
+    compare: CompareOptions,
+    pairs: Annotated[int, Option("Pairs of equal runs.", least=1)] = 20,
+    planted: Annotated[float, Option("Slow-down of the third run [share].", least=0)] = 0.05,
+    delay_ms: Annotated[float, Option("Of the null backend, which is the default here [ms].")] = 20.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Count what glpn-compare says of equal and of slowed-down runs.
+
+    Exit status: 0 at most one verdict of 20 on equal runs is false and 19 of 20 slow-downs are found, else 1.
+    """
+    console = output(as_json=as_json)
+    typed = {"backends": ("null",), "precisions": ("fp32",), **options.keywords}
+    asked = BenchOptions(**typed | {"stages": False, "null_delay_ms": delay_ms})
+
+    def sweep(share: float) -> Report:
+        slow = partial(start_slow, share=share) if share else None
+        return run_sweep(bundle, asked, slow)
+
+    found = count_verdicts(sweep, pairs, planted, compare)
+    if as_json:
+        print_json(found)
+    for name, value in found.items():
+        console.print(f"{name}: {value}", markup=False)
+    if not kept(found):
+        raise typer.Exit(FAILED)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0 where the word is `kept`, else 1."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    if given[:1] == [_SLOW]:
-        worker.main(SlowWorker(float(given[1])))
-        return 0
-    parser = argparse.ArgumentParser(prog="aa", description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--planted", type=float, default=0.05, help="slow-down of the third run [share]")
-    parser.add_argument("--backends", default="null", help="separated by commas")
-    parser.add_argument("--delay-ms", type=float, default=20.0, help="of the null backend")
-    parser.add_argument("--size", type=_size, default=(480, 640), help="height x width [px]")
-    parser.add_argument("--force", action="store_true", help="judge cases that were disturbed")
-    parser.add_argument("--json", action="store_true")
-    chosen = parser.parse_args(given)
-    try:
-        options = BenchOptions(
-            backends=tuple(chosen.backends.split(",")),
-            precisions=("fp32",),
-            shapes=(chosen.size,),
-            stages=False,
-            null_delay_ms=chosen.delay_ms,
-        )
-
-        def sweep(share: float) -> Report:
-            slow = functools.partial(start_slow, share=share) if share else None
-            return run_sweep(chosen.bundle, options, slow)
-
-        found = count_verdicts(sweep, chosen.pairs, chosen.planted, CompareOptions(force=chosen.force))
-    except GlpnError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(
-        json.dumps(found) if chosen.json else "\n".join(f"{name}: {value}" for name, value in found.items())
-    )
-    return 0 if kept(found) else 1
-
+main = command(verdicts)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1:2] == [_SLOW]:
+        worker.main(SlowWorker(float(sys.argv[2])))
+    else:
+        main()

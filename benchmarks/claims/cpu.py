@@ -43,42 +43,58 @@ PHOTOGRAPHS, STARTS, BARE_S = 100, 7, 20.0
 def measure(options: FigureOptions) -> dict[str, Any]:
     """Every figure, one after the other."""
     folder = options.folder
-    photos = save_pictures([fit(image) for image in photographs()], folder / "photographs")
-    with progress.step("export"):
-        random_model(NYU, 0).save_pretrained(folder / "nyu")
-        bundle, calibration = folder / "nyu-bundle", ("--calibration", str(photos))
-        int8 = ("--int8", "--target", "cpu", *WHATEVER_IT_COSTS)
-        run_command("export", folder / "nyu", bundle, *int8, *calibration)
-        run_command("export", "demo", folder / "demo-bundle", *int8)
-    report = run_sweep(bundle, rows_options(folder / "nyu", photos, options.optimum))
-    (first,) = sorted(photos.iterdir())[:1]
+    photos = export_networks(folder)
+    bundle, first = folder / "nyu-bundle", photos / "0.png"
+    pythons = {} if options.optimum is None else {"optimum": options.optimum}
+    how = {"baseline": "optimum", "peers": ("optimum", "hf-eager"), "pythons": pythons}
+    rounds = RoundOptions(half_width=0.01, seconds=30.0)
+    report = sweep_nyu(folder, photos, backends=BACKENDS, rounds=rounds, **how)
     return {
         "rows": rows(report),
         "not_run": {item.name: item.reason for item in report.not_run},
         "ceilings": report.ceilings,
-        "abs_rel": abs_rel(folder),
+        "abs_rel": abs_rel(folder, backends=BACKENDS[1:]),
         "start": {precision: warm_start(bundle, first, precision) for precision in ("fp32", "bf16")},
         "predict": predict_overhead(bundle, first, folder / "many"),
     }
 
 
-def rows_options(checkpoint: Path, photos: Path, optimum: str | None) -> BenchOptions:
+def export_networks(folder: Path) -> Path:
+    """``nyu-bundle`` and ``demo-bundle`` with INT8 for CPUs in a folder, and ``nyu``, which is a checkpoint.
+
+    Returns:
+        The folder of the photographs that glpn-nyu's ranges were found on.
+    """
+    photos = save_pictures([fit(image) for image in photographs()], folder / "photographs")
+    with progress.step("export"):
+        random_model(NYU, 0).save_pretrained(folder / "nyu")
+        int8 = ("--int8", "--target", "cpu", *WHATEVER_IT_COSTS)
+        run_command("export", folder / "nyu", folder / "nyu-bundle", *int8, "--calibration", photos)
+        run_command("export", "demo", folder / "demo-bundle", *int8)
+    return photos
+
+
+def sweep_nyu(folder: Path, photos: Path, **how: Any) -> Report:
+    """All rows of glpn-nyu's architecture."""
+    shapes = ((HEIGHT, WIDTH),)
+    options = bench_options(reference=str(folder / "nyu"), images=photos, shapes=shapes, **how)
+    return run_sweep(folder / "nyu-bundle", options)
+
+
+def abs_rel(folder: Path, **how: Any) -> dict[str, float]:
+    """AbsRel of the demo network against PyTorch in FP32 on rendered rooms, by backend and precision."""
+    rooms = RenderedRooms("val", 8, height=ROOM_HEIGHT, width=ROOM_WIDTH)
+    images = save_pictures([sample.image for sample in rooms], folder / "rooms")
+    rounds, shapes = RoundOptions(half_width=0.5, seconds=1.0), ((ROOM_HEIGHT, ROOM_WIDTH),)
+    options = bench_options(reference="demo", images=images, shapes=shapes, rounds=rounds, **how)
+    report = run_sweep(folder / "demo-bundle", options)
+    return {str(row.id.runner): row.error["abs_rel"] for row in report.rows if row.error}
+
+
+def bench_options(**how: Any) -> BenchOptions:
     """All rows at the same time, so that all meet in every round."""
-    return BenchOptions(
-        allow_fallback=True,
-        backends=BACKENDS,
-        precisions=PRECISIONS,
-        shapes=((HEIGHT, WIDTH),),
-        baseline="optimum",
-        peers=("optimum", "hf-eager"),
-        reference=str(checkpoint),
-        images=photos,
-        device="cpu",
-        rounds=RoundOptions(half_width=0.01, seconds=30.0),
-        max_workers=16,
-        stages=False,
-        pythons={} if optimum is None else {"optimum": optimum},
-    )
+    fixed: dict[str, Any] = {"device": "cpu", "max_workers": 16, "stages": False, "allow_fallback": True}
+    return BenchOptions(precisions=PRECISIONS, **fixed, **how)
 
 
 def rows(report: Report) -> dict[str, Any]:
@@ -94,24 +110,6 @@ def rows(report: Report) -> dict[str, Any]:
         for row in report.rows
     }
     return dict(rounded(found))
-
-
-def abs_rel(folder: Path) -> dict[str, float]:
-    """AbsRel of the demo network against PyTorch in FP32 on rendered rooms, by backend and precision."""
-    rooms = RenderedRooms("val", 8, height=ROOM_HEIGHT, width=ROOM_WIDTH)
-    options = BenchOptions(
-        allow_fallback=True,
-        backends=BACKENDS[1:],
-        precisions=PRECISIONS,
-        shapes=((ROOM_HEIGHT, ROOM_WIDTH),),
-        images=save_pictures([sample.image for sample in rooms], folder / "rooms"),
-        reference="demo",
-        device="cpu",
-        rounds=RoundOptions(half_width=0.5, seconds=1.0),
-        stages=False,
-    )
-    report = run_sweep(folder / "demo-bundle", options)
-    return {str(row.id.runner): row.error["abs_rel"] for row in report.rows if row.error}
 
 
 def fit(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

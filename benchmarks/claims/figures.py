@@ -10,22 +10,23 @@ Optimum, here or in the Python that ``--optimum`` names, and takes a quarter of 
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import importlib
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from glpn_deploy import progress
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.benchmarks.claims.readme_tables import fill
-from glpn_deploy.benchmarks.claims.running import FigureOptions, StepLines
+from glpn_deploy.benchmarks.claims.running import FigureOptions
 from glpn_deploy.benchmarks.machine.environment import describe_environment
-from glpn_deploy.errors import GlpnError, InputError
+from glpn_deploy.cli.app import command
+from glpn_deploy.cli.console import output
+from glpn_deploy.errors import InputError
+from glpn_deploy.options import WORDS, Option
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "figures.json"
@@ -74,43 +75,48 @@ def write(path: Path, sections: dict[str, Any]) -> None:
         staged.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures the sections asked for, and writes the tables."""
-    parser = argparse.ArgumentParser(
-        prog="figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", default=",".join(SECTIONS), help=f"some of {', '.join(SECTIONS)}")
-    parser.add_argument("--tables", action="store_true", help="only write the tables anew")
-    parser.add_argument(
-        "--optimum", metavar="PYTHON", help="a Python that has Optimum, and NNCF for cpu_peers"
-    )
-    parser.add_argument("--results", type=Path, default=RESULTS, help="the file of figures")
-    parser.add_argument("--pages", type=Path, nargs="+", default=PAGES, help="the files with the tables")
-    given = parser.parse_args(arguments)
-    only = [] if given.tables else [name.strip() for name in given.only.split(",")]
-    try:
-        if not set(only) <= set(SECTIONS):
-            raise InputError(
-                f"--only {given.only} names an unknown section", expected=f"some of {', '.join(SECTIONS)}"
-            )
-        sections = read(given.results)
-        with progress.shown(StepLines()):
-            for name in only:
-                sections[name] = measure(name, given.optimum)
-                write(given.results, sections)
-        for page in given.pages:
-            text = page.read_text(encoding="utf-8")
-            filled = fill(text, sections)
-            if filled != text:
-                with atomic_path(page) as staged:
-                    staged.write_text(filled, encoding="utf-8")
-                print(page)
-    except GlpnError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(given.results)
-    return 0
+def update(
+    only: Sequence[str], optimum: str | None = None, results: Path = RESULTS, pages: Sequence[Path] = PAGES
+) -> list[Path]:
+    """Measures sections, keeps their figures, and writes the tables of the pages.
 
+    Returns:
+        The files that changed.
+
+    Raises:
+        GlpnError: A section is unknown or failed; those before it are kept.
+    """
+    if not set(only) <= set(SECTIONS):
+        unknown = f"--only {','.join(only)} names an unknown section"
+        raise InputError(unknown, expected=f"some of {', '.join(SECTIONS)}")
+    sections, changed = read(results), [results] if only else []
+    for name in only:
+        sections[name] = measure(name, optimum)
+        write(results, sections)
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        filled = fill(text, sections)
+        if filled != text:
+            with atomic_path(page) as staged:
+                staged.write_text(filled, encoding="utf-8")
+            changed.append(page)
+    return changed
+
+
+def figures(
+    only: Annotated[tuple[str, ...], Option("Sections to measure.", reader=WORDS)] = SECTIONS,
+    tables: Annotated[bool, Option("Measure nothing, and only write the tables anew.")] = False,
+    optimum: Annotated[
+        str | None, Option("A Python that has Optimum, and NNCF for cpu_peers.", metavar="PYTHON")
+    ] = None,
+) -> None:
+    """Measure the figures that README.md and docs/ state, and write their tables."""
+    console = output(as_json=False)
+    for path in update(() if tables else only, optimum):
+        console.print(f"  {path}", markup=False)
+
+
+main = command(figures)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,25 +1,30 @@
 """The bundles and goldens that the GPU tests and figures need, made beforehand where torch is.
 
+    python -m glpn_deploy.benchmarks.claims.gpu_bundles DIR
+
 Making them needs torch, onnx and onnxruntime and no GPU; reading them needs none of these.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
 
 from glpn_deploy import progress
 from glpn_deploy.atomic import staging_folder
+from glpn_deploy.benchmarks.claims.running import run_command
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.engine_profile import Profile, Shape
+from glpn_deploy.cli.app import command
+from glpn_deploy.cli.console import output
 from glpn_deploy.datasets.rooms import render_room
-from glpn_deploy.errors import BundleError, GlpnError
+from glpn_deploy.errors import GlpnError
 from glpn_deploy.images.loading import load_image
+from glpn_deploy.options import WORDS, Option
 from glpn_deploy.proof.parity import VERIFICATION_SEED, Batch
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 
@@ -51,8 +56,7 @@ def prepare(folder: Path, networks: Sequence[str] = NETWORKS) -> None:
         networks: Which of `NETWORKS`.
 
     Raises:
-        BundleError: A precision is outside its accuracy budget.
-        GlpnError: Something else stood in the way.
+        GlpnError: A precision is outside its accuracy budget, or something else stood in the way.
     """
     import torch
 
@@ -84,7 +88,7 @@ def golden(folder: Path, network: str, shape: Shape) -> Batch:
     """A batch of `SIZES` with the reference's depth; images repeat from `IMAGES` on.
 
     Raises:
-        ImageError: A file is missing; ``gpu_figures prepare`` makes it.
+        ImageError: A file is missing; this module's command makes it.
     """
     count, height, width = shape
     place, processor = _place(folder, network, height, width), Bundle.open(folder / network).processor
@@ -102,16 +106,9 @@ def _place(folder: Path, network: str, height: int, width: int) -> Path:
 
 def _export(source: str, bundle: Path) -> None:
     """``glpn-export`` in a process of its own; the goldens and the engines' own proof do the judging."""
-    options = ["--precision", "fp16,int8", "--target", "tensorrt", "--calibration", "rooms"]
-    options += ["--calibration-images", "16"]
-    command = [sys.executable, "-m", "glpn_deploy.cli.export", source, str(bundle), *options]
-    done = subprocess.run(
-        [*command, "--no-verify", "--no-verdict"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    if done.returncode:
-        raise BundleError(
-            f"{bundle.name} could not be made", fix=f"see what it says: {done.stdout.strip()[-500:]}"
-        )
+    how = ("--precision", "fp16,int8", "--target", "tensorrt", "--calibration", "rooms")
+    quick = ("--calibration-images", "16", "--no-verify", "--no-verdict")
+    run_command("export", source, bundle, *how, *quick)
 
 
 def _is_complete(folder: Path) -> bool:
@@ -139,3 +136,18 @@ def _write_goldens(folder: Path, name: str, reference: Runtime) -> list[str]:
                 written.append(f"{height}x{width}/{number}")
         staged.rename(target)
     return written
+
+
+def bundles(
+    folder: Annotated[Path, Option("Where to; about 600 MB with both networks.", argument=True)],
+    only: Annotated[tuple[str, ...], Option(f"Some of {', '.join(NETWORKS)}.", reader=WORDS)] = NETWORKS,
+) -> None:
+    """Make the bundles and goldens; what is there stays."""
+    output(as_json=False)
+    prepare(folder, only)
+
+
+main = command(bundles)
+
+if __name__ == "__main__":
+    main()

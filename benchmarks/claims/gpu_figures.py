@@ -1,35 +1,32 @@
 """Measures what is claimed of GPUs, in one run: Hugging Face, torch.compile, ONNX Runtime and TensorRT.
 
-    python -m glpn_deploy.benchmarks.claims.gpu_figures prepare DIR
-    glpn-build DIR/glpn-nyu-random --precision fp32 --precision fp16 --precision int8 --profile 1x480x640
-    python -m glpn_deploy.benchmarks.claims.gpu_figures run DIR --out benchmarks/results/gpu
+    python -m glpn_deploy.benchmarks.claims.gpu_bundles DIR
+    glpn-build DIR/glpn-nyu-random --precision fp32,fp16,int8 --profile 1x480x640
+    python -m glpn_deploy.benchmarks.claims.gpu_figures DIR --out benchmarks/results/gpu
 
-``prepare`` needs torch and no GPU. ``run`` measures the engines that it finds, beside the others. Where
-TensorRT belongs to another Python than torch, name it with ``--python tensorrt=PATH``; it must find this
-package in the present folder.
+The engines that it finds are measured beside the others. Where TensorRT belongs to another Python than torch,
+name it with ``--python tensorrt=PATH``; it must find this package in the present folder.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from glpn_deploy import progress
-from glpn_deploy.benchmarks.claims.gpu_bundles import NETWORKS, NYU, checkpoint_folder, prepare
-from glpn_deploy.benchmarks.claims.running import StepLines
+from glpn_deploy.benchmarks.claims.gpu_bundles import NYU, checkpoint_folder
 from glpn_deploy.benchmarks.measuring.latency_stats import ratio_in_turns
-from glpn_deploy.benchmarks.options import BenchOptions, RoundOptions
-from glpn_deploy.benchmarks.report.results import Report, Row, rounded
+from glpn_deploy.benchmarks.options import BenchOptions
+from glpn_deploy.benchmarks.report.results import Row, rounded
 from glpn_deploy.benchmarks.report.written import write_reports
 from glpn_deploy.benchmarks.sweep import run_sweep
 from glpn_deploy.benchmarks.workload.cases import CaseId
-from glpn_deploy.errors import GlpnError, InputError
+from glpn_deploy.cli.app import command
+from glpn_deploy.cli.console import output
 from glpn_deploy.gpu.cuda_device import find_device
-from glpn_deploy.runtimes.base import PRECISIONS
+from glpn_deploy.options import Option
 
 EAGER, EAGER_HALF = CaseId("hf-eager", "fp32"), CaseId("hf-eager", "fp16")
 COMPILED = (CaseId("torch-compile", "fp16"), CaseId("hf-compile", "fp16"))
@@ -78,15 +75,21 @@ def _times(row: Row | None, other: Row | None) -> float | None:
     return None if ratio is None else ratio.inverse().value
 
 
-def run(folder: Path, options: BenchOptions, out: Path) -> Report:
-    """Measures and writes the reports of `glpn_deploy.benchmarks.report.written` and ``gpu_figures.json``.
+def run(
+    folder: Annotated[Path, Option("What gpu_bundles made, and glpn-build after it.", argument=True)],
+    out: Annotated[Path, Option("Folder of the reports and gpu_figures.json.")],
+    options: partial[BenchOptions],
+) -> None:
+    """Measure glpn-nyu's architecture on this GPU, with the engines that were built.
 
-    Raises:
-        BackendError: There is no GPU.
-        GlpnError: Nothing could be measured.
+    All cases live at the same time, so that all meet in every round. Options are glpn-bench's.
     """
+    console = output(as_json=False)
     device = find_device()
-    report = run_sweep(folder / NYU, options)
+    typed = {"backends": BACKENDS, "precisions": ("fp32", "fp16", "int8"), "peers": PEERS, **options.keywords}
+    fixed = {"reference": str(checkpoint_folder(folder)), "device": "cuda", "allow_fallback": True}
+    typed.setdefault("baseline", "hf-eager" if "hf-eager" in typed["peers"] else None)
+    report = run_sweep(folder / NYU, BenchOptions(**{**typed, **fixed, "max_workers": 24}))
     write_reports(report, out)
     shapes = dict.fromkeys(row.shape for row in report.rows)
     figures = {
@@ -103,72 +106,11 @@ def run(folder: Path, options: BenchOptions, out: Path) -> Report:
     }
     text = json.dumps(rounded(figures), indent=2, allow_nan=False) + "\n"
     (out / "gpu_figures.json").write_text(text, encoding="utf-8")
-    return report
+    for line in (*report.answers, *(f"not run: {i.name}: {i.reason}" for i in report.not_run), text):
+        console.print(line, markup=False)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    making = commands.add_parser("prepare", help="make the bundles and goldens; what is there stays")
-    making.add_argument("folder", type=Path)
-    making.add_argument("--only", choices=NETWORKS, action="append", help="one network; may be repeated")
-    measuring = commands.add_parser("run", help="measure, with the engines that were built")
-    measuring.add_argument("folder", type=Path)
-    measuring.add_argument("--out", type=Path, required=True, help="folder of the reports")
-    measuring.add_argument("--shapes", default="480x640", help="sizes, separated by commas")
-    measuring.add_argument("--batches", default="1", help="images a run, separated by commas")
-    measuring.add_argument("--backends", default=",".join(BACKENDS))
-    measuring.add_argument("--peers", default=",".join(PEERS))
-    measuring.add_argument("--precisions", default="fp32,fp16,int8")
-    measuring.add_argument("--seconds", type=float, default=4.0, help="of a case in rounds")
-    measuring.add_argument("--python", action="append", default=[], metavar="BACKEND=PYTHON")
-    given = parser.parse_args(arguments)
-    try:
-        if given.command == "prepare":
-            with progress.shown(StepLines()):
-                prepare(given.folder, given.only or NETWORKS)
-        else:
-            with progress.shown(StepLines()):
-                report = run(given.folder, _options(given), given.out)
-            print(*report.headlines, *(f"not run: {i.name}: {i.reason}" for i in report.not_run), sep="\n")
-            print((given.out / "gpu_figures.json").read_text(encoding="utf-8"))
-    except GlpnError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
-def _options(given: argparse.Namespace) -> BenchOptions:
-    """The sweep that is asked for; all cases live at the same time, so that all meet in every round."""
-    words = {name: tuple(filter(None, getattr(given, name).split(","))) for name in ("backends", "peers")}
-    pythons = dict(word.partition("=")[::2] for word in given.python)
-    sizes = [size.partition("x") for size in given.shapes.split(",")]
-    try:
-        shapes = tuple((int(height), int(width)) for height, _, width in sizes)
-        batches = tuple(int(batch) for batch in given.batches.split(","))
-    except ValueError:
-        raise InputError(
-            f"--shapes {given.shapes} --batches {given.batches} cannot be read",
-            expected="480x640,352x1216 and 1,4,16",
-        ) from None
-    return BenchOptions(
-        allow_fallback=True,
-        backends=words["backends"],
-        precisions=tuple(precision for precision in PRECISIONS if precision in given.precisions.split(",")),
-        shapes=shapes,
-        batches=batches,
-        baseline="hf-eager" if "hf-eager" in words["peers"] else None,
-        peers=words["peers"],
-        reference=str(checkpoint_folder(given.folder)),
-        device="cuda",
-        rounds=RoundOptions(seconds=given.seconds),
-        max_workers=24,
-        pythons=pythons,
-    )
-
+main = command(run)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -27,7 +27,6 @@ from PIL import Image
 from glpn_deploy import progress
 from glpn_deploy.benchmarks.claims.random_network import NYU, random_model
 from glpn_deploy.benchmarks.claims.running import FigureOptions, run_command
-from glpn_deploy.depth.metrics import DepthMetrics
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.exporters.options import OnnxOptions
 from glpn_deploy.exporters.to_onnx import to_onnx
@@ -229,16 +228,6 @@ def estimator_cost(folder: Path) -> dict[str, Any]:
     return result
 
 
-def metrics_rate() -> dict[str, Any]:
-    """Images a second through `DepthMetrics.update` at 480x640, on however many threads numpy takes."""
-    rng = np.random.default_rng(0)
-    truth = rng.uniform(0.5, 9.5, (480, 640)).astype(np.float32)
-    predicted = truth * rng.uniform(0.9, 1.1, truth.shape).astype(np.float32)
-    metrics = DepthMetrics(10.0)
-    samples = in_turns({"update": lambda: metrics.update(predicted, truth)}, rounds=60, warm_up=5)["update"]
-    return {"images_per_second": 1e3 / statistics.median(samples)}
-
-
 def measure(options: FigureOptions) -> dict[str, Any]:
     """Every figure, one after the other."""
     warnings.simplefilter("ignore")
@@ -251,7 +240,6 @@ def measure(options: FigureOptions) -> dict[str, Any]:
         "export_and_latency": lambda: export_and_latency(folder),
         "start_up": start_up,
         "estimator_cost": lambda: estimator_cost(folder),
-        "metrics_rate": metrics_rate,
     }
     found = {}
     for name, part in parts.items():

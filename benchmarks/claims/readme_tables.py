@@ -112,10 +112,6 @@ def main_job(section: Section) -> str:
                 f"{'not measurable (under 1 ms)' if added < 1 else f'{added:.0f} ms'}; "
                 f"{start['help_s']:.2f} s",
             ),
-            (
-                "metrics at 480×640",
-                f"{figures['metrics_rate']['images_per_second']:.0f} images a second",
-            ),
         ],
     )
     return f"{measured(section)}\n\n{table}"

@@ -1,6 +1,6 @@
 """What video is asked to reach, measured.
 
-``python -m glpn_deploy.benchmarks.claims.video --out benchmarks/results`` takes six minutes on two cores:
+    python -m glpn_deploy.benchmarks.claims.video --out benchmarks/results
 
 - clip: a whole clip through `predict_video` against the bare network on the same frames, in turns; glpn-nyu's
   architecture with random weights, 640x480 H.264 in, FFV1 and H.264 out. Asked: at most 1.10 times.
@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import itertools
@@ -25,13 +24,16 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.accuracy.frames import SteadinessJudge
+from glpn_deploy.atomic import atomic_path
 from glpn_deploy.benchmarks.claims.random_network import NYU, random_model
+from glpn_deploy.cli.app import command
+from glpn_deploy.cli.console import print_json
 from glpn_deploy.datasets.rendering.layout import random_scene
 from glpn_deploy.datasets.rendering.scene import Camera
 from glpn_deploy.datasets.rooms import SPLIT_START, RenderedRoom, render_scene
@@ -39,6 +41,7 @@ from glpn_deploy.depth.metrics import DepthMetrics
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.options import WORDS, Option
 from glpn_deploy.runtimes.rt_null import NullRuntime
 from glpn_deploy.video.encoding import ClipWriter
 from glpn_deploy.video.frame import Frame, FrameSource
@@ -224,32 +227,32 @@ def _timed(call: Callable[[], Any], count: int) -> tuple[float, float]:
     return (time.perf_counter() - wall) * 1e3 / count, (time.process_time() - cpu) * 1e3 / count
 
 
-def main() -> None:
-    """Measures, prints, and writes ``video.json``."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--only", nargs="*", choices=["clip", "memory", "live", "flicker"])
-    parser.add_argument("--out", type=Path, help="folder for video.json")
-    given = parser.parse_args()
-    found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as name:
-        parts: dict[str, Callable[[], dict[str, Any]]] = {
-            "clip": lambda: measure_clip(Path(name)),
-            "memory": lambda: measure_memory(Path(name)),
-            "live": lambda: measure_live(Path(name)),
-            "flicker": measure_flicker,
-        }
-        for part, measure in parts.items():
-            if given.only is None or part in given.only:
-                found[part] = measure()
-                print(json.dumps({part: found[part]}, indent=2), flush=True)
-    if given.out is not None:
-        given.out.mkdir(parents=True, exist_ok=True)
-        path = given.out / "video.json"
-        old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        path.write_text(json.dumps(old | found, indent=2) + "\n", encoding="utf-8")
+PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "clip": measure_clip,
+    "memory": measure_memory,
+    "live": measure_live,
+    "flicker": lambda folder: measure_flicker(),
+}
 
+
+def video(
+    only: Annotated[tuple[str, ...], Option(f"Some of {', '.join(PARTS)}.", reader=WORDS)] = tuple(PARTS),
+    out: Annotated[Path | None, Option("Folder whose video.json gets the figures.")] = None,
+) -> None:
+    """Measure what video is asked to reach; takes six minutes on two cores."""
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for part in only:
+            found[part] = PARTS[part](Path(folder))
+    print_json(found)
+    if out is not None:
+        path = out / "video.json"
+        old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        with atomic_path(path) as staged:
+            staged.write_text(json.dumps(old | found, indent=2) + "\n", encoding="utf-8")
+
+
+main = command(video)
 
 if __name__ == "__main__":
     main()

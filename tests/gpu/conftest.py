@@ -28,7 +28,7 @@ from glpn_deploy.proof.parity import Batch
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-PREPARE = "python -m glpn_deploy.benchmarks.claims.gpu_figures prepare"
+PREPARE = "python -m glpn_deploy.benchmarks.claims.gpu_bundles"
 REPORT = "report.json"
 
 
@@ -169,7 +169,7 @@ def prepared(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFacto
     if importlib.util.find_spec("torch") is None:
         pytest.skip(f"no bundles: make them where torch is ({PREPARE} DIR), and pass --bundles DIR")
     folder = tmp_path_factory.mktemp("gpu")
-    command = [sys.executable, "-m", "glpn_deploy.benchmarks.claims.gpu_figures", "prepare", str(folder)]
+    command = [sys.executable, "-m", "glpn_deploy.benchmarks.claims.gpu_bundles", str(folder)]
     subprocess.run([*command, "--only", DEMO], check=True, cwd=ROOT)
     return folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_the_word(false, right, word) -> None:
     assert aa.kept({"false_share": false, "found_share": right}) is word
 
 
-def test_the_command_passes_its_options_on(tiny_bundle, monkeypatch, capsys) -> None:
+def test_the_command_passes_its_options_on(call, tiny_bundle, monkeypatch, capsys) -> None:
     found, asked = {"false_share": 0.05, "found_share": 0.95}, []
 
     def planted(*arguments: object) -> dict[str, float]:
@@ -70,15 +71,24 @@ def test_the_command_passes_its_options_on(tiny_bundle, monkeypatch, capsys) -> 
         return found
 
     monkeypatch.setattr(aa, "count_verdicts", planted)
-    assert aa.main([str(tiny_bundle), "--pairs", "3", "--force", "--json"]) == 0
+    assert call(aa.main, tiny_bundle, "--pairs", 3, "--force", "--json") == 0
     assert json.loads(capsys.readouterr().out) == found
     assert asked == [3, 0.05, CompareOptions(force=True)]
     found["found_share"] = 0.9
-    assert aa.main([str(tiny_bundle)]) == 1
+    assert call(aa.main, tiny_bundle) == 1
 
 
-def test_wrong_use(tmp_path, capsys) -> None:
-    assert aa.main([str(tmp_path)]) == 2
+def test_wrong_use(call, tmp_path, capsys) -> None:
+    assert call(aa.main, tmp_path) == 2
     assert capsys.readouterr().err.count("\n") == 1
-    with pytest.raises(SystemExit, match="2"):
-        aa.main([str(tmp_path), "--size", "480"])
+    assert call(aa.main, tmp_path, "--size", "480") == 2
+
+
+def test_the_null_backend_is_measured_where_no_other_is_named(call, tiny_bundle, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(aa, "run_sweep", lambda bundle, options, start: asked.append(options))
+    monkeypatch.setattr(aa, "compare_reports", lambda *reports: SimpleNamespace(cases=()))
+    assert call(aa.main, tiny_bundle, "--pairs", 1) == 1  # nothing could be judged
+    assert (asked[0].backends, asked[0].precisions, asked[0].stages) == (("null",), ("fp32",), False)
+    assert call(aa.main, tiny_bundle, "--pairs", 1, "--backend", "onnxruntime") == 1
+    assert asked[-1].backends == ("onnxruntime",)

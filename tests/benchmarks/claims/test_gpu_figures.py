@@ -7,7 +7,8 @@ import pytest
 
 from glpn_deploy.benchmarks.claims import gpu_figures
 from glpn_deploy.benchmarks.claims.gpu_bundles import BATCHES, DEMO, PROFILE, SIZES, _write_goldens, golden
-from glpn_deploy.benchmarks.claims.gpu_figures import judge, main
+from glpn_deploy.benchmarks.claims.gpu_figures import judge
+from glpn_deploy.errors import BackendError
 from glpn_deploy.runtimes.rt_torch import TorchRuntime
 
 BUDGET = {"abs_rel": 4e-4, "non_finite": 0}
@@ -75,18 +76,32 @@ def test_the_goldens_span_the_profile() -> None:
     assert {"landscape" if h < w else "portrait" for h, w in SIZES if h != w} == {"landscape", "portrait"}
 
 
-def test_without_a_gpu_it_says_so(monkeypatch, tmp_path, capsys) -> None:
-    from glpn_deploy.errors import BackendError
-
+def test_without_a_gpu_it_says_so(call, monkeypatch, tmp_path, capsys) -> None:
     def none() -> None:
         raise BackendError("the NVIDIA driver finds no GPU")
 
     monkeypatch.setattr(gpu_figures, "find_device", none)
-    assert main(["run", str(tmp_path), "--out", str(tmp_path / "out")]) == BackendError.exit_code
+    assert call(gpu_figures.main, tmp_path, "--out", tmp_path / "out") == BackendError.exit_code
     assert "no GPU" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
-def test_a_size_that_is_none_is_a_sentence(tmp_path, capsys) -> None:
-    assert main(["run", str(tmp_path), "--out", str(tmp_path), "--shapes", "large"]) == 2
-    assert "--shapes large" in capsys.readouterr().err
+def test_what_is_measured_where_nothing_is_named(call, monkeypatch, tmp_path) -> None:
+    asked = []
+
+    def sweep(bundle, options):
+        asked.append(options)
+        raise BackendError("planted")
+
+    monkeypatch.setattr(gpu_figures, "find_device", lambda: None)
+    monkeypatch.setattr(gpu_figures, "run_sweep", sweep)
+    words = ([], ["--batch", "1,16", "--backend", "tensorrt", "--peers", "optimum"])
+    assert [call(gpu_figures.main, tmp_path, "--out", tmp_path, *more) for more in words] == [1, 1]
+    every, some = asked
+    assert (every.backends, every.peers, every.baseline) == (
+        gpu_figures.BACKENDS,
+        gpu_figures.PEERS,
+        "hf-eager",
+    )
+    assert (some.backends, some.batches, some.baseline) == (("tensorrt",), (1, 16), None)
+    assert {every.device, some.device} == {"cuda"}

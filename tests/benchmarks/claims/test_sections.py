@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import MagicMock
 
 import pytest
 from PIL import Image
 
 from glpn_deploy.benchmarks.claims import cpu, cpu_peers, main_job
 from glpn_deploy.benchmarks.claims.demo import motorcycle
-from glpn_deploy.benchmarks.claims.running import run_command
+from glpn_deploy.benchmarks.claims.running import FigureOptions, run_command
 from glpn_deploy.benchmarks.report.results import Report
 from glpn_deploy.errors import BackendError
 
@@ -58,11 +59,25 @@ def test_a_row_is_compared_with_the_fastest_peer_of_its_precision(samples, row, 
     assert found["rows"]["ort-static int8"]["median_ms"] == pytest.approx(50, rel=0.05)
 
 
-def test_peers_are_made_in_the_python_that_is_named(tmp_path) -> None:
-    how = {"reference": "demo", "images": tmp_path}
-    options = cpu_peers.rows_options(cpu_peers.PEERS, "/peers/python", **how)
-    assert {*options.pythons} == {"optimum", "nncf"}
-    assert options.max_workers > len(options.backends) * len(options.precisions) + len(options.peers)
+@pytest.mark.parametrize("section", [cpu, cpu_peers])
+def test_all_rows_of_a_table_meet_in_every_round(
+    section, report, row, samples, tmp_path, monkeypatch
+) -> None:
+    """As many workers as there may be rows; peers are made in the Python that is named."""
+    asked = []
+
+    def sweep(bundle, options):
+        asked.append(options)
+        return report([row(samples(20.0, 1))])
+
+    for name in ("warm_start", "predict_overhead", "run_command", "random_model"):
+        monkeypatch.setattr(cpu, name, lambda *arguments: MagicMock())
+    monkeypatch.setattr(cpu, "run_sweep", sweep)
+    section.measure(FigureOptions(tmp_path, "/peers/python"))
+    for options in asked:
+        assert options.max_workers > len(options.backends) * len(options.precisions) + len(options.peers)
+    assert set(asked[0].pythons.values()) == {"/peers/python"}
+    assert "optimum" in asked[0].pythons
 
 
 def test_what_a_command_adds_with_its_start_and_without() -> None:
@@ -92,11 +107,3 @@ def test_rooms_are_judged_as_users_judge_them() -> None:
     found = json.loads(run_command("eval", "demo", "--dataset", "rooms", "--count", "1", "--json"))
     assert found["images"] == 1
     assert found["metrics"].keys() >= {"delta1", "abs_rel", "rmse"}
-
-
-def test_all_rows_of_the_table_meet_in_every_round(tmp_path) -> None:
-    """Optimum's Python is its own; as many workers as there may be rows."""
-    options = cpu.rows_options(tmp_path, tmp_path, "/optimum/python")
-    assert options.pythons == {"optimum": "/optimum/python"}
-    assert options.max_workers > len(options.backends) * len(options.precisions) + len(options.peers)
-    assert cpu.rows_options(tmp_path, tmp_path, None).pythons == {}
