@@ -1,6 +1,6 @@
 """Which backend and precision for this image on this machine: latency, and how far the depth moves.
 
-    python examples/compare_backends.py glpn-nyu photo.jpg --precisions fp32,bf16,int8
+    python examples/compare_backends.py glpn-nyu photo.jpg --precision fp32,bf16,int8
 
 A quick look, fastest first. Latency is the median of a few whole calls (image in, depth map out); glpn-bench
 measures in turns, in processes of their own, with intervals. AbsRel is against the bundle in FP32.
@@ -8,40 +8,34 @@ measures in turns, in processes of their own, with intervals. AbsRel is against 
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 
 import numpy as np
+import typer
 
 from glpn_deploy import DepthEstimator, GlpnError
 from glpn_deploy.images.loading import load_image
 from glpn_deploy.runtimes.registry import BACKENDS, require_backend
 
 
-def main() -> None:
-    """Tries every backend that is installed with every precision asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("bundle", help="bundle folder")
-    parser.add_argument("image", help="a photograph of the size that you will use")
-    parser.add_argument("--precisions", default="fp32", help="separated by commas")
-    parser.add_argument("--runs", type=int, default=5, help="calls that are timed")
-    given = parser.parse_args()
-    image = load_image(given.image)
-    with DepthEstimator.load(given.bundle) as estimator:
+def main(bundle: str, photo: str, precision: str = "fp32", runs: int = 5) -> None:
+    """Try every backend that is installed with every precision asked for, separated by commas."""
+    image = load_image(photo)
+    with DepthEstimator.load(bundle) as estimator:
         reference = estimator(image).depth
     rows = []
     for backend in [name for name, known in BACKENDS.items() if known.runs in ("onnx", "engine")]:
-        for precision in given.precisions.split(","):
-            name = f"{backend} {precision}"
+        for wanted in precision.split(","):
+            name = f"{backend} {wanted}"
             try:
                 require_backend(backend)
-                with DepthEstimator.load(given.bundle, backend=backend, precision=precision) as estimator:
+                with DepthEstimator.load(bundle, backend=backend, precision=wanted) as estimator:
                     depth = estimator(image).depth  # the first call also warms up
-                    if estimator.runtime.precision != precision:
+                    if estimator.runtime.precision != wanted:
                         raise GlpnError(f"it ran in {estimator.runtime.precision}")
                     seconds = []
-                    for _ in range(given.runs):
+                    for _ in range(runs):
                         start = time.perf_counter()
                         estimator(image)
                         seconds.append(time.perf_counter() - start)
@@ -56,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -16,7 +16,7 @@ def test_two_backends(tiny_bundle: Path, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     command = [sys.executable, str(EXAMPLE), str(tiny_bundle), str(tmp_path / "photo.png"), "--runs", "2"]
-    run = subprocess.run([*command, "--precisions", "fp32,fp8"], capture_output=True, text=True, check=True)
+    run = subprocess.run([*command, "--precision", "fp32,fp8"], capture_output=True, text=True, check=True)
     tried, _, table = run.stdout.partition("\n\n")
     assert "onnxruntime fp8      not run: " in tried
     assert "tensorrt fp32        not run: " in tried
