@@ -40,7 +40,6 @@ class RoundOptions:
         half_width: Half the median's interval that is aimed at, as a share of the median.
         seconds: A slow case has up to three times as much to come to as many rounds as an interval needs.
         fewest: Rounds that are made before a case can be settled, and until the next look at it.
-        seed: Of the order within rounds.
 
     Raises:
         InputError: A value is out of range.
@@ -61,7 +60,6 @@ class RoundOptions:
         float, Option("Time of a case in rounds [s]; a slow one may take three times as long.", least=0.1)
     ] = 10.0
     fewest: Annotated[int, Option(least=FEWEST, hidden=True)] = 15
-    seed: int = 0
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -69,33 +67,6 @@ class RoundOptions:
 
 QUICK = RoundOptions(half_width=0.1, seconds=2.0, fewest=FEWEST)
 """As few rounds as give an interval at all: a wide one."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class StabilityLimits:
-    """From where on a measurement is not stable.
-
-    Attributes:
-        half_width: Half the median's interval, as a share of the median.
-        drift: Change from the first round to the last, as a share of the median, where the trend is clear.
-        drift_p: A trend is clear when chance gives one like it more rarely than this.
-        others: Cores that other processes took on average.
-        stolen: Cores that the hypervisor took on average.
-
-    Raises:
-        InputError: A limit is not above 0.
-    """
-
-    half_width: float = 0.02
-    drift: float = 0.05
-    drift_p: float = 0.01
-    others: float = 0.1
-    stolen: float = 0.05
-
-    def __post_init__(self) -> None:
-        for name, limit in dataclasses.asdict(self).items():
-            if not limit > 0:
-                raise InputError(f"the stability limit {name} is {limit}", expected="a number above 0")
 
 
 def parse_pythons(option: str, words: Sequence[str]) -> dict[str, str]:
@@ -117,7 +88,6 @@ class BenchOptions:
     """What is measured, and how.
 
     Attributes:
-        limits: From where on a row is not stable; its ``half_width`` is that of ``rounds``.
         callers: Numbers of threads that call one loaded network at a time; empty leaves that out.
         max_workers: Most workers that run at a time.
         null_delay_ms: The null backend's planted delay [ms], for tests.
@@ -223,7 +193,6 @@ class BenchOptions:
     threads: Threads = None
     offline: Offline = False
     evaluate: GroundTruthOptions = GroundTruthOptions()
-    limits: StabilityLimits = StabilityLimits()
     max_workers: Annotated[int, Option(least=3, hidden=True)] = 8
     null_delay_ms: float = 0.0
 

@@ -37,7 +37,7 @@ class ShapeResult:
         rows: Measured cases, errors and ratios filled in.
         calibration: The matrix product beside them [ms].
         overhead_ms: Readings of the timing loop around nothing [ms].
-        ceilings: ``product_gflops_per_s``, ``half_gflops_per_s``, ``copy_gb_per_s``, ``by``, ``device``.
+        ceilings: ``product_gflops_per_s``, ``half_gflops_per_s``, ``by``, ``device``.
         reference: What errors refer to, or None.
     """
 
@@ -115,7 +115,7 @@ def _start(case: Case, bench: Bench, stack: contextlib.ExitStack) -> CaseWorker 
     with progress.step(str(case.id) if is_network else "matrix product") as step:
         try:
             process = stack.enter_context(bench.start(case))
-            loaded = process.ask("load", load_limit_s(case), case=case.to_dict())
+            loaded = process.ask("load", load_limit_s(case), case=dataclasses.asdict(case))
             stages: dict[str, list[float]] | None = {} if is_network and bench.options.stages else None
             worker = CaseWorker(
                 case=case, process=process, loaded=loaded, peak_mib=loaded["peak_mib"], stages=stages
@@ -166,7 +166,7 @@ def _measure_group(
     is_baseline = first.case.id.runner == bench.runners[0].id
     for worker in group:
         if worker in kept:
-            row = make_row(worker, bench.options.limits, throttled, extras[worker.case.id])
+            row = make_row(worker, bench.options.rounds.half_width, throttled, extras[worker.case.id])
             result.rows.append(with_speedup(row, first if is_baseline else None))
         elif worker is not again:
             reason = worker.failed or "the time limit left it no round"
@@ -177,7 +177,6 @@ def _read_ceilings(worker: CaseWorker, result: ShapeResult) -> None:
     result.calibration.update(worker.samples)
     with contextlib.suppress(BackendError):
         result.overhead_ms += worker.process.ask("overhead", runs=_OVERHEAD_RUNS)
-        result.ceilings["copy_gb_per_s"] = worker.process.ask("bandwidth")
         result.ceilings["half_gflops_per_s"] = worker.process.ask("half_product")
     samples = [value for values in (*worker.samples.values(), *worker.warm_up.values()) for value in values]
     rate = worker.loaded["flops"] / (min(samples) / 1e3) / 1e9 if samples else None
@@ -252,7 +251,7 @@ def _reference(
             if runner.covers(ran):
                 return str(runner), depth
         with contextlib.suppress(BackendError), bench.start(case) as process:
-            process.ask("load", case=case.to_dict())
+            process.ask("load", case=dataclasses.asdict(case))
             target = bench.work / "reference.npy"
             process.ask("outputs", path=str(target))
             return str(runner), np.load(target)

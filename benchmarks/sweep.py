@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import functools
 import itertools
+import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -14,16 +15,17 @@ from typing import Any
 
 from glpn_deploy import progress
 from glpn_deploy.benchmarks.bench import Bench, Start, start_worker
+from glpn_deploy.benchmarks.machine.environment import versions
 from glpn_deploy.benchmarks.machine.gpu import Gpu
-from glpn_deploy.benchmarks.machine.machine_state import identity, require_psutil, state, versions
+from glpn_deploy.benchmarks.machine.machine_state import identity, require_psutil, state
 from glpn_deploy.benchmarks.measuring.load import measure_callers
 from glpn_deploy.benchmarks.options import BenchOptions
-from glpn_deploy.benchmarks.report.results import Headline, Report, Row, Samples
+from glpn_deploy.benchmarks.report.results import Headline, Report
 from glpn_deploy.benchmarks.report.rows import best_ceilings, headline, share_of_ceilings
-from glpn_deploy.benchmarks.shape_group import measure_shape
+from glpn_deploy.benchmarks.shape_group import ShapeResult, measure_shape
 from glpn_deploy.benchmarks.workload.asked import require_asked
 from glpn_deploy.benchmarks.workload.bench_images import cut_images, find_images
-from glpn_deploy.benchmarks.workload.cases import MADE_PEERS, PEERS, CaseId, NotRun, Runner, parse_runner
+from glpn_deploy.benchmarks.workload.cases import MADE_PEERS, PEERS, CaseId, NotRun, parse_runner
 from glpn_deploy.benchmarks.workload.made_peers import Making, make_peers
 from glpn_deploy.benchmarks.workload.plan import plan_runners
 from glpn_deploy.benchmarks.workload.references import (
@@ -38,15 +40,10 @@ from glpn_deploy.gpu.cuda_device import find_device_or_none
 
 
 @dataclasses.dataclass(kw_only=True)
-class _Found:
+class _Found(ShapeResult):
     """What a sweep has come to, all of it of complete shapes."""
 
-    rows: list[Row] = dataclasses.field(default_factory=list)
-    calibration: Samples = dataclasses.field(default_factory=dict)
-    overheads: list[float] = dataclasses.field(default_factory=list)
-    ceilings: dict[str, Any] = dataclasses.field(default_factory=dict)
     headlines: list[Headline] = dataclasses.field(default_factory=list)
-    reference: str | None = None
     load: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     interrupted: bool = False
 
@@ -80,9 +77,6 @@ def _run_sweep(folder: str | Path, options: BenchOptions, start: Start | None, w
     require_psutil()
     gpu = Gpu()
     bundle = Bundle.open(folder)
-    options = dataclasses.replace(
-        options, limits=dataclasses.replace(options.limits, half_width=options.rounds.half_width)
-    )
     check_dataset(options.evaluate)
     images = find_images(bundle, options.images)
     with progress.step("checkpoint"):
@@ -105,8 +99,9 @@ def _run_sweep(folder: str | Path, options: BenchOptions, start: Start | None, w
     if {*peers} & {*MADE_PEERS}:
         files = cut_images(images, *options.shapes[0], work)
         making = Making(checkpoint, files, bundle.processor, options.pythons, work / "peers")
-        more, not_made = _made_peers(peers, making, bundle, options)
-        runners, not_run = [*runners, *more], [*not_run, *not_made]
+        made, not_made = make_peers(peers, making)
+        more, why_not = plan_runners(bundle, None, [], options.precisions, made)
+        runners, not_run = [*runners, *more], [*not_run, *not_made, *why_not]
     if not runners:
         raise InputError(f"nothing to measure ({_reasons(not_run) or 'no artefact of these precisions'})")
     require_asked(options, [runner.id for runner in runners], not_run)
@@ -138,7 +133,7 @@ def _run_sweep(folder: str | Path, options: BenchOptions, start: Start | None, w
         rows = share_of_ceilings(found.rows, bundle.manifest.config, found.ceilings)
     if note:
         not_run.insert(0, NotRun(CaseId(), note, "reference"))
-    overhead = sorted(found.overheads)[len(found.overheads) // 2] if found.overheads else 0.0
+    overhead = statistics.median(found.overhead_ms or [0.0])
     shortest = min(row.latency.median_ms for row in rows)
     return Report(
         source=describe_source(bundle, images),
@@ -161,15 +156,6 @@ def _run_sweep(folder: str | Path, options: BenchOptions, start: Start | None, w
     )
 
 
-def _made_peers(
-    peers: Sequence[str], making: Making, bundle: Bundle, options: BenchOptions
-) -> tuple[list[Runner], list[NotRun]]:
-    """The rows of peers that are made, and why there is none."""
-    files, not_made = make_peers(peers, making)
-    runners, not_run = plan_runners(bundle, None, [], options.precisions, files)
-    return runners, [*not_made, *not_run]
-
-
 def _measure(bench: Bench, images: Sequence[Path], found: _Found) -> None:
     """Every shape, then the load; what an interruption leaves out is noted in ``bench.not_run``."""
     options = bench.options
@@ -181,7 +167,7 @@ def _measure(bench: Bench, images: Sequence[Path], found: _Found) -> None:
             files = cut_images(images, height, width, bench.work)
             of_shape = measure_shape(bench, batch, height, width, files)
             found.calibration.update(of_shape.calibration)
-            found.overheads += of_shape.overhead_ms
+            found.overhead_ms += of_shape.overhead_ms
             found.ceilings = best_ceilings(found.ceilings, of_shape.ceilings)
             found.reference = of_shape.reference or found.reference
             if of_shape.rows:

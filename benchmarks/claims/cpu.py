@@ -233,5 +233,5 @@ def bare_s(backend: str, path: Path, photo: Path) -> float:
         processor=GLPNImageProcessor().to_dict(),
     )
     with WorkerProcess() as process:
-        process.ask("load", case=case.to_dict())
+        process.ask("load", case=dataclasses.asdict(case))
         return 1 / float(process.ask("callers", callers=1, seconds=BARE_S)["runs_per_s"])

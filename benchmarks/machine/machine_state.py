@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import os
-import platform
 import shutil
 import subprocess
 import time
@@ -18,10 +16,8 @@ from typing import Any
 from glpn_deploy.benchmarks.machine.environment import describe_environment
 from glpn_deploy.benchmarks.machine.gpu import Gpu
 from glpn_deploy.optional import needs
-from glpn_deploy.runtimes.registry import BACKENDS
 
 CPU = Path("/sys/devices/system/cpu")
-_PACKAGES = ("psutil", "openvino", "tensorrt", "optimum", "onnxruntime-gpu", "nvidia-ml-py")
 
 
 def require_psutil() -> ModuleType:
@@ -42,21 +38,12 @@ def identity(gpu: Gpu, threads: int | None) -> dict[str, Any]:
     environment = describe_environment()
     return {
         "processor": environment["processor"],
-        "system": f"{platform.system()} {platform.machine()}",
+        "system": environment["system"],
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "gpu": gpu.name or None,
         "threads": threads or os.environ.get("OMP_NUM_THREADS") or "default",
         "power_mode": _jetson_power_mode(),
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, this package and every backend."""
-    found: dict[str, str] = {"python": platform.python_version(), **describe_environment()["versions"]}
-    for name in (*_PACKAGES, *(backend.package for backend in BACKENDS.values() if backend.package)):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found.setdefault(name, importlib.metadata.version(name))
-    return found
 
 
 def state(gpu: Gpu) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import threading
 import time
@@ -81,7 +82,7 @@ def measure_callers(
         with progress.step(f"load {case.id.runner}") as step:
             try:
                 with start(case) as process:
-                    process.ask("load", load_limit_s(case), case=case.to_dict())
+                    process.ask("load", load_limit_s(case), case=dataclasses.asdict(case))
                     process.ask("run", runs=3, warm_up=0, turn=0)
                     for callers in options.callers:
                         limit = START_LIMIT_S + options.load_seconds

@@ -148,7 +148,7 @@ def measure_rounds(
     Returns:
         The number that the next round would have.
     """
-    order = random.Random(options.seed)
+    order = random.Random(0)
     cases = [worker for worker in workers if worker.case.backend != CALIBRATION]
     calibration = [worker for worker in workers if worker.case.backend == CALIBRATION]
     unit, number = cases[0], first

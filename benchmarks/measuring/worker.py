@@ -39,7 +39,6 @@ class Worker:
             "outputs": self._outputs,
             "operators": lambda: self._workload.operators(),
             "about": lambda: self._workload.runtime.describe(),
-            "bandwidth": lambda: self._workload.bandwidth(),
             "half_product": lambda: self._workload.half_rate(),
             "evaluate": self._evaluate,
             "callers": self._callers,
@@ -49,8 +48,9 @@ class Worker:
     def _load(self, case: dict[str, Any]) -> dict[str, Any]:
         from glpn_deploy.benchmarks.workload.cases import Case
         from glpn_deploy.benchmarks.workload.workloads import describe, load_workload
+        from glpn_deploy.decoding import decode
 
-        self._workload = load_workload(Case.from_dict(case))
+        self._workload = load_workload(decode(Case, case))
         return {**describe(self._workload), "peak_mib": peak_memory_mib()}
 
     def _run(self, runs: int, warm_up: int, turn: int) -> dict[str, Any]:

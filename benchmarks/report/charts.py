@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from glpn_deploy.benchmarks.report.report_cells import STAGE_NAMES, STAGES, images_per_s, milliseconds
+from glpn_deploy.benchmarks.report.report_cells import STAGES, images_per_s, milliseconds
 from glpn_deploy.benchmarks.report.results import Row
 from glpn_deploy.optional import needs
 
@@ -115,7 +115,7 @@ def stage_chart(rows: Sequence[Row]) -> str:
         widths = [row.stages.get(name, 0.0) for row in known]
         start = [sum(row.stages.get(other, 0.0) for other in STAGES[: STAGES.index(name)]) for row in known]
         if any(widths):
-            axes.barh(range(len(known)), widths, 0.36, start, color=color, label=STAGE_NAMES[name])
+            axes.barh(range(len(known)), widths, 0.36, start, color=color, label=name.replace("_", " "))
     axes.set_xlabel("ms from file to depth")
     axes.figure.legend(
         loc="lower left", ncols=3, frameon=False, fontsize=11, borderpad=0, handlelength=1, columnspacing=1.2

@@ -2,30 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from glpn_deploy.benchmarks.measuring.latency_stats import Ratio
 from glpn_deploy.benchmarks.report.results import Report, Row
 
-COLUMNS = (
-    "median, ms",
-    "±",
-    "MAD, ms",
-    "p90, ms",
-    "p95, ms",
-    "p99, ms",
-    "images/s",
-    "times baseline",
-    "AbsRel to reference",
-    "worst pixel, m",
-    "first depth, s",
-    "memory, MiB",
-    "GPU memory, MiB",
-    "on disk, MB",
-    "J/image",
-    "of product",
-)
 BRIEF = {
     "median, ms": "ms",
     "images/s": "images/s",
@@ -35,39 +17,35 @@ BRIEF = {
 }
 """The columns that fit a phone and a terminal of 80 characters, and their names there."""
 STAGES = ("decode", "preprocess", "host_to_device", "compute", "device_to_host", "postprocess")
-STAGE_NAMES = {
-    "decode": "decode",
-    "preprocess": "preprocess",
-    "host_to_device": "host to device",
-    "compute": "compute",
-    "device_to_host": "device to host",
-    "postprocess": "postprocess",
-}
 
 
 def cells(row: Row) -> dict[str, str]:
     """The row's text by column; an empty text where nothing is known."""
     latency, error = row.latency, row.error or {}
-    worst, abs_rel = error.get("max_abs_m"), error.get("abs_rel")
-    broken = bool(error.get("non_finite"))
     return {
         "median, ms": milliseconds(latency.median_ms),
         "±": "" if latency.low_ms is None else f"{latency.half_width:.1%}",
         "MAD, ms": milliseconds(latency.mad_ms),
-        "p90, ms": _optional(latency.p90_ms),
-        "p95, ms": _optional(latency.p95_ms),
-        "p99, ms": _optional(latency.p99_ms),
+        "p90, ms": _told(milliseconds, latency.p90_ms),
+        "p95, ms": _told(milliseconds, latency.p95_ms),
+        "p99, ms": _told(milliseconds, latency.p99_ms),
         "images/s": images_per_s(row),
         "times baseline": ratio_text(row.speedup),
-        "AbsRel to reference": "NaN or infinite" if broken else "" if abs_rel is None else f"{abs_rel:.1e}",
-        "worst pixel, m": "" if worst is None else f"{worst:.1e}",
+        "AbsRel to reference": (
+            "NaN or infinite" if error.get("non_finite") else _told("{:.1e}".format, error.get("abs_rel"))
+        ),
+        "worst pixel, m": _told("{:.1e}".format, error.get("max_abs_m")),
         "first depth, s": f"{sum(row.cold_start.values()):.2f}",
-        "memory, MiB": "" if row.peak_memory_mib is None else f"{row.peak_memory_mib:.0f}",
-        "GPU memory, MiB": "" if row.device_memory_mib is None else f"{row.device_memory_mib:.0f}",
-        "on disk, MB": "" if row.disk_bytes is None else f"{row.disk_bytes / 1e6:.1f}",
-        "J/image": "" if row.energy_j is None else f"{row.energy_j:.3g}",
-        "of product": "" if row.product_share is None else f"{row.product_share:.0%}",
+        "memory, MiB": _told("{:.0f}".format, row.peak_memory_mib),
+        "GPU memory, MiB": _told("{:.0f}".format, row.device_memory_mib),
+        "on disk, MB": _told(lambda size: f"{size / 1e6:.1f}", row.disk_bytes),
+        "J/image": _told("{:.3g}".format, row.energy_j),
+        "of product": _told("{:.0%}".format, row.product_share),
     }
+
+
+def _told(text: Callable[[float], str], value: float | None) -> str:
+    return "" if value is None else text(value)
 
 
 def images_per_s(row: Row) -> str:
@@ -78,20 +56,14 @@ def images_per_s(row: Row) -> str:
 def used_columns(rows: Sequence[Row]) -> list[str]:
     """The columns in which some row has something to say."""
     texts = [cells(row) for row in rows]
-    return [name for name in COLUMNS if any(text[name] for text in texts)]
-
-
-def _optional(value: float | None) -> str:
-    return "" if value is None else milliseconds(value)
+    return [name for name in texts[0] if any(text[name] for text in texts)] if texts else []
 
 
 def ratio_text(ratio: Ratio | None) -> str:
     """``2.10 (2.05 to 2.14)``."""
     if ratio is None:
         return ""
-    if ratio.low is None or ratio.high is None:
-        return f"{ratio.value:.2f}"
-    if ratio.low == ratio.high:  # the baseline itself
+    if ratio.low is None or ratio.low == ratio.high:  # the baseline itself
         return f"{ratio.value:.2f}"
     return f"{ratio.value:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
 
@@ -140,22 +112,13 @@ def conditions(report: Report) -> list[str]:
 
 
 def _ceilings(ceilings: dict[str, Any]) -> str:
-    product, copy = ceilings.get("product_gflops_per_s"), ceilings.get("copy_gb_per_s")
-    parts = []
+    product, half = ceilings.get("product_gflops_per_s"), ceilings.get("half_gflops_per_s")
+    told = "No ceiling was measured"
     if product is not None:
-        parts.append(
-            f"an FP32 matrix product reached {product:.0f} GFLOP/s ({ceilings['by']}, {ceilings['device']})"
-        )
-    if ceilings.get("half_gflops_per_s") is not None:
-        parts.append(
-            f"an FP16 one, of which rows below FP32 are given shares, {ceilings['half_gflops_per_s']:.0f}"
-        )
-    if copy is not None:
-        parts.append(f"a copy {copy:.1f} GB/s")
+        told = f"In the same run an FP32 matrix product reached {product:.0f} GFLOP/s"
+        told += f" ({ceilings['by']}, {ceilings['device']})"
+    if half is not None:
+        told += f", an FP16 one, of which rows below FP32 are given shares, {half:.0f}"
     counted = ceilings.get("flops_by")
-    tail = (
-        f"; arithmetic counted by {counted}"
-        if counted
-        else "; arithmetic not counted (torch is not installed)"
-    )
-    return (f"In the same run {' and '.join(parts)}" if parts else "No ceilings were measured") + tail + "."
+    how = f"counted by {counted}" if counted else "not counted (torch is not installed)"
+    return f"{told}; arithmetic {how}."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from glpn_deploy.benchmarks.report.report_cells import (
-    STAGE_NAMES,
     STAGES,
     cells,
     conditions,
@@ -53,7 +52,7 @@ def stage_table(report: Report) -> tuple[list[str], list[list[str]]]:
         for row in report.ordered()
         if row.stages
     ]
-    return ["case", *(STAGE_NAMES[name] for name in used)], body
+    return ["case", *(name.replace("_", " ") for name in used)], body
 
 
 def operator_lines(report: Report) -> list[str]:

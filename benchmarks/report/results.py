@@ -56,7 +56,6 @@ class Row:
         gflops: Arithmetic of one image [10^9 operations], or None.
         product_share: Arithmetic rate as a share of a matrix product's: of an FP16 one for rows below FP32
             on a GPU, else of an FP32 one, and then it may pass 1 below FP32.
-        copy_share: Weights, input and output moved once, as a share of the copy's rate: a lower bound.
         drift: Trend over rounds.
         others: Cores that other processes took on average.
         stolen: Cores that the hypervisor took on average.
@@ -88,7 +87,6 @@ class Row:
     speedup: Ratio | None = None
     gflops: float | None = None
     product_share: float | None = None
-    copy_share: float | None = None
     drift: Drift = Drift(0.0, 1.0)  # noqa: RUF009 - frozen
     others: float = 0.0
     stolen: float = 0.0
@@ -151,8 +149,7 @@ class Report:
         rows: What was measured.
         not_run: What was not, with reasons.
         calibration: The matrix product that ran in every round [ms].
-        ceilings: ``product_gflops_per_s``, ``half_gflops_per_s``, ``copy_gb_per_s``, ``by``, ``device`` and
-            ``flops_by``.
+        ceilings: ``product_gflops_per_s``, ``half_gflops_per_s``, ``by``, ``device`` and ``flops_by``.
         harness: ``overhead_ms`` of the timing loop and its ``share_of_shortest`` case.
         baseline: Backend and precision that ratios refer to, or None.
         reference: What errors refer to, or None.
@@ -212,15 +209,6 @@ class Report:
                 json.dumps(rounded(self.to_dict()), allow_nan=False) + "\n", encoding="utf-8"
             )
         return path
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any], where: str) -> Report:
-        """Reads a report's JSON.
-
-        Raises:
-            InputError: Not a report, of a later version, incomplete or damaged.
-        """
-        return _DOCUMENT.decode(values, where, _FIX)
 
     @classmethod
     def read(cls, path: Path) -> Report:

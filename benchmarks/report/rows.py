@@ -18,7 +18,6 @@ from glpn_deploy.benchmarks.measuring.latency_stats import (
     summarize,
 )
 from glpn_deploy.benchmarks.measuring.rounds import CaseWorker
-from glpn_deploy.benchmarks.options import StabilityLimits
 from glpn_deploy.benchmarks.report.report_cells import milliseconds
 from glpn_deploy.benchmarks.report.results import Headline, Row, fastest_first
 from glpn_deploy.benchmarks.report.stability import judge_stability
@@ -26,16 +25,17 @@ from glpn_deploy.benchmarks.workload.ceilings import count_flops
 from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.precisions import PRECISION_INFO
 
+_RATES = ("product_gflops_per_s", "half_gflops_per_s")
 _REFERENCE_ABS_REL = 1e-4
 """An FP32 row whose depth is farther from the reference's is not the same network; bundles promise less."""
 
 
-def make_row(worker: CaseWorker, limits: StabilityLimits, throttled_cpu: bool, extra: dict[str, Any]) -> Row:
+def make_row(worker: CaseWorker, half_width: float, throttled_cpu: bool, extra: dict[str, Any]) -> Row:
     """A measured case as a row; ratios and errors are filled in when all cases of its shape are known.
 
     Args:
         worker: The case's, at least one round measured.
-        limits: From where on it is not stable.
+        half_width: Half the median's interval that was asked for, as a share of the median.
         throttled_cpu: Whether the processor was slowed by heat while it was measured.
         extra: Accuracy, disk size and so on, by the row's field names.
     """
@@ -43,7 +43,7 @@ def make_row(worker: CaseWorker, limits: StabilityLimits, throttled_cpu: bool, e
     latency = summarize(worker.samples)
     trend = drift(round_medians(worker.samples))
     throttled = worker.throttled + (["processor heat"] if throttled_cpu else [])
-    reasons = judge_stability(latency, trend, worker.usage, throttled, limits)
+    reasons = judge_stability(latency, trend, worker.usage, throttled, half_width)
     stages = {name: statistics.median(taken) for name, taken in (worker.stages or {}).items()}
     if stages:
         stages.setdefault("compute", latency.median_ms)
@@ -85,30 +85,24 @@ def with_speedup(row: Row, baseline: CaseWorker | None) -> Row:
     return row if ratio is None else dataclasses.replace(row, speedup=ratio.inverse())
 
 
-def with_ceilings(row: Row, flops: int | None, product: float | None, copy: float | None) -> Row:
+def with_ceilings(row: Row, flops: int | None, product: float | None) -> Row:
     """The row with its share of the ceilings.
 
     Args:
         row: A row.
         flops: Arithmetic of one image, or None where it could not be counted.
         product: The matrix product's rate [operations/s].
-        copy: The copy's rate [bytes/s].
     """
-    seconds = row.latency.median_ms / 1e3
-    if flops is not None:
-        share = None if product is None else flops * row.batch / seconds / product
-        row = dataclasses.replace(row, gflops=flops / 1e9, product_share=share)
-    if copy is not None and row.disk_bytes is not None:
-        height, width = row.network_size
-        moved = row.disk_bytes + row.batch * height * width * (3 + 1) * 4
-        row = dataclasses.replace(row, copy_share=moved / seconds / copy)
-    return row
+    if flops is None:
+        return row
+    share = None if product is None else flops * row.batch / (row.latency.median_ms / 1e3) / product
+    return dataclasses.replace(row, gflops=flops / 1e9, product_share=share)
 
 
 def best_ceilings(known: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """Ceilings are the best that was seen."""
     both = {**known, **new}
-    for name in ("product_gflops_per_s", "half_gflops_per_s", "copy_gb_per_s"):
+    for name in _RATES:
         values = [part[name] for part in (known, new) if part.get(name) is not None]
         both[name] = max(values, default=None)
     return both
@@ -121,14 +115,12 @@ def share_of_ceilings(rows: list[Row], config: GLPNConfig, ceilings: dict[str, A
         with contextlib.suppress(Exception):  # a count that torch cannot make is left out, and stands as null
             counts[size] = count_flops(config, *size)
     ceilings["flops_by"] = "torch.utils.flop_counter" if any(counts.values()) else None
-    names = ("product_gflops_per_s", "half_gflops_per_s", "copy_gb_per_s")
-    product, half, copy = (ceilings[name] * 1e9 if ceilings.get(name) else None for name in names)
+    product, half = (ceilings[name] * 1e9 if ceilings.get(name) else None for name in _RATES)
     return [
         with_ceilings(
             row,
             counts.get(row.network_size),
             half if half is not None and row.precision != "fp32" and row.device != "cpu" else product,
-            copy,
         )
         for row in rows
     ]

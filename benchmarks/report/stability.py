@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 from glpn_deploy.benchmarks.machine.machine_state import Usage
 from glpn_deploy.benchmarks.measuring.latency_stats import Drift, Latency
-from glpn_deploy.benchmarks.options import StabilityLimits
 from glpn_deploy.benchmarks.report.results import Row
 from glpn_deploy.timing.order_statistics import FEWEST
 
+_DRIFT, _DRIFT_P = 0.05, 0.01  # a share of the median, where chance gives such a trend more rarely than this
+_OTHERS, _STOLEN = 0.1, 0.05  # cores on average
+
 
 def judge_stability(
-    latency: Latency, trend: Drift, usage: Usage, throttled: Sequence[str], limits: StabilityLimits
+    latency: Latency, trend: Drift, usage: Usage, throttled: Sequence[str], half_width: float
 ) -> dict[str, str]:
     """Why a case is not stable, in words by kind; empty where it is.
 
@@ -23,21 +25,21 @@ def judge_stability(
         trend: Of the rounds' medians.
         usage: Who used the cores meanwhile.
         throttled: What held the clocks down meanwhile.
-        limits: From where on it counts.
+        half_width: Half the median's interval that was asked for, as a share of the median.
     """
     reasons: dict[str, str] = {}
     if latency.rounds < FEWEST:
         reasons["rounds"] = f"only {latency.rounds} rounds within the time limit"
-    elif latency.half_width > limits.half_width:
+    elif latency.half_width > half_width:
         reasons["interval"] = (
-            f"the median's interval is ±{latency.half_width:.1%} wide, asked were ±{limits.half_width:.1%}"
+            f"the median's interval is ±{latency.half_width:.1%} wide, asked were ±{half_width:.1%}"
         )
-    if abs(trend.share) > limits.drift and trend.p < limits.drift_p:
+    if abs(trend.share) > _DRIFT and trend.p < _DRIFT_P:
         way = "slower" if trend.share > 0 else "faster"
         reasons["drift"] = f"it became {abs(trend.share):.0%} {way} from the first round to the last"
-    if usage.others > limits.others:
+    if usage.others > _OTHERS:
         reasons["load"] = f"other processes took {usage.others:.1f} of its cores"
-    if usage.stolen > limits.stolen:
+    if usage.stolen > _STOLEN:
         reasons["stolen"] = f"the hypervisor took {usage.stolen:.2f} of its cores"
     if throttled:
         reasons["throttled"] = f"clocks were held down ({', '.join(sorted(set(throttled)))})"

@@ -21,19 +21,26 @@ def find_images(bundle: Bundle, folder: Path | None = None) -> list[Path]:
     Raises:
         InputError: There are none.
     """
-    if folder is None:
-        found = [bundle.path(golden.image) for golden in bundle.manifest.goldens]
-        if not found:
-            raise InputError(
-                "the bundle has no goldens", fix="pass a folder of photographs with --images DIR"
-            )
-        return found[:MOST_IMAGES]
+    if folder is not None:
+        return images_of(folder)[:MOST_IMAGES]
+    found = [bundle.path(golden.image) for golden in bundle.manifest.goldens]
+    if not found:
+        raise InputError("the bundle has no goldens", fix="pass a folder of photographs with --images DIR")
+    return found[:MOST_IMAGES]
+
+
+def images_of(folder: Path) -> list[Path]:
+    """The images of a folder.
+
+    Raises:
+        InputError: There are none.
+    """
     if not folder.is_dir():
         raise InputError(f"--images {folder} is not a folder", expected="a folder of photographs")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not found:
         raise InputError(f"{folder} holds no images", expected=f"files that end in {', '.join(SUFFIXES)}")
-    return found[:MOST_IMAGES]
+    return found
 
 
 def cut_images(images: Sequence[Path], height: int, width: int, folder: Path) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from glpn_deploy.bundle.engine_profile import Profile, Shape, choose_profile
-from glpn_deploy.decoding import decode
 from glpn_deploy.options import Device
 from glpn_deploy.precisions import Precision
 from glpn_deploy.runtimes.options import Compile, Mixed
@@ -129,19 +128,6 @@ class Case:
     def id(self) -> CaseId:
         """What its row is known by."""
         return CaseId(self.label or self.backend, self.precision, (self.batch, self.height, self.width))
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the pipe to the worker."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Case:
-        """The other end of the pipe.
-
-        Raises:
-            FieldError: A value is not what its field declares.
-        """
-        return decode(cls, values)
 
 
 Part = Literal["latency", "extras", "load", "reference"]

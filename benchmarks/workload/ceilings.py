@@ -1,10 +1,8 @@
-"""How fast the machine could be at best: a matrix product, a large copy, and the network's arithmetic."""
+"""How fast the machine could be at best: a matrix product, and the network's arithmetic."""
 
 from __future__ import annotations
 
-import concurrent.futures
 import importlib.util
-import itertools
 import os
 import time
 from typing import Any
@@ -16,8 +14,7 @@ from glpn_deploy.runtimes.base import Device
 
 _SIDE = 1024
 _GPU_SIDE, _HALF_SIDE = 4096, 8192  # launching takes as long as a smaller product
-_COPY_BYTES = 128 * 2**20  # well above any last-level cache but the largest servers'
-_COPIES = 5
+_PRODUCTS = 20
 
 
 class Product:
@@ -37,7 +34,6 @@ class Product:
 
     def __init__(self, device: Device, threads: int | None) -> None:
         self.device, self._torch = "cpu", None
-        self._threads = threads or usable_cores()
         side = _SIDE
         if importlib.util.find_spec("torch") is not None:
             import torch
@@ -64,27 +60,6 @@ class Product:
             self._torch.cuda.synchronize()
         return result
 
-    def bandwidth(self) -> float:
-        """Bytes read and written a second by a large copy [GB/s], the best of a few, as STREAM counts."""
-        if self.device != "cpu" and self._torch is not None:
-            return self._gpu_bandwidth(self._torch)
-        source = np.ones(_COPY_BYTES, np.uint8)
-        target = np.empty_like(source)
-        edges = np.linspace(
-            0, _COPY_BYTES, self._threads + 1, dtype=int
-        )  # numpy lets go of the GIL in copies
-        times = []
-        with concurrent.futures.ThreadPoolExecutor(self._threads) as pool:
-            for _ in range(_COPIES + 1):  # the first touches the target's pages
-                begin = time.perf_counter()
-                jobs = [
-                    pool.submit(np.copyto, target[a:b], source[a:b]) for a, b in itertools.pairwise(edges)
-                ]
-                for job in jobs:
-                    job.result()
-                times.append(time.perf_counter() - begin)
-        return 2 * _COPY_BYTES / min(times[1:]) / 1e9
-
     def half_rate(self) -> float | None:
         """FP16 matrix product of 8192 x 8192 on a GPU [10^9 operations/s], the best of a few; else None."""
         if self.device == "cpu" or self._torch is None:
@@ -94,25 +69,13 @@ class Product:
             torch.rand(_HALF_SIDE, _HALF_SIDE, dtype=torch.float16, device=self.device) for _ in range(2)
         )
         times = []
-        for _ in range(4 * _COPIES):
+        for _ in range(_PRODUCTS):
             torch.cuda.synchronize()
             begin = time.perf_counter()
             left @ right
             torch.cuda.synchronize()
             times.append(time.perf_counter() - begin)
         return float(2 * _HALF_SIDE**3 / min(times[1:]) / 1e9)
-
-    def _gpu_bandwidth(self, torch: Any) -> float:
-        source = torch.ones(8 * _COPY_BYTES, dtype=torch.uint8, device=self.device)
-        target = torch.empty_like(source)
-        times = []
-        for _ in range(_COPIES + 1):
-            torch.cuda.synchronize()
-            begin = time.perf_counter()
-            target.copy_(source)
-            torch.cuda.synchronize()
-            times.append(time.perf_counter() - begin)
-        return float(2 * source.numel() / min(times[1:]) / 1e9)
 
 
 def usable_cores() -> int:

@@ -174,7 +174,8 @@ def _from_bundle(
         except GlpnError as error:
             yield NotRun(CaseId(name, precision), str(error))
             continue
-        size = sum((bundle.folder / file).stat().st_size for file in (path, *artefact.data))
+        files = (path, *(bundle.folder / data for data in artefact.data))
+        size = sum(file.stat().st_size for file in files)
         probe = own not in have or precision == "int8+bf16"
         yield Runner(backend=name, precision=precision, path=path, bytes=size, probe=probe)
 

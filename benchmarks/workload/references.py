@@ -74,7 +74,7 @@ def check_dataset(options: GroundTruthOptions) -> None:
         GlpnError: As `open_ground_truth`, or a file of it is missing.
     """
     data = open_ground_truth(options)
-    if hasattr(data, "check"):
+    if data is not None and hasattr(data, "check"):
         data.check()
 
 

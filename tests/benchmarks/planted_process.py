@@ -69,9 +69,6 @@ class PlantedProcess:
     def overhead(self, runs: int) -> list[float]:
         return [1e-4] * runs
 
-    def bandwidth(self) -> float:
-        return 10.0
-
     def half_product(self) -> None:
         return None
 

@@ -10,10 +10,9 @@ from rich.table import Table
 
 from glpn_deploy.benchmarks.measuring.server_load import choose_model, measure_server
 from glpn_deploy.benchmarks.server_options import ServerOptions
-from glpn_deploy.benchmarks.workload.bench_images import SUFFIXES
+from glpn_deploy.benchmarks.workload.bench_images import images_of
 from glpn_deploy.cli.console import output, print_json
 from glpn_deploy.datasets.rooms import RenderedRooms
-from glpn_deploy.errors import InputError
 
 _ROOMS = 4
 
@@ -51,12 +50,7 @@ def _files(folder: Path | None) -> list[bytes]:
     """
     if folder is None:
         return [_jpeg(Image.fromarray(sample.image)) for sample in RenderedRooms("test", _ROOMS)]
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
-    if not found:
-        raise InputError(
-            f"--images {folder} holds no images", expected=f"files that end in {', '.join(SUFFIXES)}"
-        )
-    return [path.read_bytes() for path in found]
+    return [path.read_bytes() for path in images_of(folder)]
 
 
 def _jpeg(picture: Image.Image) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -28,7 +29,7 @@ def test_a_slow_worker_takes_its_share_longer(tmp_path) -> None:
         delay_ms=20.0,
     )
     with aa.start_slow(case, 0.5) as process:
-        process.ask("load", case=case.to_dict())
+        process.ask("load", case=dataclasses.asdict(case))
         assert min(process.ask("run", runs=5, warm_up=0, turn=0)["samples_ms"]) >= 30
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from glpn_deploy.benchmarks.machine.energy import open_meter, rapl_meter
 from glpn_deploy.benchmarks.machine.gpu import Gpu
-from glpn_deploy.benchmarks.machine.machine_state import identity, state, versions
+from glpn_deploy.benchmarks.machine.machine_state import identity, state
 
 
 def zone(root, name: str, energy: int):
@@ -85,4 +85,3 @@ def test_the_machine_names_itself() -> None:
     assert found["memory_gib"] >= 1
     assert "cores" in found["processor"]
     assert len(state(Gpu())["load_average"]) == 3
-    assert {"python", "psutil", "onnxruntime", "torch"} <= versions().keys()

@@ -7,6 +7,5 @@ from glpn_deploy.benchmarks.machine.environment import describe_environment
 
 def test_the_environment_names_machine_and_versions() -> None:
     environment = describe_environment()
-    assert environment["versions"]["torch"]
+    assert {"python", "psutil", "onnxruntime", "torch"} <= environment["versions"].keys()
     assert "cores" in environment["processor"]
-    assert environment["python"].startswith("3.")

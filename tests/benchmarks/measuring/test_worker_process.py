@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -30,7 +31,7 @@ def worker():
 
 def test_it_loads_runs_and_gives_its_outputs(worker, image, tmp_path) -> None:
     case = Case(backend="null", precision="fp32", batch=2, height=40, width=64, images=(image,), delay_ms=5.0)
-    loaded = worker.ask("load", case=case.to_dict())
+    loaded = worker.ask("load", case=dataclasses.asdict(case))
     assert loaded["network_size"] == [32, 64]
     assert loaded["first_call_s"] >= 0.005
     reply = worker.ask("run", runs=3, warm_up=1, turn=0)
@@ -57,7 +58,7 @@ def test_an_error_is_a_sentence_and_the_worker_goes_on(worker, image) -> None:
         images=(image,),
     )
     with pytest.raises(BackendError, match=r"no file /nowhere\.onnx"):
-        worker.ask("load", case=case.to_dict())
+        worker.ask("load", case=dataclasses.asdict(case))
     assert len(worker.ask("overhead", runs=10)) == 10
 
 
@@ -71,7 +72,7 @@ def test_silence_ends_at_the_limit(worker, image) -> None:
     case = Case(
         backend="null", precision="fp32", batch=1, height=40, width=64, images=(image,), delay_ms=200.0
     )
-    worker.ask("load", case=case.to_dict())
+    worker.ask("load", case=dataclasses.asdict(case))
     with pytest.raises(BackendError, match="did not answer within 0 s"):
         worker.ask("run", 0.3, runs=50, warm_up=0, turn=0)
 

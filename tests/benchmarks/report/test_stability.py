@@ -6,14 +6,12 @@ import pytest
 
 from glpn_deploy.benchmarks.machine.machine_state import Usage
 from glpn_deploy.benchmarks.measuring.latency_stats import drift, round_medians, summarize
-from glpn_deploy.benchmarks.options import StabilityLimits
 from glpn_deploy.benchmarks.report.stability import judge_stability
-from glpn_deploy.errors import InputError
 
 
-def reasons(rounds, usage=None, throttled=(), limits=None) -> dict[str, str]:
+def reasons(rounds, usage=None, throttled=()) -> dict[str, str]:
     trend = drift(round_medians(rounds))
-    return judge_stability(summarize(rounds), trend, usage or Usage(), throttled, limits or StabilityLimits())
+    return judge_stability(summarize(rounds), trend, usage or Usage(), throttled, 0.02)
 
 
 def test_quiet(samples) -> None:
@@ -42,8 +40,3 @@ def test_others_the_hypervisor_and_throttling(samples) -> None:
     assert list(found) == ["load", "stolen", "throttled"]
     assert "0.5" in found["load"]
     assert found["throttled"].count("power limit") == 1
-
-
-def test_limits_are_above_zero() -> None:
-    with pytest.raises(InputError, match="drift"):
-        StabilityLimits(drift=0)

@@ -44,8 +44,7 @@ def test_the_count_grows_faster_than_the_image(tiny_config) -> None:
     assert count_flops(tiny_config, 256, 256) > 4 * count_flops(tiny_config, 128, 128)
 
 
-def test_a_product_and_a_copy_are_measured() -> None:
+def test_a_product_is_measured() -> None:
     product = Product("cpu", 1)
     assert product.flops == 2 * 1024**3
     assert 0.1 < product.flops / (min(time_calls(product.call, 3, 0)) / 1e3) / 1e9 < 1e5
-    assert 0.05 < product.bandwidth() < 1e5
