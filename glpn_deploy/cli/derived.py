@@ -88,6 +88,11 @@ def _group(parameter: inspect.Parameter, hint: Any) -> _Group | _Single | None:
     return None if field.option is None else _Single(field)
 
 
+def option_names(options: Any) -> set[str]:
+    """What commands call the fields of a dataclass of options, without dashes in front."""
+    return {spelled(field) for field, _ in _Group(options).offered()}
+
+
 def _one_option_a_name(parameters: list[inspect.Parameter]) -> None:
     """Takes an option's second name away where another option is called so (``--max-depth`` of glpn-eval).
 

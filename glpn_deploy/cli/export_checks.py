@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import typer
 
+from glpn_deploy.cli.derived import option_names
 from glpn_deploy.datasets.options import GroundTruthOptions
 from glpn_deploy.errors import InputError
 from glpn_deploy.exporters.options import LowerOptions
-from glpn_deploy.options import declared, spelled
 from glpn_deploy.precisions import LOWER_PRECISIONS, QUANTIZED_PRECISIONS, Precision
 
 _FLAGS = ", ".join(f"--{name}" for name in LOWER_PRECISIONS)
@@ -26,7 +25,7 @@ def refuse_idle_options(context: typer.Context, asked: Sequence[Precision]) -> N
     Raises:
         InputError: There is one; the message says what it needs beside it.
     """
-    lower = {*_names(LowerOptions), *_names(GroundTruthOptions)} - {"precision"}
+    lower = {*option_names(LowerOptions), *option_names(GroundTruthOptions)} - {"precision"}
     typed = {}
     for option in context.command.params:
         source = context.get_parameter_source(option.name or "")
@@ -56,12 +55,3 @@ def refuse_idle_options(context: typer.Context, asked: Sequence[Precision]) -> N
                 f"{typed[name]} without {what}, where it does nothing",
                 fix=f"add {what}, or leave out {typed[name]}",
             )
-
-
-def _names(options: Any) -> Iterator[str]:
-    """What commands call the fields of a dataclass of options."""
-    for field in declared(options):
-        if field.option is not None:
-            yield spelled(field)
-        elif isinstance(field.type, type) and hasattr(field.type, "__dataclass_fields__"):
-            yield from _names(field.type)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 from PIL import Image
 from rich.markup import escape
@@ -17,10 +15,9 @@ from rich.markup import escape
 from glpn_deploy import progress
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.bundle.manifest import MANIFEST
-from glpn_deploy.cli.app import FAILED
-from glpn_deploy.cli.console import output, print_json, say_why
+from glpn_deploy.cli.console import PlainConsole, output, say_why
 from glpn_deploy.cli.options import ABOUT_FILES, SUFFIXES, Format, SaveOptions
-from glpn_deploy.cli.working.loading import load_estimator
+from glpn_deploy.cli.working.loading import conclude, load_to_predict
 from glpn_deploy.cli.working.predict_video import are_videos, predict_videos
 from glpn_deploy.depth.depth_map import DepthMap
 from glpn_deploy.depth.point_cloud import Intrinsics
@@ -77,56 +74,44 @@ def run(
         paths = [path for path in paths if path not in set(there)]
         console.print(f"  {len(there)} images have their results in {saving.out} and are left", style="dim")
     results: list[dict[str, Any]] = []
-    estimator = load_estimator(source, options)
-    runtime = estimator.runtime
-    say_why(console, runtime.why)
-    origin = estimator.origin
-    if origin.advice:
-        console.print(f"  {origin.advice}", style="yellow", markup=False)
+    estimator = load_to_predict(console, source, options)
     saving.out.mkdir(parents=True, exist_ok=True)
 
-    with (
-        estimator,
-        contextlib.closing(estimator.stream(paths)) as stream,
-        progress.step("predict", len(paths)) as step,
-    ):
-        for found in stream:
-            path = found.item
-            if found.error is not None:
-                error = str(found.error)
-                error = error if str(path) in error else f"{path}: {error}"
-                results.append({"image": str(path), "error": error})
-                console.print(f"[red]✗[/] skipped: {escape(error)}", markup=True)
-            else:
-                saved = _save(found.depth_map, found.image, _files(stems[path], saving), saving, camera)
-                results.append({"image": str(path), **saved})
-            step.advance(path.name)
-        failed = sum("error" in result for result in results)
-        step.finish(f"{len(paths) - failed} of {len(paths)} images")
-        ran = runtime.describe()
-    if options.measure:
-        say_why(console, runtime.why)
-    if as_json:
-        print_json(
-            {
-                "out": str(saving.out),
-                "unit": "metres",
-                "runtime": ran,
-                "origin": dataclasses.asdict(origin),
-                "images": results,
-                "failed": failed,
-            }
-        )
+    with estimator:
+        with (
+            contextlib.closing(estimator.stream(paths)) as stream,
+            progress.step("predict", len(paths)) as step,
+        ):
+            for found in stream:
+                path = found.item
+                if found.error is not None:
+                    error = str(found.error)
+                    error = error if str(path) in error else f"{path}: {error}"
+                    results.append({"image": str(path), "error": error})
+                    console.print(f"[red]✗[/] skipped: {escape(error)}", markup=True)
+                else:
+                    saved = _save(found.depth_map, found.image, _files(stems[path], saving), saving, camera)
+                    results.append({"image": str(path), **saved})
+                step.advance(path.name)
+            failed = sum("error" in result for result in results)
+            step.finish(f"{len(paths) - failed} of {len(paths)} images")
+        if options.measure:
+            say_why(console, estimator.runtime.why)
+        if not as_json:
+            _say_files(console, results, saving.out)
+        conclude(estimator, saving.out, failed, {"images": results}, as_json=as_json)
+
+
+def _say_files(console: PlainConsole, results: list[dict[str, Any]], out: Path) -> None:
+    """The files of the first images, each kind explained once."""
     untold = dict(ABOUT_FILES)
-    for result in results[:10] if not as_json else []:
+    for result in results[:10]:
         for kind, name in result.get("files", {}).items():
             console.print(f"  {name}", markup=False)
             if about := untold.pop(kind, ""):
                 console.print(f"    {about}", style="dim", markup=False)
-    if len(results) > 10 and not as_json:
-        console.print(f"  … and so on in {saving.out}", markup=False)
-    if failed:
-        raise typer.Exit(FAILED)
+    if len(results) > 10:
+        console.print(f"  … and so on in {out}", markup=False)
 
 
 def _camera(saving: SaveOptions) -> Camera:

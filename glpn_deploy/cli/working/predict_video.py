@@ -8,14 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 
-from glpn_deploy.cli.app import FAILED
-from glpn_deploy.cli.console import output, print_json, say_why
+from glpn_deploy.cli.console import output
 from glpn_deploy.cli.options import SaveOptions
-from glpn_deploy.cli.working.loading import load_estimator
+from glpn_deploy.cli.working.loading import conclude, load_to_predict
 from glpn_deploy.errors import GlpnError, InputError
 from glpn_deploy.runtimes.options import LoadOptions
 from glpn_deploy.video.mjpeg_page import MjpegPage
@@ -86,11 +84,7 @@ def predict_videos(
     failed = 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(first)
-        estimator = stack.enter_context(load_estimator(network, load))
-        say_why(console, estimator.runtime.why)
-        origin = estimator.origin
-        if origin.advice:
-            console.print(f"  {origin.advice}", style="yellow", markup=False)
+        estimator = stack.enter_context(load_to_predict(console, network, load))
         page = stack.enter_context(MjpegPage()) if options.show else None
         if page is not None:
             console.print(f"  the newest frame: {page.url}", markup=False)
@@ -110,26 +104,11 @@ def predict_videos(
             _tell(console, report)
             if report.ended == INTERRUPTED:
                 break
-        ran = estimator.runtime.describe()
-    if as_json:
-        print_json(
-            {
-                "out": str(saving.out),
-                "unit": "metres",
-                "runtime": ran,
-                "origin": dataclasses.asdict(origin),
-                "videos": reports,
-                "failed": failed,
-            }
-        )
-    if failed:
-        raise typer.Exit(FAILED)
+        conclude(estimator, saving.out, failed, {"videos": reports}, as_json=as_json)
 
 
 def _stopped(report: VideoReport) -> bool:
     """Whether a camera was stopped by Ctrl-C, which is how one ends."""
-    from glpn_deploy.video.predicting import INTERRUPTED
-
     return report.live is not None and report.ended == INTERRUPTED
 
 
