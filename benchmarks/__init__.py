@@ -1,1 +1,1 @@
-"""Latency and size, measured so that a sceptic believes them."""
+"""Latency, memory and depth errors of backends and precisions, measured in rounds and reported."""

@@ -41,7 +41,7 @@ class Bench:
         gpu: The GPU.
         not_run: What failed, added to here.
         start: Starts a case's process; raises `glpn_deploy.errors.BackendError` where it does not.
-        accuracy: By backend and precision, once judged.
+        accuracy: By backend and precision, once evaluated.
         unavailable: Failures of what was asked for by name, added to here.
         rounds: Rounds made so far.
     """

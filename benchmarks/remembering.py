@@ -1,4 +1,4 @@
-"""What of a report ``backend="auto"`` shall go by from now on."""
+"""What ``backend="auto"`` takes from a report from now on."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ def _extras(bench: Bench, worker: CaseWorker, outputs: dict[CaseId, NDArray[np.f
 
 
 def _evaluate(bench: Bench, worker: CaseWorker) -> None:
-    """Judges a backend and precision on the data set, once; what fails is noted."""
+    """Evaluates a backend and precision on the data set, once; a failure is noted."""
     choice, runner = bench.options.evaluate, worker.case.id.runner
     if choice.dataset is None or runner in bench.accuracy:
         return

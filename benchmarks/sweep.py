@@ -1,4 +1,4 @@
-"""The benchmark itself: every case of every shape, measured in rounds, judged and reported."""
+"""The benchmark itself: every case of every shape, measured in rounds and reported."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class CalibrationOptions:
     percentile: Annotated[
         float,
         _advanced(
-            "For the method percentile: how many percent of the values a range shall hold, above 50 and up "
+            "For the method percentile: how many percent of the values a range must hold, above 50 and up "
             "to 100.",
             names=("--calibration-percentile",),
             above=50,
@@ -177,7 +177,7 @@ class LowerOptions:
     oldest: Annotated[
         Oldest | None,
         _advanced(
-            "The oldest TensorRT that shall read INT8: with 8.6 (JetPack 6.0) it keeps opset 17, in which "
+            "The oldest TensorRT that must read INT8: with 8.6 (JetPack 6.0) it keeps opset 17, in which "
             "each quantized product is followed by a cast [default: TensorRT 10, opset 20].",
             names=("--for-tensorrt",),
         ),
@@ -214,7 +214,7 @@ class LowerOptions:
             )
         if self.oldest is not None and self.target == "cpu":
             raise InputError(
-                "a graph for CPUs that TensorRT 8.6 shall read", expected="the target tensorrt, or no oldest"
+                "a graph for CPUs that TensorRT 8.6 must read", expected="the target tensorrt, or no oldest"
             )
 
     def target_of(self, precision: Precision) -> Target:
@@ -249,7 +249,7 @@ class BuildOptions:
     """How a bundle is made.
 
     Attributes:
-        lower: Lower precisions to make beside the FP32 graph, where there shall be any.
+        lower: Lower precisions to make beside the FP32 graph, if any.
         io: Type of the graphs' input and output; `io_of` says which graphs have FP16's.
         golden_images: Rendered rooms are the goldens where there are none.
 

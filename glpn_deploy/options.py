@@ -48,8 +48,8 @@ class Option:
         panel: Heading in ``--help``.
         least: Smallest value.
         most: Largest value.
-        above: Lower bound that is no value itself.
-        below: Upper bound that is no value itself.
+        above: Exclusive lower bound.
+        below: Exclusive upper bound.
         reader: How it is typed, where not as Typer would read the field's type.
         typed: The type that ``reader`` takes.
         argument: Whether it is given by its place instead of by name.
@@ -128,7 +128,7 @@ def check_options(options: Any) -> None:
     """Holds every field to its choices and bounds; for ``__post_init__``.
 
     Raises:
-        InputError: A value is none of them.
+        InputError: A value is not among them.
     """
     for field in declared(options.__class__):
         value = getattr(options, field.name)
@@ -212,7 +212,7 @@ def parse_device(option: str, text: str) -> str:
     """A device's name; of devices that other software knows it says what is possible here.
 
     Raises:
-        InputError: It is none of `Device`.
+        InputError: It is not one of `Device`.
     """
     if text in get_args(Device):
         return text

@@ -36,7 +36,7 @@ _advanced = partial(Option, panel=ADVANCED)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RuntimeOptions:
-    """How a runtime shall run. A new field that commands shall offer has an `Option`, and a line below.
+    """How a runtime runs. A new field that commands offer has an `Option`, and a line below.
 
     Attributes:
         precision: Precision of the computation; the artefact's own for files.
@@ -50,7 +50,7 @@ class RuntimeOptions:
             the first shape it meets, and again, over the wider range, for every shape outside.
 
     Raises:
-        InputError: A value is none of these, or two contradict each other.
+        InputError: A value is not allowed, or two contradict each other.
     """
 
     device: DeviceOption = "auto"
@@ -159,7 +159,7 @@ class LoadOptions:
     """Which backend and precision run a source, how, and what of its images.
 
     Raises:
-        InputError: A value is none of these, or two contradict each other.
+        InputError: A value is not allowed, or two contradict each other.
     """
 
     backend: Annotated[

@@ -1,4 +1,4 @@
-"""Does the benchmark keep its word? Equal runs are to be no different, a planted slow-down is to be found.
+"""How often glpn-compare is wrong: its verdicts on equal runs, and on runs with a planted slow-down.
 
     python -m glpn_deploy.benchmarks.claims.aa BUNDLE --pairs 20
 
@@ -98,7 +98,7 @@ def count_verdicts(
     }
 
 
-def kept(found: Mapping[str, Any]) -> bool:
+def passes(found: Mapping[str, Any]) -> bool:
     """Whether at most 1 of 20 verdicts on equal runs was false, and 19 of 20 slow-downs were found."""
     false, right = found["false_share"], found["found_share"]
     return false is not None and right is not None and false <= 0.05 and right >= 0.95
@@ -131,7 +131,7 @@ def verdicts(
         print_json(found)
     for name, value in found.items():
         console.print(f"{name}: {value}", markup=False)
-    if not kept(found):
+    if not passes(found):
         raise typer.Exit(FAILED)
 
 

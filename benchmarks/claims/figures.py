@@ -63,7 +63,7 @@ def read(path: Path) -> dict[str, Any]:
         if (content["format"], content["format_version"]) == (FORMAT, FORMAT_VERSION):
             return dict(content["sections"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read ({error!r})", fix="remove it, and measure anew") from None
+        raise InputError(f"{path} cannot be read ({error!r})", fix="remove it, and measure again") from None
     raise InputError(f"{path} is of another format", expected=f"{FORMAT}, version {FORMAT_VERSION}")
 
 
@@ -105,7 +105,7 @@ def update(
 
 def figures(
     only: Annotated[tuple[str, ...], Option("Sections to measure.", reader=WORDS)] = SECTIONS,
-    tables: Annotated[bool, Option("Measure nothing, and only write the tables anew.")] = False,
+    tables: Annotated[bool, Option("Measure nothing, only rewrite the tables.")] = False,
     optimum: Annotated[
         str | None, Option("A Python that has Optimum, and NNCF for cpu_peers.", metavar="PYTHON")
     ] = None,

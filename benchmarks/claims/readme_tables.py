@@ -47,7 +47,7 @@ _FORMS = {"fp16": "FP16", "bf16": "BF16", "int8": "INT8", "int8-cpu": "INT8 for 
 
 
 def fill(text: str, sections: Mapping[str, Section]) -> str:
-    """The text with every table written anew; tables of sections that there are not stay as they are.
+    """The text with every table rewritten; tables of missing sections stay as they are.
 
     Raises:
         InputError: A marker names no table.

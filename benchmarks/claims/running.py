@@ -15,7 +15,7 @@ class FigureOptions:
     """What a section of the figures is given.
 
     Attributes:
-        folder: For what is written meanwhile; empty.
+        folder: An empty folder for temporary files.
         optimum: A Python that has Optimum, and NNCF for ``cpu_peers``; None for this one.
     """
 

@@ -1,4 +1,4 @@
-"""What NVIDIA's NVML tells of the first GPU; nothing where there is none. Never run on a GPU yet."""
+"""The first GPU's state from NVIDIA's NVML; empty without a GPU. Never run on a GPU yet."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ BEFORE = -1
 _BURST_S = 0.25
 _CALIBRATION_S = 0.1
 _WARM_UP_S = 0.5
-_SLOW_MS = 1000.0  # a run that takes longer fills its caches anew anyway: bursts have no warm-up run
+_SLOW_MS = 1000.0  # a longer run refills its caches itself: no warm-up run
 _PATIENCE = 3
 
 

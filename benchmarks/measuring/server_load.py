@@ -64,7 +64,7 @@ def choose_model(url: str, asked: str | None) -> str:
     """The model to call.
 
     Raises:
-        InputError: The URL is none.
+        InputError: The URL is invalid.
         BackendError: The server does not answer, or has no such model.
     """
     with KserveClient(url) as client:

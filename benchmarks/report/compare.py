@@ -23,7 +23,7 @@ class CaseComparison:
 
     Attributes:
         key: The case.
-        verdict: What became of it in the second report; ``gone`` where it is not in there.
+        verdict: Whether its time changed in the second report; ``gone`` where it is not in there.
         ratio: Its time in the second report in units of the first's, or None where it was not judged.
         relative: The same with both times in units of the matrix product in the same rounds; or None.
         proven: Of "no difference": whether the interval excludes a change beyond the margin.
@@ -48,7 +48,7 @@ class Comparison:
         machine: Time of the matrix product in the second report in units of the first's, or None.
         machine_changed: Whether the machine itself ran at another speed.
         versions: Packages whose version differs: from, to.
-        unlike: How machines, checkpoints or images differ, where they were compared all the same.
+        unlike: How machines, checkpoints or images differ, where ``force`` compared them.
         bundles: The two bundles, where they are not the same one.
         margin: As asked.
     """

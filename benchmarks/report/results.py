@@ -17,7 +17,7 @@ from glpn_deploy.reading import read_bytes
 
 FORMAT, FORMAT_VERSION = "glpn-deploy-bench", 2
 _FIX = "run glpn-bench again"
-# A run of eleven days is none; ratios of what is left are finite.
+# Longer than eleven days is damage; ratios of the rest are finite.
 _ABOVE_0 = Valid("times above 0 ms, below 1e9", lambda samples: all(0 < ms < 1e9 for ms in samples))
 WarmUp = dict[int, Annotated[list[float], _ABOVE_0]]
 """Milliseconds by round; the number of a round is the same for all cases of a report."""

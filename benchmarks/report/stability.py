@@ -23,8 +23,8 @@ def judge_stability(
     Args:
         latency: What was measured.
         trend: Of the rounds' medians.
-        usage: Who used the cores meanwhile.
-        throttled: What held the clocks down meanwhile.
+        usage: Who used the cores during the bursts.
+        throttled: What held the clocks down during the bursts.
         half_width: Half the median's interval that was asked for, as a share of the median.
     """
     reasons: dict[str, str] = {}

@@ -2,7 +2,7 @@
 
     python -m glpn_deploy.benchmarks.report.written benchmarks/results/bench_nyu_cpu.json
 
-writes reports anew, whose samples stand in their JSON.
+rewrites reports from the samples in their JSON.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def _write(report: Report, path: Path) -> tuple[Path, Path, Path]:
     return path, markdown_path, page
 
 
-def _write_anew(path: Path) -> tuple[Path, Path, Path]:
+def _rewrite(path: Path) -> tuple[Path, Path, Path]:
     """The files of a report as this version writes them; its headlines come from its samples again."""
     report = Report.read(path)
     asked, within = report.settings["rounds"]["half_width"], report.settings.get("within")
@@ -53,4 +53,4 @@ def _write_anew(path: Path) -> tuple[Path, Path, Path]:
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        print(*_write_anew(Path(name)))
+        print(*_rewrite(Path(name)))

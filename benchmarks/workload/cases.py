@@ -145,7 +145,7 @@ class NotRun:
 
     Attributes:
         case: What it is said of.
-        reason: Why, and where possible what would mend it.
+        reason: Why, and where possible how to fix it.
         part: What of it was not measured; without its ``latency`` there is no row.
     """
 

@@ -1,6 +1,6 @@
 """Peers that are files: made by other software in the Python that has it, then run here like our own.
 
-One OpenVINO and one ONNX Runtime thus run every row, whatever the other software brings or asks for.
+The same OpenVINO and ONNX Runtime run every row, whichever versions the other software needs.
 """
 
 from __future__ import annotations

@@ -201,7 +201,7 @@ class WantedEngines:
     rtx: Annotated[
         bool,
         _advanced(
-            "Build with TensorRT for RTX instead, for the RTX cards of others, on Linux and Windows; needs "
+            "Build with TensorRT for RTX instead, for other people's RTX cards, on Linux and Windows; needs "
             "no GPU. The machine that runs it finishes the work at the first start."
         ),
     ] = False

@@ -17,15 +17,15 @@ class EvalOptions:
     """
 
     max_depth: Annotated[
-        float | None, Option("Judge depth below this [m] [default: the data set's].", above=0)
+        float | None, Option("Evaluate depth below this [m] [default: the data set's].", above=0)
     ] = None
     crop: Annotated[
         Literal["nyu", "eigen", "garg", "none"] | None,
-        Option("Judge within this crop [default: the data set's]."),
+        Option("Evaluate within this crop [default: the data set's]."),
     ] = None
     flip: Annotated[bool, Option("Average with the prediction of the mirrored image, mirrored back.")] = False
     median_scaling: Annotated[
-        bool, Option("Scale every prediction to the ground truth's median: judges shape, not metres.")
+        bool, Option("Scale every prediction to the ground truth's median: evaluates shape, not scale.")
     ] = False
     batch_size: Annotated[
         int, Option("Images predicted at a time.", names=("--batch",), former=("--batch-size",), least=1)

@@ -1,4 +1,4 @@
-"""glpn-build: a bundle's network as an engine, for the GPU it stands on or for the RTX cards of others."""
+"""glpn-build: a bundle's network as an engine, for this machine's GPU or for other people's RTX cards."""
 
 from __future__ import annotations
 
@@ -56,9 +56,7 @@ def build(
         run_explain(bundle, engines, options, as_json=as_json)
         return
     if engines.targets is not None and not engines.rtx:
-        raise InputError(
-            "--sm without --rtx", fix="add --rtx; TensorRT itself builds for the GPU it stands on"
-        )
+        raise InputError("--sm without --rtx", fix="add --rtx; TensorRT itself builds for this machine's GPU")
     from glpn_deploy.cli.working.build import run
 
     run(bundle, engines, options, verify=verify, dry_run=dry_run, as_json=as_json)

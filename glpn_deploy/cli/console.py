@@ -78,7 +78,7 @@ class PlainConsole(Console):
             yield Text(" " * indent) + part if i else part
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Every text that is printed comes by here, cells of tables too."""
+        """Every printed text passes through here, cells of tables too."""
         return super().render_str("\n".join(map(printable, text.split("\n"))), **options)
 
 

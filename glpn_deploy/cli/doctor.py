@@ -1,4 +1,4 @@
-"""glpn-doctor: what this machine can run, what is missing, and the line that mends it."""
+"""glpn-doctor: what this machine can run, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _DETAIL = len("✓ tensorrt_rtx ")
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Tell what this machine can run and how to mend what is missing.
+    """Tell what this machine can run and how to fix what is missing.
 
     Looks at Python, the processor, memory, the GPU and its driver, every backend, what building TensorRT
     engines needs, and the export tools; on a Jetson also at JetPack, power mode and clocks. Needs no root.

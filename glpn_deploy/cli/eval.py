@@ -31,17 +31,17 @@ def evaluate(
         ),
     ] = "rooms",
     data_path: Annotated[
-        Path | None, Option("Where the data set lies; rooms are rendered and lie nowhere.")
+        Path | None, Option("The data set's folder or file; rooms are rendered and need none.")
     ] = None,
     about: DatasetOptions,
     options: EvalOptions,
     baselines: Annotated[
-        bool, Option("rooms: also judge guesses made without looking at the image.")
+        bool, Option("rooms: also evaluate baselines that do not look at the image.")
     ] = False,
     load: LoadOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a network's depth against ground truth.
+    """Evaluate a network's depth against ground truth.
 
     Metrics are taken by image and averaged, as in the papers, in the data set's own depth range and
     crop. Exit status: 0 done, 1 samples were left out, 2 wrong use or a bad data set.

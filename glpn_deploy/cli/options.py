@@ -86,7 +86,7 @@ class SaveOptions:
     """What glpn-predict writes of every image, and where.
 
     Raises:
-        InputError: A format is none, or a value is out of range.
+        InputError: A format is unknown, or a value is out of range.
     """
 
     out: Annotated[Path, Option("Folder for the results; made if needed.", names=("--out", "-o"))] = Path(

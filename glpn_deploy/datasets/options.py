@@ -49,11 +49,11 @@ class DatasetOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GroundTruthOptions:
-    """A data set to judge on as well, where a kind is named.
+    """A data set to evaluate on as well, where a kind is named.
 
     Attributes:
-        dataset: None judges on none.
-        path: Where it lies; rooms lie nowhere.
+        dataset: None evaluates on none.
+        path: Its folder or file; rooms need none.
         count: Rooms to render.
 
     Raises:
@@ -63,15 +63,17 @@ class GroundTruthOptions:
     dataset: Annotated[
         Kind | None,
         _option(
-            "Also judge each precision against ground truth, of this kind of data set.", names=("--eval",)
+            "Also evaluate each precision against ground truth, on this kind of data set.", names=("--eval",)
         ),
     ] = None
     path: Annotated[
         str | None,
-        _option("Where that data set lies.", names=("--data-path",), former=("--eval-path",), metavar="PATH"),
+        _option(
+            "That data set's folder or file.", names=("--data-path",), former=("--eval-path",), metavar="PATH"
+        ),
     ] = None
     count: Annotated[
-        int | None, _option("Rooms to judge on [default: 500].", former=("--eval-count",), least=1)
+        int | None, _option("Rooms to evaluate on [default: 500].", former=("--eval-count",), least=1)
     ] = None
 
     def __post_init__(self) -> None:
@@ -79,9 +81,9 @@ class GroundTruthOptions:
         if self.dataset is None and (self.path is not None or self.count is not None):
             name = "--count" if self.path is None else "--data-path"
             raise InputError(
-                f"{name} without --eval", expected="a data set to judge on, such as --eval rooms"
+                f"{name} without --eval", expected="a data set to evaluate on, such as --eval rooms"
             )
         if self.path is None and self.dataset not in (None, "rooms"):
             raise InputError(
-                f"--eval {self.dataset} needs a path", fix="pass --data-path, where the data set lies"
+                f"--eval {self.dataset} needs a path", fix="pass --data-path, its folder or file"
             )

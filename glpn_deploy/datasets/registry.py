@@ -76,7 +76,7 @@ def open_dataset(
 
 
 def open_ground_truth(options: GroundTruthOptions) -> DepthDataset | None:
-    """The data set to judge on, or None where none is asked for; raises as `open_dataset`."""
+    """The data set to evaluate on, or None where none is asked for; raises as `open_dataset`."""
     if options.dataset is None:
         return None
     return open_dataset(options.dataset, options.path, DatasetOptions(count=options.count))

@@ -1,4 +1,4 @@
-"""The work of glpn-batch: the job, and what became of it."""
+"""The work of glpn-batch: the job and its report."""
 
 from __future__ import annotations
 

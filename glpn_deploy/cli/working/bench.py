@@ -95,7 +95,7 @@ def _check_writable(folder: Path) -> None:
     """
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not there.is_dir():
-        raise WriteError(f"--out {folder}: {there} is no folder", fix="choose another")
+        raise WriteError(f"--out {folder}: {there} is not a folder", fix="choose another")
     with staging_folder(there / "report.json"):
         pass
 

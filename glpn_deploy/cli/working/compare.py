@@ -18,7 +18,7 @@ from glpn_deploy.cli.console import output, print_json
 
 
 def run(first: Path, second: Path, options: CompareOptions, *, as_json: bool) -> None:
-    """Compares two reports and prints what became of each case.
+    """Compares two reports and prints each case's verdict.
 
     Raises:
         InputError: A report cannot be read, or the two cannot be compared.

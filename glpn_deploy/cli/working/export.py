@@ -38,7 +38,7 @@ def run(
     verbose: bool,
     as_json: bool,
 ) -> None:
-    """Exports a bundle, builds its engines where that is asked for, and prints what came of it.
+    """Exports a bundle, builds its engines where that is asked for, and prints the result.
 
     Args:
         checkpoint: What is exported.
@@ -108,7 +108,7 @@ def require_engines(
         asked: The lower precisions; an engine each, or of FP32 where there are none.
         opset: The opset asked for; a precision takes its own where that is later.
         target: What INT8 is for.
-        oldest: The oldest TensorRT that shall read the graphs.
+        oldest: The oldest TensorRT that must read the graphs.
         verify: Whether the engines will be compared with the reference.
 
     Raises:

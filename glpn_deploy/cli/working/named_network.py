@@ -15,7 +15,7 @@ _WHAT = "MODULE:FUNCTION, a function that takes the checkpoint and returns the n
 
 
 def make_network(name: str, checkpoint: str) -> nn.Module:
-    """Imports a function, from the folder one stands in or what is installed, and calls it.
+    """Imports a function, from the current folder or the installed packages, and calls it.
 
     Args:
         name: ``module:function``.
@@ -30,7 +30,7 @@ def make_network(name: str, checkpoint: str) -> nn.Module:
     sys.path.insert(0, str(Path.cwd()))  # which python -m does, and a console script does not
     try:
         make = getattr(importlib.import_module(module), function)
-    except Exception as error:  # whatever a stranger's module raises
+    except Exception as error:  # whatever the user's module raises
         raise InputError(f"--model {name}: {_words(error)}", expected=_WHAT) from error
     finally:
         sys.path.pop(0)

@@ -26,7 +26,7 @@ def run(bundle: Path, target: Path, options: ServeOptions, *, as_json: bool) -> 
     console.print(f"  network: {about['file']} ({about['precision']}{made})", markup=False)
     if "tensorrt" in about:
         console.print(
-            "  The server needs that very TensorRT: see the release notes of Triton's containers.",
+            "  The server needs exactly this TensorRT: see the release notes of Triton's containers.",
             markup=False,
         )
     say_next(

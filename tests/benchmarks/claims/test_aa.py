@@ -44,24 +44,24 @@ def test_verdicts_on_equal_and_on_slowed_runs_are_counted(measured, row, report)
     assert found["pairs"] == 20
     assert found["false_share"] <= 0.05
     assert found["found_share"] >= 0.95
-    assert aa.kept(found)
+    assert aa.passes(found)
     assert sorted(found["planted"]["ratios"])[10] == pytest.approx(1.1, abs=0.02)
 
 
-def test_a_benchmark_that_finds_nothing_does_not_keep_its_word(measured, row, report) -> None:
+def test_a_benchmark_that_finds_nothing_fails(measured, row, report) -> None:
     runs = [report([row(measured(20.0, seed))]) for seed in range(3)]
     found = aa.count_verdicts(lambda share: runs[0], 1, 0.1, CompareOptions())
     assert found["planted"]["no difference"] == 1
     assert (found["false_share"], found["found_share"]) == (0, 0)
-    assert not aa.kept(found)
+    assert not aa.passes(found)
 
 
 @pytest.mark.parametrize(
-    ("false", "right", "word"),
+    ("false", "right", "passed"),
     [(0.05, 0.95, True), (0.1, 1.0, False), (0.0, 0.9, False), (None, 1.0, False), (0.0, None, False)],
 )
-def test_the_word(false, right, word) -> None:
-    assert aa.kept({"false_share": false, "found_share": right}) is word
+def test_how_many_wrong_verdicts_pass(false, right, passed) -> None:
+    assert aa.passes({"false_share": false, "found_share": right}) is passed
 
 
 def test_the_command_passes_its_options_on(call, tiny_bundle, monkeypatch, capsys) -> None:
