@@ -6,7 +6,7 @@ A table stands between ``<!-- figures:NAME -->`` and ``<!-- /figures -->``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from glpn_deploy.benchmarks.claims.graph_tables import rtx, uint8_input
 from glpn_deploy.benchmarks.claims.markdown import Section, markdown_table, measured
@@ -117,28 +117,28 @@ def main_job(section: Section) -> str:
     return f"{measured(section)}\n\n{table}"
 
 
+def _cpu_table(
+    section: Section, names: Iterable[str], ratio: str, last: str, cell: Callable[[str], str]
+) -> str:
+    """Rows of a CPU: median, times as fast as Optimum's export, and one more column."""
+    rows = section["figures"]["rows"]
+    body = [
+        (_ROWS[name], f"{rows[name]['median_ms']:.0f} ms", _speedup(rows[name]["speedup"]), cell(name))
+        for name in names
+        if name in rows
+    ]
+    return markdown_table(("480×640, batch 1", "median", ratio, last), body, right=True)
+
+
 def cpu(section: Section) -> str:
     """This package beside its peers, and whole commands."""
     figures = section["figures"]
-    rows = [(label, figures["rows"][name]) for name, label in _ROWS.items() if name in figures["rows"]]
-    table = markdown_table(
-        (
-            "480×640, batch 1",
-            "median",
-            "times as fast as Optimum's export (95 % interval)",
-            "peak memory",
-        ),
-        [
-            (
-                label,
-                f"{row['median_ms']:.0f} ms",
-                _speedup(row["speedup"]),
-                f"{row['peak_memory_mib'] * 2**20 / 1e9:.2f} GB",
-            )
-            for label, row in rows
-        ],
-        right=True,
-    )
+
+    def memory(name: str) -> str:
+        return f"{figures['rows'][name]['peak_memory_mib'] * 2**20 / 1e9:.2f} GB"
+
+    ratio = "times as fast as Optimum's export (95 % interval)"
+    table = _cpu_table(section, _ROWS, ratio, "peak memory", memory)
     starts = [
         f"{start['warm_s']:.1f} s in {precision.upper()}"
         for precision, start in figures["start"].items()
@@ -185,21 +185,12 @@ def _both(off: Mapping[str, float], ours: str, peer: str) -> str:
 
 def speed(section: Section) -> str:
     """The README's table: how fast, and how far the depth moves."""
-    rows, off = section["figures"]["rows"], section["figures"]["abs_rel"]
-    table = markdown_table(
-        ("480×640, batch 1", "median", "times as fast (95 % interval)", "depth moves by (AbsRel)"),
-        [
-            (
-                _ROWS[name],
-                f"{rows[name]['median_ms']:.0f} ms",
-                _speedup(rows[name]["speedup"]),
-                f"{off[name]:.2g}" if name in off else "",
-            )
-            for name in _SHORT
-            if name in rows
-        ],
-        right=True,
-    )
+    off = section["figures"]["abs_rel"]
+
+    def moved(name: str) -> str:
+        return f"{off[name]:.2g}" if name in off else ""
+
+    table = _cpu_table(section, _SHORT, "times as fast (95 % interval)", "depth moves by (AbsRel)", moved)
     return f"{measured(section)}\n\n{table}"
 
 

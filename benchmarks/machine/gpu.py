@@ -25,7 +25,6 @@ class Gpu:
 
     def __init__(self, index: int = 0) -> None:
         self.there, self.name = False, ""
-        self._nvml: Any = None
         try:
             import pynvml
         except ImportError:
@@ -43,16 +42,15 @@ class Gpu:
         """Clocks [MHz], temperature [°C], power [W], driver, throttling, as far as NVML tells."""
         if not self.there:
             return {}
-        nvml, handle = self._nvml, self._handle
+        nvml = self._nvml
+        power_mw = self._ask(nvml.nvmlDeviceGetPowerUsage)
         found = {
             "name": self.name,
-            "driver": self._ask(lambda: str(nvml.nvmlSystemGetDriverVersion())),
-            "sm_mhz": self._ask(lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
-            "memory_mhz": self._ask(lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM)),
-            "temperature_c": self._ask(
-                lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
-            ),
-            "power_w": self._ask(lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1e3),
+            "driver": self._ask(lambda handle: str(nvml.nvmlSystemGetDriverVersion())),
+            "sm_mhz": self._ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
+            "memory_mhz": self._ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_MEM),
+            "temperature_c": self._ask(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
+            "power_w": None if power_mw is None else power_mw / 1e3,
             "throttled": self.throttled(),
         }
         return {name: value for name, value in found.items() if value is not None}
@@ -61,7 +59,7 @@ class Gpu:
         """Why the clocks are held down right now."""
         if not self.there:
             return []
-        bits = self._ask(lambda: self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle)) or 0
+        bits = self._ask(self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons) or 0
         return [
             words
             for name, words in _SLOWED.items()
@@ -70,21 +68,17 @@ class Gpu:
 
     def memory_mib(self, pid: int) -> float | None:
         """Device memory of a process [MiB]."""
-        if not self.there:
-            return None
-        processes = self._ask(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)) or []
-        used = [p.usedGpuMemory for p in processes if p.pid == pid and p.usedGpuMemory is not None]
+        processes = self._ask(self._nvml.nvmlDeviceGetComputeRunningProcesses) if self.there else None
+        used = [p.usedGpuMemory for p in processes or [] if p.pid == pid and p.usedGpuMemory is not None]
         return sum(used) / 2**20 if used else None
 
     def energy_j(self) -> float | None:
         """Energy since the driver was loaded [J]; Volta and later."""
-        if not self.there:
-            return None
-        millijoules = self._ask(lambda: self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle))
+        millijoules = self._ask(self._nvml.nvmlDeviceGetTotalEnergyConsumption) if self.there else None
         return None if millijoules is None else millijoules / 1e3
 
-    def _ask(self, question: Callable[[], Any]) -> Any:
+    def _ask(self, question: Callable[..., Any], *what: Any) -> Any:
         """An answer, or None where this GPU or driver does not have it (a Jetson's NVML lacks most)."""
         with contextlib.suppress(self._nvml.NVMLError):
-            return question()
+            return question(self._handle, *what)
         return None

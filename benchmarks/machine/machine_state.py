@@ -67,7 +67,7 @@ def state(gpu: Gpu) -> dict[str, Any]:
 
 
 def throttle_count() -> int | None:
-    """How often the cores have been slowed by heat since the system started, or None where the system does not say."""
+    """How often heat slowed the cores since the system started, or None where the system does not say."""
     counts = [_text(path) for path in CPU.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")]
     known = [int(count) for count in counts if count.isdigit()]
     return sum(known) if known else None
