@@ -40,20 +40,29 @@ WHATEVER_IT_COSTS = ("--max-abs-rel", "1e9", "--max-abs-m", "1e9", "--no-verify"
 PHOTOGRAPHS, STARTS, BARE_S = 100, 7, 20.0
 
 
+ROWS = BenchOptions(precisions=PRECISIONS, device="cpu", max_workers=16, stages=False, allow_fallback=True)
+"""All rows at the same time, so that all meet in every round."""
+
+
 def measure(options: FigureOptions) -> dict[str, Any]:
     """Every figure, one after the other."""
     folder = options.folder
     photos = export_networks(folder)
     bundle, first = folder / "nyu-bundle", photos / "0.png"
-    pythons = {} if options.optimum is None else {"optimum": options.optimum}
-    how = {"baseline": "optimum", "peers": ("optimum", "hf-eager"), "pythons": pythons}
-    rounds = RoundOptions(half_width=0.01, seconds=30.0)
-    report = sweep_nyu(folder, photos, backends=BACKENDS, rounds=rounds, **how)
+    asked = dataclasses.replace(
+        ROWS,
+        backends=BACKENDS,
+        baseline="optimum",
+        peers=("optimum", "hf-eager"),
+        pythons={} if options.optimum is None else {"optimum": options.optimum},
+        rounds=RoundOptions(half_width=0.01, seconds=30.0),
+    )
+    report = sweep_nyu(folder, photos, asked)
     return {
         "rows": rows(report),
         "not_run": {item.name: item.reason for item in report.not_run},
         "ceilings": report.ceilings,
-        "abs_rel": abs_rel(folder, backends=BACKENDS[1:]),
+        "abs_rel": abs_rel(folder, dataclasses.replace(ROWS, backends=BACKENDS[1:])),
         "start": {precision: warm_start(bundle, first, precision) for precision in ("fp32", "bf16")},
         "predict": predict_overhead(bundle, first, folder / "many"),
     }
@@ -74,27 +83,25 @@ def export_networks(folder: Path) -> Path:
     return photos
 
 
-def sweep_nyu(folder: Path, photos: Path, **how: Any) -> Report:
-    """All rows of glpn-nyu's architecture."""
+def sweep_nyu(folder: Path, photos: Path, options: BenchOptions) -> Report:
+    """The rows of glpn-nyu's architecture on photographs."""
     shapes = ((HEIGHT, WIDTH),)
-    options = bench_options(reference=str(folder / "nyu"), images=photos, shapes=shapes, **how)
-    return run_sweep(folder / "nyu-bundle", options)
+    asked = dataclasses.replace(options, reference=str(folder / "nyu"), images=photos, shapes=shapes)
+    return run_sweep(folder / "nyu-bundle", asked)
 
 
-def abs_rel(folder: Path, **how: Any) -> dict[str, float]:
+def abs_rel(folder: Path, options: BenchOptions) -> dict[str, float]:
     """AbsRel of the demo network against PyTorch in FP32 on rendered rooms, by backend and precision."""
     rooms = RenderedRooms("val", 8, height=ROOM_HEIGHT, width=ROOM_WIDTH)
-    images = save_pictures([sample.image for sample in rooms], folder / "rooms")
-    rounds, shapes = RoundOptions(half_width=0.5, seconds=1.0), ((ROOM_HEIGHT, ROOM_WIDTH),)
-    options = bench_options(reference="demo", images=images, shapes=shapes, rounds=rounds, **how)
-    report = run_sweep(folder / "demo-bundle", options)
+    asked = dataclasses.replace(
+        options,
+        reference="demo",
+        images=save_pictures([sample.image for sample in rooms], folder / "rooms"),
+        shapes=((ROOM_HEIGHT, ROOM_WIDTH),),
+        rounds=RoundOptions(half_width=0.5, seconds=1.0),
+    )
+    report = run_sweep(folder / "demo-bundle", asked)
     return {str(row.id.runner): row.error["abs_rel"] for row in report.rows if row.error}
-
-
-def bench_options(**how: Any) -> BenchOptions:
-    """All rows at the same time, so that all meet in every round."""
-    fixed: dict[str, Any] = {"device": "cpu", "max_workers": 16, "stages": False, "allow_fallback": True}
-    return BenchOptions(precisions=PRECISIONS, **fixed, **how)
 
 
 def rows(report: Report) -> dict[str, Any]:

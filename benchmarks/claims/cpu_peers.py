@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from glpn_deploy.benchmarks.claims.cpu import abs_rel, export_networks, rows, sweep_nyu
+from glpn_deploy.benchmarks.claims.cpu import ROWS, abs_rel, export_networks, rows, sweep_nyu
 from glpn_deploy.benchmarks.claims.running import FigureOptions
 from glpn_deploy.benchmarks.measuring.latency_stats import ratio_in_turns
 from glpn_deploy.benchmarks.options import RoundOptions
@@ -34,15 +34,15 @@ def measure(options: FigureOptions) -> dict[str, Any]:
     """Both networks with their INT8 files, then the rows."""
     folder, python = options.folder, options.optimum
     photos = export_networks(folder)
-    how = {
-        "backends": BACKENDS,
-        "baseline": "openvino-optimum:fp32",
-        "peers": PEERS,
-        "pythons": {} if python is None else dict.fromkeys(("optimum", "nncf"), python),
-    }
-    rounds = RoundOptions(half_width=0.02, seconds=12.0)
-    report = sweep_nyu(folder, photos, rounds=rounds, **how)
-    return {**beside(report), "abs_rel": abs_rel(folder, **how)}
+    asked = dataclasses.replace(
+        ROWS,
+        backends=BACKENDS,
+        baseline="openvino-optimum:fp32",
+        peers=PEERS,
+        pythons={} if python is None else dict.fromkeys(("optimum", "nncf"), python),
+        rounds=RoundOptions(half_width=0.02, seconds=12.0),
+    )
+    return {**beside(sweep_nyu(folder, photos, asked)), "abs_rel": abs_rel(folder, asked)}
 
 
 def beside(report: Report) -> dict[str, Any]:
