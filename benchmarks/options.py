@@ -24,8 +24,7 @@ from glpn_deploy.options import (
     Threads,
     check_options,
 )
-from glpn_deploy.precisions import Precision
-from glpn_deploy.runtimes.options import Mixed
+from glpn_deploy.runtimes.options import RunPrecision
 from glpn_deploy.runtimes.registry import BACKENDS
 from glpn_deploy.timing.order_statistics import FEWEST
 
@@ -107,7 +106,7 @@ class BenchOptions:
         ),
     ] = None
     precisions: Annotated[
-        tuple[Precision | Mixed, ...] | None,
+        tuple[RunPrecision, ...] | None,
         Option(
             "Precisions, separated by commas [default: all]; also int8+bf16 (OpenVINO).",
             names=("--precision",),

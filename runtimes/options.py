@@ -30,6 +30,8 @@ Compile = Literal["no", "default", "max-autotune"]
 FallbackPrecision = Literal["fp32", "bf16"]
 Mixed = Literal["int8+bf16"]
 """INT8, with what is not quantised in BF16."""
+RunPrecision = Literal[Precision, Mixed]
+"""What a network can be run in."""
 
 _advanced = partial(Option, panel=ADVANCED)
 
@@ -167,7 +169,7 @@ class LoadOptions:
         Option("auto takes what is expected to be the fastest of those that can run here, and says why."),
     ] = "auto"
     precision: Annotated[
-        Auto | Precision | Mixed,
+        Auto | RunPrecision,
         Option(
             "Precision to run in: the artefact's; OpenVINO needs none of its own for bf16, fp16. int8+bf16 "
             "runs in bf16 what INT8 leaves, which is faster on processors that have it (OpenVINO)."

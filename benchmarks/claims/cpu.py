@@ -28,13 +28,12 @@ from glpn_deploy.benchmarks.workload.cases import Case
 from glpn_deploy.datasets.rooms import RenderedRooms
 from glpn_deploy.errors import BackendError
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.precisions import Precision
-from glpn_deploy.runtimes.options import Mixed
+from glpn_deploy.runtimes.options import RunPrecision
 
 HEIGHT, WIDTH = 480, 640
 ROOM_HEIGHT, ROOM_WIDTH = 240, 320
 BACKENDS = ("torch", "onnxruntime", "openvino")
-PRECISIONS: tuple[Precision | Mixed, ...] = ("fp32", "bf16", "int8", "int8+bf16")
+PRECISIONS: tuple[RunPrecision, ...] = ("fp32", "bf16", "int8", "int8+bf16")
 WHATEVER_IT_COSTS = ("--max-abs-rel", "1e9", "--max-abs-m", "1e9", "--no-verify", "--no-verdict")
 """INT8 with nothing raised: random weights have no depth to keep."""
 PHOTOGRAPHS, STARTS, BARE_S = 100, 7, 20.0

@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from glpn_deploy.bundle.engine_profile import Profile, Shape, choose_profile
 from glpn_deploy.options import Device
-from glpn_deploy.precisions import Precision
-from glpn_deploy.runtimes.options import Compile, Mixed
+from glpn_deploy.runtimes.options import Compile, RunPrecision
 
 MADE_PEERS = {
     "optimum": "optimum.exporters.onnx",
@@ -110,7 +109,7 @@ class Case:
     """
 
     backend: str
-    precision: Precision | Mixed
+    precision: RunPrecision
     batch: int
     height: int
     width: int
@@ -174,7 +173,7 @@ class Runner:
     """
 
     backend: str
-    precision: Precision | Mixed
+    precision: RunPrecision
     path: Path | None = None
     bytes: int | None = None
     probe: bool = False

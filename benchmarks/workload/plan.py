@@ -16,7 +16,7 @@ from glpn_deploy.runtimes.base import PRECISIONS, Precision
 from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 from glpn_deploy.runtimes.onnx_file.foreign import find_onnx
 from glpn_deploy.runtimes.onnx_file.header import read_header
-from glpn_deploy.runtimes.options import Mixed
+from glpn_deploy.runtimes.options import RunPrecision
 from glpn_deploy.runtimes.registry import BACKENDS, Backend
 
 
@@ -24,7 +24,7 @@ def plan_runners(
     bundle: Bundle,
     checkpoint: Path | None,
     backends: Sequence[str] | None = None,
-    precisions: Sequence[Precision | Mixed] | None = None,
+    precisions: Sequence[RunPrecision] | None = None,
     peers: Sequence[str] = (),
     gpu: CudaDevice | None = None,
     elsewhere: Collection[str] = (),
@@ -96,7 +96,7 @@ def _rows(backends: Sequence[str] | None) -> list[tuple[str, Backend]]:
 
 
 def _from_checkpoint(
-    name: str, checkpoint: Path | None, precisions: Sequence[Precision | Mixed]
+    name: str, checkpoint: Path | None, precisions: Sequence[RunPrecision]
 ) -> Iterator[Runner | NotRun]:
     if checkpoint is None:
         reason = "it runs checkpoints, and the bundle's is not on this machine; pass --reference CHECKPOINT"
@@ -112,7 +112,7 @@ def _from_engines(
     name: str,
     backend: Backend,
     bundle: Bundle,
-    precisions: Sequence[Precision | Mixed] | None,
+    precisions: Sequence[RunPrecision] | None,
     gpu: CudaDevice | None,
 ) -> Iterator[Runner | NotRun]:
     """The engines that were built for this GPU; whether they fit TensorRT shows when they are loaded."""
@@ -156,7 +156,7 @@ def _backend_of(engine: Path) -> str | None:
 
 
 def _from_bundle(
-    name: str, bundle: Bundle, precisions: Sequence[Precision | Mixed] | None
+    name: str, bundle: Bundle, precisions: Sequence[RunPrecision] | None
 ) -> Iterator[Runner | NotRun]:
     """Each precision from its own file, or from the FP32 one where the bundle has none."""
     have = {artefact.precision: artefact for artefact in reversed(bundle.manifest.artefacts)}
@@ -164,6 +164,7 @@ def _from_bundle(
         precisions = [precision for precision in PRECISIONS if precision in (*have, "bf16")]
     for precision in precisions:
         if precision == "int8+bf16" and name != "openvino":
+            yield NotRun(CaseId(name, precision), "only OpenVINO runs it")
             continue
         own = precision.partition("+")[0]
         artefact = have.get(own) or have.get("fp32")
@@ -181,7 +182,7 @@ def _from_bundle(
 
 
 def _peer(
-    name: str, checkpoint: Path | None, precisions: Sequence[Precision | Mixed], elsewhere: bool
+    name: str, checkpoint: Path | None, precisions: Sequence[RunPrecision], elsewhere: bool
 ) -> Iterator[Runner | NotRun]:
     if name not in PEERS:
         expected = f"one of {', '.join(PEERS)}, or NAME=FILE.onnx"
@@ -206,7 +207,7 @@ def is_installed(module: str) -> bool:
         return False
 
 
-def _foreign(peer: str, precisions: Sequence[Precision | Mixed] | None) -> Iterator[Runner | NotRun]:
+def _foreign(peer: str, precisions: Sequence[RunPrecision] | None) -> Iterator[Runner | NotRun]:
     """A file of other software as its users run it: ONNX on ONNX Runtime, OpenVINO's own on OpenVINO."""
     name, _, place = peer.rpartition("=")
     path = Path(place) if place.endswith(".xml") else find_onnx(place)
@@ -224,7 +225,7 @@ def _foreign(peer: str, precisions: Sequence[Precision | Mixed] | None) -> Itera
     if path.suffix == ".xml":  # in what it holds, and with BF16 for the rest: the rows that ours has as well
         quantized = any('type="FakeQuantize"' in line for line in path.open(encoding="utf-8"))
         files = [path, path.with_suffix(".bin")]
-        gives: tuple[Precision | Mixed, ...] = ("int8", "int8+bf16") if quantized else ("fp32", "bf16")
+        gives: tuple[RunPrecision, ...] = ("int8", "int8+bf16") if quantized else ("fp32", "bf16")
     else:
         header = read_header(path)
         files, gives = list(header.files), (header.precision,)

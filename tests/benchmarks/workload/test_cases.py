@@ -12,10 +12,11 @@ from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.decoding import decode
 
 
-def test_a_case_goes_through_the_pipe() -> None:
+@pytest.mark.parametrize("precision", ["fp32", "int8+bf16"])
+def test_a_case_goes_through_the_pipe(precision) -> None:
     case = Case(
         backend="null",
-        precision="fp32",
+        precision=precision,
         batch=1,
         height=32,
         width=64,
@@ -23,8 +24,8 @@ def test_a_case_goes_through_the_pipe() -> None:
         processor={"do_resize": True},
     )
     assert decode(Case, json.loads(json.dumps(dataclasses.asdict(case)))) == case
-    assert str(case.id) == "null fp32 1x32x64"
-    assert str(dataclasses.replace(case, batch=4).id) == "null fp32 4x32x64"
+    assert str(case.id) == f"null {precision} 1x32x64"
+    assert str(dataclasses.replace(case, batch=4).id) == f"null {precision} 4x32x64"
 
 
 def test_a_label_takes_the_backends_place_in_names() -> None:

@@ -193,4 +193,5 @@ def test_int8_with_bf16_is_a_row_of_openvino_where_it_is_named(bundle_copy) -> N
         runners, _ = plan_runners(with_int8, None, ["openvino"], asked, elsewhere=["openvino"])
         assert [runner.precision for runner in runners] == found
     assert {runner.path.name for runner in runners} == {"model.onnx"}  # which int8's artefact names here
-    assert plan_runners(with_int8, None, ["onnxruntime"], ["int8+bf16"]) == ([], [])
+    runners, (not_run,) = plan_runners(with_int8, None, ["onnxruntime"], ["int8+bf16"])
+    assert (runners, not_run.name) == ([], "onnxruntime int8+bf16")
