@@ -60,9 +60,19 @@ def artefact_path(bundle: Bundle, artefact: Artefact) -> Path:
             fix=RE_EXPORT,
         ) from None
     require_same(path, own.network(), config.network(), bundle.folder)
-    found = {"max_depth": header.max_depth, "opset": header.opset, "nodes": header.nodes, "io": header.io}
+    found: dict[str, object] = {
+        "max_depth": header.max_depth,
+        "opset": header.opset,
+        "nodes": header.nodes,
+        "io": header.io,
+    }
     io = "fp16" if artefact.io == "half" else artefact.io  # as bundles of before 0.2 say it
-    stated = {"max_depth": config.max_depth, "opset": artefact.opset, "nodes": artefact.nodes, "io": io}
+    stated: dict[str, object] = {
+        "max_depth": config.max_depth,
+        "opset": artefact.opset,
+        "nodes": artefact.nodes,
+        "io": io,
+    }
     if artefact.precision == "fp32":
         found, stated = {**found, **header.tensors}, {**stated, **bundle.manifest.tensors}
     require_same(path, found, stated, bundle.folder)
