@@ -477,7 +477,8 @@ class DepthEstimator:
         """Depth of one image after the other, in order, while the caller works on the ones before.
 
         Reading, the network and enlarging each have a thread: while the caller has one image, the next is
-        enlarged, one is in the network and one is read; at most four (or batches) are in memory.
+        enlarged, one is in the network and one is read; at most four (or batches) are in memory. With
+        ``mode="throughput"`` as many are in the network as it has threads.
 
         Args:
             items: Images (paths, PIL images, numpy arrays), or objects with an image in their attribute
@@ -561,7 +562,7 @@ class DepthEstimator:
 
         groups = grouped(read(), size, limit)
         if read_ahead:
-            done = ahead(ahead(ahead(groups, lambda group: group), compute), finish)
+            done = ahead(ahead(ahead(groups, lambda group: group), compute, self.runtime.at_once), finish)
         else:
             done = (finish(compute(group)) for group in groups)
         return in_order(done, lambda entry: entry.number)

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(items: Iterable[Item], work: Callable[[Item], Result]) -> Generator[Result, None, None]:
-    """Yields ``work(item)`` of every item, in order, one item ahead of the caller.
+def ahead(
+    items: Iterable[Item], work: Callable[[Item], Result], at_once: int = 1
+) -> Generator[Result, None, None]:
+    """Yields ``work(item)`` of every item, in order, one item (or ``at_once``) ahead of the caller.
 
-    Taking an item and working on it happen in one thread, which starts on the next item when the caller
-    takes a result, and waits while the caller has not come back for the one that is done. Steps are put
+    One thread takes items, and as many as work ``at_once`` work on them. The next item is started on when the
+    caller takes a result, and waits while the caller has not come back for those that are done. Steps are put
     behind each other by nesting. The first error ends it. Ended early, by an error, Ctrl-C or the caller,
     it waits for the work that runs, and closes ``items`` where that is a generator.
     """
-    waiting, pool = iter(items), ThreadPoolExecutor(1, thread_name_prefix="glpn-pipeline")
+    waiting = iter(items)
+    taker, workers = (ThreadPoolExecutor(count, thread_name_prefix="glpn-pipeline") for count in (1, at_once))
 
-    def take() -> list[Result]:
+    def take() -> list[Future[Result]]:
         for item in waiting:
-            return [work(item)]
+            return [workers.submit(work, item)]
         return []
 
     try:
-        taking = pool.submit(take)
-        while found := taking.result():
-            taking = pool.submit(take)
-            yield found.pop()
+        taking = deque(taker.submit(take) for _ in range(at_once))
+        while found := taking.popleft().result():
+            result = found.pop().result()
+            taking.append(taker.submit(take))
+            yield result
     finally:
-        pool.shutdown(cancel_futures=True)
+        taker.shutdown(cancel_futures=True)
+        workers.shutdown(cancel_futures=True)
         if isinstance(waiting, Generator):
             waiting.close()
 

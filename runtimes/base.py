@@ -180,6 +180,8 @@ class Runtime(abc.ABC):
         spec: The shapes it takes.
         max_depth: The network's scale [m], or None where the artefact does not say.
         reasons: Why this backend was taken, or another precision than asked for; empty where it is as asked.
+        at_once: Runs that several threads had best start at the same time; more than 1 in
+            ``mode="throughput"``.
     """
 
     backend: str
@@ -188,6 +190,7 @@ class Runtime(abc.ABC):
     spec: InputSpec
     max_depth: float | None = None
     reasons: tuple[Reason, ...] = ()
+    at_once = 1
     _closed = False
     _process: int
 

@@ -22,6 +22,7 @@ from glpn_deploy.options import (
     parse_device,
 )
 from glpn_deploy.precisions import Precision
+from glpn_deploy.runtimes.processor import usable_cores
 
 BackendName = Literal["onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "torch"]
 Mode = Literal["auto", "latency", "throughput", "worker"]
@@ -42,8 +43,8 @@ class RuntimeOptions:
 
     Attributes:
         precision: Precision of the computation; the artefact's own for files.
-        mode: ``latency`` gives every run all threads; ``throughput`` splits them among runs that several
-            threads of the program start at the same time (OpenVINO only; the others do the first). ``worker``
+        mode: ``latency`` gives every run all threads; ``throughput`` gives each one, for as many runs at the
+            same time (`at_once`; on CPUs in OpenVINO and ONNX Runtime, the others do the first). ``worker``
             is for one of several processes on a machine: one thread unless ``threads`` says otherwise, bound
             to no core, and none that spins. ``auto`` is that in a worker of Ray and in Triton's Python
             backend (`one_of_several`), else ``latency``.
@@ -114,8 +115,9 @@ class RuntimeOptions:
     mode: Annotated[
         Mode,
         _advanced(
-            "worker: this is one of several processes on the machine (one thread, bound to no core). auto is "
-            "worker inside Ray and Triton, else latency, all threads for one run."
+            "throughput: many images, each on one thread, as many at a time as there are threads. worker: this "
+            "is one of several processes on the machine (one thread, bound to no core). auto is worker inside "
+            "Ray and Triton, else latency, all threads for one run."
         ),
     ] = "auto"
     precision: Precision = "fp32"
@@ -126,6 +128,11 @@ class RuntimeOptions:
         check_options(self)
         if self.provider != "auto" and self.device == "cpu":
             raise InputError(f"provider {self.provider} on device cpu", expected='device="auto" or "cuda"')
+
+    @property
+    def at_once(self) -> int:
+        """Runs that a processor's threads are for at the same time."""
+        return (self.threads or usable_cores()) if self.mode == "throughput" else 1
 
     def settled(self) -> RuntimeOptions:
         """The options with ``mode`` decided, and with what it implies for threads; for runtimes."""

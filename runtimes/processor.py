@@ -22,6 +22,11 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str] | None:
     return frozenset(found[1].split()) if found else None
 
 
+def usable_cores() -> int:
+    """Processor cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def describe_processor(root: Path = Path("/")) -> str:
     """Usable cores, model and what tells backends apart: ``2 of 2 cores usable, AMD EPYC (AVX2, VNNI)``."""
     cpuinfo = root / "proc/cpuinfo"
@@ -31,9 +36,8 @@ def describe_processor(root: Path = Path("/")) -> str:
     model = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text(encoding="utf-8"))
     known = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "amx_tile": "AMX"}
     have = [label for flag, label in known.items() if flag in (flags or ())]
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     name = model[1].strip() if model else platform.machine()
-    return f"{usable} of {os.cpu_count()} cores usable, {name}" + (f" ({', '.join(have)})" if have else "")
+    return f"{usable_cores()} of {os.cpu_count()} cores usable, {name}" + (f" ({', '.join(have)})" if have else "")
 
 
 def hides_avx512(environment: Mapping[str, str], flags: frozenset[str] | None) -> str:

@@ -101,7 +101,8 @@ class OnnxRuntime(Runtime):
             self.reasons = (*self.reasons, Reason(_NO_HALF, unmet=True))
         self.provider = _PROVIDERS[wanted]
         self.device = "cpu" if wanted == "cpu" else "cuda:0"
-        self._half, self._threads = self._header.input_type == "float16", options.threads
+        self.at_once = options.at_once if wanted == "cpu" else 1
+        self._half, self._threads = self._header.input_type == "float16", _threads(wanted, options)
 
     def _start(self, path: Path, wanted: str, options: RuntimeOptions) -> ort.InferenceSession:
         """A session on a provider, or the reason why it did not start there."""
@@ -111,7 +112,7 @@ class OnnxRuntime(Runtime):
                 path,
                 providers=providers,
                 precision=self.precision,
-                threads=options.threads,
+                threads=_threads(wanted, options),
                 spin=options.spin,
             )
         except BackendError as error:
@@ -208,6 +209,11 @@ class OnnxRuntime(Runtime):
         if self._engines is not None:
             self._engines.close()
             self._engines = None
+
+
+def _threads(wanted: str, options: RuntimeOptions) -> int | None:
+    """Threads of a run. With one, a session computes in the threads that call it, at the same time."""
+    return 1 if wanted == "cpu" and options.mode == "throughput" else options.threads
 
 
 def _choose(options: RuntimeOptions) -> str:

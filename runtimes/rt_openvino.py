@@ -131,6 +131,7 @@ class OpenVINORuntime(Runtime):
                 fix=f"unset {hidden.partition('=')[0]}, or use the onnxruntime backend",
             )
         options = options.settled()
+        self.at_once = options.at_once
         self._path = Path(path)
         header = read_header(self._path)
         self._held = HeldFiles(header.files)  # before the digest is taken

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import time
 from typing import Any
 
@@ -76,11 +75,6 @@ class Product:
             torch.cuda.synchronize()
             times.append(time.perf_counter() - begin)
         return float(2 * _HALF_SIDE**3 / min(times[1:]) / 1e9)
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def count_flops(config: GLPNConfig, height: int, width: int) -> int | None:

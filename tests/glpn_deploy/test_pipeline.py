@@ -61,6 +61,16 @@ def test_steps_behind_each_other_end_together():
     assert closed == [True]
 
 
+def test_several_are_worked_on_at_once_and_come_in_order():
+    both = threading.Barrier(2)
+
+    def work(item):
+        both.wait(30)  # breaks where one waits alone
+        return item
+
+    assert list(ahead(iter(range(6)), work, at_once=2)) == [0, 1, 2, 3, 4, 5]
+
+
 def test_what_the_work_raises_ends_it_and_the_thread():
     def work(item):
         raise OSError("disk full")

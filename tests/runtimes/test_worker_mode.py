@@ -1,18 +1,24 @@
-"""One of several processes on a machine: one thread, bound to no core, chosen by itself in Ray and Triton."""
+"""A worker is one of several processes: one thread, bound to no core; throughput is many images in one."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import pytest
 
+from glpn_deploy import DepthEstimator, GLPNImageProcessor
+from glpn_deploy.runtimes.base import Runtime
 from glpn_deploy.runtimes.options import RuntimeOptions, one_of_several
+from glpn_deploy.runtimes.processor import usable_cores
 from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime
 from glpn_deploy.runtimes.rt_openvino import OpenVINORuntime
 
@@ -45,8 +51,6 @@ print(json.dumps(sorted(found)))
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 def test_two_workers_may_use_every_core(backend: str, tiny_onnx: Path) -> None:
     """In latency mode OpenVINO binds the one thread of each to core 0, where they wait for each other."""
-    import os
-
     command = [sys.executable, "-c", _CHILD, backend, str(tiny_onnx), "worker"]
     children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     lines = [child.communicate()[0] for child in children]
@@ -77,6 +81,33 @@ def test_openvino_is_told_the_same(tiny_onnx: Path) -> None:
         compiled = runtime._compile((1, 3, 64, 64))._compiled
         assert compiled.get_property("ENABLE_CPU_PINNING") is False
         assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+@pytest.mark.parametrize("kind", [OpenVINORuntime, OnnxRuntime])
+def test_throughput_mode_runs_as_many_images_at_once_as_there_are_threads(
+    kind: type[Runtime], tiny_onnx: Path
+) -> None:
+    def runtime(**about: Any) -> Runtime:
+        return kind(tiny_onnx, RuntimeOptions(device="cpu", **about))
+
+    images = [np.random.default_rng(seed).integers(0, 256, (64, 96, 3), np.uint8) for seed in range(3)]
+    with runtime(mode="throughput") as one:
+        assert one.at_once == usable_cores()
+    with runtime(mode="latency", threads=3) as one:
+        assert one.at_once == 1
+        expected = [DepthEstimator(one, GLPNImageProcessor(), 10.0)(image).depth for image in images]
+    with runtime(mode="throughput", threads=3) as one:
+        assert one.at_once == 3
+        inside, run_unchecked = threading.Barrier(3), one.run_unchecked
+
+        def together(pixel_values: Any) -> Any:
+            inside.wait(60)  # breaks where one waits alone
+            return run_unchecked(pixel_values)
+
+        one.run_unchecked = together  # type: ignore[method-assign]
+        estimator = DepthEstimator(one, GLPNImageProcessor(), 10.0)
+        found = [found.depth_map.depth for found in estimator.stream(images)]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
