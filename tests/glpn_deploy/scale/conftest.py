@@ -23,7 +23,9 @@ def cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     machine = {"num_cpus": 2, "object_store_memory": 100 << 20, "include_dashboard": False}
-    found = Cluster(initialize_head=True, head_node_args=machine, shutdown_at_exit=False)
+    sooner = {"health_check_period_ms": 1000}  # a lost machine is known after five of them
+    head = {**machine, "_system_config": sooner}
+    found = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
     try:
         found.add_node(num_cpus=1, object_store_memory=100 << 20, resources={"second": 1})
         ray.init(found.address, log_to_driver=False, logging_level="ERROR")
