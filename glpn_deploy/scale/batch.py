@@ -67,8 +67,9 @@ def run_batch(
 ) -> BatchReport:
     """Predicts every image of an archive, on this machine or on a Ray cluster.
 
-    What an earlier run of the same job finished is left as it is. An image that fails is a row with its
-    reason; so is one that ends the process that works on it.
+    What an earlier run of the same job finished is left as it is; images that failed then are tried again
+    with ``retry_failed``. An image that fails is a row with its reason; so is one that ends the process that
+    works on it.
 
     Args:
         source: What `DepthEstimator.load` takes; every machine of a cluster has to reach it.

@@ -47,6 +47,9 @@ class BatchOptions:
             "[default: this machine alone, nothing to start]."
         ),
     ] = None
+    retry_failed: Annotated[
+        bool, Option("Where the job was done before, try the images again that failed then.")
+    ] = False
     compress_level: Annotated[
         int, _advanced("Of the PNGs, 0 to 9: smaller files, more of the processor's time.", least=0, most=9)
     ] = 1

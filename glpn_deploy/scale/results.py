@@ -67,7 +67,10 @@ def _parts(target: Folder, options: BatchOptions) -> list[str]:
 
 
 def clean(target: Folder, options: BatchOptions) -> set[str]:
-    """Paths that are done; shards of blocks that are not, for their job was killed, are removed."""
+    """Paths that are done, those that failed among them unless they are to be tried again.
+
+    Shards of blocks that are not done, for their job was killed, are removed.
+    """
     parts = _parts(target, options)
     blocks = {Path(name).stem for name in parts}
     for shard in target.files(SHARDS):
@@ -75,9 +78,22 @@ def clean(target: Folder, options: BatchOptions) -> set[str]:
             target.remove(shard)
     done: set[str] = set()
     for name in parts:
-        rows = pyarrow.parquet.read_table(target.at(name), columns=["path"], filesystem=target.filesystem)
+        rows = pyarrow.parquet.read_table(
+            target.at(name), columns=["path", "error"], filesystem=target.filesystem
+        )
+        if options.retry_failed and rows["error"].null_count < rows.num_rows:
+            rows = _without_failed(target, name)
         done.update(rows["path"].to_pylist())
     return done
+
+
+def _without_failed(target: Folder, name: str) -> pa.Table:
+    """Takes the rows of images that failed out of a part; gives the others."""
+    rows = pyarrow.parquet.read_table(target.at(name), filesystem=target.filesystem)
+    rows = rows.filter(rows["error"].is_null())
+    with target.writing(name) as stream:
+        pyarrow.parquet.write_table(rows, stream)
+    return rows
 
 
 def write_manifest(target: Folder, options: BatchOptions) -> tuple[int, int, dict[str, str]]:
@@ -103,14 +119,16 @@ def write_shard(
 ) -> None:
     """Writes samples of name, row and PNG in WebDataset's form: a key, the PNG, and the row as JSON.
 
-    A dot ends a key, so that those of a name are written as underscores.
+    Those without a PNG, which failed, are left out. A dot ends a key, so that those of a name are written as
+    underscores.
     """
     with tarfile.open(fileobj=stream, mode="w|") as tar:
         for name, row, png in samples:
+            if not png:
+                continue
             folder, _, last = name.rpartition("/")
             key = f"{folder}/{last.replace('.', '_')}".lstrip("/")
             for suffix, content in ((f"depth_{options.save}.png", png), ("json", json.dumps(row).encode())):
-                if content:
-                    entry = tarfile.TarInfo(f"{key}.{suffix}")
-                    entry.size = len(content)
-                    tar.addfile(entry, io.BytesIO(content))
+                entry = tarfile.TarInfo(f"{key}.{suffix}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))

@@ -21,7 +21,11 @@ def run(
         GlpnError: As `run_batch`.
     """
     console = output(as_json=as_json)
-    report = run_batch(source, images, out, options, load)
+    try:
+        report = run_batch(source, images, out, options, load)
+    except KeyboardInterrupt:
+        console.print("  what is finished is kept: the same command goes on with the rest")
+        raise
     say_why(console, report.runtime.get("why", ""))
     if report.done_before:
         console.print(f"  {report.done_before} images had been done before", style="dim")
@@ -37,4 +41,5 @@ def run(
     if as_json:
         print_json({"out": out, "manifest": f"{out}/manifest.parquet", "unit": "metres", **report.to_dict()})
     if report.failed:
+        console.print("  the same command with --retry-failed tries them again")
         raise typer.Exit(FAILED)

@@ -170,25 +170,31 @@ def test_a_cluster_that_others_hold_says_so(
 
 
 @pytest.mark.parametrize("into", ["parquet", "webdataset"])
-def test_bytes_in_and_out(cluster: Any, pictures: Callable, tmp_path: Path, into: str) -> None:
+def test_bytes_in_and_out_and_what_failed_again(cluster: Any, pictures: Callable, tmp_path: Path, into: str) -> None:
     files = sorted(pictures(12).rglob("*.png"))
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
-    contents = [file.read_bytes() for file in files]
-    contents[7] = contents[7][:60]
-    if into == "parquet":
-        table = pa.table({"path": [f"s3://b/{file.stem}" for file in files], "bytes": contents})
-        pyarrow.parquet.write_table(table, source / "images.parquet")
-    else:
+
+    def write(contents: list[bytes]) -> None:
+        if into == "parquet":
+            table = pa.table({"path": [f"s3://b/{file.stem}" for file in files], "bytes": contents})
+            pyarrow.parquet.write_table(table, source / "images.parquet")
+            return
         with tarfile.open(source / "0.tar", "w") as tar:
             for file, content in zip(files, contents, strict=True):
                 entry = tarfile.TarInfo(f"b/{file.stem}.png")
                 entry.size = len(content)
                 tar.addfile(entry, io.BytesIO(content))
-    for run in (1, 2):  # the second does nothing
-        report = run_planted(source, out, tmp_path / "log", options={"into": into, "images_per_part": 4})
-        assert (report.images, report.failed, report.done_before) == (12, 1, 0 if run == 1 else 12)
-    assert len(noted(tmp_path / "log")) == 11
+
+    good = [file.read_bytes() for file in files]
+    write([content[:60] if number == 7 else content for number, content in enumerate(good)])
+    options = {"into": into, "images_per_part": 4}
+    report = run_planted(source, out, tmp_path / "log", options=options)
+    assert (report.images, report.failed, report.done_before) == (12, 1, 0)
+    write(good)
+    report = run_planted(source, out, tmp_path / "log", options=options | {"retry_failed": True})
+    assert (report.images, report.failed, report.done_before) == (12, 0, 11)
+    assert sorted(grey for grey, _ in noted(tmp_path / "log")) == list(range(12))  # 7 in the second alone
     found: dict[str, bytes] = {}
     if into == "parquet":
         rows = pyarrow.parquet.read_table(out / "depth").to_pylist()
@@ -200,7 +206,7 @@ def test_bytes_in_and_out(cluster: Any, pictures: Callable, tmp_path: Path, into
                     content = tar.extractfile(entry)
                     assert content is not None
                     found[Path(entry.name).name.partition(".")[0]] = content.read()
-    assert sorted(found) == [file.stem for number, file in enumerate(files) if number != 7]
+    assert sorted(found) == [file.stem for file in files]
     assert all(np.asarray(Image.open(io.BytesIO(png))).max() == int(name) * 10 for name, png in found.items())
 
 
