@@ -69,6 +69,7 @@ class Bench:
             path=None if runner.path is None else str(runner.path),
             device=self.options.device,
             threads=self.options.threads,
+            mode=self.options.mode,
             images=images,
             processor=self.bundle.processor.to_dict(),
             max_depth=self.bundle.manifest.config.max_depth,

@@ -24,7 +24,7 @@ from glpn_deploy.options import (
     Threads,
     check_options,
 )
-from glpn_deploy.runtimes.options import RunPrecision
+from glpn_deploy.runtimes.options import ModeOption, RunPrecision
 from glpn_deploy.runtimes.registry import BACKENDS
 from glpn_deploy.timing.order_statistics import FEWEST
 
@@ -167,7 +167,7 @@ class BenchOptions:
     callers: Annotated[
         tuple[int, ...],
         Option(
-            "Also measure 1, 2, 4 and 8 concurrent callers.",
+            "Also measure 1, 2, 4 and 8 concurrent callers; --mode throughput is for many.",
             names=("--load",),
             typed=bool,
             reader=Reader(lambda option, wanted: (1, 2, 4, 8) if wanted else (), bool),
@@ -190,6 +190,7 @@ class BenchOptions:
     ] = False
     device: DeviceOption = "auto"
     threads: Threads = None
+    mode: ModeOption = "auto"
     offline: Offline = False
     evaluate: GroundTruthOptions = GroundTruthOptions()
     max_workers: Annotated[int, Option(least=3, hidden=True)] = 8

@@ -35,6 +35,14 @@ RunPrecision = Literal[Precision, Mixed]
 """What a network can be run in."""
 
 _advanced = partial(Option, panel=ADVANCED)
+ModeOption = Annotated[
+    Mode,
+    _advanced(
+        "throughput: many images, each on one thread, as many at a time as there are threads. worker: one of "
+        "several processes on the machine (one thread, bound to no core). auto is worker inside Ray and "
+        "Triton, else latency, all threads for one run."
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,14 +120,7 @@ class RuntimeOptions:
             most=64,
         ),
     ] = None
-    mode: Annotated[
-        Mode,
-        _advanced(
-            "throughput: many images, each on one thread, as many at a time as there are threads. worker: this "
-            "is one of several processes on the machine (one thread, bound to no core). auto is worker inside "
-            "Ray and Triton, else latency, all threads for one run."
-        ),
-    ] = "auto"
+    mode: ModeOption = "auto"
     precision: Precision = "fp32"
     profile: Profile | None = None
 

@@ -37,7 +37,9 @@ def describe_processor(root: Path = Path("/")) -> str:
     known = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "VNNI", "amx_tile": "AMX"}
     have = [label for flag, label in known.items() if flag in (flags or ())]
     name = model[1].strip() if model else platform.machine()
-    return f"{usable_cores()} of {os.cpu_count()} cores usable, {name}" + (f" ({', '.join(have)})" if have else "")
+    return f"{usable_cores()} of {os.cpu_count()} cores usable, {name}" + (
+        f" ({', '.join(have)})" if have else ""
+    )
 
 
 def hides_avx512(environment: Mapping[str, str], flags: frozenset[str] | None) -> str:

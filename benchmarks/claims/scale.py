@@ -1,15 +1,21 @@
-"""What Ray costs an image: glpn-batch beside as many plain processes, and with a network that takes no time.
+"""How many images a machine gives: modes of one process beside several, and what Ray costs an image.
 
-    python -m glpn_deploy.benchmarks.claims.scale [--images 400] [--null-images 20000] [--workers 2]
+    python -m glpn_deploy.benchmarks.claims.scale [--seconds 4] [--images 400] [--null-images 20000]
 
-Prints JSON. Each way does N images and 3 N, turn and turn about; an image's cost is the difference over the
-2 N, so that starting (Ray's, processes', networks') does not count, and stands beside it. Wall time and the
-processors' time of all processes, Ray's own among them; the latter also on a machine that others use.
+Prints JSON; 0 leaves a part out. ``--seconds`` of a turn: one process with all threads for a run, one in mode
+throughput, and as many processes of one thread in mode worker, in turns. ``--null-images``: glpn-batch with a
+network that takes no time. ``--images``: glpn-batch beside as many plain processes. Each way does N images
+and 3 N, turn and turn about; an image's cost is the difference over the 2 N, so that starting (Ray's,
+processes', networks') does not count, and stands beside it.
+
+Wall time and the processors' time of all processes; the latter also on a machine that others use.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -19,6 +25,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +35,14 @@ import skimage.data
 from PIL import Image
 
 from glpn_deploy.atomic import atomic_path
+from glpn_deploy.benchmarks.claims.cpu import WHATEVER_IT_COSTS
 from glpn_deploy.benchmarks.claims.running import run_command
+from glpn_deploy.benchmarks.measuring.worker_process import WorkerProcess
+from glpn_deploy.benchmarks.workload.cases import Case
 from glpn_deploy.estimator import DepthEstimator
 from glpn_deploy.images.options import ImageOptions
 from glpn_deploy.images.processing import GLPNImageProcessor
-from glpn_deploy.runtimes.options import LoadOptions
+from glpn_deploy.runtimes.options import LoadOptions, Mode, RunPrecision
 from glpn_deploy.runtimes.rt_null import NullRuntime
 from glpn_deploy.scale.batch import run_batch
 from glpn_deploy.scale.options import BatchOptions
@@ -46,13 +57,80 @@ def null() -> DepthEstimator:
     return DepthEstimator(NullRuntime(), GLPNImageProcessor(), 10.0)
 
 
-def photographs(folder: Path, count: int, size: tuple[int, int]) -> None:
+def modes(folder: Path, seconds: float, workers: int) -> dict[str, Any]:
+    """Images a second and processors' time an image [ms] of the demo network at 480x640, by mode.
+
+    Args:
+        folder: For the bundle and an image.
+        seconds: Of a turn.
+        workers: Threads that a process has, or processes that have one.
+    """
+    bundle, (image,) = folder / "modes-bundle", photographs(folder / "mode", 1, (640, 480))
+    run_command("export", "demo", bundle, "--int8", "--target", "cpu", *WHATEVER_IT_COSTS)
+    cases: list[tuple[str, RunPrecision, str]] = [
+        ("openvino", "fp32", "model.onnx"),
+        ("openvino", "bf16", "model.onnx"),
+        ("openvino", "int8", "model.int8.onnx"),
+        ("openvino", "int8+bf16", "model.int8.onnx"),
+        ("onnxruntime", "fp32", "model.onnx"),
+    ]
+    found: dict[str, Any] = {}
+    for backend, precision, file in cases:
+        case = Case(
+            backend=backend,
+            precision=precision,
+            batch=1,
+            height=480,
+            width=640,
+            path=str(bundle / file),
+            device="cpu",
+            images=(str(image),),
+        )
+        turns = in_turns(case, seconds, workers)
+        found[str(case.id.runner)] = {
+            mode: {name: statistics.median(turn[name] for turn in rows) for name in rows[0]}
+            for mode, rows in turns.items()
+        } | {"rounds": turns}
+        print(case.id.runner, found[str(case.id.runner)], file=sys.stderr)
+    return found
+
+
+def in_turns(case: Case, seconds: float, workers: int) -> dict[Mode, list[dict[str, float]]]:
+    """One case in every mode: ``images_per_s`` and ``cpu_ms`` an image, of each turn."""
+    ways: dict[Mode, tuple[int, int, int]] = {  # processes, threads of each, callers of each
+        "latency": (1, workers, 1),
+        "throughput": (1, workers, workers),
+        "worker": (workers, 1, 1),
+    }
+    turns: dict[Mode, list[dict[str, float]]] = {mode: [] for mode in ways}
+    with contextlib.ExitStack() as stack:
+        loaded: dict[Mode, list[WorkerProcess]] = {}
+        for mode, (count, threads, _) in ways.items():
+            loaded[mode] = [stack.enter_context(WorkerProcess()) for _ in range(count)]
+            asked = dataclasses.asdict(dataclasses.replace(case, mode=mode, threads=threads))
+            for process in loaded[mode]:
+                process.ask("load", case=asked)
+        pool = stack.enter_context(ThreadPoolExecutor(workers))
+        for _ in range(ROUNDS):
+            for mode, (_, _, callers) in ways.items():
+                ask = partial(WorkerProcess.ask, do="callers", callers=callers, seconds=seconds)
+                replies = list(pool.map(ask, loaded[mode]))
+                runs = sum(reply["runs"] for reply in replies)
+                cpu_ms = sum(reply["cpu_ms"] * reply["runs"] for reply in replies) / runs
+                rate = runs / max(reply["elapsed_s"] for reply in replies)
+                turns[mode].append({"images_per_s": rate, "cpu_ms": cpu_ms})
+    return turns
+
+
+def photographs(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
     """``count`` JPEG files of one photograph."""
     folder.mkdir()
     first = folder / "000000.jpg"
     Image.fromarray(skimage.data.coffee()).resize(size).save(first)
-    for number in range(1, count):
-        os.link(first, folder / f"{number:06d}.jpg")
+    others = [folder / f"{number:06d}.jpg" for number in range(1, count)]
+    for other in others:
+        os.link(first, other)
+    return [first, *others]
 
 
 def plain_worker(bundle: str, files: list[Path], out: Path) -> None:
@@ -154,12 +232,15 @@ def of_no_network(folder: Path, images: int, workers: int) -> dict[str, Any]:
 def main() -> None:
     """Measures, and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--null-images", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="glpn-scale-") as name:
+        if asked.seconds:
+            result["modes"] = modes(Path(name), asked.seconds, asked.workers)
         if asked.null_images:
             result["null"] = of_no_network(Path(name), asked.null_images, asked.workers)
         if asked.images:

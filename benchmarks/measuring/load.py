@@ -28,7 +28,8 @@ def closed_loop(call: Callable[[int], object], callers: int, seconds: float) -> 
         seconds: For how long new runs start [s]; each thread makes at least one.
 
     Returns:
-        ``callers``, ``runs``, ``elapsed_s`` until the last answer, ``runs_per_s`` and ``samples_ms``.
+        ``callers``, ``runs``, ``elapsed_s`` until the last answer, ``runs_per_s``, ``cpu_ms`` that a run
+        takes of the processors in this process, and ``samples_ms``.
 
     Raises:
         Exception: What a call raised.
@@ -47,6 +48,7 @@ def closed_loop(call: Callable[[int], object], callers: int, seconds: float) -> 
             own.append((time.perf_counter() - start) * 1e3)
         return own
 
+    cpu_s = time.process_time()
     with ThreadPoolExecutor(callers) as pool:
         samples = [value for own in pool.map(work, range(callers)) for value in own]
     elapsed = time.perf_counter() - begin[0]
@@ -55,6 +57,7 @@ def closed_loop(call: Callable[[int], object], callers: int, seconds: float) -> 
         "runs": len(samples),
         "elapsed_s": elapsed,
         "runs_per_s": len(samples) / elapsed,
+        "cpu_ms": (time.process_time() - cpu_s) * 1e3 / len(samples),
         "samples_ms": samples,
     }
 

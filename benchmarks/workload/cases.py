@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from glpn_deploy.bundle.engine_profile import Profile, Shape, choose_profile
 from glpn_deploy.options import Device
-from glpn_deploy.runtimes.options import Compile, RunPrecision
+from glpn_deploy.runtimes.options import Compile, Mode, RunPrecision
 
 MADE_PEERS = {
     "optimum": "optimum.exporters.onnx",
@@ -100,6 +100,7 @@ class Case:
         path: The ``.onnx`` file, checkpoint or ``.engine`` file, where the backend takes one.
         device: ``auto``, ``cpu`` or ``cuda``.
         threads: Threads within one operator; None leaves the backend's default.
+        mode: As `RuntimeOptions.mode`.
         images: Files of this size, which runs take in turns.
         processor: The image processor's settings.
         max_depth: The network's scale [m].
@@ -116,6 +117,7 @@ class Case:
     path: str | None = None
     device: Device = "auto"
     threads: int | None = None
+    mode: Mode = "auto"
     images: tuple[str, ...] = ()
     processor: dict[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     max_depth: float = 10.0

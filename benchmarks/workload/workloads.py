@@ -67,7 +67,7 @@ class Network:
         self.processor: GLPNImageProcessor = GLPNImageProcessor.from_dict(case.processor)
         images = [load_image(path) for path in case.images]
         begin = time.perf_counter()
-        options = RuntimeOptions(device=case.device, threads=case.threads)
+        options = RuntimeOptions(device=case.device, threads=case.threads, mode=case.mode)
         options = LoadOptions(precision=case.precision, runtime=options).resolved()
         self.runtime = _load(case, options)
         self.load_s = time.perf_counter() - begin

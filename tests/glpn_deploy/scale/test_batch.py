@@ -170,7 +170,9 @@ def test_a_cluster_that_others_hold_says_so(
 
 
 @pytest.mark.parametrize("into", ["parquet", "webdataset"])
-def test_bytes_in_and_out_and_what_failed_again(cluster: Any, pictures: Callable, tmp_path: Path, into: str) -> None:
+def test_bytes_in_and_out_and_what_failed_again(
+    cluster: Any, pictures: Callable, tmp_path: Path, into: str
+) -> None:
     files = sorted(pictures(12).rglob("*.png"))
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
