@@ -60,24 +60,25 @@ def throughput(
     """Images a second of the bare network on all cores and of the server, in turns.
 
     And what an image takes of a processor [ms], which other processes on the machine change less: of the bare
-    network, and of the server with its Python processes, without the callers.
+    network, of the server with its Python processes, and of the callers.
     """
     pixels = np.random.default_rng(0).random((1, 3, 480, 640), np.float32)
     found: dict[str, list[float]] = {"bare": [], "server": []}
-    taken: dict[str, list[float]] = {"bare": [], "server": []}
+    taken: dict[str, list[float]] = {"bare": [], "server": [], "callers": []}
     with DepthEstimator.load(bundle.folder, threads=CORES) as estimator:
         estimator.runtime.run(pixels)
         for _ in range(rounds):
             runs = closed_loop(lambda turn: estimator.runtime.run(pixels), 1, seconds)
             found["bare"].append(runs["runs_per_s"])
             taken["bare"].append(runs["cpu_ms"])
-            start = _processor_s(process)
+            start, callers = _processor_s(process), time.process_time()
             options = ServerOptions(server=url, server_callers=(CALLERS,))
             (load,) = measure_server(options, "glpn_python", images, seconds)
             if load.errors:
                 raise BackendError(f"the server refused: {load.errors}")
             found["server"].append(len(load.latencies_ms) / load.seconds)
             taken["server"].append((_processor_s(process) - start) * 1e3 / load.requests)
+            taken["callers"].append((time.process_time() - callers) * 1e3 / load.requests)
         backend = estimator.runtime.backend
     ratios = [server / bare for bare, server in zip(found["bare"], found["server"], strict=True)]
     return {

@@ -56,6 +56,11 @@ def bench(
         raise InputError("--quick with --seconds or --width", expected="one of them")
     if forget and remember:
         raise InputError("--forget with --remember", expected="one of them")
+    if remember and options.mode not in ("auto", "latency"):
+        raise InputError(
+            f"--remember with --mode {options.mode}",
+            expected="--mode latency, in which backends are compared",
+        )
     from glpn_deploy.cli.working.bench import run, run_forget
 
     if forget:

@@ -104,6 +104,7 @@ def test_a_quick_look_has_no_time_of_its_own(tiny_bundle, run, monkeypatch) -> N
     ("arguments", "words"),
     [
         (("--backend", "tvm"), "backend 'tvm'"),
+        (("--remember", "--mode", "throughput"), "--remember with --mode throughput"),
         (("--precision", "fp64"), "the option precision is 'fp64'"),
         (("--size", "480"), "--size '480'"),
         (("--batch", "1.5"), "whole numbers"),
