@@ -294,8 +294,17 @@ print(report.done_before)
         agent.kill()
 
 
-def test_another_job_s_folder_is_refused(cluster: Any, pictures: Callable, tmp_path: Path) -> None:
-    run_planted(pictures(2), tmp_path / "out", tmp_path / "log")
+def test_another_job_s_folder_is_refused(
+    pictures: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Ray is started; also where that job has not come further."""
+
+    def no_ray(options: BatchOptions) -> Any:
+        raise BackendError("Ray did not start")
+
+    monkeypatch.setattr("glpn_deploy.scale.batch.joined", no_ray)
+    with pytest.raises(BackendError):
+        run_planted(pictures(2), tmp_path / "out", tmp_path / "log")
     with pytest.raises(InputError) as caught:
         run_planted(pictures(2, "others"), tmp_path / "out", tmp_path / "log")
     assert "job with images" in caught.value.got
