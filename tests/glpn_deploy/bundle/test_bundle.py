@@ -19,6 +19,7 @@ from glpn_deploy.bundle.bundle import Bundle, file_digest, write_manifest
 from glpn_deploy.bundle.manifest import Manifest
 from glpn_deploy.errors import BundleError, GlpnError
 from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
+from tests.refusals import refused
 
 
 def edit(folder: Path, change) -> None:
@@ -50,7 +51,7 @@ def test_one_flipped_bit_in_any_file_is_found(bundle_copy):
             damaged = bytearray(content)
             damaged[position] ^= 1
             path.write_bytes(damaged)
-            with pytest.raises(BundleError, match="changed since the export") as caught:
+            with refused(BundleError, got="changed since the export") as caught:
                 bundle.check_files()
             assert str(path) in str(caught.value)
         path.write_bytes(content)
@@ -63,10 +64,10 @@ def test_missing_and_truncated_files_are_found(bundle_copy):
         path = bundle_copy / name
         content = path.read_bytes()
         path.write_bytes(content[:-1])
-        with pytest.raises(BundleError, match=f"has {len(content) - 1} bytes; expected {len(content)}"):
+        with refused(BundleError, got=f"has {len(content) - 1} bytes", expected=f"{len(content)}"):
             bundle.path(name)
         path.unlink()
-        with pytest.raises(BundleError, match="No such file"):
+        with refused(BundleError, got="No such file"):
             bundle.path(name)
         path.mkdir()
         with pytest.raises(BundleError):
@@ -77,7 +78,7 @@ def test_missing_and_truncated_files_are_found(bundle_copy):
 
 def test_a_file_without_a_digest_is_not_given_out(bundle_copy):
     (bundle_copy / "extra.onnx").write_bytes(b"x")
-    with pytest.raises(BundleError, match=r"has no digest for 'extra.onnx'"):
+    with refused(BundleError, got="has no digest for 'extra.onnx'"):
         Bundle.open(bundle_copy).path("extra.onnx")
 
 
@@ -118,7 +119,7 @@ def test_a_config_that_says_something_else_than_the_manifest(file, bundle_copy):
     with pytest.raises(BundleError):
         Bundle.open(bundle_copy)
     path.unlink()
-    with pytest.raises(BundleError, match=f"there is no file .*{file}"):
+    with refused(BundleError, got=("there is no file", file)):
         Bundle.open(bundle_copy)
 
 
@@ -142,18 +143,18 @@ def test_what_is_replaced_after_it_was_checked_is_noticed(bundle_copy, tmp_path)
     bundle.require_unchanged()
     content = model.read_bytes()
     model.write_bytes(content)  # in place, with what was there
-    with pytest.raises(BundleError, match=r"model\.onnx was replaced or written to"):
+    with refused(BundleError, got="model.onnx was replaced or written to"):
         bundle.require_unchanged()
     bundle.path("model.onnx")  # checked anew
     bundle.require_unchanged()
     other = Path(shutil.copytree(bundle_copy, tmp_path / "other"))
     replace_folder(other, bundle_copy)
-    with pytest.raises(BundleError, match="was replaced"):
+    with refused(BundleError, got="was replaced"):
         bundle.require_unchanged()
 
 
 def test_a_precision_it_has_not(tiny_bundle):
-    with pytest.raises(BundleError, match="has no int8 artefact; expected one of those it has: fp32"):
+    with refused(BundleError, got="has no int8 artefact", expected="one of those it has: fp32"):
         Bundle.open(tiny_bundle).artefact("int8")
 
 
@@ -180,7 +181,7 @@ def test_a_manifest_that_points_outside(name, where, bundle_copy):
             values["goldens"][0]["depth"] = name
 
     edit(bundle_copy, point)
-    with pytest.raises(BundleError, match=r"lies outside the bundle; .*do not use this bundle"):
+    with refused(BundleError, got="lies outside the bundle", fix="do not use this bundle"):
         Bundle.open(bundle_copy)
 
 
@@ -188,7 +189,7 @@ def test_a_file_turned_into_a_link_outside_is_not_read(bundle_copy):
     bundle = Bundle.open(bundle_copy)
     (bundle_copy / "config.json").rename(bundle_copy.parent / "config.json")
     (bundle_copy / "config.json").symlink_to("../config.json")
-    with pytest.raises(BundleError, match="outside the bundle"):
+    with refused(BundleError, got="outside the bundle"):
         bundle.path("config.json")
 
 
@@ -205,34 +206,34 @@ def test_a_bundle_behind_a_link_is_a_bundle(tiny_bundle, tmp_path):
 )
 def test_not_a_manifest(text, bundle_copy):
     (bundle_copy / "manifest.json").write_text(text, encoding="utf-8")
-    with pytest.raises(BundleError, match="is not a bundle's manifest"):
+    with refused(BundleError, got="is not a bundle's manifest"):
         Bundle.open(bundle_copy)
 
 
 def test_not_text(bundle_copy):
     (bundle_copy / "manifest.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(BundleError, match="cannot be read"):
+    with refused(BundleError, got="cannot be read"):
         Bundle.open(bundle_copy)
 
 
 def test_no_bundle(tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
-        with pytest.raises(BundleError, match=r"has no manifest\.json; .*make one with glpn-export"):
+        with refused(BundleError, got="has no manifest.json", fix="make one with glpn-export"):
             Bundle.open(folder)
 
 
 @pytest.mark.parametrize("version", [2, 99])
 def test_a_later_format(version, bundle_copy):
     edit(bundle_copy, lambda m: m.update(format_version=version))
-    with pytest.raises(BundleError, match=f"format version {version}; expected at most 1; upgrade with pip"):
+    with refused(BundleError, got=f"format version {version}", expected="at most 1", fix="upgrade with pip"):
         Bundle.open(bundle_copy)
 
 
 @pytest.mark.parametrize("version", [0, -1, True, 1.0, "1", None])
 def test_a_version_that_is_none(version, bundle_copy):
     edit(bundle_copy, lambda m: m.update(format_version=version))
-    with pytest.raises(BundleError, match="is not a bundle's manifest"):
+    with refused(BundleError, got="is not a bundle's manifest"):
         Bundle.open(bundle_copy)
 
 
@@ -246,9 +247,7 @@ def test_additions_of_later_versions_are_read_over(bundle_copy):
 
 def test_a_config_with_nonsense_names_the_manifest(bundle_copy):
     edit(bundle_copy, lambda m: m["config"].update(depths=[1, 2]))
-    with pytest.raises(
-        BundleError, match=r"manifest\.json is damaged: .*config value depths = \[1, 2\]; expected"
-    ):
+    with refused(BundleError, got=("manifest.json is damaged:", "config value depths = [1, 2]")):
         Bundle.open(bundle_copy)
 
 
@@ -317,5 +316,5 @@ def test_a_golden_that_is_no_depth(save, bundle_copy):
     golden = bundle.manifest.goldens[0]
     save(bundle_copy / golden.depth)
     write_manifest(bundle_copy, bundle.manifest)
-    with pytest.raises(BundleError, match="is not a depth array"):
+    with refused(BundleError, got="is not a depth array"):
         Bundle.open(bundle_copy).golden_depth(golden)

@@ -10,6 +10,7 @@ from glpn_deploy import DepthEstimator
 from glpn_deploy.bundle.engine_sidecar import read_sidecar
 from glpn_deploy.bundle.engine_trust import remember_engine, require_trusted
 from glpn_deploy.errors import EngineError, WriteError
+from tests.refusals import refused
 
 
 @pytest.fixture
@@ -56,5 +57,5 @@ def test_records_are_a_machines_own(stranger, state, monkeypatch):
 
 def test_a_record_that_cannot_be_written(stranger, state):
     state.write_text("a file")
-    with pytest.raises(WriteError, match="XDG_STATE_HOME"):
+    with refused(WriteError, fix="XDG_STATE_HOME"):
         remember_engine(read_sidecar(stranger))

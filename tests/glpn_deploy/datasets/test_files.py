@@ -5,6 +5,7 @@ from PIL import Image
 from glpn_deploy.datasets.base import Pair, PairDataset
 from glpn_deploy.datasets.files import read_depth, read_image
 from glpn_deploy.errors import DatasetError
+from tests.refusals import refused
 
 
 def read_or_refuse(read, path):
@@ -49,16 +50,16 @@ def test_depth_keeps_all_sixteen_bits(tmp_path):
 
 
 def test_a_png_without_a_scale_and_a_folder_in_its_place_are_refused(tmp_path):
-    with pytest.raises(DatasetError, match=r"list, line 4: the unit of .*a\.png is not known"):
+    with refused(DatasetError, got=("list, line 4: the unit of", "a.png is not known")):
         read_depth(tmp_path / "a.png", None, "list, line 4")
-    with pytest.raises(DatasetError, match="cannot be read"):
+    with refused(DatasetError, got="cannot be read"):
         read_image(tmp_path)
 
 
 def test_an_archive_is_not_a_depth_map(tmp_path):
     np.savez(tmp_path / "depth.npz", depth=np.ones((2, 2)))
     (tmp_path / "depth.npz").rename(tmp_path / "depth.npy")
-    with pytest.raises(DatasetError, match=r"depth\.npy cannot be read \(no plain \.npy file"):
+    with refused(DatasetError, got="depth.npy cannot be read (no plain .npy file"):
         read_depth(tmp_path / "depth.npy", None)
 
 
@@ -83,5 +84,5 @@ def test_names_that_no_file_has(tmp_path):
         with pytest.raises(DatasetError):
             read_image(tmp_path / name)
         pairs = [Pair(tmp_path / name, tmp_path / name, "a")]
-        with pytest.raises(DatasetError, match="there is no file"):
+        with refused(DatasetError, got="there is no file"):
             PairDataset(pairs, name="x", depth_scale=1000, max_depth=10, crop=None).check()

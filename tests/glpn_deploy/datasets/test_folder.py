@@ -4,6 +4,7 @@ from PIL import Image
 
 from glpn_deploy.datasets.folder import DepthFolder
 from glpn_deploy.errors import DatasetError
+from tests.refusals import refused
 
 
 @pytest.fixture
@@ -33,13 +34,13 @@ def test_pairs_go_together_by_name(root):
 
 
 def test_a_png_needs_its_scale_stated_and_npy_does_not(root):
-    with pytest.raises(DatasetError, match=r"unit of .*b\.png is not known.*1000 for millimetres"):
+    with refused(DatasetError, got=("unit of", "b.png is not known"), fix="1000 for millimetres"):
         DepthFolder(root)
     (root / "images/b.png").unlink()
     (root / "depth/b.png").unlink()
     assert DepthFolder(root)[0].depth[1, 1] == 3.25
     for scale in (0, -1, float("nan"), float("inf")):
-        with pytest.raises(DatasetError, match="depth scale"):
+        with refused(DatasetError, got="depth scale"):
             DepthFolder(root, depth_scale=scale)
 
 
@@ -52,15 +53,15 @@ def test_a_file_without_a_partner_is_named(root, gone, message):
 
 def test_two_files_of_one_name_are_refused(root):
     Image.new("RGB", (8, 6)).save(root / "images/b.jpg")
-    with pytest.raises(DatasetError, match=r"b\.jpg and .*b\.png have the same name"):
+    with refused(DatasetError, got=("b.jpg and", "b.png have the same name")):
         DepthFolder(root, depth_scale=1000)
 
 
 def test_missing_and_empty_folders_are_named(tmp_path):
-    with pytest.raises(DatasetError, match=r"no folder .*images"):
+    with refused(DatasetError, got=("no folder", "images")):
         DepthFolder(tmp_path)
     (tmp_path / "images").mkdir()
-    with pytest.raises(DatasetError, match="images is empty"):
+    with refused(DatasetError, got="images is empty"):
         DepthFolder(tmp_path)
 
 
@@ -75,7 +76,7 @@ def test_missing_and_empty_folders_are_named(tmp_path):
 )
 def test_an_npy_that_is_no_depth_map_is_named(root, depth):
     np.save(root / "depth/a.npy", depth)
-    with pytest.raises(DatasetError, match=r"a\.npy"):
+    with refused(DatasetError, got="a.npy"):
         DepthFolder(root, depth_scale=1000)[0]
 
 
@@ -84,10 +85,10 @@ def test_truncated_and_mismatched_npy_are_named(root):
     content = path.read_bytes()
     for keep in (0, 20, len(content) - 8):
         path.write_bytes(content[:keep])
-        with pytest.raises(DatasetError, match=r"a\.npy cannot be read"):
+        with refused(DatasetError, got="a.npy cannot be read"):
             DepthFolder(root, depth_scale=1000)[0]
     np.save(path, np.ones((6, 9)))
-    with pytest.raises(DatasetError, match=r"a\.JPG is 8x6 and .*a\.npy is 9x6"):
+    with refused(DatasetError, got=("a.JPG is 8x6 and", "a.npy is 9x6")):
         DepthFolder(root, depth_scale=1000)[0]
 
 

@@ -4,6 +4,7 @@ from PIL import Image
 
 from glpn_deploy.datasets.kitti import KittiEigen
 from glpn_deploy.errors import DatasetError
+from tests.refusals import refused
 
 DRIVE = "2011_09_26/2011_09_26_drive_0002_sync"
 HEIGHT, WIDTH = 375, 1242
@@ -69,11 +70,11 @@ def test_finds_the_list_in_its_folder(root):
 
 def test_an_image_below_the_crop_is_named_with_its_line(root):
     write(root, "0000000069", 256, 1242)
-    with pytest.raises(DatasetError, match=r"line 1: .*0000000069\.png is 1242x256; .*1216x352"):
+    with refused(DatasetError, got=("line 1:", "0000000069.png is 1242x256"), expected="1216x352"):
         open_bts(root)[0]
 
 
 def test_a_list_without_any_ground_truth_is_refused(root):
     (root / "eigen_test_files_with_gt.txt").write_text("a.png None 721.5\n")
-    with pytest.raises(DatasetError, match="has ground truth"):
+    with refused(DatasetError, got="has ground truth"):
         open_bts(root)

@@ -6,6 +6,7 @@ from PIL import Image
 
 from glpn_deploy.datasets.nyu import NyuDepthV2
 from glpn_deploy.errors import DatasetError
+from tests.refusals import refused
 
 
 @pytest.fixture
@@ -49,11 +50,11 @@ def test_takes_bts_list_names_and_a_list_given_by_hand(root):
 
 
 def test_without_a_list_it_says_which_names_it_looks_for(tmp_path):
-    with pytest.raises(DatasetError, match=r"test_list\.txt or nyudepthv2_test_files_with_gt\.txt"):
+    with refused(DatasetError, expected="test_list.txt or nyudepthv2_test_files_with_gt.txt"):
         NyuDepthV2(tmp_path)
-    with pytest.raises(DatasetError, match="no folder"):
+    with refused(DatasetError, got="no folder"):
         NyuDepthV2(tmp_path / "absent")
-    with pytest.raises(DatasetError, match=r"no file .*absent\.txt"):
+    with refused(DatasetError, got=("no file", "absent.txt")):
         NyuDepthV2(tmp_path, tmp_path / "absent.txt")
 
 
@@ -85,14 +86,14 @@ def test_a_missing_file_is_named_with_its_line(root, name):
     data = NyuDepthV2(root)  # nothing is touched yet
     assert data[0].depth.any()
     for look in (lambda: data[1], data.check):
-        with pytest.raises(DatasetError, match=rf"test_list\.txt, line 3: there is no .*{name}"):
+        with refused(DatasetError, got=("test_list.txt, line 3: there is no", name)):
             look()
 
 
 def test_check_counts_the_missing_files(root):
     for path in (root / "bathroom").iterdir():
         path.unlink()
-    with pytest.raises(DatasetError, match=r"line 1: .*rgb_00045\.jpg \(and 3 more files\)"):
+    with refused(DatasetError, got=("line 1:", "rgb_00045.jpg (and 3 more files)")):
         NyuDepthV2(root).check()
 
 
@@ -102,7 +103,7 @@ def test_a_truncated_file_is_named_with_its_line(root, name, keep):
     path = root / "bathroom" / name
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content))])
-    with pytest.raises(DatasetError, match=rf"test_list\.txt, line 3: the .*{name} cannot be read"):
+    with refused(DatasetError, got=("test_list.txt, line 3: the", f"{name} cannot be read")):
         NyuDepthV2(root)[1]
 
 
@@ -111,26 +112,26 @@ def test_a_damaged_png_is_named(root):
     content = bytearray(path.read_bytes())
     content[50:60] = b"\x00" * 10
     path.write_bytes(bytes(content))
-    with pytest.raises(DatasetError, match=r"line 3: the depth .*sync_depth_00046\.png cannot be read"):
+    with refused(DatasetError, got=("line 3: the depth", "sync_depth_00046.png cannot be read")):
         NyuDepthV2(root)[1]
 
 
 def test_sizes_that_differ_are_named(root):
     Image.new("RGB", (32, 48)).save(root / "bathroom/rgb_00046.jpg")
-    with pytest.raises(DatasetError, match=r"line 3: .*rgb_00046\.jpg is 32x48 and .*00046\.png is 64x48"):
+    with refused(DatasetError, got=("line 3:", "rgb_00046.jpg is 32x48 and", "00046.png is 64x48")):
         NyuDepthV2(root)[1]
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "1", "P"])
 def test_depth_that_is_not_16_bit_is_refused(root, mode):
     Image.new(mode, (64, 48)).save(root / "bathroom/sync_depth_00046.png")
-    with pytest.raises(DatasetError, match=rf"line 3: the depth .* has mode {mode}; expected a 16-bit PNG"):
+    with refused(DatasetError, got=("line 3: the depth", f" has mode {mode}"), expected="a 16-bit PNG"):
         NyuDepthV2(root)[1]
 
 
 def test_image_and_depth_swapped_is_noticed(root):
     (root / "test_list.txt").write_text("/bathroom/sync_depth_00045.png /bathroom/rgb_00045.jpg\n")
-    with pytest.raises(DatasetError, match=r"line 1: the image .* has mode I;16.*swapped"):
+    with refused(DatasetError, got=("line 1: the image", "has mode I;16"), fix="swapped"):
         NyuDepthV2(root)[0]
 
 

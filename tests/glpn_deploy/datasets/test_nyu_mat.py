@@ -7,6 +7,7 @@ import scipy.io
 
 from glpn_deploy.datasets.nyu_mat import NyuLabelled
 from glpn_deploy.errors import DatasetError
+from tests.refusals import refused
 
 COUNT = 3
 
@@ -55,7 +56,7 @@ def test_as_released_takes_raw_depth_and_blacks_out_the_border(mat, upright):
 
 def test_indices_count_from_one_as_in_splits_mat(mat, upright, tmp_path):
     scipy.io.savemat(tmp_path / "splits.mat", {"testNdxs": np.array([[1], [3]])})
-    with pytest.raises(DatasetError, match=r"splits\.mat is MATLAB's older format.*savetxt"):
+    with refused(DatasetError, got="splits.mat is MATLAB's older format", fix="savetxt"):
         NyuLabelled(mat, tmp_path / "splits.mat")
     # the line that the message tells to run
     np.savetxt(tmp_path / "test.txt", scipy.io.loadmat(tmp_path / "splits.mat")["testNdxs"], "%d")
@@ -67,7 +68,7 @@ def test_indices_count_from_one_as_in_splits_mat(mat, upright, tmp_path):
 @pytest.mark.parametrize("line", ["0", "4", "-1", "1.5", "two", "1 2", "²"])
 def test_an_index_that_is_not_there_is_named_with_its_line(mat, tmp_path, line):
     (tmp_path / "test.txt").write_text(f"1\n\n{line}\n")
-    with pytest.raises(DatasetError, match=r"test\.txt, line 3 is .*; expected an index from 1 to 3"):
+    with refused(DatasetError, got="test.txt, line 3 is", expected="an index from 1 to 3"):
         NyuLabelled(mat, tmp_path / "test.txt")
 
 
@@ -78,23 +79,23 @@ def test_worker_processes_get_a_copy_that_reads(mat, upright):
 
 def test_a_truncated_file_is_named(mat):
     mat.write_bytes(mat.read_bytes()[:-1000])
-    with pytest.raises(DatasetError, match=r"nyu_depth_v2_labeled\.mat cannot be opened.*truncated"):
+    with refused(DatasetError, got=("nyu_depth_v2_labeled.mat cannot be opened", "truncated")):
         NyuLabelled(mat)
 
 
 def test_other_files_are_refused(tmp_path):
-    with pytest.raises(DatasetError, match="no file"):
+    with refused(DatasetError, got="no file"):
         NyuLabelled(tmp_path / "absent.mat")
     scipy.io.savemat(tmp_path / "old.mat", {"images": np.zeros((2, 2))})
-    with pytest.raises(DatasetError, match=r"old\.mat cannot be opened"):
+    with refused(DatasetError, got="old.mat cannot be opened"):
         NyuLabelled(tmp_path / "old.mat")
     with h5py.File(tmp_path / "other.mat", "w") as file:
         file["images"] = np.zeros((1, 3, 64, 48), np.uint8)
-    with pytest.raises(DatasetError, match=r"other\.mat has no array 'depths'"):
+    with refused(DatasetError, got="other.mat has no array 'depths'"):
         NyuLabelled(tmp_path / "other.mat")
     with h5py.File(tmp_path / "other.mat", "a") as file:
         file["depths"] = np.zeros((1, 64, 32), np.float32)
-    with pytest.raises(DatasetError, match="shape"):
+    with refused(DatasetError, got="shape"):
         NyuLabelled(tmp_path / "other.mat")
 
 
