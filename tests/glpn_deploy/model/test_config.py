@@ -7,7 +7,8 @@ import pytest
 import transformers
 
 from glpn_deploy import GLPNConfig, GLPNModel
-from glpn_deploy.errors import ConfigError, GlpnError
+from glpn_deploy.errors import ConfigError, ConfigFileError, GlpnError
+from tests.refusals import refused
 
 NYU = {"depths": [3, 8, 27, 3], "hidden_sizes": [64, 128, 320, 512], "max_depth": 10}
 OTHER = {
@@ -179,9 +180,9 @@ def test_damaged_files_are_refused_by_name(content, text, tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"there is no file .*config.json; expected a GLPN config.json"):
+    with refused(ConfigFileError, got=("there is no file", "config.json"), expected="a GLPN config.json"):
         GLPNConfig.from_json_file(tmp_path / "config.json")
-    with pytest.raises(ConfigError, match="is not readable JSON"):
+    with refused(ConfigFileError, got="is not readable JSON"):
         GLPNConfig.from_json_file(tmp_path)
 
 

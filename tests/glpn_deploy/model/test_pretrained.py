@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from glpn_deploy import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor, GLPNModel
 from glpn_deploy.checkpoints.card import read_card
 from glpn_deploy.checkpoints.files import checkpoint_digest, describe_checkpoint
-from glpn_deploy.errors import CheckpointError, ConfigError, GlpnError
+from glpn_deploy.errors import CheckpointError, ConfigError, WriteError
 from glpn_deploy.model.pretrained import ScaleWarning
+from tests.refusals import refused
 
 SMALL = GLPNConfig(
     depths=(1, 2, 1, 1),
@@ -226,7 +227,7 @@ def test_saves_the_processor_given(folder, tmp_path):
 
 def test_saving_where_a_file_stands_is_refused(folder, tmp_path):
     (tmp_path / "taken").write_text("")
-    with pytest.raises(GlpnError, match="taken"):
+    with refused(WriteError, got="taken"):
         GLPNForDepthEstimation.from_pretrained(folder).save_pretrained(tmp_path / "taken")
     assert (tmp_path / "taken").read_text() == ""
 

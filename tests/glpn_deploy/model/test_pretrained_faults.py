@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from glpn_deploy import GLPNConfig, GLPNForDepthEstimation
 from glpn_deploy.checkpoints.files import describe_checkpoint, load_state_dict
 from glpn_deploy.errors import CheckpointError, ConfigError
+from tests.refusals import refused
 
 SMALL = GLPNConfig(depths=(1, 2, 1, 1), hidden_sizes=(4, 8, 10, 16), decoder_hidden_size=6)
 
@@ -298,7 +299,7 @@ def test_an_expanded_tensor_takes_no_memory(folder, state):
     (folder / "model.safetensors").unlink()
     wide = torch.zeros(1).expand(60_000, 60_000)
     torch.save({**state, "decoder.stages.0.convolution.weight": wide}, folder / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"is expanded\); expected tensors with values of their own"):
+    with refused(CheckpointError, got="is expanded)", expected="tensors with values of their own"):
         load_state_dict(folder)
 
 
@@ -306,7 +307,7 @@ def test_tensors_that_share_one_storage_many_times_over(folder):
     (folder / "model.safetensors").unlink()
     block = torch.zeros(1 << 20)
     torch.save({f"tensor{i}": block for i in range(1000)}, folder / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match="share their memory"):
+    with refused(CheckpointError, got="share their memory"):
         load_state_dict(folder)
 
 
@@ -359,5 +360,5 @@ def test_a_pipe_is_no_file_to_wait_for(name, folder):
 def test_a_file_of_ten_thousand_stages(tmp_path):
     names = {f"glpn.encoder.patch_embeddings.{i}.proj.weight": torch.zeros(1) for i in range(10_000)}
     torch.save(names, tmp_path / "many.ckpt")
-    with pytest.raises(CheckpointError, match="10000 stages"):
+    with refused(CheckpointError, got="10000 stages"):
         GLPNForDepthEstimation.from_pretrained(tmp_path / "many.ckpt", max_depth=10)

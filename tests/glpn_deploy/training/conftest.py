@@ -35,13 +35,12 @@ def room_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("rooms")
 
 
-@pytest.fixture
-def options(tiny_config: Path, room_cache: Path, tmp_path: Path) -> Options:
+@pytest.fixture(scope="session")
+def make_options(tiny_config: Path, room_cache: Path) -> Options:
     """Options of a run of 3 epochs of 4 steps on rooms of 32x32."""
 
     def make(**changes: Any) -> TrainOptions:
         values: dict[str, Any] = {
-            "out": tmp_path / "run",
             "dataset": "rooms",
             "rooms": 12,
             "val_rooms": 2,
@@ -58,3 +57,9 @@ def options(tiny_config: Path, room_cache: Path, tmp_path: Path) -> Options:
         return TrainOptions(**(values | changes))
 
     return make
+
+
+@pytest.fixture
+def options(make_options: Options, tmp_path: Path) -> Options:
+    """The same, of a run in a folder of one's own."""
+    return lambda **changes: make_options(**({"out": tmp_path / "run"} | changes))

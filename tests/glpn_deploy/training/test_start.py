@@ -10,6 +10,7 @@ from glpn_deploy.errors import CheckpointError, ConfigError, InputError
 from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.training.start import check_crop, preset, starting_model
+from tests.refusals import refused
 
 TINY = {
     "depths": [1, 2, 1, 1],
@@ -47,11 +48,11 @@ def test_segformer_without_its_encoder_is_refused(tmp_path):
     SegformerModel(SegformerConfig(**TINY)).save_pretrained(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(values | {"depths": [2, 2, 1, 1]}))
-    with pytest.raises(CheckpointError, match="missing"):
+    with refused(CheckpointError, got="missing"):
         start(tmp_path)
     torch.save({"decode_head.classifier.weight": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match=r"no tensor under segformer\.encoder.*nvidia/mit-b4"):
+    with refused(CheckpointError, got="no tensor under segformer.encoder", expected="nvidia/mit-b4"):
         start(tmp_path)
 
 
@@ -83,10 +84,10 @@ def test_presets_are_the_mix_transformers_of_segformer():
 
 
 def test_unknown_preset_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigError, match=r"no configuration 'mit-b9'; expected demo, mit-b0.*config\.json"):
+    with refused(ConfigError, got="no configuration 'mit-b9'", expected=("demo, mit-b0", "config.json")):
         preset("mit-b9")
 
 
 def test_crop_that_the_network_cannot_run_is_refused():
-    with pytest.raises(InputError, match=r"crop of 64x48 px.*multiples of 32"):
+    with refused(InputError, got="crop of 64x48 px", expected="multiples of 32"):
         check_crop(start("scratch"), (64, 48))

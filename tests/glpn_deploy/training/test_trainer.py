@@ -6,10 +6,11 @@ import csv
 import dataclasses
 import math
 import multiprocessing
+import pickle
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,9 @@ from glpn_deploy.training import learner
 from glpn_deploy.training.checkpointing import load_state, state_path
 from glpn_deploy.training.history import COLUMNS
 from glpn_deploy.training.learner import Learner
+from glpn_deploy.training.options import TrainOptions
 from glpn_deploy.training.trainer import LOCK, TrainingError, TrainingStopped, train
+from tests.refusals import refused
 
 STEPS = 12
 
@@ -58,17 +61,40 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     monkeypatch.setattr(Learner, "step", stopping)
 
 
+@pytest.fixture(scope="session")
+def trained(make_options, tmp_path_factory) -> TrainOptions:
+    """A run of the usual options that is done; to be read only."""
+    run = make_options(out=tmp_path_factory.mktemp("trained") / "run")
+    train(run)
+    return run
+
+
+@pytest.fixture
+def run(trained, options) -> TrainOptions:
+    """The same run in a folder of one's own."""
+    shutil.copytree(trained.out, options().out)
+    return options()
+
+
+@pytest.fixture(scope="session")
+def whole(make_options, tmp_path_factory) -> TrainOptions:
+    """A run with an average and clipping that nothing stopped; to be read only."""
+    run = make_options(out=tmp_path_factory.mktemp("whole") / "run", ema=0.9, clip=1.0)
+    train(run)
+    return run
+
+
 def test_loss_falls_on_a_few_rooms(options):
     train(
-        options(rooms=4, batch=4, epochs=60, lr=1e-2, schedule="cosine", cutdepth=0.0, colour=0.0, flip=0.0)
+        options(rooms=4, batch=2, epochs=20, lr=1e-2, schedule="cosine", cutdepth=0.0, colour=0.0, flip=0.0)
     )
     curve = [float(loss) for _, loss in losses(options().out)]
     assert np.mean(curve[-5:]) < 0.6 * np.mean(curve[:5])
 
 
-def test_log_has_a_row_a_step_and_the_metrics_after_each_epoch(options):
-    result = train(options())
-    table = rows(result.final.parent)
+def test_log_has_a_row_a_step_and_the_metrics_after_each_epoch(run):
+    result = train(run)
+    table = rows(run.out)
     assert tuple(table[0]) == COLUMNS
     steps = [row for row in table if row["loss"]]
     assert [int(row["step"]) for row in steps] == list(range(1, STEPS + 1))
@@ -113,9 +139,8 @@ def test_same_seed_gives_the_same_run_and_worker_processes_change_nothing(option
 
 
 @pytest.mark.parametrize("steps", [2, 4, 7])  # within the first epoch, at its end, within the second
-def test_run_stopped_by_ctrl_c_goes_on_at_the_same_loss_curve(steps, options, tmp_path, monkeypatch):
-    whole, parts = tmp_path / "whole", options(out=tmp_path / "parts", ema=0.9, clip=1.0)
-    train(dataclasses.replace(parts, out=whole))
+def test_run_stopped_by_ctrl_c_goes_on_at_the_same_loss_curve(steps, whole, tmp_path, monkeypatch):
+    parts = dataclasses.replace(whole, out=tmp_path / "parts")
     with monkeypatch.context() as patch:
         stop_after(patch, steps)
         with pytest.raises(TrainingStopped, match=rf"step {steps} of 12.*same command again"):
@@ -124,61 +149,57 @@ def test_run_stopped_by_ctrl_c_goes_on_at_the_same_loss_curve(steps, options, tm
     assert state is not None
     assert state.step == steps
     train(parts)
-    assert rows(parts.out) == rows(whole)
-    assert same(weights(parts.out / "final"), weights(whole / "final"))
-    assert same(weights(parts.out / "best"), weights(whole / "best"))
+    assert rows(parts.out) == rows(whole.out)
+    assert same(weights(parts.out / "final"), weights(whole.out / "final"))
+    assert same(weights(parts.out / "best"), weights(whole.out / "best"))
 
 
-def test_killed_run_goes_on_at_the_same_loss_curve(options, tmp_path, tiny_config, room_cache):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    long = options(out=whole, epochs=20, save_every=3)
-    train(long)
-    call = f"""
-import dataclasses, pathlib
-from glpn_deploy.training.options import TrainOptions
+def test_killed_run_goes_on_at_the_same_loss_curve(whole, tmp_path):
+    parts = dataclasses.replace(whole, out=tmp_path / "parts", save_every=3)
+    program = """
+import os, pickle, signal, sys
 from glpn_deploy.training.learner import Learner
 from glpn_deploy.training.trainer import train
-path = pathlib.Path
-train(TrainOptions(out=path({str(killed)!r}), dataset="rooms", rooms=12, val_rooms=2, size=(32, 32),
-    cache=path({str(room_cache)!r}), config={str(tiny_config)!r}, epochs=20, batch=3, lr=1e-3, device="cpu",
-    workers=0, threads=1, save_every=3))
+step = Learner.step
+
+def killed(self, images, depth, number, total):
+    if number == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, images, depth, number, total)
+
+Learner.step = killed
+train(pickle.load(sys.stdin.buffer))
 """
-    with subprocess.Popen([sys.executable, "-c", call]) as process:
-        deadline = time.monotonic() + 60
-        while len(rows(killed)) < 20 if (killed / "log.csv").is_file() else True:
-            assert process.poll() is None, "the run ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.kill()
-    at = load_state(killed, dataclasses.replace(long, out=killed).identity())
+    process = subprocess.run([sys.executable, "-c", program], input=pickle.dumps(parts), check=False)
+    assert process.returncode == -signal.SIGKILL
+    at = load_state(parts.out, parts.identity())
     assert at is not None
-    assert 0 < at.step < 80, "killed in the middle"
-    train(dataclasses.replace(long, out=killed))
-    assert rows(killed) == rows(whole)
-    assert same(weights(killed / "final"), weights(whole / "final"))
+    assert at.step == 6
+    assert len(losses(parts.out)) >= 6
+    train(parts)
+    assert rows(parts.out) == rows(whole.out)
+    assert same(weights(parts.out / "final"), weights(whole.out / "final"))
 
 
-def test_finished_run_is_not_trained_again(options):
-    first = train(options())
-    before = weights(first.final)
-    again = train(options())
-    assert (again.steps, again.metrics) == (first.steps, first.metrics)
-    assert same(weights(again.final), before)
-    assert len(losses(first.final.parent)) == STEPS
+def test_finished_run_is_not_trained_again(run, trained, monkeypatch):
+    monkeypatch.setattr(Learner, "step", lambda *_: pytest.fail("it was trained"))
+    again = train(run)
+    assert again.steps == STEPS
+    assert again.metrics["delta1"] == pytest.approx(float(rows(trained.out)[-1]["val_delta1"]), abs=1e-6)
+    assert same(weights(again.final), weights(trained.out / "final"))
+    assert rows(run.out) == rows(trained.out)
 
 
-def test_fresh_begins_anew(options):
-    train(options())
-    before = losses(options().out)
+def test_fresh_begins_anew(run, trained, options):
     train(options(fresh=True, seed=1))
-    assert len(losses(options().out)) == STEPS
-    assert losses(options().out) != before
+    assert len(losses(run.out)) == STEPS
+    assert losses(run.out) != losses(trained.out)
 
 
+@pytest.mark.usefixtures("run")
 def test_other_options_are_refused_by_name_and_nothing_is_lost(options):
-    train(options())
     kept = state_path(options().out).read_bytes()
-    with pytest.raises(InputError, match=r"batch \(then 3, now 4\), lr \(then 0.001, now 0.01\).*--fresh"):
+    with refused(InputError, got="batch (then 3, now 4), lr (then 0.001, now 0.01)", fix="--fresh"):
         train(options(batch=4, lr=1e-2))
     assert state_path(options().out).read_bytes() == kept
     train(options(workers=1, save_every=7))  # neither moves the loss
@@ -218,7 +239,7 @@ def test_killed_reader_ends_with_a_sentence(options, monkeypatch):
         return step(self, *arguments)
 
     monkeypatch.setattr(Learner, "step", killing)
-    with pytest.raises(BackendError, match=r"process that reads samples ended.*fewer --workers"):
+    with refused(BackendError, got="process that reads samples ended", fix="fewer --workers"):
         train(options(workers=1, epochs=20))
 
 
@@ -274,16 +295,15 @@ def test_image_smaller_than_the_crop_is_named_with_its_size(options, tmp_path):
 
 
 def test_fewer_samples_than_a_batch_are_refused(options):
-    with pytest.raises(InputError, match="12 samples and a batch takes 13"):
+    with refused(InputError, got="12 samples and a batch takes 13"):
         train(options(batch=13))
 
 
-def test_damaged_state_is_refused_with_a_way_out(options):
-    train(options())
-    path = state_path(options().out)
+def test_damaged_state_is_refused_with_a_way_out(run):
+    path = state_path(run.out)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(Exception, match=r"state\.pt cannot be used.*--fresh"):
-        train(options())
+    with refused(CheckpointError, got="state.pt cannot be used", fix="--fresh"):
+        train(run)
 
 
 @pytest.mark.parametrize(
@@ -321,13 +341,11 @@ def test_unusable_options_are_refused(changes, message, options):
         ("learner", {}),
     ],
 )
-def test_a_state_of_other_kinds_is_refused(name, value, options):
-    run = options(epochs=1)
-    train(run)
+def test_a_state_of_other_kinds_is_refused(name, value, run):
     state = torch.load(state_path(run.out), weights_only=True)
     torch.save({**state, name: value}, state_path(run.out))
     with pytest.raises(CheckpointError):
-        train(dataclasses.replace(run))
+        train(run)
 
 
 def test_a_second_run_in_one_folder_says_so_and_stops(options):
@@ -335,7 +353,7 @@ def test_a_second_run_in_one_folder_says_so_and_stops(options):
     run.out.mkdir(parents=True, exist_ok=True)
     with only_one(run.out / LOCK, "another glpn-train"):
         before = sorted(run.out.rglob("*"))
-        with pytest.raises(WriteError, match="another glpn-train is working in"):
+        with refused(WriteError, got="another glpn-train is working in"):
             train(run)
         assert sorted(run.out.rglob("*")) == before
     train(run)
