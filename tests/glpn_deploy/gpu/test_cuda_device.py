@@ -13,6 +13,7 @@ from glpn_deploy.errors import BackendError
 from glpn_deploy.gpu import cuda_device, cuda_driver
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device, find_device_or_none
 from glpn_deploy.gpu.cuda_driver import SIGNATURES
+from tests.refusals import refused
 
 UNKNOWN = ctypes.create_string_buffer(b"CUDA_ERROR_UNKNOWN")
 NAMES = [name for name in SIGNATURES if re.match("cuInit|cuDriver|cuDevice(Get|Total)|cuGetErrorName", name)]
@@ -103,7 +104,7 @@ def test_driver_versions(driver, number, expected):
 
 def test_a_driver_too_old(driver):
     made = driver(version=12040)
-    with pytest.raises(BackendError, match=r"brings CUDA 12\.4; expected CUDA 13\.0 or later; update"):
+    with refused(BackendError, got="brings CUDA 12.4", expected="CUDA 13.0 or later", fix="update"):
         find_device(least_cuda=(13, 0))
     assert "cuDeviceGet" not in made.calls
 
@@ -132,13 +133,13 @@ def test_every_failure_is_a_sentence(driver, options, message):
 @pytest.mark.parametrize("index", [2, -1])
 def test_a_number_beyond_the_devices(driver, index):
     driver()
-    with pytest.raises(BackendError, match=rf"no GPU number {index}; expected a number from 0 to 1"):
+    with refused(BackendError, got=f"no GPU number {index}", expected="a number from 0 to 1"):
         find_device(index)
 
 
 def test_a_library_that_lacks_functions(monkeypatch):
     monkeypatch.setattr(cuda_driver, "load_library", lambda: ctypes.CDLL(None))
-    with pytest.raises(BackendError, match="has no cuInit; reinstall"):
+    with refused(BackendError, got="has no cuInit", fix="reinstall"):
         find_device()
 
 

@@ -21,6 +21,7 @@ from glpn_deploy.proof.parity import (
 )
 from glpn_deploy.proof.parity_report import ParityReport, describe_case, summary
 from glpn_deploy.runtimes.rt_null import NullRuntime
+from tests.refusals import refused
 
 BATCHES = [("small", np.zeros((1, 3, 32, 32), np.float32)), ("large", np.zeros((2, 3, 64, 32), np.float32))]
 
@@ -50,7 +51,7 @@ def test_what_is_not_finite_never_passes(value):
     for report in (against(value), against(1.0, reference=value), against(value, reference=value)):
         assert not report.passed
         assert json.loads(json.dumps(report.to_dict(), allow_nan=False))["max_abs_m"] is None
-        with pytest.raises(ParityError, match="is not finite"):
+        with refused(ParityError, got="is not finite"):
             report.require()
 
 
@@ -77,7 +78,7 @@ def test_nothing_compared_is_no_proof():
     report = compare(NullRuntime(), NullRuntime(), [], 1.0)
     assert not report.passed
     assert report.to_dict()["max_abs_m"] is None
-    with pytest.raises(ParityError, match="nothing was compared"):
+    with refused(ParityError, got="nothing was compared"):
         report.require()
 
 
@@ -102,7 +103,7 @@ def test_depths_of_unlike_shapes():
         def _infer(self, pixel_values):
             return super()._infer(pixel_values)[:, ::2, ::2]
 
-    with pytest.raises(ParityError, match=r"small gave depth of shape \(1, 16, 16\); expected \(1, 32, 32\)"):
+    with refused(ParityError, got="small gave depth of shape (1, 16, 16)", expected="(1, 32, 32)"):
         compare(Half(), NullRuntime(), BATCHES, 1.0)
 
 
@@ -167,7 +168,7 @@ def test_no_goldens(bundle_copy):
     import dataclasses
 
     manifest = write_manifest(bundle_copy, dataclasses.replace(Bundle.open(bundle_copy).manifest, goldens=()))
-    with pytest.raises(BundleError, match="has no goldens"):
+    with refused(BundleError, got="has no goldens"):
         verify_goldens(Bundle(bundle_copy, manifest), NullRuntime(), 1.0)
 
 
@@ -227,7 +228,7 @@ def test_a_flag_fails_what_the_limit_allows():
     assert [case.flags for case in report.cases] == [("constant",), ("constant",)]
     assert not report.passed
     assert describe_case(report.cases[0]).startswith("✗ small")
-    with pytest.raises(ParityError, match="constant map"):
+    with refused(ParityError, got="constant map"):
         report.require()
 
 
