@@ -15,6 +15,7 @@ import pytest
 
 from glpn_deploy.atomic import _clean_once, atomic_path, only_one, replace_folder, staging_folder
 from glpn_deploy.errors import GlpnError, WriteError
+from tests.refusals import refused
 
 
 def names_in(folder: Path) -> list[str]:
@@ -66,21 +67,21 @@ def test_failure_of_the_rename_itself(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(WriteError, match="Disk quota exceeded"), atomic_path(tmp_path / "a.bin") as temporary:
+    with refused(WriteError, got="Disk quota exceeded"), atomic_path(tmp_path / "a.bin") as temporary:
         temporary.write_bytes(b"x")
     assert names_in(tmp_path) == []
 
 
 def test_missing_folder_names_the_command_that_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(WriteError, match="mkdir -p"), atomic_path(tmp_path / "no" / "a.bin"):
+    with refused(WriteError, fix="mkdir -p"), atomic_path(tmp_path / "no" / "a.bin"):
         pytest.fail("the block must not run")
 
 
 def test_folder_and_device_are_not_replaced(tmp_path: Path) -> None:
-    with pytest.raises(WriteError, match="not a plain file"), atomic_path(tmp_path):
+    with refused(WriteError, got="not a plain file"), atomic_path(tmp_path):
         pytest.fail("the block must not run")
     if os.name == "posix":
-        with pytest.raises(WriteError, match="not a plain file"), atomic_path("/dev/null"):
+        with refused(WriteError, got="not a plain file"), atomic_path("/dev/null"):
             pytest.fail("the block must not run")
 
 
@@ -255,9 +256,9 @@ with only_one(sys.argv[1], "another test"):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 def test_a_second_process_is_refused_until_the_first_ends_in_whatever_way(tmp_path):
     lock = tmp_path / ".running"
-    with only_one(lock, "another test"), pytest.raises(WriteError) as refused, only_one(lock, "another test"):
+    with only_one(lock, "another test"), pytest.raises(WriteError) as caught, only_one(lock, "another test"):
         pass
-    assert "another test is working in" in refused.value.got
+    assert "another test is working in" in caught.value.got
     assert not lock.exists()
     command = [sys.executable, "-c", HOLDER, str(lock)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as holder:

@@ -17,6 +17,7 @@ from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 from glpn_deploy.runtimes.choose import choices
 from glpn_deploy.runtimes.registry import BACKENDS, Backend, load_runtime, require_backend
 from glpn_deploy.runtimes.rt_null import NullRuntime
+from tests.refusals import refused
 
 
 def test_every_backend_has_a_module_and_loads(tiny_onnx, tiny_checkpoint):
@@ -32,9 +33,7 @@ def test_every_backend_has_a_module_and_loads(tiny_onnx, tiny_checkpoint):
 
 @pytest.mark.parametrize("name", ["tensorflow", "", "rt_null", "../null"])
 def test_unknown_name(name):
-    with pytest.raises(
-        InputError, match="expected one of torch, onnxruntime, openvino, tensorrt, tensorrt_rtx, null"
-    ):
+    with refused(InputError, expected="one of torch, onnxruntime, openvino, tensorrt, tensorrt_rtx, null"):
         load_runtime(name, None, RuntimeOptions())
 
 
@@ -64,9 +63,10 @@ def test_broken_package_says_so(error, monkeypatch):
         raise error
 
     monkeypatch.setattr(importlib, "import_module", broken)
-    with pytest.raises(
+    with refused(
         BackendError,
-        match=r"cannot be used, because onnxruntime is installed but does not import .*; reinstall it",
+        got="cannot be used, because onnxruntime is installed but does not import",
+        fix="reinstall it",
     ):
         load_runtime("onnxruntime", None, RuntimeOptions())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from onnx import TensorProto, helper
 from glpn_deploy import GLPNImageProcessor
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.datasets.rooms import render_room
-from glpn_deploy.errors import BackendError, BundleError, InputError
+from glpn_deploy.errors import BackendError, BundleError, InputError, UnavailableError
 from glpn_deploy.exporters.calibration.calibration import calibrate
 from glpn_deploy.exporters.options import OnnxOptions
 from glpn_deploy.exporters.to_fp8 import fp8_tensors, to_fp8
@@ -29,6 +28,7 @@ from glpn_deploy.runtimes import rt_onnxruntime
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime, input_spec, load, missing_provider_reason
 from glpn_deploy.runtimes.rt_torch import TorchRuntime
+from tests.refusals import refused
 
 CPU = RuntimeOptions(device="cpu", threads=1)
 DEVICE = CudaDevice(0, "Orin", (8, 7), 8 << 30, True, (12, 6))
@@ -93,8 +93,8 @@ def test_shapes_are_read_from_the_file(shape, expected):
     "CUDAExecutionProvider" in ort.get_available_providers(), reason="this build of onnxruntime has CUDA"
 )
 def test_missing_cuda_provider_gives_the_reason(tiny_onnx):
-    way = re.escape(install_line("gpu"))
-    with pytest.raises(BackendError, match=rf"built without CUDAExecutionProvider .*{way}"):
+    way = install_line("gpu")
+    with refused(UnavailableError, got=("built without CUDAExecutionProvider", way)):
         OnnxRuntime(tiny_onnx, RuntimeOptions(device="cuda"))
     assert OnnxRuntime(tiny_onnx, RuntimeOptions(device="auto")).device == "cpu"
     assert missing_provider_reason("CPUExecutionProvider") is None
@@ -126,12 +126,12 @@ def no_gpu():
 
 
 def test_a_provider_that_falls_back_is_told(gpu_build, tiny_onnx, monkeypatch):
-    with pytest.raises(BackendError, match=r"its CUDA provider \(fell back to CPUExecutionProvider\)"):
+    with refused(BackendError, got="its CUDA provider (fell back to CPUExecutionProvider)"):
         OnnxRuntime(tiny_onnx, RuntimeOptions(device="cuda"))
-    with pytest.raises(BackendError, match="its CUDA provider"):
+    with refused(BackendError, got="its CUDA provider"):
         OnnxRuntime(tiny_onnx, RuntimeOptions(provider="cuda"))
     monkeypatch.setattr(rt_onnxruntime, "find_device", no_gpu)
-    with pytest.raises(BackendError, match="there is no NVIDIA driver"):
+    with refused(UnavailableError, got="there is no NVIDIA driver"):
         OnnxRuntime(tiny_onnx, RuntimeOptions(device="cuda"))
 
 
@@ -170,7 +170,7 @@ def test_without_a_gpu_its_providers_are_not_tried(gpu_build, tiny_onnx, monkeyp
 def test_tensorrt_has_to_be_asked_for_and_is_never_replaced(gpu_build, tiny_onnx, monkeypatch, tmp_path):
     profile = Profile((1, 32, 32), (1, 64, 96), (2, 96, 96))
     options = RuntimeOptions(provider="tensorrt", cache=tmp_path / "cache", profile=profile)
-    with pytest.raises(BackendError, match=r"its TensorRT provider \(fell back to CPU.*TensorRT"):
+    with refused(BackendError, got="its TensorRT provider (fell back to CPU", fix="TensorRT"):
         OnnxRuntime(tiny_onnx, options)
     (ask,) = gpu_build
     (name, told), (second, _), third = ask["providers"]
@@ -183,9 +183,9 @@ def test_tensorrt_has_to_be_asked_for_and_is_never_replaced(gpu_build, tiny_onnx
 
 @pytest.mark.skipif("TensorrtExecutionProvider" in ort.get_available_providers(), reason="it is there")
 def test_missing_tensorrt_provider_gives_the_reason(tiny_onnx):
-    with pytest.raises(BackendError, match="built without TensorrtExecutionProvider"):
+    with refused(UnavailableError, got="built without TensorrtExecutionProvider"):
         OnnxRuntime(tiny_onnx, RuntimeOptions(provider="tensorrt"))
-    with pytest.raises(InputError, match="provider tensorrt on device cpu"):
+    with refused(InputError, got="provider tensorrt on device cpu"):
         RuntimeOptions(device="cpu", provider="tensorrt")
 
 
@@ -194,7 +194,7 @@ def test_what_goes_wrong_on_the_gpu_is_no_damaged_file(gpu_build, tiny_onnx, mon
         raise RuntimeError("CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version")
 
     monkeypatch.setattr(ort, "InferenceSession", fail)
-    with pytest.raises(BackendError, match="CUDA failure 35"):
+    with refused(BackendError, got="CUDA failure 35"):
         OnnxRuntime(tiny_onnx, RuntimeOptions(device="cuda"))
 
 
@@ -284,9 +284,9 @@ def test_int8_for_tensorrt_is_computed_as_it_stands(tiny_model, tmp_path, pixels
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(BundleError, match="there is no file"):
+    with refused(BundleError, got="there is no file"):
         load(tmp_path / "model.onnx", CPU)
-    with pytest.raises(BundleError, match="there is no file"):
+    with refused(BundleError, got="there is no file"):
         load(tmp_path, CPU)
 
 
@@ -343,7 +343,7 @@ def test_another_model_is_refused(given, kind, node, tmp_path):
     out = (TensorProto.INT64, [4]) if node[0] == "Shape" else (kind, given)
     nodes = [helper.make_node(node[0], ["x"], ["y"], **node[1])]
     path = other_model(tmp_path / "m.onnx", {"x": (kind, given)}, {"y": out}, nodes)
-    with pytest.raises(BundleError, match="expected one float32 image batch in and one depth batch out"):
+    with refused(BundleError, expected="one float32 image batch in and one depth batch out"):
         OnnxRuntime(path, CPU)
 
 
@@ -352,7 +352,7 @@ def test_nonsense_scale(value, tiny_onnx, tmp_path):
     model = onnx.load(str(tiny_onnx))
     onnx.helper.set_model_props(model, {"max_depth": value})
     onnx.save_model(model, str(tmp_path / "m.onnx"))
-    with pytest.raises(BundleError, match="expected a number of metres above 0"):
+    with refused(BundleError, expected="a number of metres above 0"):
         OnnxRuntime(tmp_path / "m.onnx", CPU)
 
 
@@ -372,7 +372,7 @@ def test_failure_while_running_is_one_sentence(tiny_onnx, pixels, monkeypatch):
 
     runtime = OnnxRuntime(tiny_onnx, CPU)
     monkeypatch.setattr(runtime, "_session", Broken())
-    with pytest.raises(BackendError, match=r"\(1, 3, 32, 32\) .*Failed to allocate memory\)"):
+    with refused(BackendError, got=("(1, 3, 32, 32)", "Failed to allocate memory)")):
         runtime.run(pixels(1, 32, 32))
 
 
@@ -380,7 +380,7 @@ def test_closed(tiny_onnx, pixels):
     runtime = OnnxRuntime(tiny_onnx, CPU)
     runtime.close()
     runtime.close()
-    with pytest.raises(BackendError, match="the onnxruntime runtime is closed"):
+    with refused(BackendError, got="the onnxruntime runtime is closed"):
         runtime.run(pixels(1, 32, 32))
 
 

@@ -86,23 +86,24 @@ def test_softmax_may_be_fp32_and_its_products_may_not(artefact, tmp_path, in_fp3
 
 
 @pytest.mark.slow
-def test_glpn_nyus_architecture_is_fused_and_int8_does_not_pay(make_artefacts):
-    """What `exporters.graph.tensorrt_graph` is for, at 1x480x640; random weights, the real sizes.
+def test_glpn_nyus_layers_are_fused_and_int8_does_not_pay(make_artefacts):
+    """What `exporters.graph.tensorrt_graph` is for, at 1x480x640; random weights, the real widths.
 
+    One block a stage, where glpn-nyu has 3 to 27 of the same: they compile alike, in ten times the time.
     Compiled for all cards at once, which takes no longer than for one, and gives the same kernels.
     """
-    made = make_artefacts(random_model(NYU, 0))
+    made = make_artefacts(random_model(NYU.replace(depths=(1, 1, 1, 1)), 0))
     half, int8 = (
         explain_onnx(made(precision, 20), EngineOptions(precision=precision, targets=DEFAULT_TARGETS))
         for precision in ("fp16", "int8")
     )
     about = half.to_dict()
-    assert (about["fused_attention"], about["unfused_softmax"]) == (41, 0)
-    assert about["kernels"] <= 480
-    assert about["traffic_bytes"] <= 1.65e9
-    assert int8.to_dict()["fused_attention"] == 41
+    assert (about["fused_attention"], about["unfused_softmax"]) == (4, 0)
+    assert about["kernels"] <= 74
+    assert about["traffic_bytes"] <= 0.435e9
+    assert int8.to_dict()["fused_attention"] == 4
     assert int8.weights_bytes <= 0.30 * made("source", 20).stat().st_size
-    assert int8.traffic_bytes <= 3.0e9
+    assert int8.traffic_bytes <= 0.61e9
     verdict = judge_traffic(int8, half, "int8", "fp16")
     assert not verdict.recommended
     assert verdict.sentence.startswith("int8 moves more bytes than fp16 (")

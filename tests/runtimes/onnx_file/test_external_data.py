@@ -21,6 +21,7 @@ from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.onnx_file.header import check_file
 from glpn_deploy.runtimes.rt_onnxruntime import OnnxRuntime
+from tests.refusals import refused
 
 VALUES = np.arange(4, dtype=np.float32)
 PLACES = ("initializer", "constant")
@@ -104,13 +105,13 @@ def test_inside_is_taken(place, location, folder):
 
 @pytest.mark.parametrize("place", REFUSED)
 def test_other_places_are_refused_whatever_they_name(place, folder):
-    with pytest.raises(BundleError, match="no plain network"):
+    with refused(BundleError, got="no plain network"):
         check_file(write_model(folder / "m.onnx", "w.data", place))
 
 
 def test_a_pipe_is_refused(folder):
     os.mkfifo(folder / "pipe")
-    with pytest.raises(BundleError, match="outside its own folder"):
+    with refused(BundleError, got="outside its own folder"):
         check_file(write_model(folder / "m.onnx", "pipe"))
 
 
@@ -127,22 +128,20 @@ def test_onnxruntime_reads_what_is_taken(location, folder):
 @pytest.mark.parametrize("location", [*OUTSIDE, "circle"])
 def test_outside_is_refused(place, location, folder):
     path = write_model(folder / "m.onnx", location, place)
-    with pytest.raises(
-        BundleError, match=r"keeps weights in .* outside its own folder; .*do not use this file"
-    ):
+    with refused(BundleError, got=("keeps weights in", "outside its own folder"), fix="do not use this file"):
         check_file(path)
 
 
 def test_an_absolute_path_back_into_the_folder_is_refused(folder):
     """It would name another file once the folder is copied."""
-    with pytest.raises(BundleError, match="outside its own folder"):
+    with refused(BundleError, got="outside its own folder"):
         check_file(write_model(folder / "m.onnx", str(folder / "w.data")))
 
 
 def test_the_runtime_refuses_before_onnxruntime_sees_the_file(folder, monkeypatch):
     monkeypatch.setattr(ort, "InferenceSession", lambda *a, **k: pytest.fail("the file was opened"))
     path = write_model(folder / "m.onnx", "../secret")
-    with pytest.raises(BundleError, match=r"'\.\./secret', outside its own folder"):
+    with refused(BundleError, got="'../secret', outside its own folder"):
         OnnxRuntime(path, RuntimeOptions(device="cpu"))
 
 
@@ -157,7 +156,7 @@ def test_our_own_export_with_external_data_runs(tiny_model, pixels, tmp_path):
     with OnnxRuntime(path, RuntimeOptions(device="cpu")) as runtime:
         assert runtime.run(pixels(1, 32, 32)).shape == (1, 32, 32)
     (tmp_path / "model.onnx.data").unlink()
-    with pytest.raises(BundleError, match="cannot load"):
+    with refused(BundleError, got="cannot load"):
         OnnxRuntime(path, RuntimeOptions(device="cpu"))
 
 
@@ -195,7 +194,7 @@ def test_nested_without_end(tmp_path):
     for _ in range(400):
         content = wrapped(1, wrapped(5, wrapped(6, content)))
     (tmp_path / "m.onnx").write_bytes(wrapped(7, content))
-    with pytest.raises(BundleError, match="no plain network"):
+    with refused(BundleError, got="no plain network"):
         check_file(tmp_path / "m.onnx")
 
 

@@ -17,6 +17,7 @@ from glpn_deploy.exporters.to_fp8 import fp8_tensors, to_fp8
 from glpn_deploy.exporters.to_int8 import int8_tensors, to_int8
 from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.runtimes.onnx_file.header import read_header
+from tests.refusals import refused
 
 
 def test_our_own_export(tiny_onnx):
@@ -93,20 +94,20 @@ def test_target_names_and_type(tmp_path):
     assert header.input_type == "float32"
     half = write(tmp_path / "half.onnx", ["n", 3, "h", "w"], kind=TensorProto.FLOAT16)
     assert (read_header(half).input_type, read_header(half).target) == ("float16", "")
-    with pytest.raises(BundleError, match="expected one float32 image batch in"):
+    with refused(BundleError, expected="one float32 image batch in"):
         read_header(write(tmp_path / "double.onnx", ["n", 3, "h", "w"], kind=TensorProto.DOUBLE))
 
 
 @pytest.mark.parametrize("value", ["deep", "nan", "-1", "0", "inf", ""])
 def test_nonsense_scale(value, tmp_path):
     path = write(tmp_path / "m.onnx", ["n", 3, "h", "w"], {"max_depth": value})
-    with pytest.raises(BundleError, match="expected a number of metres above 0"):
+    with refused(BundleError, expected="a number of metres above 0"):
         read_header(path)
 
 
 @pytest.mark.parametrize("shape", [["n", "c", "h"], ["n", 3, "h", "w", "d"], None])
 def test_another_network(shape, tmp_path):
-    with pytest.raises(BundleError, match="expected one float32 image batch in and one depth batch out"):
+    with refused(BundleError, expected="one float32 image batch in and one depth batch out"):
         read_header(write(tmp_path / "m.onnx", shape))
 
 

@@ -18,6 +18,7 @@ from glpn_deploy.exporters.options import BuildOptions
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.onnx_file import artefact_file
 from glpn_deploy.runtimes.registry import load_runtime
+from tests.refusals import refused
 
 LOADS = int(os.environ.get("GLPN_REPLACED_LOADS", "20"))
 REPLACER = """
@@ -92,7 +93,7 @@ def test_what_is_replaced_between_the_check_and_the_loading(after, pair, tmp_pat
 
     monkeypatch.setattr(artefact_file, "load_runtime", load)
     bundle = Bundle.open(place)
-    with pytest.raises(BundleError, match="was replaced"):
+    with refused(BundleError, got="was replaced"):
         artefact_file.load_artefact(
             bundle, bundle.artefact("fp32"), "onnxruntime", RuntimeOptions(device="cpu")
         )
