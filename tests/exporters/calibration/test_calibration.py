@@ -25,6 +25,7 @@ from glpn_deploy.exporters.graph.tensor_sizes import tensor_elements
 from glpn_deploy.exporters.options import CalibrationOptions
 from glpn_deploy.exporters.to_half import to_half
 from glpn_deploy.exporters.to_int8 import int8_tensors, to_int8
+from tests.refusals import refused
 
 PROCESSOR = GLPNImageProcessor()
 pytestmark = pytest.mark.filterwarnings("ignore:There are .* calibration images")
@@ -146,7 +147,7 @@ def test_sizes_of_tensors_are_those_of_a_run(tiny_onnx, images, tensors):
 
 def test_too_little_memory_is_said_before_the_run(tiny_onnx, images, tensors, monkeypatch):
     monkeypatch.setattr(module, "available_memory", lambda: 1000)
-    with pytest.raises(ExportError, match=r"at 96x64 px takes about .* GB of memory.*smaller"):
+    with refused(ExportError, got=("at 96x64 px takes about", "GB of memory"), fix="smaller"):
         calibrate(tiny_onnx, images, PROCESSOR, tensors)
 
 
@@ -154,7 +155,7 @@ def test_memory_for_the_largest_image_is_asked_for_without_a_run(tiny_onnx, imag
     monkeypatch.setattr(ort, "InferenceSession", lambda *a, **k: pytest.fail("it was run"))
     require_memory(tiny_onnx, images, PROCESSOR)
     monkeypatch.setattr(module, "available_memory", lambda: 1000)
-    with pytest.raises(ExportError, match=r"calibrating at 96x64 px takes about"):
+    with refused(ExportError, got="calibrating at 96x64 px takes about"):
         require_memory(tiny_onnx, images, PROCESSOR)  # not at 64x96, or at the 64x64 that 75x70 becomes
 
 
@@ -164,12 +165,12 @@ def test_a_quantised_or_typed_graph(tiny_onnx, images, tensors, tmp_path):
         to_int8(tiny_onnx, tmp_path / "int8.onnx", ranges),
         to_half(tiny_onnx, tmp_path / "fp16.onnx"),
     ):
-        with pytest.raises(ExportError, match=r"already .*model\.onnx"):
+        with refused(ExportError, got="already", fix="model.onnx"):
             calibrate(path, images, PROCESSOR, tensors)
 
 
 def test_a_tensor_that_is_not_there(tiny_onnx, images):
-    with pytest.raises(ExportError, match="no tensor nowhere"):
+    with refused(ExportError, got="no tensor nowhere"):
         calibrate(tiny_onnx, images, PROCESSOR, ["nowhere"])
 
 
@@ -178,13 +179,13 @@ def test_a_network_that_gives_nan(tiny_onnx, images, tensors, tmp_path):
     bias = next(t for t in model.graph.initializer if t.name.endswith("patch_embeddings.0.proj.bias"))
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) * np.nan, bias.name))
     onnx.save(model, tmp_path / "nan.onnx")
-    with pytest.raises(ExportError, match=r"NaN or infinite values at .* calibration image 1"):
+    with refused(ExportError, got=("NaN or infinite values at", "calibration image 1")):
         calibrate(tmp_path / "nan.onnx", images, PROCESSOR, tensors)
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_none_or_a_single_image(tiny_onnx, images, count):
-    with pytest.raises(InputError, match=r"at least 2; give 16 or more"):
+    with refused(InputError, expected="at least 2", fix="give 16 or more"):
         calibrate(tiny_onnx, images[:count], PROCESSOR, ["pixel_values"])
 
 
@@ -254,14 +255,14 @@ def test_folders_that_cannot_be_used(tmp_path, make, error, message):
 def test_a_damaged_image_is_named(tmp_path):
     picture(tmp_path / "a.png")
     (tmp_path / "b.jpg").write_bytes(b"not a picture")
-    with pytest.raises(ImageError, match=r"b\.jpg"):
+    with refused(ImageError, got="b.jpg"):
         calibration_images(tmp_path, PROCESSOR, 16, 640)
 
 
 def test_an_image_too_small_for_the_processor_is_named(tmp_path):
     for name in "ab":
         picture(tmp_path / f"{name}.png", 64, 40)
-    with pytest.raises(ImageError, match=r"a\.png.*64 px"):
+    with refused(ImageError, got=("a.png", "64 px")):
         calibration_images(tmp_path, GLPNImageProcessor(size_divisor=64), 16, 640)
 
 
