@@ -364,3 +364,12 @@ def test_the_module_needs_numpy_and_pillow_only() -> None:
         "assert not {'torch', 'transformers', 'OpenEXR'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_channels_come_last_where_that_is_asked_for():
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    first = GLPNImageProcessor()(image, return_tensors="np").pixel_values
+    last = GLPNImageProcessor()(image, return_tensors="np", data_format="channels_last").pixel_values
+    np.testing.assert_array_equal(last, first.transpose(0, 2, 3, 1))
+    with refused(InputError, got="data_format is 'columns'"):
+        GLPNImageProcessor()(image, data_format="columns")
