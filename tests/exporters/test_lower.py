@@ -30,6 +30,7 @@ from glpn_deploy.proof.options import VerifyOptions
 from glpn_deploy.proof.verification import verify
 from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 from glpn_deploy.runtimes.options import RuntimeOptions
+from tests.refusals import refused
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +173,7 @@ def test_ground_truth_can_refuse_what_the_budget_allows(
 def test_int8_without_images_is_refused_before_anything_is_written(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"need real images"):
+    with refused(InputError, got="need real images"):
         build_bundle(tiny_checkpoint, tmp_path / "b", options(LowerOptions(precisions=("int8",))))
     assert not list(tmp_path.iterdir())
 
@@ -194,7 +195,7 @@ def test_a_calibration_folder_of_no_use_is_refused_before_the_checkpoint_is_read
                 "anywhere", tmp_path / "b", options(LowerOptions(precisions=("fp16",), images=folder))
             )
     one = options(LowerOptions(precisions=("int8",), images=tmp_path / "deep" / "photos"))
-    with pytest.raises(InputError, match=r"1 photographs \(sub-folders are not searched\); expected"):
+    with refused(InputError, got="1 photographs (sub-folders are not searched)"):
         build_bundle("anywhere", tmp_path / "b", one)
 
 
@@ -203,7 +204,7 @@ def test_too_little_memory_for_ranges_is_said_before_the_other_precisions(
 ) -> None:
     monkeypatch.setattr("glpn_deploy.exporters.calibration.calibration.available_memory", lambda: 1000)
     monkeypatch.setattr(build, "_write_goldens", lambda *a: pytest.fail("the work had begun"))
-    with pytest.raises(ExportError, match=r"calibrating at 96x64 px takes about .* GB of memory"):
+    with refused(ExportError, got=("calibrating at 96x64 px takes about", "GB of memory")):
         build_bundle(
             tiny_checkpoint,
             tmp_path / "b",
@@ -239,7 +240,7 @@ def test_a_failure_on_the_way_leaves_the_old_bundle(
 
     before = (bundle_copy / "manifest.json").read_bytes()
     monkeypatch.setattr("glpn_deploy.exporters.search.recipes.to_half", fail)
-    with pytest.raises(WriteError, match="on fire"):
+    with refused(WriteError, got="on fire"):
         build_bundle(tiny_checkpoint, bundle_copy, options(LowerOptions(precisions=("fp16",), images=photos)))
     assert (bundle_copy / "manifest.json").read_bytes() == before
     assert {path.name for path in bundle_copy.parent.iterdir()} == {bundle_copy.name}
@@ -281,7 +282,7 @@ def test_half_precision_input_and_output_hold_from_export_to_verification(
 def test_half_precision_input_and_output_are_refused_where_no_graph_has_them(
     options: dict[str, Any] | None,
 ) -> None:
-    with pytest.raises(InputError, match="half-precision input and output"):
+    with refused(InputError, got="half-precision input and output"):
         BuildOptions(lower=None if options is None else LowerOptions(**options), io="fp16")
 
 
@@ -297,7 +298,7 @@ def test_half_precision_input_and_output_are_refused_where_no_graph_has_them(
 )
 def test_a_budget_that_is_none_is_refused_with_the_options(budget: dict[str, float]) -> None:
     (name,) = budget
-    with pytest.raises(InputError, match=f"{name} is .*expected a finite number above 0"):
+    with refused(InputError, got=f"{name} is ", expected="a finite number above 0"):
         LowerOptions(precisions=("fp16",), **budget)
 
 
@@ -317,7 +318,7 @@ def test_int8_is_for_what_this_machine_has(gpu, asked, targets, monkeypatch) -> 
 
 
 def test_fp8_has_no_form_for_cpus() -> None:
-    with pytest.raises(InputError, match=r"no CPU computes in FP8.*leave out --target cpu"):
+    with refused(InputError, got="no CPU computes in FP8", fix="leave out --target cpu"):
         LowerOptions(precisions=("int8", "fp8"), target="cpu")
 
 

@@ -23,6 +23,7 @@ from glpn_deploy.exporters import to_engine as module
 from glpn_deploy.exporters.engine.engine_source import read_source
 from glpn_deploy.exporters.to_engine import EngineOptions, to_engine
 from glpn_deploy.gpu.cuda_device import CudaDevice
+from tests.refusals import refused
 
 VERSIONS = ("8.6.0", "10.3.0", "10.13.3", "11.4.0")
 H100 = CudaDevice(0, "NVIDIA H100", (9, 0), 80 * 2**30, integrated=False, driver=(12, 6))
@@ -183,7 +184,7 @@ def test_an_engine_that_lost_its_precision_is_not_kept(machine, source, tmp_path
     host.inspected = report("Float", "Float")
     target = tmp_path / "x.engine"
     target.write_bytes(b"the engine before")
-    with pytest.raises(ExportError, match=r"no layer of the engine computes in fp16 .*2 in fp32"):
+    with refused(ExportError, got=("no layer of the engine computes in fp16", "2 in fp32")):
         to_engine(source, target, FP16)
     assert target.read_bytes() == b"the engine before"
     assert list(tmp_path.iterdir()) == [target]
@@ -198,7 +199,7 @@ def test_a_stripped_engine_is_inspected_without_a_context(machine, source, tmp_p
     assert made.layers == {"unknown": 1}
     assert made.flags == ("STRIP_PLAN", "REFIT_IDENTICAL")
     host.inspected = report("Float")
-    with pytest.raises(ExportError, match="no layer of the engine computes in fp16"):
+    with refused(ExportError, got="no layer of the engine computes in fp16"):
         to_engine(source, tmp_path / "x.engine", options)
 
 
@@ -235,7 +236,7 @@ def test_exceptions_of_the_bindings_are_sentences(machine, source, tmp_path):
         raise MemoryError("std::bad_alloc")
 
     host.trt.answers["Builder.build_serialized_network"] = fail
-    with pytest.raises(ExportError, match=r"ran out of memory .*bad_alloc"):
+    with refused(ExportError, got=("ran out of memory", "bad_alloc")):
         to_engine(source, tmp_path / "x.engine", FP16)
 
     def nothing(builder, log):
@@ -243,14 +244,14 @@ def test_exceptions_of_the_bindings_are_sentences(machine, source, tmp_path):
         raise TypeError("pybind11::init(): factory function returned nullptr")
 
     host.trt.answers["Builder.__init__"] = nothing
-    with pytest.raises(BackendError, match=r"does not start on NVIDIA H100 \(CUDA initialization failure"):
+    with refused(BackendError, got="does not start on NVIDIA H100 (CUDA initialization failure"):
         to_engine(source, tmp_path / "x.engine", FP16)
 
 
 def test_an_engine_that_cannot_be_loaded(machine, source, tmp_path):
     host = machine("10.13.3")
     host.trt.answers["Runtime.deserialize_cuda_engine"] = lambda runtime, plan: None
-    with pytest.raises(ExportError, match="cannot load the engine that it built"):
+    with refused(ExportError, got="cannot load the engine that it built"):
         to_engine(source, tmp_path / "x.engine", FP16)
 
 
@@ -336,9 +337,9 @@ def test_timing_caches_that_are_none(machine, source, tmp_path):
     place.write_bytes(b"\0" * 8)
     to_engine(source, tmp_path / "x.engine", EngineOptions(profiles=(PROFILE,), timing_cache=place))
     assert place.read_bytes() == b"new timings"
-    with pytest.raises(InputError, match="there is no folder"):
+    with refused(InputError, got="there is no folder"):
         to_engine(source, tmp_path / "y.engine", EngineOptions(timing_cache=tmp_path / "none" / "timings"))
-    with pytest.raises(InputError, match="cannot be read"):
+    with refused(InputError, got="cannot be read"):
         to_engine(source, tmp_path / "y.engine", EngineOptions(timing_cache=tmp_path))
 
 
@@ -361,7 +362,7 @@ def test_what_is_read_of_the_source(tiny_onnx, tmp_path, domain):
 
 def test_an_opset_too_new_is_refused_before_the_build(machine, tmp_path):
     host = machine("8.6.0")
-    with pytest.raises(ExportError, match=r"opset 18, and TensorRT 8.6.0 reads up to 17"):
+    with refused(ExportError, got="opset 18, and TensorRT 8.6.0 reads up to 17"):
         to_engine(write_model(tmp_path / "m.onnx", 18), tmp_path / "x.engine", FP16)
     assert not host.trt.calls
 
@@ -370,9 +371,9 @@ def test_an_opset_too_new_is_refused_before_the_build(machine, tmp_path):
 def test_damaged_sources(machine, tmp_path, content):
     path = tmp_path / "m.onnx"
     path.write_bytes(content)
-    with pytest.raises(BundleError, match="is not an ONNX file, or is damaged"):
+    with refused(BundleError, got="is not an ONNX file, or is damaged"):
         to_engine(path, tmp_path / "x.engine", FP16)
-    with pytest.raises(BundleError, match="there is no file"):
+    with refused(BundleError, got="there is no file"):
         to_engine(tmp_path / "none.onnx", tmp_path / "x.engine", FP16)
 
 
@@ -384,7 +385,7 @@ def test_weights_outside_the_folder_are_refused(machine, tmp_path):
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="../secret")
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(BundleError, match="outside its own folder"):
+    with refused(BundleError, got="outside its own folder"):
         to_engine(tmp_path / "m.onnx", tmp_path / "x.engine", FP16)
     assert not host.trt.calls
 
@@ -398,6 +399,6 @@ def test_without_a_gpu_tensorrt_is_not_touched(monkeypatch, source, tmp_path):
 
     monkeypatch.setattr(module, "find_device", none)
     monkeypatch.setattr(module, "import_tensorrt", imported)
-    with pytest.raises(BackendError, match="finds no GPU"):
+    with refused(BackendError, got="finds no GPU"):
         to_engine(source, tmp_path / "x.engine", FP16)
     assert not list(tmp_path.iterdir())
