@@ -18,6 +18,7 @@ from glpn_deploy.benchmarks.workload.cases import CALIBRATION, Case, CaseId
 from glpn_deploy.bundle.bundle import Bundle, write_manifest
 from glpn_deploy.datasets.options import GroundTruthOptions
 from glpn_deploy.errors import BackendError, GlpnError, InputError
+from tests.refusals import refused
 
 _SPEC = importlib.util.spec_from_file_location("planted", Path(__file__).parent / "planted_process.py")
 planted = importlib.util.module_from_spec(_SPEC)
@@ -243,7 +244,7 @@ def test_another_checkpoint_is_not_the_reference(bundle_copy, tiny_checkpoint, t
     other = shutil.copytree(tiny_checkpoint, tmp_path / "other")
     text = (other / "config.json").read_text()
     (other / "config.json").write_text(text.replace('"max_depth": 10', '"max_depth": 80'))
-    with pytest.raises(InputError, match="not the checkpoint"):
+    with refused(InputError, got="not the checkpoint"):
         run_sweep(bundle_copy, dataclasses.replace(BOTH, reference=str(other)))
 
 

@@ -12,6 +12,7 @@ from glpn_deploy.benchmarks.measuring.worker import peak_memory_mib, time_calls
 from glpn_deploy.benchmarks.measuring.worker_process import WorkerProcess
 from glpn_deploy.benchmarks.workload.cases import Case
 from glpn_deploy.errors import BackendError
+from tests.refusals import refused
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +58,14 @@ def test_an_error_is_a_sentence_and_the_worker_goes_on(worker, image) -> None:
         path="/nowhere.onnx",
         images=(image,),
     )
-    with pytest.raises(BackendError, match=r"no file /nowhere\.onnx"):
+    with refused(BackendError, got="no file /nowhere.onnx"):
         worker.ask("load", case=dataclasses.asdict(case))
     assert len(worker.ask("overhead", runs=10)) == 10
 
 
 def test_a_death_is_told_with_its_signal(worker) -> None:
     worker._process.kill()
-    with pytest.raises(BackendError, match="SIGKILL, as the system does when memory runs out"):
+    with refused(BackendError, got="SIGKILL, as the system does when memory runs out"):
         worker.ask("overhead", runs=1)
 
 
@@ -73,7 +74,7 @@ def test_silence_ends_at_the_limit(worker, image) -> None:
         backend="null", precision="fp32", batch=1, height=40, width=64, images=(image,), delay_ms=200.0
     )
     worker.ask("load", case=dataclasses.asdict(case))
-    with pytest.raises(BackendError, match="did not answer within 0 s"):
+    with refused(BackendError, got="did not answer within 0 s"):
         worker.ask("run", 0.3, runs=50, warm_up=0, turn=0)
 
 
@@ -104,5 +105,5 @@ def test_another_python_runs_the_worker(tmp_path) -> None:
 
 
 def test_a_python_that_is_none_is_named() -> None:
-    with pytest.raises(BackendError, match="/no/such/python does not start"):
+    with refused(BackendError, got="/no/such/python does not start"):
         WorkerProcess("/no/such/python")

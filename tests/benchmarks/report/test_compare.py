@@ -10,6 +10,7 @@ from glpn_deploy.benchmarks.options import CompareOptions
 from glpn_deploy.benchmarks.report.compare import compare_reports
 from glpn_deploy.benchmarks.workload.cases import CaseId, NotRun
 from glpn_deploy.errors import InputError
+from tests.refusals import refused
 
 PAIRS = 100
 WANDERING = [  # rounds that lean on the one before, alone, or in blocks: by 1 and by 3 %
@@ -93,7 +94,7 @@ def test_a_machine_that_changed_hides_no_change_of_the_program(
 def test_unlike_machines_are_refused(samples, row, report) -> None:
     a = report([row(samples(20.0, 1))])
     b = dataclasses.replace(a, machine={**a.machine, "processor": "4 cores"})
-    with pytest.raises(InputError, match=r"processor: '2 cores' and '4 cores'.*--force"):
+    with refused(InputError, got="processor: '2 cores' and '4 cores'", fix="--force"):
         compare_reports(a, b)
     assert compare_reports(a, b, CompareOptions(force=True)).unlike == {"processor": ("2 cores", "4 cores")}
 
@@ -149,7 +150,7 @@ def test_cases_of_one_report_alone_and_other_versions(samples, row, report) -> N
     assert not found.passed
     assert found.only_second == ("new fp32 1x96x128",)
     assert found.versions == {"onnxruntime": ("1.20.0", "2")}
-    with pytest.raises(InputError, match="share no case"):
+    with refused(InputError, got="share no case"):
         compare_reports(a, report([row(samples(1.0, 1), batch=9)]))
 
 

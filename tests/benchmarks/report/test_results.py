@@ -10,6 +10,7 @@ import pytest
 
 from glpn_deploy.benchmarks.report.results import Report, rounded
 from glpn_deploy.errors import InputError
+from tests.refusals import refused
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_a_later_field_is_left_out_and_a_later_version_refused(samples, row, rep
     values = report([row(samples(20.0, 1))]).to_dict()
     values["novelty"] = values["rows"][0]["novelty"] = 1
     assert read(values).rows[0].key == "onnxruntime fp32 1x96x128"
-    with pytest.raises(InputError, match="format version 3"):
+    with refused(InputError, got="format version 3"):
         read({**values, "format_version": 3})
 
 
@@ -54,9 +55,9 @@ def test_a_report_of_format_version_1_is_read(samples, row, report, read) -> Non
 def test_no_report(text, tmp_path) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)
-    with pytest.raises(InputError, match=r"x\.json"):
+    with refused(InputError, got="x.json"):
         Report.read(path)
-    with pytest.raises(InputError, match="cannot be read"):
+    with refused(InputError, got="cannot be read"):
         Report.read(tmp_path / "none.json")
 
 
@@ -76,7 +77,7 @@ def test_no_report(text, tmp_path) -> None:
 )
 def test_a_damaged_report(damage, samples, row, report, read) -> None:
     values = {**report([row(samples(20.0, 1))]).to_dict(), **damage}
-    with pytest.raises(InputError, match=r"x\.json is damaged: .*run glpn-bench again"):
+    with refused(InputError, got="x.json is damaged:", fix="run glpn-bench again"):
         read(values)
 
 
@@ -86,5 +87,5 @@ def test_a_damaged_report(damage, samples, row, report, read) -> None:
 def test_a_damaged_row(times, samples, row, report, read) -> None:
     values = report([row(samples(20.0, 1))]).to_dict()
     values["rows"][0]["samples"] = times
-    with pytest.raises(InputError, match=r"x\.json is damaged: .*rows\[0\]\.samples"):
+    with refused(InputError, got=("x.json is damaged:", "rows[0].samples")):
         read(values)
