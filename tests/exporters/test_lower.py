@@ -32,6 +32,8 @@ from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 from glpn_deploy.runtimes.options import RuntimeOptions
 from tests.refusals import refused
 
+FEW_SHAPES = ((1, 32, 32), (2, 64, 96))  # where a test is not about them
+
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -52,7 +54,9 @@ def all_of_them(tiny_checkpoint: Path, photos: Path, tmp_path_factory: pytest.Te
     lower = LowerOptions(
         precisions=("fp16", "bf16", "int8", "fp8"), images=photos, max_abs_rel=0.3, target="tensorrt"
     )
-    return build_bundle(tiny_checkpoint, tmp_path_factory.mktemp("all") / "b", options(lower))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parity, "SWEEP", FEW_SHAPES)
+        return build_bundle(tiny_checkpoint, tmp_path_factory.mktemp("all") / "b", options(lower))
 
 
 def options(lower: LowerOptions) -> BuildOptions:
@@ -162,7 +166,7 @@ def test_ground_truth_can_refuse_what_the_budget_allows(
     monkeypatch.setitem(PRECISION_INFO, "fp16", strict)
     rooms = RenderedRooms("test", 2, height=64, width=96)
     lower = LowerOptions(
-        precisions=("fp16",), images=photos, max_abs_rel=0.5, ground_truth=rooms, verdict=False
+        precisions=("fp16",), images=photos, max_abs_rel=0.5, ground_truth=rooms, verdict=False, sweep=False
     )
     bundle = build_bundle(tiny_checkpoint, tmp_path / "b", options(lower))
     (refused,) = bundle.manifest.refused
@@ -250,7 +254,8 @@ def test_a_failure_on_the_way_leaves_the_old_bundle(
 def test_half_precision_input_and_output_hold_from_export_to_verification(
     tiny_checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parity, "SWEEP", ((1, 32, 32), (2, 64, 96)))
+    monkeypatch.setattr(parity, "SWEEP", FEW_SHAPES)
+    monkeypatch.setattr(Compiler, "installed", lambda: False)  # test_rtx_compiler.py compiles them
     lower = LowerOptions(
         precisions=("fp16", "bf16", "int8", "fp8"), images=photos, max_abs_rel=0.3, target="tensorrt"
     )
