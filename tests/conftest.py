@@ -25,6 +25,10 @@ from glpn_deploy.bundle.engine_sidecar import ENGINES, Sidecar, artefact_digest,
 from glpn_deploy.exporters.build import build_bundle
 from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.gpu.tensorrt_rtx import PACKAGE, PLATFORMS
+from glpn_deploy.proof import parity
+from tests import cuda_simulator as simulated_cuda
+from tests import tensorrt_api
+from tests import tensorrt_simulator as simulated_tensorrt
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -71,8 +75,7 @@ def seeded_pixels(batch: int, height: int, width: int, channels: int = 3, seed: 
 @pytest.fixture(scope="session")
 def tensorrt_stand_in() -> Callable[[str], Any]:
     """Makes a strict stand-in for one version of TensorRT's module: see tests/tensorrt_api.py."""
-    stand_in: Callable[[str], Any] = _beside("tensorrt_api").StandIn
-    return stand_in
+    return tensorrt_api.StandIn
 
 
 @pytest.fixture(autouse=True)
@@ -144,6 +147,20 @@ def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
 
 
+@pytest.fixture
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is refused has to be so before a checkpoint is read."""
+    monkeypatch.setattr(
+        GLPNForDepthEstimation, "from_pretrained", lambda *a, **k: pytest.fail("the work had begun")
+    )
+
+
+@pytest.fixture
+def short_sweep(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
+    """Two small shapes instead of all, where the test is not about them."""
+    monkeypatch.setattr(parity, "SWEEP", ((1, 32, 32), (2, 64, 96)))
+
+
 @pytest.fixture(scope="session")
 def put_engine() -> Callable[..., Path]:
     """Puts what passes for an engine of a bundle's FP32 file, built on an Orin, into the bundle."""
@@ -188,22 +205,13 @@ def rtx_compiler() -> None:
 @pytest.fixture(scope="session")
 def cuda_simulator() -> Any:
     """The module tests/cuda_simulator.py."""
-    return _beside("cuda_simulator")
+    return simulated_cuda
 
 
 @pytest.fixture(scope="session")
 def tensorrt_simulator() -> Any:
     """The module tests/tensorrt_simulator.py."""
-    return _beside("tensorrt_simulator")
-
-
-def _beside(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return simulated_tensorrt
 
 
 @pytest.fixture

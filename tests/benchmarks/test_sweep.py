@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +17,8 @@ from glpn_deploy.benchmarks.workload.cases import CALIBRATION, Case, CaseId
 from glpn_deploy.bundle.bundle import Bundle, write_manifest
 from glpn_deploy.datasets.options import GroundTruthOptions
 from glpn_deploy.errors import BackendError, GlpnError, InputError
+from tests.benchmarks import planted_process as planted
 from tests.refusals import refused
-
-_SPEC = importlib.util.spec_from_file_location("planted", Path(__file__).parent / "planted_process.py")
-planted = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(planted)
 
 QUICK = RoundOptions(half_width=0.99, seconds=60.0, fewest=6)  # ends after six rounds
 BOTH = BenchOptions(

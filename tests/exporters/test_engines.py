@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import hashlib
 import importlib.util
 import types
 from pathlib import Path
@@ -40,6 +39,7 @@ from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 from glpn_deploy.runtimes.rt_null import NullRuntime
+from tests.folders import content
 from tests.refusals import refused
 
 A6000 = CudaDevice(0, "NVIDIA RTX A6000", (8, 6), 48 << 30, False, (12, 6))
@@ -80,14 +80,6 @@ def gpu(monkeypatch):
     monkeypatch.setattr(engines, "import_tensorrt", lambda: types.SimpleNamespace(__version__="10.13.3.9"))
     monkeypatch.setattr(engines, "to_engine", compile_plan)
     monkeypatch.setattr(engines, "load_runtime", open_plan)
-
-
-def content(folder: Path) -> dict[str, str]:
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 @pytest.mark.usefixtures("gpu")

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto
 from PIL import Image
 
-from glpn_deploy import DepthEstimator, GLPNForDepthEstimation
+from glpn_deploy import DepthEstimator
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.datasets.rooms import RenderedRooms, render_room
 from glpn_deploy.errors import BackendError, ExportError, InputError, WriteError
@@ -182,12 +182,8 @@ def test_int8_without_images_is_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_calibration_folder_of_no_use_is_refused_before_the_checkpoint_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        GLPNForDepthEstimation, "from_pretrained", lambda *a, **k: pytest.fail("the checkpoint was read")
-    )
+@pytest.mark.usefixtures("no_work")
+def test_a_calibration_folder_of_no_use_is_refused_before_the_checkpoint_is_read(tmp_path: Path) -> None:
     (tmp_path / "deep" / "photos").mkdir(parents=True)
     Image.new("RGB", (64, 64)).save(tmp_path / "deep" / "photos" / "a.png")
     for folder, message in (

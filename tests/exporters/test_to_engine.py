@@ -23,6 +23,7 @@ from glpn_deploy.exporters import to_engine as module
 from glpn_deploy.exporters.engine.engine_source import read_source
 from glpn_deploy.exporters.to_engine import EngineOptions, to_engine
 from glpn_deploy.gpu.cuda_device import CudaDevice
+from tests.listening import Listener
 from tests.refusals import refused
 
 VERSIONS = ("8.6.0", "10.3.0", "10.13.3", "11.4.0")
@@ -140,24 +141,6 @@ def test_a_build(machine, source, tmp_path, version):
 
 def test_progress_and_warnings(machine, source, tmp_path):
     host = machine("10.13.3")
-    steps = []
-
-    class Recorder:
-        def step(self, title, total=None):
-            steps.append((title, total))
-            return self
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            return None
-
-        def advance(self, detail=""):
-            steps.append(detail)
-
-        def finish(self, summary):
-            steps.append(summary)
 
     def build(builder, network, config):
         monitor = host.trt.called("IBuilderConfig.progress_monitor =")[0][0]
@@ -168,14 +151,12 @@ def test_progress_and_warnings(machine, source, tmp_path):
         return PLAN
 
     host.trt.answers["Builder.build_serialized_network"] = build
-    with progress.shown(Recorder()):
+    listener = Listener()
+    with progress.shown(listener):
         made = to_engine(source, tmp_path / "x.engine", FP16)
-    assert steps == [
-        ("TensorRT fp16", 100),
-        "Building Engine",
-        "Building Engine",
-        "0.0 MiB, 1 layers in fp16, 1 layers in fp32",
-    ]
+    (step,) = listener.steps
+    assert (step.title, step.total, step.advances) == ("TensorRT fp16", 100, ["Building Engine"] * 2)
+    assert step.summary == "0.0 MiB, 1 layers in fp16, 1 layers in fp32"
     assert made.warnings == ("a tactic was skipped", "?[31mred")
 
 

@@ -2,34 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from glpn_deploy import progress
 from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.exporters.build import build_bundle
 from glpn_deploy.exporters.options import BuildOptions
-
-
-class Listener:
-    """Writes down what it is told."""
-
-    def __init__(self) -> None:
-        self.steps: list[dict] = []
-
-    @contextlib.contextmanager
-    def step(self, title, total=None):
-        told = {"title": title, "total": total, "advances": [], "summary": None, "open": True}
-        self.steps.append(told)
-
-        class Step:
-            def advance(self, detail=""):
-                told["advances"].append(detail)
-
-            def finish(self, summary):
-                told["summary"] = summary
-
-        yield Step()
-        told["open"] = False
+from tests.listening import Listener
 
 
 def test_silence(capfd):
@@ -43,21 +20,21 @@ def test_an_export_tells_each_of_its_steps(tiny_checkpoint, tmp_path):
     listener = Listener()
     with progress.shown(listener):
         build_bundle(tiny_checkpoint, tmp_path / "out", BuildOptions(verify=False))
-    assert [step["title"] for step in listener.steps] == [
+    assert [step.title for step in listener.steps] == [
         "load checkpoint",
         "write model.onnx",
         "goldens",
         "write bundle",
     ]
     for step in listener.steps:
-        assert step["summary"]
-        assert not step["open"]
-        assert step["total"] in (None, len(step["advances"]))
-    assert "nodes, opset 17" in listener.steps[1]["summary"]
+        assert step.summary
+        assert not step.open
+        assert step.total in (None, len(step.advances))
+    assert "nodes, opset 17" in listener.steps[1].summary
 
 
 def test_checking_files_advances_once_a_file(tiny_bundle):
     listener = Listener()
     with progress.shown(listener):
         count = Bundle.open(tiny_bundle).check_files()
-    assert listener.steps[0]["total"] == count == len(listener.steps[0]["advances"])
+    assert listener.steps[0].total == count == len(listener.steps[0].advances)

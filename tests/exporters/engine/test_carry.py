@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 import pytest
@@ -19,27 +18,8 @@ from glpn_deploy.errors import EngineError
 from glpn_deploy.exporters.build import build_bundle
 from glpn_deploy.exporters.engine.carry import carry_engines
 from glpn_deploy.exporters.options import BuildOptions
+from tests.listening import Listener
 from tests.refusals import refused
-
-
-class Told:
-    """Progress that keeps what the steps said."""
-
-    def __init__(self) -> None:
-        self.said: dict[str, str] = {}
-
-    @contextlib.contextmanager
-    def step(self, title, total=None):
-        told = self
-
-        class Step:
-            def advance(self, detail=""):
-                pass
-
-            def finish(self, summary):
-                told.said[title] = summary
-
-        yield Step()
 
 
 def test_what_stays_and_what_goes(put_engine, bundle_copy, tmp_path):
@@ -80,11 +60,11 @@ def test_a_file_system_without_links(put_engine, bundle_copy, tmp_path, monkeypa
 @pytest.mark.parametrize(("max_depth", "stays"), [(None, True), (80.0, False)])
 def test_export_over_a_bundle(put_engine, tiny_checkpoint, bundle_copy, max_depth, stays):
     engine = put_engine(bundle_copy, "net.engine")
-    told = Told()
+    told = Listener()
     with progress.shown(told):
         bundle = build_bundle(tiny_checkpoint, bundle_copy, BuildOptions(verify=False, max_depth=max_depth))
     assert engine.exists() == sidecar_path(engine).exists() == stays
-    said = told.said["write bundle"]
+    said = told["write bundle"].summary
     assert ("1 kept" if stays else "dropped net.engine (model.onnx changed)") in said
     assert not any(name.startswith(ENGINES) for name in bundle.manifest.files)
     assert bundle.check_files() == 9

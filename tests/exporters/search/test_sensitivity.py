@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 import onnx
 import pytest
@@ -16,6 +14,7 @@ from glpn_deploy.exporters.graph.topology.groups import groups
 from glpn_deploy.exporters.search.sensitivity import rank_groups
 from glpn_deploy.exporters.to_half import HalfOptions, to_half
 from glpn_deploy.proof.checks.images import FP32Depth
+from tests.listening import Listener
 from tests.refusals import refused
 
 PROCESSOR = GLPNImageProcessor()
@@ -127,31 +126,14 @@ def test_images_are_spread_and_shrunk(tiny_onnx, tmp_path, monkeypatch):
 
 
 def test_progress_has_one_unit_a_group(tiny_onnx, tmp_path):
-    steps = []
-
-    class Step:
-        def __init__(self, title, total):
-            self.title, self.total, self.units = title, total, []
-
-        def advance(self, detail=""):
-            self.units.append(detail)
-
-        def finish(self, summary):
-            self.summary = summary
-
-    class Recorder:
-        @contextlib.contextmanager
-        def step(self, title, total=None):
-            steps.append(Step(title, total))
-            yield steps[-1]
-
     parts = all_groups(tiny_onnx)
     make = spoiled(tiny_onnx, {"head": 1.2})
-    with progress.shown(Recorder()):
+    listener = Listener()
+    with progress.shown(listener):
         rank_groups(tiny_onnx, make, parts, IMAGES, PROCESSOR, tmp_path)
-    step = next(step for step in steps if step.title == "layer-wise search")
-    assert step.total == len(step.units) == len(parts)
-    assert step.units[-1].startswith("head: AbsRel ")
+    step = listener["layer-wise search"]
+    assert step.total == len(step.advances) == len(parts)
+    assert step.advances[-1].startswith("head: AbsRel ")
     assert "head" in step.summary
 
 

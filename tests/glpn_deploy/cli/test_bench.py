@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -14,11 +13,7 @@ import pytest
 
 from glpn_deploy.benchmarks import sweep
 from glpn_deploy.benchmarks.workload.cases import PEERS
-
-PLANTED = Path(__file__).parents[2] / "benchmarks" / "planted_process.py"
-_SPEC = importlib.util.spec_from_file_location("planted", PLANTED)
-planted = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(planted)
+from tests.benchmarks import planted_process as planted
 
 
 @pytest.mark.slow
@@ -188,7 +183,8 @@ main()
 
 def interrupted(bundle, out, batch: int) -> subprocess.CompletedProcess[str]:
     options = ("--backend", "null", "--size", "32x32", "--batch", "1,2,3", "--seconds", "0.1")
-    words = [bundle, *options, "--width", "50", "--no-stages", "--load", "--out", out, batch, PLANTED.parent]
+    beside = Path(planted.__file__).parent
+    words = [bundle, *options, "--width", "50", "--no-stages", "--load", "--out", out, batch, beside]
     return subprocess.run(
         [sys.executable, "-c", INTERRUPTED_AT, *map(str, words)], capture_output=True, text=True, check=False
     )

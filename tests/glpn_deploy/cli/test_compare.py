@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 
-_SPEC = importlib.util.spec_from_file_location(
-    "planted", Path(__file__).parents[2] / "benchmarks" / "conftest.py"
-)
-planted = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(planted)
+from tests.benchmarks import conftest as planted
 
 
 @pytest.fixture

@@ -133,11 +133,6 @@ def test_not_a_bundle(what: str, run: Callable, tmp_path: Path) -> None:
 # Artefacts of lower precision -----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def short_sweep(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
-    monkeypatch.setattr(parity, "SWEEP", ((1, 32, 32), (2, 64, 96)))
-
-
 def test_every_artefact_within_its_budget(
     run: Callable, bundle_copy: Path, plant: Callable, short_sweep: None, tmp_path: Path
 ) -> None:

@@ -7,13 +7,13 @@ import warnings
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
 
 from glpn_deploy import GLPNConfig, GLPNForDepthEstimation, GLPNImageProcessor, GLPNModel
 from glpn_deploy.checkpoints.card import read_card
 from glpn_deploy.checkpoints.files import checkpoint_digest, describe_checkpoint
-from glpn_deploy.errors import CheckpointError, ConfigError, WriteError
+from glpn_deploy.errors import ConfigError, WriteError
 from glpn_deploy.model.pretrained import ScaleWarning
+from tests.glpn_deploy.model.refusal import refusal, rewrite
 from tests.refusals import refused
 
 SMALL = GLPNConfig(
@@ -50,28 +50,12 @@ def folder(theirs, tmp_path):
     return path
 
 
-def rewrite(folder, change) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    change(tensors)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-
-
 @torch.no_grad()
 def assert_same_model(model, theirs) -> None:
     weights = model.state_dict()
     assert all(torch.equal(weights[name], tensor) for name, tensor in theirs.state_dict().items())
     expected = theirs(PIXELS).predicted_depth
     torch.testing.assert_close(model(PIXELS).predicted_depth, expected, rtol=0, atol=1e-5 * 10)
-
-
-def refusal(call, *args, kind=CheckpointError, **options) -> str:
-    """The one sentence that a call is refused with."""
-    with pytest.raises(kind) as caught:
-        call(*args, **options)
-    text = str(caught.value)
-    assert "\n" not in text
-    assert caught.value.exit_code == 2
-    return text
 
 
 # Formats

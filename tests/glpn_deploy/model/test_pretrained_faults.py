@@ -10,11 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from glpn_deploy import GLPNConfig, GLPNForDepthEstimation
 from glpn_deploy.checkpoints.files import describe_checkpoint, load_state_dict
 from glpn_deploy.errors import CheckpointError, ConfigError
+from tests.glpn_deploy.model.refusal import refusal, rewrite
 from tests.refusals import refused
 
 SMALL = GLPNConfig(depths=(1, 2, 1, 1), hidden_sizes=(4, 8, 10, 16), decoder_hidden_size=6)
@@ -47,22 +48,6 @@ def sharded(folder, state):
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
     GLPNForDepthEstimation.from_pretrained(folder)
     return folder
-
-
-def rewrite(folder, change) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    change(tensors)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def refusal(call, *args, kind=CheckpointError, **options) -> str:
-    """The one sentence that a call is refused with."""
-    with pytest.raises(kind) as caught:
-        call(*args, **options)
-    text = str(caught.value)
-    assert "\n" not in text
-    assert caught.value.exit_code == 2
-    return text
 
 
 # Strictness

@@ -22,7 +22,7 @@ from glpn_deploy.bundle.engine_trust import remember_engine
 from glpn_deploy.cli.verify import main
 from glpn_deploy.errors import BackendError, EngineError, ParityError
 from glpn_deploy.gpu.cuda_device import CudaDevice
-from glpn_deploy.proof import engine_check, parity
+from glpn_deploy.proof import engine_check
 from glpn_deploy.proof.findings import Verification
 from glpn_deploy.proof.options import VerifyOptions
 from glpn_deploy.proof.verification import verify
@@ -31,14 +31,11 @@ from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.registry import load_runtime
 from tests.refusals import refused
 
+pytestmark = pytest.mark.usefixtures("short_sweep")
+
 CPU, GPU = RuntimeOptions(device="cpu", threads=1), RuntimeOptions(threads=1)
 A6000 = CudaDevice(0, "NVIDIA RTX A6000", (8, 6), 48 << 30, False, (12, 6))
 ORIN = CudaDevice(0, "Orin", (8, 7), 32 << 30, True, (12, 6))
-
-
-@pytest.fixture(autouse=True)
-def short_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parity, "SWEEP", ((1, 32, 32),))
 
 
 @pytest.fixture

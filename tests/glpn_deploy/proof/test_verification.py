@@ -18,12 +18,13 @@ from glpn_deploy.errors import BundleError, CheckpointError, InputError, Missing
 from glpn_deploy.exporters.build import build_bundle
 from glpn_deploy.exporters.options import BuildOptions
 from glpn_deploy.optional import install_line
-from glpn_deploy.proof import parity
 from glpn_deploy.proof.artefact_check import open_artefact
 from glpn_deploy.proof.options import VerifyOptions
 from glpn_deploy.proof.verification import verify
 from glpn_deploy.runtimes.base import RuntimeOptions
 from tests.refusals import refused
+
+pytestmark = pytest.mark.usefixtures("short_sweep")
 
 CPU = RuntimeOptions(device="cpu", threads=1)
 
@@ -33,11 +34,6 @@ def reports_of(folder, reference=None, **options):
     found = verify(folder, VerifyOptions(reference=reference, runtime=CPU, **options))
     assert found.complete
     return list(found.reports)
-
-
-@pytest.fixture(autouse=True)
-def short_sweep(monkeypatch, tiny_bundle):
-    monkeypatch.setattr(parity, "SWEEP", ((1, 32, 32), (2, 64, 96)))
 
 
 def test_goldens_alone(tiny_bundle):
