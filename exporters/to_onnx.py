@@ -14,8 +14,9 @@ from torch import nn
 
 import glpn_deploy
 from glpn_deploy.errors import ExportError
+from glpn_deploy.exporters.graph.cpu_graph import CpuGraph
 from glpn_deploy.exporters.graph.graph_edit import SINGLE_FILE_LIMIT, save_graph
-from glpn_deploy.exporters.graph.onnx_graph import GlpnGraph, build_model
+from glpn_deploy.exporters.graph.onnx_graph import build_model
 from glpn_deploy.exporters.graph.tensorrt_graph import TensorRTGraph
 from glpn_deploy.exporters.network.trace import Trace
 from glpn_deploy.exporters.options import OnnxOptions, Route
@@ -74,7 +75,7 @@ class FP32Graphs:
             )
         if self._trace is None:
             weights = _weights(self._model)
-            writer = TensorRTGraph if options.form == "tensorrt" else GlpnGraph
+            writer = TensorRTGraph if options.form == "tensorrt" else CpuGraph
             proto = build_model(writer(config, weights, options.opset))
         else:
             proto = self._trace.model(options.opset)

@@ -68,6 +68,7 @@ MORE_FILES = {
     "cli/working": "a file a command, and what two of them share",
     "exporters": "one arrow a file, six of them, and what makes bundles and engines by them",
     "exporters/engine": "what a build is told and says, how it is watched, and what is read of the result",
+    "exporters/graph": "a file a form that networks are written in, and what cuts and types them",
     "glpn_deploy": "the ground floor, the estimator, and `python -m glpn_deploy`",
     "proof": "parity, artefacts and engines: a check and a report of each",
     "runtimes": "a file a backend, five of them",

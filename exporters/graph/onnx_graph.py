@@ -89,10 +89,10 @@ class GlpnGraph:
         for stage in range(config.num_encoder_blocks):
             x = self._stage(stage, x)
             states.append(x)
-        last = config.num_encoder_blocks - 1
-        index = config.head_in_index % (last + 1)
-        halvings = 0 if index == last else last - index + 1
-        depth = self._head(self._decoder(states), whole=halvings == 0)
+        used = config.head_in_index % len(states) + 1  # the deepest first
+        whole = used == len(states)
+        halvings = 0 if whole else len(states) - used + 1
+        depth = self._depth(self._head(self._decoder(states[::-1][:used]), used, whole=whole), whole=whole)
         return self.b, depth, config.size_multiple >> halvings
 
     # Encoder -------------------------------------------------------------------------------------
@@ -184,21 +184,17 @@ class GlpnGraph:
 
     # Decoder and head ----------------------------------------------------------------------------
 
-    def _decoder(self, states: list[str]) -> str:
-        config = self.config
-        last = config.num_encoder_blocks - 1
-        index = config.head_in_index % (last + 1)
+    def _decoder(self, states: Sequence[str]) -> str:
+        """The last stage's map, before it is doubled."""
         x = ""
-        for stage, state in enumerate(states[::-1][: index + 1]):
+        for stage, state in enumerate(states):
             scope = f"decoder.stages.{stage}"
+            if x:
+                x = self._double(f"decoder.stages.{stage - 1}", x)
             if f"{scope}.convolution.weight" in self.weights:
                 state = self._conv(f"{scope}.convolution", state)
-            if x:
-                state = self._fuse(f"{scope}.fusion", state, x)
-                if stage == index:  # ONNX Runtime's fast layout for the two large doublings
-                    state = str(self.b.node(f"{scope}.fusion", "MaxPool", [state], kernel_shape=[1, 1]))
-            x = self._double(scope, state)
-        return self._double("decoder.final_upsample", x) if index == last else x
+            x = self._fuse(f"{scope}.fusion", state, x) if x else state
+        return x
 
     def _fuse(self, scope: str, local: str, coarser: str) -> str:
         node = self.b.node
@@ -218,31 +214,31 @@ class GlpnGraph:
             )
         )
 
-    def _head(self, x: str, *, whole: bool) -> str:
-        """The depth (N, H, W) of the decoder's map; at the input's own size (``whole``) it has to be that.
+    def _head(self, x: str, used: int, *, whole: bool) -> str:
+        """The depth, in units of ``max_depth``, of a map that is doubled once, or twice (``whole``)."""
+        scope = f"decoder.stages.{used - 1}"
+        if used > 1:  # ONNX Runtime's fast layout for the large doublings
+            x = str(self.b.node(f"{scope}.fusion", "MaxPool", [x], kernel_shape=[1, 1]))
+        x = self._double(scope, x)
+        return self._convolved(self._double("decoder.final_upsample", x) if whole else x)
+
+    def _convolved(self, x: str) -> str:
+        x = str(self.b.node("head", "Relu", [self._conv("head.head.0", x, pad=1)]))
+        return str(self.b.node("head", "Sigmoid", [self._conv("head.head.2", x, pad=1)]))
+
+    def _depth(self, x: str, *, whole: bool) -> str:
+        """The depth (N, H, W) in metres; at the input's own size (``whole``) it has to be that.
 
         Sides up to 3 px short of a multiple of 32 come out at the multiple, as the first convolution rounds
         up. A Reshape to the input's sides refuses that; NVIDIA's compiler makes the same engine of both.
         """
         node = self.b.node
-        x = str(node("head", "Relu", [self._conv("head.head.0", x, pad=1)]))
-        x = str(node("head", "Sigmoid", [self._last_conv("head.head.2", x)]))
         if whole:
             sides = node("head", "Gather", [node("head", "Shape", ["pixel_values"]), self.b.ints(0, 2, 3)])
             x = str(node("head", "Reshape", [x, sides]))
         else:
             x = str(node("head", "Squeeze", [x, self.b.ints(1)]))
         return str(node("head", "Mul", [x, self._scalar(self.config.max_depth)]))
-
-    def _last_conv(self, scope: str, x: str) -> str:
-        """The 3x3 convolution to one channel: three 3x1 columns, then their sum one step apart."""
-        columns = self._get(f"{scope}.weight")[0].transpose(2, 0, 1)[..., None]  # (3, C, 3, 1)
-        inputs = [x, self._parameter(f"{scope}.columns", columns)]
-        x = self.b.node(f"{scope}.columns", "Conv", inputs, kernel_shape=[3, 1], pads=[1, 0, 1, 0])
-        steps = np.eye(3)[None, :, None, :]  # column i is seen at step i of a 1x3 kernel
-        bias = self._parameter(f"{scope}.bias", self._get(f"{scope}.bias"))
-        inputs = [x, self._parameter(f"{scope}.steps", steps), bias]
-        return str(self.b.node(scope, "Conv", inputs, kernel_shape=[1, 3], pads=[0, 1, 0, 1]))
 
     # Layers --------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """GLPN written for TensorRT: the network that `onnx_graph` writes, in the forms that NVIDIA's compiler fuses.
 
 One head as two of half the queries each; dense1 with a dilation, which changes nothing for a 1x1 kernel but
-keeps it a convolution; the last convolution in one; queries without a bias. What each gave, and what did not:
+keeps it a convolution; queries without a bias. What each gave, and what did not:
 docs/decisions/tensorrt-graph.md.
 """
 
@@ -46,9 +46,6 @@ class TensorRTGraph(GlpnGraph):
         weights = node(scope, "Softmax", [node(f"{scope}.scores", "MatMul", [q, k])], axis=-1)
         context = node(f"{scope}.context", "MatMul", [weights, v])
         return str(node(scope, "Reshape", [context, self.b.ints(0, -1, width)]))
-
-    def _last_conv(self, scope: str, x: str) -> str:
-        return self._conv(scope, x, pad=1)
 
 
 def fold_query_biases(config: GLPNConfig, weights: Mapping[str, Array]) -> dict[str, Array]:

@@ -91,7 +91,8 @@ def test_depth_stays_within_the_budget(precision, most, tiny22, pixels, tmp_path
 @pytest.mark.parametrize("act", ["gelu", "relu", "silu", "gelu_new"])
 @pytest.mark.parametrize("precision", KINDS)
 def test_all_but_the_tail_is_half(precision, act, tiny_config, make_model, tmp_path):
-    source = to_onnx(make_model(tiny_config.replace(hidden_act=act)), tmp_path / "m.onnx", OnnxOptions(22))
+    model = make_model(tiny_config.replace(hidden_act=act))
+    source = to_onnx(model, tmp_path / "m.onnx", OnnxOptions(22, form="tensorrt"))
     model = load_graph(to_half(source, tmp_path / "h.onnx", HalfOptions(precision)))
     types = tensor_types(model)
     fp32 = {n.name for n in model.graph.node if types[n.output[0]] == TensorProto.FLOAT}

@@ -6,7 +6,7 @@ import posixpath
 
 import onnx
 
-from glpn_deploy.exporters.graph.topology.topology import UPSAMPLING, Topology
+from glpn_deploy.exporters.graph.topology.topology import ENLARGING, Topology
 
 HEAD = "head"
 _NORMS = frozenset(
@@ -31,7 +31,7 @@ def groups(model: onnx.ModelProto) -> dict[str, list[str]]:
     A branch around which a tensor is added again is a group with its sum: a transformer block gives two, its
     attention and its Mix-FFN, each with the normalisation before it. What is left is a chain of products
     with what lies between them; a chain ends where something else reads its tensor, maps are joined,
-    or a map is upsampled. What gives the depth is ``head``; the other names are the modules' that the
+    or a map is enlarged. What gives the depth is ``head``; the other names are the modules' that the
     products belong to, and mean nothing.
     """
     topology = Topology(model)
@@ -58,6 +58,8 @@ class _Grouping:
         self.topology = topology
         self._opener: dict[int, int] = {}
         self._closed: set[int] = set()  # openers of branches, which no product behind them joins
+        if head := topology.interleaved_head():
+            self._opener.update(dict.fromkeys(head, min(head)))
         for _, branch in topology.residual_branches():
             if any(map(topology.is_product, branch)) and self._opener.keys().isdisjoint(branch):
                 self._opener.update(dict.fromkeys(branch, branch[0]))
@@ -98,7 +100,7 @@ class _Grouping:
         return (
             opener in self._closed
             or len(topology.readers[name]) > 1
-            or topology.nodes[source].op_type in UPSAMPLING
+            or topology.nodes[source].op_type in ENLARGING
             or (not norm and topology.nodes[opener].op_type in _NORMS)
         )
 

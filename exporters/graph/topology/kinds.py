@@ -18,8 +18,8 @@ def node_kinds(model: onnx.ModelProto) -> dict[str, Kind]:
     """What each node that can be computed in 8 bits is, by name and in graph order.
 
     ``first`` is the convolution of the image, ``head`` one at the depth's size, ``last`` what gives the
-    depth, ``linear`` a product with a weight, ``attention`` a product of two activations, ``residual`` a
-    sum that closes a branch.
+    depth (the whole head where that computes pixels as channels), ``linear`` a product with a weight,
+    ``attention`` a product of two activations, ``residual`` a sum that closes a branch.
     """
     topology = Topology(model)
     first, last, head = topology.first_products(), topology.last_products(), topology.head()

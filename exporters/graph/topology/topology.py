@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import onnx
 
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-UPSAMPLING = frozenset({"ConvTranspose", "DepthToSpace", "Resize", "Upsample"})
+ENLARGING = frozenset({"ConvTranspose", "DepthToSpace", "Pad", "Resize", "Upsample"})
 _SHAPES = frozenset({"Shape", "Size"})
 
 
@@ -85,7 +85,15 @@ class Topology:
         return found
 
     def last_products(self) -> set[int]:
-        """The products behind which there is none; two convolutions one right after the other are one."""
+        """The products behind which there is none; two convolutions one right after the other are one.
+
+        In a head whose pixels are interleaved, all of them.
+        """
+        if interleaved := self.interleaved_head():
+            return {index for index in interleaved if self.is_product(index)}
+        return self._last_products()
+
+    def _last_products(self) -> set[int]:
         found, wanted = set[int](), list(self.outputs)
         while wanted:
             index = self.producer.get(wanted.pop())
@@ -103,22 +111,27 @@ class Topology:
         return found
 
     def head(self) -> set[int]:
-        """What turns the last map of the decoder into depth: all behind the last upsampling with a product.
+        """What turns the last map of the decoder into depth: all behind the last larger map with a product.
 
-        Where nothing is upsampled, the last products and what is behind them.
+        Where no map is larger, the last products and what is behind them.
         """
         found: set[tuple[int, bool]] = set()
         wanted = [(self.producer[name], False) for name in self.outputs if name in self.producer]
         while wanted:
             index, crossed = wanted.pop()
             node = self.nodes[index]
-            if (index, crossed) in found or (crossed and node.op_type in UPSAMPLING):
+            if (index, crossed) in found or (crossed and node.op_type in ENLARGING):
                 continue
             found.add((index, crossed))
             crossed |= self.is_product(index)
             wanted += [(source, crossed) for source in self.sources(index)]
         indices = {index for index, _ in found}
         if indices & self.first_products():
-            last = self.last_products()
+            last = self._last_products()
             return {i for i in indices if i in last or any(self.is_before(product, i) for product in last)}
         return indices
+
+    def interleaved_head(self) -> set[int]:
+        """The head, where its pixels are channels that DepthToSpace lays side by side; else nothing."""
+        head = self.head()
+        return head if any(self.nodes[index].op_type == "DepthToSpace" for index in head) else set()
