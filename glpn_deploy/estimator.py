@@ -2,115 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glpn_deploy.bundle.bundle import Bundle
-from glpn_deploy.bundle.engine_sidecar import ENGINES, bundle_engines, read_sidecar
-from glpn_deploy.bundle.manifest import MANIFEST
 from glpn_deploy.bundle.source_files import SourceFiles, changed
-from glpn_deploy.checkpoints.card import Origin, read_card
-from glpn_deploy.checkpoints.hub import has_weights, is_demo, is_hub_id, resolve_checkpoint
+from glpn_deploy.checkpoints.card import Origin
 from glpn_deploy.depth.depth_map import DepthMap
-from glpn_deploy.errors import (
-    BackendError,
-    BundleError,
-    ConfigError,
-    EngineError,
-    GlpnError,
-    ImageError,
-    InputError,
-    UnavailableError,
-)
+from glpn_deploy.errors import ConfigError, ImageError, InputError
 from glpn_deploy.images.loading import ImageSource, load_image, resized, shrunk_size
 from glpn_deploy.images.options import MAX_PIXELS, Channels, ImageOptions, InputSize
-from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
+from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.images.resample import FAR, nearest_to, resize_bicubic, times_trained
 from glpn_deploy.options import Auto, Device
-from glpn_deploy.pipeline import ahead, grouped, in_order
 from glpn_deploy.precisions import Precision
-from glpn_deploy.runtimes import choose
-from glpn_deploy.runtimes.base import Reason, Runtime, batch_shape
-from glpn_deploy.runtimes.memory import attention_bytes, available_memory
-from glpn_deploy.runtimes.onnx_file.artefact_file import load_artefact
-from glpn_deploy.runtimes.onnx_file.foreign import find_onnx, open_onnx
-from glpn_deploy.runtimes.onnx_file.header import read_header
+from glpn_deploy.runtimes.base import Runtime, batch_shape
+from glpn_deploy.runtimes.memory import require_room
 from glpn_deploy.runtimes.options import BackendName, LoadOptions, Mixed, RuntimeKeywords, RuntimeOptions
-from glpn_deploy.runtimes.registry import load_runtime, require_backend
-from glpn_deploy.runtimes.remembered import recall
+from glpn_deploy.runtimes.sources import load_source
+from glpn_deploy.streaming import OF_ONE_IMAGE, Stages, Streamed, image_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Item = TypeVar("Item")
-_ALLOW = "add --allow-fallback, or allow_fallback=True in Python"
-_SMALL = 2**28  # bytes, for which nobody asks how much is free
-
-
-_CAUGHT = (BackendError, ImageError, InputError, MemoryError)
-"""What goes wrong with one image and leaves the others unharmed: unreadable, no room, no engine."""
-
-
-@dataclasses.dataclass(eq=False)
-class _Entry:
-    """An image on its way: what it becomes, or why it cannot."""
-
-    number: int
-    item: Any
-    source: ImageSource
-    image: NDArray[np.uint8] | None = None
-    pixels: NDArray[Any] | None = None  # what the network takes: (3, H, W) float32, or (H, W, 3) uint8
-    raw: NDArray[np.float32] | None = None  # (H, W) [m]
-    depth_map: DepthMap | None = None
-    error: ImageError | None = None
-
-
-def image_of(item: Any) -> ImageSource:
-    """The image of a stream's item: its attribute ``image``, or itself."""
-    image: ImageSource = getattr(item, "image", item)
-    return image
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Streamed(Generic[Item]):
-    """An item of a stream and what became of its image.
-
-    Attributes:
-        index: Its place in the stream, from 0.
-        item: As it was given to `DepthEstimator.stream`.
-        outcome: The image and its depth map, or why there is none.
-    """
-
-    index: int
-    item: Item
-    outcome: tuple[NDArray[np.uint8], DepthMap] | ImageError
-
-    @property
-    def error(self) -> ImageError | None:
-        """Why the image could not be used, or None."""
-        return self.outcome if isinstance(self.outcome, ImageError) else None
-
-    @property
-    def image(self) -> NDArray[np.uint8]:
-        """The image, (H, W, 3) uint8 RGB; raises the error where there is one."""
-        return self._used()[0]
-
-    @property
-    def depth_map(self) -> DepthMap:
-        """Its depth; raises the error where there is one."""
-        return self._used()[1]
-
-    def _used(self) -> tuple[NDArray[np.uint8], DepthMap]:
-        if isinstance(self.outcome, ImageError):
-            raise self.outcome
-        return self.outcome
 
 
 class DepthEstimator:
@@ -233,16 +153,9 @@ class DepthEstimator:
         Raises:
             GlpnError: As `load`.
         """
-        options = dataclasses.replace(options, backend=_implied_backend(options))
-        try:
-            estimator = cls._of(source, options)
-        except (BackendError, EngineError) as error:
-            nearest = _nearest(options)
-            if not options.runtime.allow_fallback or nearest == options:
-                raise
-            estimator = cls._of(source, nearest)
-            told = Reason(f"not as asked for: {error.got.rstrip('.')}", unmet=True)
-            estimator.runtime.reasons = (told, *estimator.runtime.reasons)
+        loaded = load_source(source, options)
+        estimator = cls(loaded.runtime, loaded.processor, loaded.max_depth, loaded.origin)
+        estimator._files = loaded.files
         estimator.images = options.images
         estimator._options = options
         if options.images.input_size == "auto":
@@ -263,126 +176,6 @@ class DepthEstimator:
             )
         state = {"images": self.images, "processor": self.processor}
         return _load_again, (type(self), self._files.source, self._options, self._files.digest(), state)
-
-    @classmethod
-    def _of(cls, source: str | Path, options: LoadOptions) -> DepthEstimator:
-        """The estimator of a source of any kind."""
-        if is_demo(source) or is_hub_id(source):
-            path = resolve_checkpoint(source, offline=options.offline)
-        else:
-            path = Path(source)
-        bundle = (path / MANIFEST).is_file()
-        onnx = None if bundle or has_weights(path) else find_onnx(path)
-        if options.max_depth is not None and onnx is None:
-            raise InputError(
-                f"max_depth {options.max_depth:g} for {source}",
-                expected="an .onnx file that does not say it; bundles and checkpoints do",
-            )
-        if bundle:
-            files = SourceFiles(path, [path / MANIFEST])
-            return cls._from_bundle(Bundle.open(path), options)._loaded_from(files)
-        if path.suffix == ".engine":
-            return cls._from_engine(path, options)._loaded_from(SourceFiles(path))
-        if onnx is not None:
-            files = SourceFiles(onnx, read_header(onnx).files)
-            return cls._from_onnx(onnx, options)._loaded_from(files)
-        if path.is_dir() and not (path / "config.json").is_file():
-            raise BundleError(
-                f"the folder {path} is neither a bundle (no {MANIFEST}) nor a checkpoint (no config.json)",
-                fix="make a bundle with glpn-export CHECKPOINT OUT",
-            )
-        if not path.exists():
-            return cls._from_checkpoint(source, options)  # says what is missing
-        return cls._from_checkpoint(path, options)._loaded_from(SourceFiles(path))
-
-    def _loaded_from(self, files: SourceFiles) -> DepthEstimator:
-        self._files = files
-        return self
-
-    @classmethod
-    def _from_bundle(cls, bundle: Bundle, asked: LoadOptions) -> DepthEstimator:
-        known = recall(bundle, asked)
-        backend, options = asked.backend, asked.resolved(known.precision if known else "fp32")
-        have = [artefact.precision for artefact in bundle.manifest.artefacts if artefact.kind == "onnx"]
-        scale, origin = bundle.manifest.config.max_depth, Origin.of_manifest(bundle.manifest.source)
-        engines: list[str] = []
-        if backend in choose.ENGINE_BACKENDS or (backend == "auto" and bundle_engines(bundle.folder)):
-            from glpn_deploy.runtimes.engine.engine_set import (  # most machines need neither
-                engines_of,
-                open_engines,
-            )
-
-            if backend != "auto":
-                runtime: Runtime = open_engines(
-                    bundle.folder, options.precision, scale, options, backend=backend
-                )
-                return cls(runtime, bundle.processor, scale, origin)
-            engines = [
-                name for name in choose.ENGINE_BACKENDS if engines_of(bundle.folder, options.precision, name)
-            ]
-        found = choose.choices(backend, options.precision, have, options.device, "a bundle", engines)
-        if not found:
-            try:
-                bundle.artefact(options.precision)
-            except BundleError as error:
-                raise UnavailableError(
-                    error.got, expected=error.expected, fix=f"{error.fix}; to take what is nearest, {_ALLOW}"
-                ) from None
-        found = known.first(found, options.precision) if known else found
-
-        def open_choice(choice: choose.Choice) -> Runtime:
-            if choice.backend in choose.ENGINE_BACKENDS:
-                rest = [other for other in found if other.backend not in choose.ENGINE_BACKENDS]
-                fallback = (lambda: choose.load(rest, open_choice, False)) if rest else None
-                return open_engines(
-                    bundle.folder, options.precision, scale, options, fallback, choice.backend
-                )
-            return _as_asked(
-                load_artefact(bundle, bundle.artefact(choice.file), choice.backend, options), asked
-            )
-
-        return cls(choose.load(found, open_choice, asked.measure), bundle.processor, scale, origin)
-
-    @classmethod
-    def _from_engine(cls, path: Path, asked: LoadOptions) -> DepthEstimator:
-        sidecar = read_sidecar(path)
-        if asked.precision not in ("auto", sidecar.precision):
-            raise _lacking(asked.precision, str(path), [sidecar.precision])
-        _only(sidecar.backend, asked.backend, "an engine of its kind" if sidecar.targets else "an engine")
-        folder = path.parent.parent
-        inside = path.parent.name == ENGINES and (folder / MANIFEST).is_file()
-        processor = Bundle.open(folder).processor if inside else GLPNImageProcessor()
-        from glpn_deploy.runtimes.engine.engine_set import load_engine  # as above; says what is missing
-
-        return cls(load_engine(path, asked.resolved()), processor, sidecar.max_depth)
-
-    @classmethod
-    def _from_onnx(cls, path: Path, asked: LoadOptions) -> DepthEstimator:
-        source = open_onnx(path, asked.max_depth)
-        own = source.header.precision
-        options = asked.resolved(own)
-        wanted = options.precision
-        found = choose.choices(asked.backend, wanted, [own], options.device, "an .onnx file")
-        if not found:
-            raise _lacking(asked.precision, str(path), [own])
-
-        def open_choice(choice: choose.Choice) -> Runtime:
-            runtime = _as_asked(load_runtime(choice.backend, path, options), asked)
-            runtime.reasons += source.reasons
-            return runtime
-
-        return cls(choose.load(found, open_choice, asked.measure), source.processor, source.max_depth)
-
-    @classmethod
-    def _from_checkpoint(cls, source: str | Path, asked: LoadOptions) -> DepthEstimator:
-        if asked.precision == "int8+bf16":  # else refused for the backend that it implies
-            raise _lacking(asked.precision, f"the checkpoint {source}", ["fp32", "fp16", "bf16"])
-        name = _only("torch", asked.backend, "a checkpoint")
-        require_backend(name)
-        path = resolve_checkpoint(source, offline=asked.offline)
-        runtime = load_runtime(name, path, asked.resolved())
-        assert runtime.max_depth is not None  # a checkpoint's config always says
-        return cls(runtime, load_processor(path), runtime.max_depth, read_card(path))
 
     def warmup(self, height: int, width: int, batch: int = 1) -> None:
         """Does beforehand what the first images of a size would pay for, from compiling to CUDA graphs.
@@ -457,14 +250,14 @@ class DepthEstimator:
             raise InputError(f"on_error is {on_error!r}", expected="raise or skip")
         if batch_size is None:
             batch_size = 1 if self.runtime.device == "cpu" else 4
-        found = self._entries(
+        found = self._stages().stream(
             images,
             lambda image: image,
             read_ahead=len(images) > 1,  # its threads would only add to the time of one
-            batch_size=batch_size,
-            caught=_CAUGHT if on_error == "skip" else (),
+            limit=self._batch_limit(batch_size),
+            caught=OF_ONE_IMAGE if on_error == "skip" else (),
         )
-        return [entry.error or _made(entry) for entry in found]
+        return [result.error or result.depth_map for result in found]
 
     def stream(
         self,
@@ -497,75 +290,13 @@ class DepthEstimator:
         Raises:
             InputError: The batch size is below 1.
         """
-        found = self._entries(items, image_of, read_ahead=read_ahead, batch_size=batch_size, caught=_CAUGHT)
-        return (Streamed(entry.number, entry.item, _outcome(entry)) for entry in found)
+        limit = self._batch_limit(batch_size)
+        return self._stages().stream(
+            items, image_of, read_ahead=read_ahead, limit=limit if read_ahead else 1, caught=OF_ONE_IMAGE
+        )
 
-    def _entries(
-        self,
-        items: Iterable[Item],
-        image_of: Callable[[Item], ImageSource],
-        *,
-        read_ahead: bool,
-        batch_size: int,
-        caught: tuple[type[Exception], ...],
-    ) -> Generator[_Entry, None, None]:
-        """The work of `stream`; an error among ``caught`` becomes its image's own, others end it."""
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise InputError(f"a batch size of {batch_size!r}", expected="a whole number, at least 1")
-        limit = self._batch_limit(batch_size) if read_ahead else 1
-
-        def read() -> Generator[_Entry, None, None]:
-            try:
-                for number, item in enumerate(items):
-                    entry = _Entry(number, item, "")
-                    try:
-                        entry.source = image_of(item)
-                        entry.image = image = self._load(entry.source)
-                        entry.pixels = self._prepare(image)
-                    except caught as error:
-                        entry.error = _of_image(entry.source, error)
-                    yield entry
-            finally:
-                if isinstance(items, Generator):
-                    items.close()
-
-        def compute(group: list[_Entry]) -> list[_Entry]:
-            pixels = [entry.pixels for entry in group if entry.pixels is not None]
-            if not pixels:
-                return group
-            try:
-                raw = self.runtime.run(self._batch(group[0].source, pixels))
-            except caught as error:
-                if len(group) == 1:
-                    group[0].error = _of_image(group[0].source, error)
-                else:  # one of them may be to blame, or their number
-                    group = [entry for one in group for entry in compute([one])]
-                return group
-            for entry, depth in zip(group, raw, strict=False):  # what filled a fixed batch is left over
-                entry.raw, entry.pixels = depth, None
-            return group
-
-        def finish(group: list[_Entry]) -> list[_Entry]:
-            for entry in group:
-                if entry.image is None or entry.raw is None:
-                    continue
-                name = str(entry.source) if isinstance(entry.source, (str, Path)) else None
-                try:
-                    depth = resize_bicubic(entry.raw, entry.image.shape[:2])
-                    entry.depth_map, entry.raw = DepthMap(depth, self.max_depth, name), None
-                except caught as error:
-                    entry.error = _of_image(entry.source, error)
-            return group
-
-        def size(entry: _Entry) -> tuple[int, ...] | None:
-            return None if entry.pixels is None else entry.pixels.shape
-
-        groups = grouped(read(), size, limit)
-        if read_ahead:
-            done = ahead(ahead(ahead(groups, lambda group: group), compute, self.runtime.at_once), finish)
-        else:
-            done = (finish(compute(group)) for group in groups)
-        return in_order(done, lambda entry: entry.number)
+    def _stages(self) -> Stages:
+        return Stages(self._load, self._prepare, self._run, self.max_depth, self.runtime.at_once)
 
     def _prepare(self, image: NDArray[np.uint8]) -> NDArray[Any]:
         """One image as the network takes it: (3, H, W) float32, or (H, W, 3) uint8."""
@@ -575,30 +306,26 @@ class DepthEstimator:
         return self.processor.prepare(shown)
 
     def _batch_limit(self, batch_size: int) -> int:
+        """Most images that enter the network together, where a caller asks for ``batch_size``.
+
+        Raises:
+            InputError: The batch size is below 1.
+        """
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise InputError(f"a batch size of {batch_size!r}", expected="a whole number, at least 1")
         spec = self.runtime.spec
         return spec.batch or min(batch_size, spec.max_batch or batch_size)
+
+    def _run(self, source: ImageSource, pixels: list[NDArray[Any]]) -> NDArray[np.float32]:
+        return self.runtime.run(self._batch(source, pixels))
 
     def _batch(self, source: ImageSource, pixels: list[NDArray[Any]]) -> NDArray[Any]:
         """A batch of prepared images of one size; a fixed one is filled up with the first."""
         missing = (self.runtime.spec.batch or len(pixels)) - len(pixels)
-        batch = _stack(pixels + pixels[:1] * missing)
-        self._check_memory(source, batch_shape(batch))
+        prepared = pixels + pixels[:1] * missing
+        batch = prepared[0][None] if len(prepared) == 1 else np.stack(prepared)
+        require_room(self.runtime, batch_shape(batch), source)
         return batch
-
-    def _check_memory(self, source: ImageSource, shape: tuple[int, int, int]) -> None:
-        """Refuses a batch (N, H, W) that does not fit into memory, before the system ends the process."""
-        if self.runtime.device != "cpu" or self.runtime.backend not in ("onnxruntime", "torch"):
-            return
-        needed = attention_bytes(*shape)
-        free = available_memory() if needed > _SMALL else None
-        if free is not None and needed > free:
-            name = source if isinstance(source, (str, Path)) else "the image"
-            raise ImageError(
-                f"{name} enters the network as {shape[0]}x{shape[1]}x{shape[2]}, which takes about "
-                f"{needed / 1e9:.1f} GB of memory",
-                expected=f"at most the {free / 1e9:.1f} GB that are free",
-                fix="shrink it for the network: --max-side 1280 (max_side=1280); OpenVINO takes less",
-            )
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width [px] at which the network sees an image of a height and width [px]."""
@@ -655,18 +382,6 @@ class DepthEstimator:
         self.close()
 
 
-def _made(entry: _Entry) -> DepthMap:
-    assert entry.depth_map is not None  # where there is no error
-    return entry.depth_map
-
-
-def _outcome(entry: _Entry) -> tuple[NDArray[np.uint8], DepthMap] | ImageError:
-    if entry.error is not None:
-        return entry.error
-    assert entry.image is not None
-    return entry.image, _made(entry)
-
-
 def _load_again(
     kind: type[DepthEstimator], source: Path, options: LoadOptions, digest: str, state: dict[str, Any]
 ) -> DepthEstimator:
@@ -684,78 +399,3 @@ def _load_again(
         raise changed(source)
     vars(estimator).update(state)
     return estimator
-
-
-def _of_image(source: ImageSource, error: Exception) -> ImageError:
-    """What went wrong with one image, as that image's error; the others may still succeed."""
-    name = f"{source}: " if isinstance(source, (str, Path)) and str(source) else ""
-    if isinstance(error, ImageError) and (not name or str(source) in error.got):
-        return error
-    if isinstance(error, GlpnError):
-        found = ImageError(name + error.got, expected=error.expected, fix=error.fix)
-    else:
-        found = ImageError(f"{name}there is not enough memory for it", fix="shrink the image")
-    found.__cause__ = error
-    return found
-
-
-def _stack(prepared: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    return prepared[0][None] if len(prepared) == 1 else np.stack(prepared)
-
-
-def _as_asked(runtime: Runtime, asked: LoadOptions) -> Runtime:
-    """The runtime, where it computes in the precision that was asked for, or need not.
-
-    Raises:
-        UnavailableError: It computes in another one.
-    """
-    unmet = [reason.text for reason in runtime.reasons if reason.unmet]
-    if not unmet or asked.precision == "auto" or asked.runtime.allow_fallback:
-        return runtime
-    runtime.close()
-    raise UnavailableError(
-        f"precision {asked.precision} was asked for, and cannot be had on {runtime.backend}: "
-        f"{'; '.join(unmet)}",
-        fix=f"ask for another precision; to take what is nearest, {_ALLOW}",
-    )
-
-
-def _lacking(precision: str, source: str, have: Sequence[str]) -> UnavailableError:
-    """What is said where a source has no such precision."""
-    return UnavailableError(
-        f"precision {precision} was asked for, and {source} has none",
-        expected=f"one of {', '.join(have)}",
-        fix=f"to take what is nearest, {_ALLOW}",
-    )
-
-
-def _nearest(options: LoadOptions) -> LoadOptions:
-    """The same with nothing asked for that a machine could lack."""
-    device: Device = "cpu" if options.runtime.device == "cpu" else "auto"  # every machine has a CPU
-    runtime = dataclasses.replace(
-        options.runtime, device=device, provider="auto", compile="no", fallback_precision="fp32"
-    )
-    return dataclasses.replace(options, backend="auto", precision="auto", runtime=runtime)
-
-
-def _implied_backend(options: LoadOptions) -> Auto | BackendName:
-    """The backend asked for, or that which alone knows an option that was."""
-    asked, runtime = options.backend, options.resolved()
-    fallback = runtime.fallback_precision
-    if runtime.provider != "auto":
-        return _only("onnxruntime", asked, f"the provider {runtime.provider}")
-    if runtime.compile != "no":
-        return _only("torch", asked, "torch.compile")
-    if fallback != "fp32":
-        if runtime.precision != "int8":
-            got = f"fallback_precision {fallback} with precision {runtime.precision}"
-            raise InputError(got, expected="int8")
-        return _only("openvino", asked, f"{fallback} beside INT8")
-    return asked
-
-
-def _only(name: BackendName, asked: str, what: str) -> BackendName:
-    """The backend that runs this kind of source."""
-    if asked not in ("auto", name):
-        raise InputError(f"backend {asked!r} for {what}", expected=f"auto or {name}")
-    return name

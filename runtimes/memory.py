@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from glpn_deploy.errors import ImageError
+from glpn_deploy.images.loading import ImageSource
+from glpn_deploy.runtimes.base import Runtime
+
+_SMALL = 2**28  # bytes, for which nobody asks how much is free
 _SCORES_HELD = 2
 """Copies of a score matrix that ONNX Runtime holds in the softmax: 2.2 of its size measured at 1280x1280 and
 1600x1600 px over the demo network; torch 3.2."""
@@ -37,3 +42,23 @@ def attention_bytes(batch: int, height: int, width: int) -> int:
     """
     rows = height * width // 16
     return _SCORES_HELD * 4 * batch * rows * (rows // 64)
+
+
+def require_room(runtime: Runtime, shape: tuple[int, int, int], source: ImageSource) -> None:
+    """Refuses a batch (N, H, W) that does not fit into memory, before the system ends the process.
+
+    Raises:
+        ImageError: It does not; names its first image where that is a file.
+    """
+    if runtime.device != "cpu" or runtime.backend not in ("onnxruntime", "torch"):
+        return
+    needed = attention_bytes(*shape)
+    free = available_memory() if needed > _SMALL else None
+    if free is not None and needed > free:
+        name = source if isinstance(source, (str, Path)) else "the image"
+        raise ImageError(
+            f"{name} enters the network as {shape[0]}x{shape[1]}x{shape[2]}, which takes about "
+            f"{needed / 1e9:.1f} GB of memory",
+            expected=f"at most the {free / 1e9:.1f} GB that are free",
+            fix="shrink it for the network: --max-side 1280 (max_side=1280); OpenVINO takes less",
+        )

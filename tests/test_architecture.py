@@ -46,7 +46,11 @@ FLOORS: tuple[dict[str, str], ...] = (
         "datasets": "images with ground truth",
         "exporters/graph": "ONNX graphs written, read, cut and typed",
     },
-    {"runtimes": "one file a backend", "training": "the paper's recipe"},
+    {
+        "runtimes": "one file a backend",
+        "streaming": "images read, run and enlarged beside each other",
+        "training": "the paper's recipe",
+    },
     {
         "estimator": "DepthEstimator: processor + runtime + post-processing",
         "proof": "did the depth change?",

@@ -43,10 +43,11 @@ from glpn_deploy.exporters.to_half import HalfOptions, to_half
 from glpn_deploy.images.loading import load_image
 from glpn_deploy.images.options import ImageOptions
 from glpn_deploy.optional import install_line
-from glpn_deploy.runtimes import choose, rt_onnxruntime, rt_openvino
+from glpn_deploy.runtimes import choose, memory, rt_onnxruntime, rt_openvino
 from glpn_deploy.runtimes.base import InputSpec
 from glpn_deploy.runtimes.options import LoadOptions, RuntimeKeywords, RuntimeOptions
 from glpn_deploy.runtimes.rt_null import NullRuntime
+from glpn_deploy.runtimes.sources import nearest_options
 from tests.refusals import refused
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket", "motorcycle_left", "retina")
@@ -195,7 +196,7 @@ def test_a_device_that_is_not_there_may_be_replaced(tiny_bundle):
 
 def test_what_is_nearest_keeps_to_the_cpu_where_that_is_asked_for():
     asked = LoadOptions(backend="openvino", precision="fp16", runtime=RuntimeOptions(device="cpu"))
-    nearest = estimator_module._nearest(asked)
+    nearest = nearest_options(asked)
     assert (nearest.backend, nearest.precision, nearest.runtime.device) == ("auto", "auto", "cpu")
 
 
@@ -805,7 +806,7 @@ def test_sizes_that_no_network_takes_are_refused(options, tiny_bundle):
 
 
 def test_a_photograph_that_does_not_fit_into_memory_is_refused_with_the_bytes(tiny_bundle, monkeypatch):
-    monkeypatch.setattr(estimator_module, "available_memory", lambda: 16_000_000_000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 16_000_000_000)
     phone = np.zeros((3024, 4032, 3), np.uint8)
     with DepthEstimator.load(tiny_bundle, "onnxruntime", device="cpu") as estimator:
         monkeypatch.setattr(
