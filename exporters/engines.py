@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glpn_deploy.atomic import staging_folder
-from glpn_deploy.bundle.bundle import CONFIGS, Bundle, file_digest
+from glpn_deploy.bundle.bundle import CONFIGS, Bundle
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.bundle.engine_sidecar import (
     ENGINES,
@@ -31,6 +31,7 @@ from glpn_deploy.gpu.cuda_device import CudaDevice, find_device, find_device_or_
 from glpn_deploy.gpu.tensorrt_rtx import import_tensorrt_rtx, rtx_of
 from glpn_deploy.gpu.tensorrt_versions import TensorRT, import_tensorrt, known_problem, tensorrt_of
 from glpn_deploy.proof.engine_proof import prove_engine, require_comparisons
+from glpn_deploy.reading import file_digest
 from glpn_deploy.runtimes.base import Precision, RuntimeOptions
 from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 from glpn_deploy.runtimes.onnx_file.header import read_header

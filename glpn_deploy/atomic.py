@@ -280,6 +280,34 @@ def _exchange(a: Path, b: Path) -> bool:
     return bool(renameat2(at_fdcwd, os.fsencode(a), at_fdcwd, os.fsencode(b), rename_exchange) == 0)
 
 
+def make_folder(path: Path, mode: int = 0o777, fix: str = "check the permissions above it") -> Path:
+    """Makes a folder with those above it, where it is not there, and returns it.
+
+    Raises:
+        WriteError: It cannot be made.
+    """
+    try:
+        path.mkdir(mode, parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"the folder {path} cannot be made ({error.strerror})", fix=fix) from error
+    return path
+
+
+def user_folder(kind: str) -> Path:
+    """The user's folder of the package for a ``kind`` of file, ``cache`` or ``state``; it need not be there.
+
+    Raises:
+        WriteError: The user has no home.
+    """
+    variable = f"XDG_{kind.upper()}_HOME"
+    given = Path(os.environ.get(variable, ""))
+    usual = {"cache": ".cache", "state": ".local/state"}
+    try:
+        return (given if given.is_absolute() else Path.home() / usual[kind]) / "glpn-deploy"
+    except RuntimeError:
+        raise WriteError("this user has no home folder", fix=f"set {variable} to a folder") from None
+
+
 @contextlib.contextmanager
 def _write_errors(target: Path) -> Iterator[None]:
     """Turns the operating system's refusals into sentences."""

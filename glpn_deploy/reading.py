@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import stat
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 MOST_TEXT_BYTES = 8 << 20
 """Largest JSON or list of files that is read; a manifest has some 20 kB, NYU's list of 24,231 pairs 3 MB."""
@@ -92,3 +94,24 @@ def parse_json(text: str) -> Any:
         if not level:
             return value
     raise ValueError("nested too deeply")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return content_digest(file)
+
+
+def content_digest(file: IO[bytes]) -> str:
+    """SHA-256 of what is left of an open file, in hexadecimal."""
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def files_digest(paths: Iterable[Path]) -> str:
+    """SHA-256 over the lines ``<sha256 of the file>  <its name>``, in the order given."""
+    return hashlib.sha256(
+        "".join(f"{file_digest(path)}  {path.name}\n" for path in paths).encode()
+    ).hexdigest()

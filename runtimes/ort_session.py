@@ -8,7 +8,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from glpn_deploy.errors import BackendError
+from glpn_deploy.errors import BackendError, first_line
 from glpn_deploy.runtimes.onnx_file.header import read_metadata
 
 CPU = "CPUExecutionProvider"
@@ -86,8 +86,3 @@ def open_session(
         ) from error
     session.disable_fallback()  # it would go on without the provider after a failed run, and print that
     return session
-
-
-def first_line(error: BaseException) -> str:
-    """What ONNX Runtime says of a failure, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -6,19 +6,18 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from glpn_deploy.atomic import atomic_path
-from glpn_deploy.bundle.bundle import Bundle, file_digest
+from glpn_deploy.atomic import atomic_path, make_folder, user_folder
+from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.bundle.manifest import MANIFEST
 from glpn_deploy.decoding import Document
 from glpn_deploy.errors import BundleError, GlpnError, WriteError
 from glpn_deploy.gpu.cuda_device import find_device_or_none
 from glpn_deploy.options import Device
 from glpn_deploy.precisions import Precision
-from glpn_deploy.reading import read_bytes
+from glpn_deploy.reading import file_digest, read_bytes
 from glpn_deploy.runtimes.choose import Choice
 from glpn_deploy.runtimes.options import LoadOptions
 from glpn_deploy.runtimes.processor import describe_processor
@@ -98,10 +97,7 @@ def remember(found: Remembered) -> Path:
     key = found.network, found.machine, found.device, found.threads
     path = _folder() / f"{hashlib.sha256(repr(key).encode()).hexdigest()[:32]}.json"
     values = {"format": FORMAT, "format_version": FORMAT_VERSION, **dataclasses.asdict(found)}
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"the folder {path.parent} could not be made ({error.strerror})") from error
+    make_folder(path.parent, 0o700)
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     return path
@@ -153,9 +149,4 @@ def machine_now() -> str:
 
 
 def _folder() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        cache = Path(home) if Path(home).is_absolute() else Path.home() / ".cache"
-    except RuntimeError:
-        raise WriteError("this user has no home folder", fix="set XDG_CACHE_HOME to a folder") from None
-    return cache / "glpn-deploy" / "fastest"
+    return user_folder("cache") / "fastest"

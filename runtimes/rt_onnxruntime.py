@@ -15,12 +15,12 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from glpn_deploy.errors import BackendError, BundleError, UnavailableError
+from glpn_deploy.errors import BackendError, BundleError, UnavailableError, first_line
 from glpn_deploy.gpu.cuda_device import find_device
 from glpn_deploy.optional import install_line
 from glpn_deploy.runtimes.base import Precision, Reason, Runtime, RuntimeOptions
 from glpn_deploy.runtimes.onnx_file.header import input_spec, read_header
-from glpn_deploy.runtimes.ort_session import CPU, CUDA, CUDA_FIXED, first_line, open_session
+from glpn_deploy.runtimes.ort_session import CPU, CUDA, CUDA_FIXED, open_session
 from glpn_deploy.runtimes.ort_tensorrt import (
     PROVIDER,
     EngineFolder,

@@ -12,12 +12,11 @@ import itertools
 import sys
 from pathlib import Path
 
-from glpn_deploy.atomic import atomic_path
+from glpn_deploy.atomic import atomic_path, make_folder
 from glpn_deploy.benchmarks.report.report_html import html_page
 from glpn_deploy.benchmarks.report.report_markdown import markdown
 from glpn_deploy.benchmarks.report.results import Report
 from glpn_deploy.benchmarks.report.rows import headline
-from glpn_deploy.errors import WriteError
 
 
 def write_reports(report: Report, folder: Path) -> tuple[Path, Path, Path]:
@@ -26,11 +25,7 @@ def write_reports(report: Report, folder: Path) -> tuple[Path, Path, Path]:
     Raises:
         WriteError: The folder or a file cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"the folder {folder} could not be made ({error.strerror})") from error
-    return _write(report, folder / "report.json")
+    return _write(report, make_folder(folder) / "report.json")
 
 
 def _write(report: Report, path: Path) -> tuple[Path, Path, Path]:

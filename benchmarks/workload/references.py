@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from glpn_deploy.benchmarks.workload.cases import PEERS, CaseId, NotRun, Runner, parse_runner
-from glpn_deploy.bundle.bundle import Bundle, file_digest
+from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.datasets.options import GroundTruthOptions
 from glpn_deploy.datasets.registry import open_ground_truth
 from glpn_deploy.errors import GlpnError, InputError
 from glpn_deploy.model.config import GLPNConfig
+from glpn_deploy.reading import file_digest
 
 
 def find_checkpoint(bundle: Bundle, reference: str | None, *, offline: bool) -> tuple[Path | None, str]:

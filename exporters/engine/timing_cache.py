@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import warnings
 from pathlib import Path
 from typing import Any
 
-from glpn_deploy.atomic import atomic_path
+from glpn_deploy.atomic import atomic_path, make_folder, user_folder
 from glpn_deploy.errors import InputError, WriteError
 from glpn_deploy.exporters.engine.engine_options import TimingCache
 from glpn_deploy.gpu.cuda_device import CudaDevice
@@ -28,12 +27,9 @@ def timing_file(wanted: TimingCache, trt: TensorRT, device: CudaDevice | None) -
     if isinstance(wanted, Path):
         return wanted
     name = f"trt{trt.text}-sm{device.capability}-{device.sm_count}-{device.name}-{device.board}"
-    base = os.environ.get("XDG_CACHE_HOME", "")
     try:
-        folder = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
-        folder = folder / "glpn-deploy" / "timings"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # TensorRT parses what lies there
-    except (OSError, RuntimeError):  # a home that cannot be written to, or is not there
+        folder = make_folder(user_folder("cache") / "timings", 0o700)  # TensorRT parses what lies there
+    except WriteError:
         return None
     return folder / f"{re.sub('[^A-Za-z0-9.]+', '-', name).strip('-')}.timings"
 

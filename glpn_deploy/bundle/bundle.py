@@ -18,7 +18,7 @@ from glpn_deploy.errors import BundleError, ConfigError
 from glpn_deploy.images.npy import read_npy
 from glpn_deploy.images.processing import CONFIG_NAME, GLPNImageProcessor
 from glpn_deploy.model.config import GLPNConfig
-from glpn_deploy.reading import check_regular, read_text
+from glpn_deploy.reading import check_regular, content_digest, file_digest, read_text
 
 CONFIG = "config.json"
 CONFIGS = (CONFIG, CONFIG_NAME)
@@ -231,19 +231,6 @@ def require_same(where: Path, found: Mapping[str, Any], expected: Mapping[str, A
             )
 
 
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return _digest(file)
-
-
-def _digest(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
-
-
 def _size_and_digest(file: IO[bytes], size: int, entry: FileEntry, text: bool) -> tuple[int, str]:
     """Size and digest of an open file, of text as it is with the line endings it was written with.
 
@@ -253,7 +240,7 @@ def _size_and_digest(file: IO[bytes], size: int, entry: FileEntry, text: bool) -
         content = file.read().replace(b"\r\n", b"\n")
         if len(content) == entry["bytes"]:
             return len(content), hashlib.sha256(content).hexdigest()
-    return size, _digest(file) if size == entry["bytes"] else ""
+    return size, content_digest(file) if size == entry["bytes"] else ""
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> Manifest:

@@ -7,6 +7,7 @@ import platform
 import stat
 from pathlib import Path
 
+from glpn_deploy.atomic import make_folder, user_folder
 from glpn_deploy.bundle.engine_sidecar import Sidecar, rebuild_command
 from glpn_deploy.errors import EngineError, WriteError
 
@@ -17,15 +18,12 @@ def remember_engine(sidecar: Sidecar) -> None:
     Raises:
         WriteError: The note cannot be written.
     """
-    folder = _records()
+    fix = "check its permissions, or set XDG_STATE_HOME to a folder of your own"
+    record = make_folder(_records(), 0o700, fix) / sidecar.sha256
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / sidecar.sha256).touch(mode=0o600)
+        record.touch(mode=0o600)
     except OSError as error:
-        raise WriteError(
-            f"{folder}, which says what engines were built here, cannot be written ({error.strerror})",
-            fix="check its permissions, or set XDG_STATE_HOME to a folder of your own",
-        ) from error
+        raise WriteError(f"{record} cannot be written ({error.strerror})", fix=fix) from error
 
 
 def require_trusted(engine: Path, sidecar: Sidecar, trust: bool) -> None:
@@ -59,6 +57,4 @@ def _built_here(sha256: str) -> bool:
 
 def _records() -> Path:
     """A folder of one empty file a digest; homes may be shared by machines, so each has its own."""
-    home = os.environ.get("XDG_STATE_HOME", "")
-    state = Path(home) if Path(home).is_absolute() else Path.home() / ".local" / "state"
-    return state / "glpn-deploy" / "engines" / (platform.node() or "here")
+    return user_folder("state") / "engines" / (platform.node() or "here")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from glpn_deploy.bundle.bundle import file_digest
 from glpn_deploy.bundle.identity import HeldFiles
 from glpn_deploy.errors import BundleError
+from glpn_deploy.reading import files_digest
 
 _OF_A_FOLDER = (".json", ".safetensors", ".bin", ".onnx")
 
@@ -42,10 +41,9 @@ class SourceFiles:
         """
         try:
             self._held.require_unchanged()
-            lines = "".join(f"{file_digest(path)}  {path.name}\n" for path in self._paths)
+            return files_digest(self._paths)
         except (BundleError, OSError):
             raise changed(self.source) from None
-        return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def changed(source: Path) -> BundleError:

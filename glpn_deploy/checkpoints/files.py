@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 import warnings
 import zipfile
@@ -20,7 +19,7 @@ from glpn_deploy.checkpoints.original import is_original, to_hf_names
 from glpn_deploy.checkpoints.wrapping import unwrapped
 from glpn_deploy.errors import CheckpointError
 from glpn_deploy.optional import needs
-from glpn_deploy.reading import check_regular, is_regular, read_json
+from glpn_deploy.reading import check_regular, files_digest, is_regular, read_json
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -93,7 +92,12 @@ def as_hf(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def checkpoint_digest(source: str | Path) -> str:
     """SHA-256 over the lines ``<sha256 of the file>  <its name>`` of weights and config, sorted by name."""
     files = sorted(_covered_files(Path(source)), key=lambda path: path.name)
-    return hashlib.sha256("".join(f"{_sha256(path)}  {path.name}\n" for path in files).encode()).hexdigest()
+    for path in files:
+        _check_size(path)
+    try:
+        return files_digest(files)
+    except OSError as error:
+        raise _unreadable(Path(error.filename), error) from None
 
 
 def describe_checkpoint(
@@ -197,12 +201,12 @@ def _shards(index: Path) -> list[Path]:
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
+    _check_size(path)
     try:
-        _check_size(path)
         with path.open("rb") as file:
             start = file.read(len(_LFS_POINTER))
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
+        raise _unreadable(path, error) from None
     if start == _LFS_POINTER:
         raise CheckpointError(
             f"{path} is a Git LFS pointer, not the weights", fix="run `git lfs pull` beside it"
@@ -301,7 +305,10 @@ def _damaged(path: Path, kind: str, error: Exception) -> CheckpointError:
 
 
 def _check_size(path: Path) -> None:
-    size = check_regular(path)
+    try:
+        size = check_regular(path)
+    except OSError as error:
+        raise _unreadable(path, error) from None
     if size > _MOST_BYTES:
         raise CheckpointError(
             f"{path} has {size} bytes",
@@ -309,13 +316,5 @@ def _check_size(path: Path) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        _check_size(path)
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
-    return digest.hexdigest()
+def _unreadable(path: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"{path} cannot be read ({error.strerror})")

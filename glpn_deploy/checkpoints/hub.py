@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from glpn_deploy.errors import CheckpointError
+from glpn_deploy.errors import CheckpointError, first_line
 from glpn_deploy.optional import needs
 
 DEMO = "demo"
@@ -276,7 +276,7 @@ def _unreachable(hub_id: str, options: HubOptions) -> str | None:
     except Exception as error:  # as below; an answer of the hub has a status
         status = getattr(getattr(error, "response", None), "status_code", None)
         if status is None or status >= _SERVER_ERRORS:
-            return (str(error).strip().splitlines() or [type(error).__name__])[0]
+            return first_line(error)
     return None
 
 
@@ -329,9 +329,8 @@ def _hub_error(error: Exception, hub_id: str, revision: str | None, offline: boo
             expected=f"a folder {hub_id!r} or a cached download",
             fix="run once without offline mode, or copy the checkpoint folder here and give its path",
         )
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return CheckpointError(
-        f"{which} could not be fetched from the hub ({reason})",
+        f"{which} could not be fetched from the hub ({first_line(error)})",
         expected=f"a folder {hub_id!r}, a cached download or a connection to the hub",
         fix="check the network and the free disk space and try again, or give the path of a local copy",
     )

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from glpn_deploy.atomic import atomic_path
+from glpn_deploy.atomic import atomic_path, make_folder
 from glpn_deploy.checkpoints.hub import HubOptions, fetch_files, is_hub_id, resolve_checkpoint
-from glpn_deploy.errors import ConfigFileError, WriteError
+from glpn_deploy.errors import ConfigFileError
 from glpn_deploy.reading import read_json
 
 
@@ -70,10 +70,7 @@ def write_settings(path: Path, text: str) -> Path:
     Raises:
         WriteError: The folder or the file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"the folder {path.parent} could not be made ({error.strerror})") from error
+    make_folder(path.parent)
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path

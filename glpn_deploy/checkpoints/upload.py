@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from glpn_deploy.errors import CheckpointError
+from glpn_deploy.errors import CheckpointError, first_line
 from glpn_deploy.optional import needs
 
 
@@ -54,8 +54,7 @@ def push_folder(
                 create_pr=create_pr,
             )
         except Exception as error:  # the hub client's three HTTP libraries share no base class
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise CheckpointError(
-                f"the hub did not take {repo_id} ({reason})",
+                f"the hub did not take {repo_id} ({first_line(error)})",
                 fix="run `hf auth login`, and check the name and the connection",
             ) from error

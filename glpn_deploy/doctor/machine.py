@@ -20,6 +20,7 @@ from glpn_deploy.doctor.machine_gpu import (
     rtx_finding,
     tensorrt_finding,
 )
+from glpn_deploy.errors import first_line
 from glpn_deploy.gpu.cuda_device import find_device_or_none
 from glpn_deploy.optional import install_line
 from glpn_deploy.runtimes.processor import describe_processor
@@ -128,8 +129,7 @@ def _backends(jetson: bool) -> Iterator[Finding]:
         try:
             yield _probe(backend)
         except Exception as error:  # a broken install fails in its own way: report it, go on
-            reason = next(iter(str(error).splitlines()), "no message")
-            detail = f"installed, but does not import ({type(error).__name__}: {reason})"
+            detail = f"installed, but does not import ({type(error).__name__}: {first_line(error)})"
             yield Finding(backend.name, "missing", detail, f"reinstall it: {backend.reinstall}")
 
 

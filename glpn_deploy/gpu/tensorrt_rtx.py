@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from glpn_deploy.errors import BackendError, InputError, MissingDependencyError
+from glpn_deploy.errors import BackendError, InputError, MissingDependencyError, first_line
 from glpn_deploy.gpu.tensorrt_versions import TensorRT, parse_version
 from glpn_deploy.optional import install_line
 
@@ -60,9 +60,8 @@ def import_tensorrt_rtx() -> Any:
     try:
         return importlib.import_module(PACKAGE)
     except (ImportError, AttributeError, OSError, RuntimeError) as error:  # a missing or foreign library
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise BackendError(
-            f"{PACKAGE} is installed but does not import ({reason})",
+            f"{PACKAGE} is installed but does not import ({first_line(error)})",
             fix=f"reinstall it: {install_line(EXTRA)}",
         ) from error
 

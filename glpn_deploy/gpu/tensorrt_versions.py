@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from glpn_deploy.errors import BackendError, MissingDependencyError
+from glpn_deploy.errors import BackendError, MissingDependencyError, first_line
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
 from glpn_deploy.optional import install_line
 from glpn_deploy.precisions import PRECISION_INFO
@@ -105,9 +105,9 @@ def import_tensorrt() -> Any:
     try:
         module = importlib.import_module("tensorrt")
     except (ImportError, AttributeError, OSError, RuntimeError) as error:  # a missing or foreign library
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise BackendError(
-            f"tensorrt is installed but does not import ({reason})", fix=f"reinstall it: {_install_hint()}"
+            f"tensorrt is installed but does not import ({first_line(error)})",
+            fix=f"reinstall it: {_install_hint()}",
         ) from error
     tensorrt_of(module)
     return module

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from glpn_deploy.atomic import atomic_path
-from glpn_deploy.errors import CheckpointError, InputError, WriteError
+from glpn_deploy.atomic import atomic_path, make_folder
+from glpn_deploy.errors import CheckpointError, InputError, WriteError, first_line
 
 STATE_NAME = "state.pt"
 _VERSION = 1
@@ -52,16 +52,13 @@ def save_state(state: TrainState, out: Path) -> None:
         WriteError: It cannot be written.
     """
     path = state_path(out)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"the folder {path.parent} cannot be made ({error.strerror})") from None
+    make_folder(path.parent)
     values = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     with atomic_path(path) as temporary:
         try:
             torch.save({"version": _VERSION, **values}, temporary)
         except RuntimeError as error:  # torch's zip writer on a full disk
-            raise WriteError(f"{path} could not be written ({str(error).splitlines()[0]})") from None
+            raise WriteError(f"{path} could not be written ({first_line(error)})") from None
 
 
 def _check_types(state: TrainState) -> None:
@@ -108,10 +105,8 @@ def load_state(out: Path, identity: dict[str, Any]) -> TrainState | None:
         state = TrainState(**values)
         _check_types(state)
     except Exception as error:  # a damaged pickle can raise nearly anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(
-            f"the training state {path} cannot be used ({reason[:150]})",
-            fix=begin_anew,
+            f"the training state {path} cannot be used ({first_line(error)})", fix=begin_anew
         ) from None
     changed = [
         f"{name} (then {state.identity.get(name)}, now {identity.get(name)})"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from glpn_deploy.errors import CheckpointError, GlpnError
+from glpn_deploy.errors import CheckpointError, GlpnError, first_line
 from glpn_deploy.model.modeling import GLPNForDepthEstimation, silog_loss
 from glpn_deploy.training.data.augment import random_colour
 from glpn_deploy.training.device import choose_numerics
@@ -189,8 +189,7 @@ class Learner:
             if self._average is not None:
                 self._average.load_state_dict(state["ema"])
         except Exception as error:  # torch checks little of what it is given
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise CheckpointError(
-                f"the training state does not fit the network ({type(error).__name__}: {reason[:150]})",
+                f"the training state does not fit the network ({type(error).__name__}: {first_line(error)})",
                 fix="begin anew with --fresh, or give another folder",
             ) from None

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from glpn_deploy import progress
-from glpn_deploy.atomic import only_one
+from glpn_deploy.atomic import make_folder, only_one
 from glpn_deploy.datasets.base import DepthDataset
-from glpn_deploy.errors import GlpnError, WriteError
+from glpn_deploy.errors import GlpnError
 from glpn_deploy.progress import Step
 from glpn_deploy.training.checkpointing import TrainState, load_state, save_state, state_path
 from glpn_deploy.training.data.samples import (
@@ -83,7 +83,7 @@ def train(options: TrainOptions) -> TrainResult:
     """
     new = not options.out.exists()
     try:
-        with only_one(_make_folder(options.out) / LOCK, "another glpn-train"):
+        with only_one(make_folder(options.out) / LOCK, "another glpn-train"):
             return _train(options)
     finally:
         if new:
@@ -221,11 +221,3 @@ class _Run:
             f"{state_path(self.options.out)} holds the state",
             fix="run the same command again to go on from there",
         )
-
-
-def _make_folder(out: Path) -> Path:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"the folder {out} cannot be made ({error.strerror})") from None
-    return out

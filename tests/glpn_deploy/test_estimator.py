@@ -26,7 +26,6 @@ from PIL import Image
 
 from glpn_deploy import DepthEstimator, GLPNImageProcessor
 from glpn_deploy import estimator as estimator_module
-from glpn_deploy.bundle.bundle import file_digest
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.errors import (
     BackendError,
@@ -43,6 +42,7 @@ from glpn_deploy.exporters.to_half import HalfOptions, to_half
 from glpn_deploy.images.loading import load_image
 from glpn_deploy.images.options import ImageOptions
 from glpn_deploy.optional import install_line
+from glpn_deploy.reading import file_digest
 from glpn_deploy.runtimes import choose, memory, rt_onnxruntime, rt_openvino
 from glpn_deploy.runtimes.base import InputSpec
 from glpn_deploy.runtimes.options import LoadOptions, RuntimeKeywords, RuntimeOptions

@@ -8,8 +8,9 @@ import json
 import pytest
 
 from glpn_deploy import DepthEstimator
-from glpn_deploy.bundle.bundle import Bundle, file_digest
+from glpn_deploy.bundle.bundle import Bundle
 from glpn_deploy.errors import WriteError
+from glpn_deploy.reading import file_digest
 from glpn_deploy.runtimes.options import LoadOptions, RuntimeOptions
 from glpn_deploy.runtimes.remembered import (
     Fastest,

@@ -13,7 +13,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from glpn_deploy.errors import BackendError
+from glpn_deploy.errors import BackendError, first_line
 from glpn_deploy.exporters.graph.emulate import emulate
 from glpn_deploy.exporters.graph.graph_edit import FP8_TYPES
 from glpn_deploy.exporters.graph.half_numbers import HALF_TYPES
@@ -21,7 +21,7 @@ from glpn_deploy.precisions import Precision
 from glpn_deploy.proof.artefact_runs import ArtefactRun
 from glpn_deploy.runtimes.base import Runtime
 from glpn_deploy.runtimes.onnx_file.header import input_spec
-from glpn_deploy.runtimes.ort_session import first_line, open_session
+from glpn_deploy.runtimes.ort_session import open_session
 
 
 class SessionRuntime(Runtime):

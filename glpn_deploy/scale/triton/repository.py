@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from glpn_deploy import progress
-from glpn_deploy.bundle.bundle import file_digest
 from glpn_deploy.bundle.manifest import FileEntry
 from glpn_deploy.decoding import Document
 from glpn_deploy.errors import BundleError
-from glpn_deploy.reading import read_text
+from glpn_deploy.reading import file_digest, read_text
 
 REPOSITORY = "glpn-repository.json"
 FORMAT, FORMAT_VERSION = "glpn-deploy-triton", 1

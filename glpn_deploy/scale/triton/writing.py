@@ -9,12 +9,13 @@ from pathlib import Path
 import glpn_deploy
 from glpn_deploy import progress
 from glpn_deploy.atomic import replace_folder, staging_folder
-from glpn_deploy.bundle.bundle import CONFIGS, Bundle, file_digest
+from glpn_deploy.bundle.bundle import CONFIGS, Bundle
 from glpn_deploy.bundle.engine_sidecar import check_bundle, read_plan, read_sidecar
 from glpn_deploy.bundle.engine_trust import require_trusted
 from glpn_deploy.bundle.manifest import MANIFEST
 from glpn_deploy.errors import BundleError, EngineError
 from glpn_deploy.optional import needs
+from glpn_deploy.reading import file_digest
 from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.ort_tensorrt import provider_options

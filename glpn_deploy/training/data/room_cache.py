@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from glpn_deploy import progress
-from glpn_deploy.atomic import replace_folder, staging_folder
+from glpn_deploy.atomic import make_folder, replace_folder, staging_folder
 from glpn_deploy.datasets.base import DepthSample
 from glpn_deploy.datasets.rooms import RenderedRooms
 from glpn_deploy.depth.metrics import Crop
@@ -89,10 +89,7 @@ def cached_rooms(rooms: RenderedRooms, cache: Path, *, workers: int) -> CachedRo
     """
     folder = _find(rooms, cache)
     if not folder.exists():
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WriteError(f"the cache folder {cache} cannot be made ({error.strerror})") from None
+        make_folder(cache)
         _render_all(rooms, folder, max(workers, 1))
     first_seed = int(rooms[0].name.removeprefix("room-"))
     cached = CachedRooms(folder, rooms.count, first_seed, rooms.name, rooms.max_depth, rooms.crop)

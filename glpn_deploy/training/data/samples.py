@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from glpn_deploy.datasets.base import DepthDataset, DepthSample
-from glpn_deploy.errors import BackendError, GlpnError, InputError
+from glpn_deploy.errors import BackendError, GlpnError, InputError, first_line
 from glpn_deploy.training.data.augment import random_crop, random_flip, vertical_cutdepth
 from glpn_deploy.training.options import CutDepthScaling
 
@@ -168,7 +168,7 @@ def reader_errors() -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         raise BackendError(
-            f"a process that reads samples ended ({str(error).splitlines()[0]})",
+            f"a process that reads samples ended ({first_line(error)})",
             fix="if memory ran out, use fewer --workers; the same command goes on from the last state",
         ) from None
 

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glpn_deploy.atomic import replace_folder
-from glpn_deploy.bundle.bundle import Bundle, file_digest, write_manifest
+from glpn_deploy.bundle.bundle import Bundle, write_manifest
 from glpn_deploy.bundle.manifest import Manifest
 from glpn_deploy.errors import BundleError, GlpnError
+from glpn_deploy.reading import file_digest
 from glpn_deploy.runtimes.onnx_file.artefact_file import artefact_path
 from tests.refusals import refused
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from glpn_deploy.bundle.bundle import file_digest
 from glpn_deploy.bundle.engine_sidecar import ENGINES, read_sidecar, sidecar_path
 from glpn_deploy.gpu.cuda_device import find_device_or_none
 from glpn_deploy.optional import install_line
+from glpn_deploy.reading import file_digest
 
 no_gpu = pytest.mark.skipif(find_device_or_none() is not None, reason="this machine has a GPU")
 

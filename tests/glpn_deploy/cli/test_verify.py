@@ -16,10 +16,11 @@ import onnx
 import pytest
 from PIL import Image
 
-from glpn_deploy.bundle.bundle import Bundle, file_digest, write_manifest
+from glpn_deploy.bundle.bundle import Bundle, write_manifest
 from glpn_deploy.bundle.engine_profile import Profile
 from glpn_deploy.optional import install_line
 from glpn_deploy.proof import engine_check, parity
+from glpn_deploy.reading import file_digest
 from glpn_deploy.runtimes import rt_tensorrt
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from glpn_deploy import GLPNConfig, GLPNForDepthEstimation
-from glpn_deploy.checkpoints.files import describe_checkpoint, load_state_dict
+from glpn_deploy.checkpoints.files import checkpoint_digest, describe_checkpoint, load_state_dict
 from glpn_deploy.errors import CheckpointError, ConfigError
 from tests.glpn_deploy.model.refusal import refusal, rewrite
 from tests.refusals import refused
@@ -125,6 +125,14 @@ def test_flipped_bytes_in_the_header_never_end_in_a_traceback(tmp_path_factory, 
     path.write_bytes(whole)
     with contextlib.suppress(CheckpointError):
         GLPNForDepthEstimation.from_pretrained(path, config=SMALL)
+
+
+def test_a_file_of_holes_is_refused_by_its_size(tmp_path):
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.truncate(3 << 30)
+    for read in (load_state_dict, checkpoint_digest):
+        with pytest.raises(CheckpointError, match=r"model.safetensors has 3221225472 bytes"):
+            read(tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize("new_format", [True, False])

@@ -11,11 +11,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from glpn_deploy.bundle.bundle import Bundle, file_digest, write_manifest
+from glpn_deploy.bundle.bundle import Bundle, write_manifest
 from glpn_deploy.bundle.manifest import Manifest
 from glpn_deploy.errors import BundleError, ConfigError, EngineError, InputError
 from glpn_deploy.exporters.to_uint8 import to_uint8
 from glpn_deploy.images.options import ImageOptions
+from glpn_deploy.reading import file_digest
 from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.scale.triton.config_text import Enum, to_text
 from glpn_deploy.scale.triton.options import ServeOptions
