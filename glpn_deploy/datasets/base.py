@@ -74,7 +74,7 @@ class Pair:
 class PairDataset:
     """A data set of image and depth files, read one at a time as they are asked for.
 
-    Args:
+    Attributes:
         pairs: The files.
         name: Short name of the data set.
         depth_scale: Units per metre of depth PNGs (1000 for millimetres); ``None`` where all depth is .npy.
@@ -82,17 +82,13 @@ class PairDataset:
         crop: The crop that the data set's protocol evaluates in.
     """
 
-    def __init__(
-        self,
-        pairs: Sequence[Pair],
-        *,
-        name: str,
-        depth_scale: float | None,
-        max_depth: float,
-        crop: Crop | None,
-    ) -> None:
+    name: str
+    depth_scale: float | None = None
+    max_depth: float = 10.0
+    crop: Crop | None = None
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
         self.pairs = tuple(pairs)
-        self.name, self.depth_scale, self.max_depth, self.crop = name, depth_scale, max_depth, crop
 
     def __len__(self) -> int:
         return len(self.pairs)

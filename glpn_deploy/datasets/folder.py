@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 from glpn_deploy.datasets.base import Pair, PairDataset
-from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError
 
 _IMAGES = {".jpg", ".jpeg", ".png"}
@@ -26,8 +25,6 @@ class DepthFolder(PairDataset):
         root: The folder.
         depth_scale: Units per metre of the 16-bit depth PNGs, such as 1000 for millimetres; it has to be
             stated where there are any whose names (glpn-predict's) do not say it. ``.npy`` files hold metres.
-        max_depth: Ground truth at or above this [m] does not count.
-        crop: The evaluation crop.
         consecutive: The images, in the order of their names, are the frames of one clip at 30 a second.
 
     Attributes:
@@ -39,13 +36,7 @@ class DepthFolder(PairDataset):
     """
 
     def __init__(
-        self,
-        root: str | Path,
-        *,
-        depth_scale: float | None = None,
-        max_depth: float = 10.0,
-        crop: Crop | None = None,
-        consecutive: bool = False,
+        self, root: str | Path, *, depth_scale: float | None = None, consecutive: bool = False
     ) -> None:
         root = Path(root)
         if depth_scale is not None and not 0 < depth_scale < math.inf:
@@ -63,10 +54,9 @@ class DepthFolder(PairDataset):
                 expected="a depth scale in units per metre",
                 fix="state 1000 for millimetres, 256 for KITTI's format",
             )
-        pairs = [Pair(images[stem], depths[stem], images[stem].name) for stem in sorted(images)]
-        name = "frames" if consecutive else "folder"
-        super().__init__(pairs, name=name, depth_scale=depth_scale, max_depth=max_depth, crop=crop)
-        self.consecutive = consecutive
+        super().__init__([Pair(images[stem], depths[stem], images[stem].name) for stem in sorted(images)])
+        self.name = "frames" if consecutive else "folder"
+        self.depth_scale, self.consecutive = depth_scale, consecutive
 
 
 def _named_scale(pngs: list[Path]) -> float | None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from glpn_deploy.datasets.base import DepthSample, Pair
 from glpn_deploy.datasets.lists import ListedDataset, Split
-from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError
 
 KB_CROP = (352, 1216)
@@ -16,18 +15,22 @@ KB_CROP = (352, 1216)
 class KittiEigen(ListedDataset):
     """KITTI (Geiger et al., 2013; split of Eigen et al., 2014), sparse depth as uint16 of metres × 256.
 
-    Args:
-        root: The folder that the image paths in the list start from.
-        file_list: The list; ``None`` looks in ``root`` for ``{split}_list.txt`` (GLPDepth) and
-            ``eigen_{split}_files_with_gt.txt`` (BTS).
-        split: Which list to look for.
-        depth_root: The folder that the depth paths start from, where it is another one, as for BTS's lists.
-        kb_crop: Cut image and depth to 352×1216, at the bottom and in the middle, as the authors do.
-        max_depth: Ground truth at or above this [m] does not count.
-        crop: The evaluation crop, which counts from the KB crop where that is on.
+    BTS's lists have depth paths of another root, and no ground truth for 45 of the 697 test images.
 
-    BTS's test list has no ground truth for 45 of its 697 lines; see `ListedDataset.without_depth`.
+    Args:
+        root: As of `ListedDataset`, like the next three.
+        file_list: See there.
+        split: See there.
+        depth_root: See there.
+        kb_crop: Cut image and depth to 352×1216, at the bottom and in the middle, as the authors do. The
+            evaluation crop counts from there.
     """
+
+    name = "kitti"
+    lists = ("{split}_list.txt", "eigen_{split}_files_with_gt.txt")  # GLPDepth's, BTS's
+    depth_scale = 256.0
+    max_depth = 80.0
+    crop = "garg"
 
     def __init__(
         self,
@@ -37,20 +40,8 @@ class KittiEigen(ListedDataset):
         split: Split = "test",
         depth_root: str | Path | None = None,
         kb_crop: bool = True,
-        max_depth: float = 80.0,
-        crop: Crop | None = "garg",
     ) -> None:
-        names = (f"{split}_list.txt", f"eigen_{split}_files_with_gt.txt")
-        super().__init__(
-            root,
-            file_list,
-            names,
-            name="kitti",
-            depth_root=depth_root,
-            depth_scale=256.0,
-            max_depth=max_depth,
-            crop=crop,
-        )
+        super().__init__(root, file_list, split=split, depth_root=depth_root)
         self.kb_crop = kb_crop
 
     def prepare(self, sample: DepthSample, pair: Pair) -> DepthSample:

@@ -7,7 +7,6 @@ from typing import Literal
 
 from glpn_deploy.datasets.base import Pair, PairDataset
 from glpn_deploy.datasets.files import read_lines
-from glpn_deploy.depth.metrics import Crop
 from glpn_deploy.errors import DatasetError
 from glpn_deploy.reading import is_regular
 
@@ -16,33 +15,37 @@ _FORM = "lines of 'image depth' or 'image depth focal_length'"
 
 
 class ListedDataset(PairDataset):
-    """A data set whose samples a file list names: the one given, or the first of ``names`` in ``root``.
+    """A data set whose samples a file list names.
 
-    The other arguments are those of `PairDataset`; depth paths start from ``depth_root``, or else ``root``.
+    Args:
+        root: The folder that the image paths in the list start from.
+        file_list: The list; ``None`` looks in ``root`` for those of ``lists``.
+        split: Which list to look for.
+        depth_root: The folder that the depth paths start from, where it is another one.
 
     Attributes:
+        lists: Names of the published lists, the first that is there being taken.
         without_depth: Lines of the list left out because their depth is ``None``: there is no ground truth.
 
     Raises:
         DatasetError: The list is missing, empty or has a bad line, which is named.
     """
 
+    lists: tuple[str, ...]
+
     def __init__(
         self,
         root: str | Path,
-        file_list: str | Path | None,
-        names: tuple[str, ...],
+        file_list: str | Path | None = None,
         *,
-        name: str,
+        split: Split = "test",
         depth_root: str | Path | None = None,
-        depth_scale: float,
-        max_depth: float,
-        crop: Crop | None,
     ) -> None:
         root = Path(root)
+        names = tuple(name.format(split=split) for name in self.lists)
         listed = find_list(root, Path(file_list) if file_list else None, names)
         pairs, self.without_depth = read_pairs(listed, root, Path(depth_root) if depth_root else root)
-        super().__init__(pairs, name=name, depth_scale=depth_scale, max_depth=max_depth, crop=crop)
+        super().__init__(pairs)
 
 
 def read_pairs(file_list: Path, image_root: Path, depth_root: Path) -> tuple[list[Pair], int]:

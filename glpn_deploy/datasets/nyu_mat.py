@@ -34,26 +34,18 @@ class NyuLabelled:
         as_released: Take the depth as measured (``rawDepths``, 0 where nothing was measured) and black out
             the image's white border (outside rows 7:474, columns 7:632), as the script did that wrote the
             PNG test set of BTS and GLPDepth. Otherwise ``depths``, where holes are filled in.
-        max_depth: Ground truth at or above this [m] does not count.
-        crop: The evaluation crop.
 
     Raises:
         DatasetError: A file is missing, damaged or of another kind, or an index is not in it.
     """
 
-    name = "nyu"
+    name, max_depth = "nyu", 10.0
+    crop: Crop | None = "nyu"
 
     def __init__(
-        self,
-        path: str | Path,
-        indices: str | Path | None = None,
-        *,
-        as_released: bool = False,
-        max_depth: float = 10.0,
-        crop: Crop | None = "nyu",
+        self, path: str | Path, indices: str | Path | None = None, *, as_released: bool = False
     ) -> None:
         self.path, self.as_released = Path(path), as_released
-        self.max_depth, self.crop = max_depth, crop
         self._depth_key = "rawDepths" if as_released else "depths"
         with self._open() as file:
             images, depths = file["images"].shape, file[self._depth_key].shape

@@ -91,7 +91,7 @@ class RenderedRooms:
     """``count`` rooms of a split, rendered when asked for.
 
     Args:
-        split: ``train``, ``val`` (or ``validation``) or ``test``.
+        split: ``train``, ``val`` or ``test``.
         count: Number of rooms.
         height: Image height [pixels].
         width: Image width [pixels].
@@ -114,7 +114,6 @@ class RenderedRooms:
     def __init__(
         self, split: str, count: int, *, height: int = 480, width: int = 640, start: int = 0
     ) -> None:
-        split = "val" if split == "validation" else split
         if split not in SPLIT_START:
             raise DatasetError(f"the rooms have no split {split!r}", expected="train, val or test")
         if count < 1 or start < 0 or start + count > SPLIT_SIZE:
@@ -130,21 +129,12 @@ class RenderedRooms:
         return self.count
 
     def __getitem__(self, index: int) -> DepthSample:
-        if not -self.count <= index < self.count:
-            raise RoomIndexError(
-                f"room {index} was asked for",
-                expected=f"0 to {self.count - 1}: this data set has {self.count} rooms",
-            )
-        seed = SPLIT_START[self.split] + self.start + index % self.count
+        seed = SPLIT_START[self.split] + self.start + range(self.count)[index]
         room = render_room(seed, self.height, self.width)
         return DepthSample(room.image, room.depth, f"room-{seed}")
 
     def __iter__(self) -> Iterator[DepthSample]:
         return (self[index] for index in range(self.count))
-
-
-class RoomIndexError(DatasetError, IndexError):
-    """A room beyond the end of the data set; also an IndexError, as sequences promise."""
 
 
 def _check_size(height: int, width: int) -> None:

@@ -219,7 +219,7 @@ def bundle_files(made: Path) -> dict[str, bytes]:
 
 def with_digests(folder: Path) -> None:
     """Gives the manifest the digests that the files have."""
-    from glpn_deploy.bundle.bundle import file_digest
+    from glpn_deploy.reading import file_digest
 
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())

@@ -85,4 +85,4 @@ def test_names_that_no_file_has(tmp_path):
             read_image(tmp_path / name)
         pairs = [Pair(tmp_path / name, tmp_path / name, "a")]
         with refused(DatasetError, got="there is no file"):
-            PairDataset(pairs, name="x", depth_scale=1000, max_depth=10, crop=None).check()
+            PairDataset(pairs).check()

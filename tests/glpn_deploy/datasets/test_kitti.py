@@ -58,7 +58,7 @@ def test_odd_margins_are_cut_down(root):
 
 
 def test_the_crop_can_be_left_out(root):
-    assert open_bts(root, kb_crop=False, crop=None)[0].depth.shape == (HEIGHT, WIDTH)
+    assert open_bts(root, kb_crop=False)[0].depth.shape == (HEIGHT, WIDTH)
 
 
 def test_finds_the_list_in_its_folder(root):

@@ -157,7 +157,7 @@ def test_an_image_that_is_damaged_within_is_named(tmp_path):
     content = bytearray(path.read_bytes())
     content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
     path.write_bytes(content)
-    data = NyuLabelled(path, crop=None)
+    data = NyuLabelled(path)
     np.testing.assert_array_equal(data[0].image, images[0].transpose(2, 1, 0))
     with pytest.raises(DatasetError) as caught:
         data[1]
