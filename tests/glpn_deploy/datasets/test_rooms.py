@@ -20,7 +20,7 @@ from glpn_deploy.datasets.rendering.scene import (
     sphere,
 )
 from glpn_deploy.datasets.rooms import SPLIT_SIZE, SPLIT_START, RenderedRooms, render_room, render_scene
-from glpn_deploy.errors import DatasetError, GlpnError, InputError
+from glpn_deploy.errors import DatasetError, InputError
 from tests.refusals import refused
 
 GREY = Material((0.5, 0.5, 0.5))
