@@ -93,8 +93,6 @@ class Stages:
         """The work of `DepthEstimator.stream`.
 
         Args:
-            items: What the images are of.
-            image_of: Finds an item's image.
             read_ahead: Whether an item is taken before the one before it is done.
             limit: Most images that enter the network together.
             caught: Errors that become their image's own; others end the stream.

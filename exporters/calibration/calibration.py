@@ -132,11 +132,7 @@ def calibrate(
     onnxruntime.quantization's calibraters keep every inner tensor of every image (docs/decisions/int8.md).
 
     Args:
-        source: The graph, FP32 and not quantized.
-        images: Two or more, of any sizes.
-        processor: Turns an image into the network's input.
         tensors: Names of float tensors of the graph (`int8_tensors`, `fp8_tensors`).
-        options: The method.
 
     Raises:
         ExportError: The graph is quantized or not FP32, has no such tensor or gives NaN, or there is too
@@ -178,11 +174,6 @@ def _limits(histogram: MagnitudeHistogram, options: CalibrationOptions) -> tuple
 
 def require_memory(source: Path, images: Sequence[NDArray[np.uint8]], processor: GLPNImageProcessor) -> None:
     """Refuses calibration images for which there is too little memory, before anything is run.
-
-    Args:
-        source: The FP32 graph.
-        images: ``(H, W, 3)`` uint8; the largest counts.
-        processor: Turns an image into the network's input.
 
     Raises:
         ExportError: The memory that is free does not suffice; the message says how much it takes.

@@ -49,7 +49,6 @@ def check_images(where: Where, *, ranges: int, demo: bool) -> None:
     """Refuses what `choose_images` cannot use, as far as that shows without reading an image.
 
     Args:
-        where: Where images are to come from.
         ranges: Images wanted for finding ranges, 0 where none are needed.
         demo: Whether the network is the package's own, whose world the rooms are.
 
@@ -81,12 +80,6 @@ def choose_images(
     demo: bool,
 ) -> ImageSet:
     """Chooses and reads the images.
-
-    Args:
-        where: Where they are to come from.
-        processor: The bundle's.
-        ranges: Images wanted for finding ranges, 0 where none are needed.
-        demo: Whether the network is the package's own, whose world the rooms are.
 
     Raises:
         InputError: `check_images` refuses it.

@@ -63,11 +63,7 @@ def build_failure(
     """A failed build in one sentence with TensorRT's last words, and what to try.
 
     Args:
-        name: Of TensorRT.
-        errors: What it said.
-        options: What it was told.
         device: The GPU, or None where it builds for others.
-        graph: What it was given.
     """
     text, what, words = "\n".join(errors), f"{name} could not build the engine", quoted(errors)
     if device is None:

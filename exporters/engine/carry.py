@@ -47,11 +47,6 @@ def carry_engines(old: Path, new: Path, manifest: Manifest) -> CarriedEngines:
     An engine is dropped where its ONNX file changed or is gone, or where its sidecar cannot be read. The
     plan itself is not looked at: it is checked whenever it is opened.
 
-    Args:
-        old: A bundle's folder, which stays as it is.
-        new: The folder of the bundle that replaces it.
-        manifest: The new bundle's manifest, with its digests.
-
     Raises:
         OSError: A file could not be copied.
     """
@@ -93,7 +88,6 @@ def carry_files(old: Path, new: Path) -> tuple[str, ...]:
     Args:
         old: A bundle's folder, which stays as it is; ``depth/`` that glpn-predict wrote there, say, is not
             the bundle's.
-        new: The folder of the bundle that replaces it.
 
     Returns:
         Their names within ``new``.

@@ -35,9 +35,6 @@ def check_request(trt: TensorRT, options: EngineOptions, opset: int, device: Cud
     """Refuses what this TensorRT or this GPU cannot do, before anything is built.
 
     Args:
-        trt: The TensorRT.
-        options: What is asked for.
-        opset: The graph's opset.
         device: The GPU; None where TensorRT for RTX compiles for others.
 
     Raises:
@@ -97,13 +94,7 @@ def check_targets(options: EngineOptions) -> None:
 
 
 def fix_shape(tensor: Any, profiles: Sequence[Profile], taken: InputType = "float32") -> None:
-    """Gives the network's input the only shape that it will see, so that all shapes behind it are constants.
-
-    Args:
-        tensor: The input, an ``ITensor``.
-        profiles: The shapes the engine shall take; nothing is done where it is not one.
-        taken: Type of the input, which says where its channels are.
-    """
+    """Gives the network's input its only shape, where it has but one: all shapes behind it are then constants."""
     if len(profiles) == 1 and profiles[0].min == profiles[0].max:
         tensor.shape = InputSpec(dtype=taken).tensor_shape(profiles[0].opt)
 
@@ -116,13 +107,6 @@ def add_profiles(
     taken: InputType = "float32",
 ) -> None:
     """Adds the optimisation profiles, in order.
-
-    Args:
-        builder: TensorRT's builder.
-        config: Its config.
-        input_name: The network's input.
-        profiles: The shapes.
-        taken: Type of the input, which says where its channels are.
 
     Raises:
         ExportError: TensorRT refuses one.
@@ -150,14 +134,7 @@ def configure(
     """Sets everything but the profiles and the timing cache.
 
     Args:
-        trt: The TensorRT.
-        config: An ``IBuilderConfig``.
-        options: What is asked for; `check_request` has accepted it.
-        device: The GPU; None where TensorRT for RTX compiles for others.
         network_flags: Flags that the network itself wants (`weak_typing_flags`).
-
-    Returns:
-        Names of the builder flags that are set.
     """
     flags = [*network_flags, *_wanted_flags(options)]
     for name in flags:
@@ -206,10 +183,6 @@ def weak_typing_flags(trt: TensorRT, network: Any) -> tuple[str, ...]:
 
     A flag allows a precision everywhere. So layers that are FP32 in a graph of both types are bound to FP32;
     not around quantised layers, which would then not be fused.
-
-    Args:
-        trt: The TensorRT.
-        network: The parsed network; its layers' precisions are set.
 
     Returns:
         Names of builder flags; none where networks are strongly typed.

@@ -53,7 +53,6 @@ def inspect_engine(module: Any, engine: Any, shape: Shape | None) -> list[dict[s
     """What the inspector tells of an engine's layers.
 
     Args:
-        module: The ``tensorrt`` module.
         engine: An ``ICudaEngine`` built with detailed verbosity.
         shape: A shape of its first profile, under which TensorRT tells every tensor's type; None for an
             engine without its weights, which has no execution context yet.

@@ -101,7 +101,6 @@ def run_cancellable(work: Callable[[], T], watch: Watch, *, heeded: bool) -> T:
     Args:
         work: The build. It must write nothing: on 8.6, which cannot be told to stop, it may outlive this
             call by minutes.
-        watch: Told to cancel.
         heeded: Whether the build asks the watch; then its end is waited for.
 
     Returns:

@@ -111,11 +111,7 @@ class Explanation:
 
 
 def kernels_of(layers: Iterable[Mapping[str, Any]]) -> tuple[Kernel, ...]:
-    """The kernels among an engine's layers, which have the form of TensorRT's inspector.
-
-    Args:
-        layers: As `engine_inspect.inspect_engine` or `kernel_log.read_kernel_log` gives them.
-    """
+    """The kernels among an engine's layers, which have the form of TensorRT's inspector."""
     return tuple(
         Kernel(str(layer.get("Name", "")), _kind(layer), _traffic(layer))
         for layer in layers

@@ -57,9 +57,7 @@ def explain_source(
     """Compiles a bundle's artefacts, or an ONNX file of whatever origin, and tells what came of them.
 
     Args:
-        source: A bundle, or an ``.onnx`` file.
         precisions: Which of the bundle's; None among them takes the one that `plan_engine` would build.
-        options: How they are compiled.
 
     Raises:
         InputError: A precision is asked for of a file.
@@ -76,11 +74,7 @@ def explain_source(
 
 
 class Compiler:
-    """Holds graphs of one network against each other, as NVIDIA's compiler for RTX cards takes them.
-
-    Args:
-        targets: Compute capabilities.
-    """
+    """Holds graphs of one network against each other, as NVIDIA's compiler for RTX cards takes them."""
 
     def __init__(self, targets: tuple[str, ...] = TARGETS) -> None:
         self._targets = targets
@@ -107,14 +101,7 @@ class Compiler:
 
 
 def judge_traffic(candidate: Explanation, beside: Explanation, precision: str, other: str) -> TrafficVerdict:
-    """Whether an engine moves fewer bytes than another one of the same network, target and shape.
-
-    Args:
-        candidate: The engine.
-        beside: The other one.
-        precision: What the first computes in.
-        other: What the second computes in.
-    """
+    """Whether an engine moves fewer bytes than another one of the same network, target and shape."""
     recommended = candidate.traffic_bytes < WORTH * beside.traffic_bytes
     verb = "moves fewer bytes" if recommended else "moves no fewer bytes"
     if candidate.traffic_bytes > beside.traffic_bytes:

@@ -41,9 +41,6 @@ class KernelLog:
 def read_kernel_log(messages: Iterable[str]) -> KernelLog:
     """Reads the log of one build.
 
-    Args:
-        messages: Everything that was logged, in order.
-
     Raises:
         ExportError: It does not tell the kernels, as another version's might not.
     """

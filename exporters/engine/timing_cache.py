@@ -15,13 +15,7 @@ from glpn_deploy.gpu.tensorrt_versions import TensorRT
 
 
 def timing_file(wanted: TimingCache, trt: TensorRT, device: CudaDevice | None) -> Path | None:
-    """The file that timings are kept in; None where none are, as where nothing is timed.
-
-    Args:
-        wanted: As `EngineOptions` has it.
-        trt: The TensorRT that builds.
-        device: The GPU that it times on, or None.
-    """
+    """The file that timings are kept in; None where none are, as where nothing is timed."""
     if device is None or wanted == "none":
         return None
     if isinstance(wanted, Path):
@@ -36,10 +30,6 @@ def timing_file(wanted: TimingCache, trt: TensorRT, device: CudaDevice | None) -
 
 def attach_timings(config: Any, timings: bytes | None) -> Any:
     """Gives the builder the timings of earlier builds, or a new cache where they do not fit.
-
-    Args:
-        config: An ``IBuilderConfig``.
-        timings: What `read_timings` gave.
 
     Returns:
         The cache, which must outlive the build; None where none is wanted or none can be had.

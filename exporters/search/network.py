@@ -25,9 +25,7 @@ class Network:
     """What is known of a network, or found out when a step of the search needs it.
 
     Args:
-        source: The FP32 graph.
         images: ``(H, W, 3)`` uint8 images at the size that the network will meet.
-        processor: The bundle's image processor.
         work: An existing folder for everything in between; the caller removes it.
 
     Attributes:

@@ -35,9 +35,6 @@ def find_peaks(
     The graph reduces each tensor to two numbers itself, so that no inner tensor has to be kept.
 
     Args:
-        source: The FP32 graph.
-        images: ``(H, W, 3)`` uint8 images.
-        processor: Turns an image into the network's input.
         work: A folder for the graph with these outputs, which is removed again.
 
     Returns:

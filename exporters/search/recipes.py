@@ -64,11 +64,7 @@ class Write(Protocol):
         Args:
             nodes_to_exclude: Names of the nodes that are left in the higher precision: FP32 beside FP16 and
                 BF16, not quantized beside INT8 and FP8.
-            path: Where it shall stand.
             fp32_nodes: Names of the nodes that are FP32, quantized or not.
-
-        Returns:
-            ``path``.
         """
 
 
@@ -104,13 +100,7 @@ def make_recipe(
     """How a precision's graph is written; ranges are looked for here, once.
 
     Args:
-        precision: The lower precision.
         source: The FP32 graph, of the precision's least opset or later.
-        images: Those to find ranges on, where it needs any.
-        processor: The bundle's image processor.
-        calibration: How ranges are found.
-        target: What INT8 is for.
-        io: Type of input and output.
 
     Raises:
         GlpnError: The source is no FP32 graph of ours or of too old an opset, or it could not be run.

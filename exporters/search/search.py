@@ -148,8 +148,6 @@ def search(network: Network, recipe: Recipe, checks: Sequence[Check], output: Pa
     """Builds and checks graphs step by step, and puts the first that passes every check at ``output``.
 
     Args:
-        network: The FP32 graph.
-        recipe: Writes the graphs.
         checks: Asked in this order, up to the first that a graph fails: the cheap ones first.
         output: Where the chosen graph shall stand, whole or not at all; untouched where none is chosen.
 

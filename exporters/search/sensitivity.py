@@ -59,11 +59,8 @@ def rank_groups(
     graph for each group (docs/decisions/int8.md).
 
     Args:
-        source: The FP32 graph.
         write: Writes the low-precision graph, but for the nodes of the names given, to a path; returns it.
         groups: Group to the names of its nodes (`graph_edit.groups`).
-        images: ``(H, W, 3)`` uint8 images to run.
-        processor: The bundle's image processor.
         work: A folder for the graphs, each of which is removed again.
         excluded: Nodes that stay in the higher precision in any case; a group of such nodes only is left out.
 

@@ -96,11 +96,8 @@ def evaluate(
     """Judges a network on a data set.
 
     Args:
-        estimator: Any source on any backend.
         dataset: The samples; its ``max_depth`` and ``crop`` are the protocol.
-        options: How to judge.
         split: Name of the split for the report, where the data set does not say it itself.
-        baselines: Judged on the same images in the same way.
 
     Raises:
         DatasetError: A sample cannot be read or judged (unless ``skip_bad``).

@@ -21,10 +21,6 @@ def to_hub_layout(folder: Path, artefacts: Sequence[Artefact]) -> tuple[Artefact
     ``model.onnx``, ``model_fp16.onnx`` and ``model_quantized.onnx`` (INT8). Its image processors are known by
     their old names alone, so that ``preprocessor_config.json`` has that; transformers reads both.
 
-    Args:
-        folder: The bundle, whose manifest is not written yet.
-        artefacts: Its artefacts.
-
     Returns:
         The artefacts in their new places.
     """

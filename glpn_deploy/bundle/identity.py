@@ -29,9 +29,6 @@ def identity(path: Path, descriptor: int | None = None) -> Identity:
 class HeldFiles:
     """Files as they were when they were checked, to be asked about once they have been opened by path.
 
-    Args:
-        paths: The files.
-
     Raises:
         BundleError: One is not there.
     """

@@ -55,7 +55,6 @@ def fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path)
     Args:
         tensors: What was read; half and double precision are converted.
         wanted: The model's state dict, whose values may be without memory ("meta").
-        path: Where they came from, for the message.
 
     Raises:
         CheckpointError: Tensors are missing, left over, of another shape or kind, or not finite.
@@ -74,9 +73,6 @@ def fit_what_fits(
     """As `fit`, but tells what does not fit where that is allowed.
 
     Args:
-        tensors: See `fit`.
-        wanted: See `fit`.
-        path: See `fit`.
         strict: Refuse tensors that are missing or left over.
         other_shapes: Allow those of another shape.
 

@@ -20,8 +20,6 @@ def find_settings(
 
     Args:
         source: A folder, one such file itself, a hub id (of which only these files are fetched), or demo.
-        names: File names to look for.
-        options: Of the hub, and the subfolder.
         expected: What one of them is, for the message.
 
     Raises:

@@ -24,16 +24,10 @@ def push_folder(
     """Writes files into a temporary folder and uploads them, making the repository where missing.
 
     Args:
-        write: Writes the files into the folder it is given.
         repo_id: ``owner/name``, or a name in one's own namespace.
-        commit_message: What the commit says.
         private: Whether a new repository is private; None takes the owner's default.
         token: As in `HubOptions`.
-        revision: The branch to commit to.
         create_pr: Open a pull request instead of committing.
-
-    Returns:
-        huggingface-hub's ``CommitInfo``.
 
     Raises:
         CheckpointError: The hub refused.

@@ -39,7 +39,6 @@ def read_image(path: Path, where: str = "") -> npt.NDArray[np.uint8]:
     """An 8-bit image as RGB, uint8 (H, W, 3); pixels as stored, EXIF orientation not applied.
 
     Args:
-        path: The file.
         where: The list and line that name it, for the message.
 
     Raises:
@@ -65,7 +64,6 @@ def read_depth(path: Path, scale: float | None, where: str = "") -> npt.NDArray[
     and above 0 in it becomes 0.
 
     Args:
-        path: The file.
         scale: Units per metre of a PNG (1000 for millimetres, 256 for KITTI); a ``.npy`` needs none.
         where: The list and line that name it, for the message.
 

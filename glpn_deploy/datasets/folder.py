@@ -22,7 +22,6 @@ class DepthFolder(PairDataset):
     Image pixels are taken as stored: EXIF orientation is not applied, since the depth has none.
 
     Args:
-        root: The folder.
         depth_scale: Units per metre of the 16-bit depth PNGs, such as 1000 for millimetres; it has to be
             stated where there are any whose names (glpn-predict's) do not say it. ``.npy`` files hold metres.
         consecutive: The images, in the order of their names, are the frames of one clip at 30 a second.

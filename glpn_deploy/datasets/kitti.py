@@ -18,10 +18,6 @@ class KittiEigen(ListedDataset):
     BTS's lists have depth paths of another root, and no ground truth for 45 of the 697 test images.
 
     Args:
-        root: As of `ListedDataset`, like the next three.
-        file_list: See there.
-        split: See there.
-        depth_root: See there.
         kb_crop: Cut image and depth to 352×1216, at the bottom and in the middle, as the authors do. The
             evaluation crop counts from there.
     """

@@ -20,7 +20,6 @@ class ListedDataset(PairDataset):
     Args:
         root: The folder that the image paths in the list start from.
         file_list: The list; ``None`` looks in ``root`` for those of ``lists``.
-        split: Which list to look for.
         depth_root: The folder that the depth paths start from, where it is another one.
 
     Attributes:

@@ -29,7 +29,6 @@ class NyuLabelled:
     ``numpy.savetxt("test.txt", scipy.io.loadmat("splits.mat")["testNdxs"], "%d")``.
 
     Args:
-        path: The ``.mat`` file.
         indices: A text file with one index from 1 a line; ``None`` takes every image.
         as_released: Take the depth as measured (``rawDepths``, 0 where nothing was measured) and black out
             the image's white border (outside rows 7:474, columns 7:632), as the script did that wrote the

@@ -30,7 +30,6 @@ def open_dataset(
         kind: ``nyu`` (a folder with file lists, or the labelled ``.mat``), ``kitti``, ``folder``, ``frames``
             (a folder whose images, by name, are the frames of one clip), ``rooms``.
         path: Where it lies; ``rooms`` are rendered and lie nowhere.
-        options: What the kind is told.
 
     Raises:
         DatasetError: The data set is missing or damaged.

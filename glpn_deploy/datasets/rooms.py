@@ -56,7 +56,6 @@ def render_room(seed: int, height: int = 480, width: int = 640) -> RenderedRoom:
     The scene depends on the seed alone, never on the resolution.
 
     Args:
-        seed: 0 or more.
         height: Image height [pixels], 16–4096.
         width: Image width [pixels], 16–4096.
 
@@ -91,8 +90,6 @@ class RenderedRooms:
     """``count`` rooms of a split, rendered when asked for.
 
     Args:
-        split: ``train``, ``val`` or ``test``.
-        count: Number of rooms.
         height: Image height [pixels].
         width: Image width [pixels].
         start: How many rooms of the split to leave out first.

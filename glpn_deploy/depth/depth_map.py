@@ -106,14 +106,10 @@ class DepthMap:
         unchanged. ``.ply`` is a point cloud.
 
         Args:
-            path: The file.
             intrinsics: The camera; only for ``.ply``, which needs it.
             rgb: (H, W, 3) uint8 colours of the points; only for ``.ply``.
             units_per_metre: Of a ``.png``: 1000 for millimetres, 256 for KITTI's format.
             compress_level: Of a ``.png``: as in `to_png`.
-
-        Returns:
-            The path.
 
         Raises:
             InputError: The suffix is not known, or a point cloud is asked for without a camera.
@@ -186,7 +182,6 @@ class DepthMap:
         """Reads what ``save`` wrote as ``.png``, ``.npy`` or ``.tif``.
 
         Args:
-            path: The file.
             max_depth: The far end of the model's range [m], which these files do not hold.
             units_per_metre: Of a ``.png``, as ``save`` was given it.
 
@@ -249,16 +244,10 @@ class DepthMap:
         """Writes ``colorize``'s picture as PNG, JPEG or WebP.
 
         Args:
-            path: The file.
-            min_m: As in ``colorize`` [m].
-            max_m: As in ``colorize`` [m].
             image: (H, W, 3) uint8 RGB, the image itself, to stand at the left of its depth.
             below: The depth stands below the image instead.
             legend: Add a colour bar with labels in metres to the right of the picture, which widens the
                 file and leaves the picture's own pixels as they are.
-
-        Returns:
-            The path.
 
         Raises:
             InputError: The suffix is not known, ``min_m`` is not below ``max_m``, or the image is of another
@@ -371,9 +360,6 @@ class DepthMap:
         stride: int = 1,
     ) -> Path:
         """Writes ``point_cloud``'s points as a binary little-endian ``.ply``.
-
-        Returns:
-            The path.
 
         Raises:
             InputError: The suffix is not ``.ply``, or as in ``point_cloud``.

@@ -166,7 +166,6 @@ def compose(panels: Sequence[Panel], heading: str = "", footer: str = "") -> NDA
 
     Args:
         panels: The panels, at least one; small ones are all enlarged by the same whole factor.
-        heading: A line above all.
         footer: Lines below all; long ones are wrapped.
 
     Returns:

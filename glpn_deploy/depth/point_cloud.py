@@ -130,7 +130,6 @@ def draw_points(
     Args:
         points: (N, 3) [m] in the camera's frame, as `back_project` gives them.
         colors: (N, 3) uint8.
-        intrinsics: The camera.
         size: (height, width) of the picture [px].
         yaw_degrees: How far the camera goes to the left [degrees].
         pitch_degrees: How far it goes up [degrees].
@@ -165,7 +164,6 @@ def write_ply(path: Path, points: NDArray[np.float32], colors: NDArray[np.uint8]
     """Writes points as a binary little-endian PLY.
 
     Args:
-        path: The file.
         points: (N, 3) [m].
         colors: (N, 3) uint8, or None.
     """

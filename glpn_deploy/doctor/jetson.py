@@ -67,10 +67,6 @@ def read_jetson(root: Path, run: Run) -> Jetson | None:
 
     Containers may lack the release file: the board then shows in the device tree, and the release in the
     package ``nvidia-l4t-core``, where that is installed.
-
-    Args:
-        root: The root of the file system.
-        run: Runs `nvpmodel` and `dpkg-query`.
     """
     text, board = _read(root / _RELEASE), _read(root / _COMPATIBLE)
     if text is None and "nvidia,tegra" not in (board or ""):

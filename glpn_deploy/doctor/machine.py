@@ -41,10 +41,6 @@ def examine(root: Path = Path("/"), run: Run = run_command) -> list[Finding]:
 def look(root: Path = Path("/"), run: Run = run_command) -> Iterator[Finding]:
     """Looks at Python, processor, memory, GPU, backends and export tools; runs no network.
 
-    Args:
-        root: The root of the file system.
-        run: Runs commands of the system.
-
     Yields:
         What was found, as soon as it is known: importing a backend takes seconds.
     """

@@ -28,12 +28,7 @@ _DRIVER_FILES = ("proc/driver/nvidia/version", "dev/nvidiactl", "dev/nvhost-gpu"
 
 
 def gpu_findings(root: Path, run: Run) -> list[Finding]:
-    """The GPU; on a Jetson also the board, JetPack, power mode and clocks. NVIDIA only.
-
-    Args:
-        root: The root of the file system.
-        run: Runs commands of the system.
-    """
+    """The GPU; on a Jetson also the board, JetPack, power mode and clocks. NVIDIA only."""
     jetson = read_jetson(root, run)
     return [*(jetson_findings(jetson) if jetson is not None else []), _gpu(root, jetson is not None)]
 

@@ -135,11 +135,7 @@ class CudaError(BackendError):
 
 
 class CudaDriver:
-    """The driver's functions, each checked.
-
-    Args:
-        library: The driver's library, from `load_library`.
-    """
+    """The driver's functions, each checked."""
 
     def __init__(self, library: Any) -> None:
         self._library = library

@@ -121,11 +121,6 @@ def unsupported_targets(precision: str, targets: Sequence[str]) -> str | None:
 def invalidity(module: Any, runtime: Any, plan: Any) -> tuple[str, ...]:
     """What an engine's header says against it, as far as can be told without a GPU; nothing is executed.
 
-    Args:
-        module: TensorRT for RTX.
-        runtime: Its ``Runtime``.
-        plan: The engine, as a buffer.
-
     Returns:
         One clause a fault. Without a GPU none is said of GPU and driver.
     """

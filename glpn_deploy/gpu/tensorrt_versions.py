@@ -170,11 +170,6 @@ def unsupported(trt: TensorRT, precision: Precision, device: CudaDevice) -> str 
 def known_problem(version: Version, precision: str, sm: tuple[int, int] | None = None) -> str | None:
     """What others found wrong with networks like this one, or None. A reason to verify, not to refuse.
 
-    Args:
-        version: TensorRT's version.
-        precision: What the graph computes in.
-        sm: The GPU's compute capability, where it is known.
-
     Returns:
         One clause with its source.
     """
@@ -211,7 +206,6 @@ def collecting_logger(module: Any, details: bool = False) -> Any:
     """A TensorRT logger that prints nothing and keeps errors and warnings.
 
     Args:
-        module: The ``tensorrt`` module.
         details: Keep all other messages as well.
 
     Returns:

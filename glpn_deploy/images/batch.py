@@ -81,7 +81,6 @@ def as_array(
     the size of its depth.
 
     Args:
-        image: A path, a PIL image or an array.
         input_data_format: ``channels_first`` or ``channels_last``; None finds out.
         min_side: The shortest side allowed [px].
         keep_floats: Leave float arrays from 0 to 1 as they are.

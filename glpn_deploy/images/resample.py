@@ -22,8 +22,6 @@ def nearest_to(trained: tuple[int, int], height: int, width: int, multiple: int)
 
     Args:
         trained: Height and width [px] that it was trained at.
-        height: Of the image [px].
-        width: Of the image [px].
         multiple: What its sides are multiples of [px].
 
     Returns:

@@ -31,7 +31,6 @@ def write_weights(
     """Writes weights into a folder that is there, and removes what would be read in their place.
 
     Args:
-        folder: The folder.
         tensors: The state dict; from any device, contiguous or not.
         safe: As safetensors; else by ``torch.save``.
         max_shard_size: Bytes, or as ``5GB``, beyond which there are several files and an index; None is one.

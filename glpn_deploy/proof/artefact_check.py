@@ -52,13 +52,6 @@ def check_artefact(
 ) -> Verification:
     """Runs an artefact of a lower precision here, and holds it to its budget.
 
-    Args:
-        bundle: The bundle.
-        artefact: One of its artefacts, not the FP32 one.
-        reference: The FP32 artefact.
-        options: Where to run.
-        polygraphy: Let Polygraphy compare as well.
-
     Raises:
         GlpnError: The artefact is damaged, or failed to run. A report that failed is returned.
     """
@@ -105,8 +98,6 @@ def open_artefact(
 
     Args:
         path: The ``.onnx`` file, its digest checked.
-        precision: The artefact's.
-        options: Where to run it.
         device: What the FP32 artefact runs on here (``cpu``, ``cuda:0``).
         work: A folder for the emulation, which lives as long as the run.
 

@@ -37,7 +37,6 @@ def check_engines(
     for that. Where the GPU and the TensorRT are those it was built for, it is run as ``glpn-build`` ran it.
 
     Args:
-        bundle: The bundle, its digests checked.
         precisions: Those to check; None takes all. An engine whose sidecar cannot be read is looked at in
             any case.
         options: Where to run; engines are not run where that is the CPU.

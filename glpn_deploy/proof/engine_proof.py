@@ -99,10 +99,6 @@ def prove_engine(
     rooms, all different, and held against the FP32 artefact on the CPU.
 
     Args:
-        bundle: The bundle.
-        artefact: Its artefact that the engine was built from.
-        runtime: Runs the engine.
-        profiles: The shapes it takes.
         tf32: Whether it rounds FP32 products to TF32, which has the fraction bits of FP16, so that its
             budget is FP16's.
 
@@ -128,11 +124,6 @@ def prove_engine(
 
 def require_comparisons(bundle: Bundle, profiles: Sequence[Profile], problem: str) -> None:
     """Refuses profiles that `prove_engine` could compare nothing at, before an engine is built for them.
-
-    Args:
-        bundle: The bundle.
-        profiles: The shapes that the engine shall take.
-        problem: Why there has to be a comparison.
 
     Raises:
         ParityError: There is nothing to compare a profile with; says what would be.

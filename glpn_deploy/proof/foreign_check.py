@@ -31,11 +31,6 @@ def verify_foreign(path: Path, checkpoint: Path, options: VerifyOptions) -> Veri
     budget (`glpn_deploy.proof.checks.budget.Budget`). Scale and image processor are the file's own, or stand
     beside it, or are the checkpoint's.
 
-    Args:
-        path: The file.
-        checkpoint: The checkpoint's folder or file on this machine.
-        options: What is verified, and how.
-
     Raises:
         GlpnError: The file or the checkpoint cannot be used, or an option means a bundle.
     """

@@ -83,12 +83,7 @@ def room_batch(processor: GLPNImageProcessor, batch: int, height: int, width: in
 
 
 def sweep_batches(processor: GLPNImageProcessor, multiple: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """The batches of `SWEEP`, with their names; sides are rounded up to what network and processor take.
-
-    Args:
-        processor: Prepares the images.
-        multiple: Multiple that the network's sides must be [px].
-    """
+    """The batches of `SWEEP`, with their names; sides are rounded up to what network and processor take."""
     multiple = math.lcm(multiple, processor.size_divisor)
     for batch, height, width in SWEEP:
         h, w = (round_up(side, multiple) for side in (height, width))
@@ -111,11 +106,8 @@ def compare(
     """Runs both on every batch, as one step of the progress.
 
     Args:
-        candidate: What is compared.
-        reference: What it is compared with.
         batches: Names and ``(N, 3, H, W)`` float32 batches.
         limit: Largest |difference| allowed [m], or the budget; every batch is held to it.
-        total: How many batches there are, where that is known.
 
     Raises:
         BackendError: One of them failed to run.
@@ -136,12 +128,8 @@ def compare_batches(
     """Runs the candidate on batches whose depth is known, as one step of the progress.
 
     Args:
-        candidate: What is compared.
-        batches: The batches.
         reference: Backend, device and precision of where their depth comes from.
         limit: Largest |difference| allowed [m], or the budget; every batch is held to it.
-        title: The step's title.
-        total: How many batches there are, where that is known.
 
     Raises:
         BackendError: It failed to run.
@@ -195,12 +183,6 @@ def verify_goldens(
     title: str = "goldens",
 ) -> ParityReport:
     """Holds a runtime against the reference outputs that travel in the bundle.
-
-    Args:
-        bundle: The bundle.
-        candidate: What is compared.
-        limit: Largest |difference| allowed [m], or the budget.
-        title: The step's title.
 
     Raises:
         BundleError: A golden is missing, damaged, or there is none.

@@ -15,11 +15,6 @@ def draw_worst_image(report: ParityReport, image: WorstImage, max_depth: float) 
     Depth is drawn on the fixed scale from 0 to ``max_depth``, the error on one that is fitted to it. What is
     not finite is black.
 
-    Args:
-        report: The comparison.
-        image: Its worst image.
-        max_depth: The network's scale [m].
-
     Returns:
         (H, W, 3) uint8 RGB.
     """

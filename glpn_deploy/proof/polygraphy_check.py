@@ -135,13 +135,9 @@ def polygraphy_check(
     Q/DQ pairs would be computed in other ways than in the runs that it checks.
 
     Args:
-        candidate: The graph that was run.
         reference: The FP32 graph, run by Polygraphy as well; None takes the depth of ``batches``.
         batches: The inputs that ``report`` was made with, in its order.
-        report: Our own comparison.
-        device: ``cpu`` or ``cuda:0``.
         plain_qdq: Open the candidate as `glpn_deploy.proof.artefact_runs.ArtefactRun` says.
-        title: The step's title.
 
     Raises:
         MissingDependencyError: Polygraphy is not installed.

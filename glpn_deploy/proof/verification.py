@@ -54,10 +54,6 @@ def verify(
     ONNX Runtime is missing but an engine fits this machine, as on a Jetson, the engines alone are checked,
     and the ONNX artefacts are among what was not run.
 
-    Args:
-        folder: The bundle, or an ONNX file of other software.
-        options: What is verified, and how.
-
     Raises:
         GlpnError: The bundle is damaged, or a backend is missing. A report that failed is returned.
     """

@@ -22,13 +22,11 @@ def in_turns(
     """Times each call once a round.
 
     Args:
-        calls: What to time, by name.
         rounds: Rounds that count, at most.
         warm_up: Rounds before them that do not.
         swap: Turn the order round from each round to the next, so that none is always the first.
         limit_s: No round starts after this [s] ...
         fewest: ... but so many are made in any case.
-        clock: Seconds from some start.
         advance: Called after every round that counts.
 
     Returns:

@@ -82,7 +82,6 @@ def load_state(out: Path, identity: dict[str, Any]) -> TrainState | None:
     """Reads the state that a run left in ``out``; nothing in the file is executed.
 
     Args:
-        out: The run's folder.
         identity: `TrainOptions.identity` of the run that wants to go on.
 
     Returns:

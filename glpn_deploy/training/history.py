@@ -19,7 +19,6 @@ class History:
     """Appends to ``OUT/log.csv``: a row a step, and a row with the metrics after each epoch.
 
     Args:
-        out: The run's folder.
         step: Steps already done: later rows, of a run that was killed after its last state, are taken
             out, for they come again.
         validated: Epochs already validated; the same holds for their rows.

@@ -51,11 +51,6 @@ class Learner:
 
     Everything random in a step is drawn from the run's seed and the step's number, so that a step is
     the same whether or not the run was stopped before it.
-
-    Args:
-        model: The network, in train mode.
-        options: Of the run.
-        device: Where to compute.
     """
 
     def __init__(self, model: GLPNForDepthEstimation, options: TrainOptions, device: torch.device) -> None:

@@ -18,12 +18,6 @@ def learning_rate(step: int, total: int, peak: float, kind: Literal["paper", "co
     ``paper`` rises from 0.3·peak over the first half and falls back over the second, both by the power
     0.9 of the way gone (3e-5 → 1e-4 → 3e-5 in the paper). ``cosine`` rises in a line over the first 3 %
     of the steps and falls along half a cosine to 0.
-
-    Args:
-        step: From 0.
-        total: Steps of the whole run.
-        peak: Highest learning rate.
-        kind: Which schedule.
     """
     done = step / total
     if kind == "paper":

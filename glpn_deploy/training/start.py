@@ -80,12 +80,6 @@ def starting_model(
     Args:
         start: ``scratch``, a GLPN checkpoint, or a MiT/SegFormer checkpoint in HF's format, whose
             encoder is taken and whose decoder is drawn anew.
-        config: ``scratch``: see `preset`.
-        max_depth: Depth [m] at which the network saturates.
-        seed: Of the weights that are drawn.
-        drop_path: Stochastic depth, instead of the start's own.
-        revision: Hub revision.
-        offline: Take a hub id from the cache only.
 
     Raises:
         CheckpointError: The checkpoint is missing, damaged or neither GLPN nor SegFormer.

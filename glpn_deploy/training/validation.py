@@ -24,8 +24,6 @@ def validate(
 
     Args:
         model: The network, on its device; it is left in the mode it came in.
-        data: The samples.
-        stop: Asked before each image whether to give up.
 
     Returns:
         The averages, see `glpn_deploy.depth.metrics.depth_metrics`; None where ``stop`` said so.

@@ -28,7 +28,6 @@ class ClipWriter:
 
     Args:
         path: ``.mp4`` for pictures, (H, W, 3) uint8 RGB; ``.mkv`` for depth, (H, W) uint16, lossless.
-        tags: Metadata of the file.
 
     Raises:
         VideoError: FFmpeg has no encoder for it.

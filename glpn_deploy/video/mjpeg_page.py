@@ -30,7 +30,6 @@ class MjpegPage:
 
     Args:
         port: The port; 0 takes a free one.
-        browser: Open it where there is a display.
 
     Attributes:
         url: Its address.

@@ -65,7 +65,6 @@ class Outputs:
     Args:
         stem: Folder and beginning of the names.
         kinds: Some of `KINDS`.
-        scale: Colours and unit.
 
     Attributes:
         files: The paths by kind; ``png`` is a folder.

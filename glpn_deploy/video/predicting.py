@@ -75,10 +75,8 @@ def predict_video(
     the network is free, so that it is at most one network time and one frame old. The source is closed.
 
     Args:
-        estimator: The network.
         source: What `glpn_deploy.video.frames` opened.
         out: Folder for the files, made if needed; they are named after the source.
-        options: What to save.
         page: Shows the newest frame and its depth as well.
 
     Raises:

@@ -20,11 +20,6 @@ class EngineContext:
     comes the second time in a row: a stream of ever-changing sizes captures none.
 
     Args:
-        cuda: The device.
-        trt: The tensorrt module.
-        plan: The engine.
-        index: The profile.
-        stream: The stream's handle.
         channels: Memory of input and output, which stays where it is.
         scratch: Address and size [bytes] of memory for activations. Contexts that never run at the same time
             share it: nothing in it outlives a run.

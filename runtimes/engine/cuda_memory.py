@@ -84,7 +84,6 @@ class Channel:
     memory, nothing is copied.
 
     Args:
-        cuda: The device.
         owner: Frees it.
         nbytes: Room for the largest tensor [bytes].
         mapped: Take one block for both sides.
@@ -132,8 +131,6 @@ class CapturedGraph:
     """Work that was recorded from a stream once and is launched as a whole.
 
     Args:
-        cuda: The device.
-        stream: The stream's handle.
         enqueue: Puts the work on the stream; the addresses it uses are recorded with it.
 
     Raises:

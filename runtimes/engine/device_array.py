@@ -51,8 +51,6 @@ def take(array: Any, cuda: Cuda, stream: int, owner: contextlib.ExitStack) -> De
 
     Args:
         array: It lies in C order on the device.
-        cuda: The device.
-        stream: The stream's handle.
         owner: Gives it back.
 
     Raises:

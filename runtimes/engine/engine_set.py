@@ -48,10 +48,6 @@ class EngineSet(Runtime):
 
     Args:
         parts: The engines; at least one.
-        precision: What they compute in.
-        max_depth: The network's scale [m].
-        multiple: Sides of images are multiples of this [px].
-        rebuild: The command that builds an engine for a shape.
         fallback: Loads a runtime that takes every shape; None refuses shapes that no engine takes.
 
     Raises:
@@ -259,12 +255,7 @@ def open_engines(
     """Opens those of a bundle's engines that were built for this machine.
 
     Args:
-        folder: The bundle.
-        precision: What they shall compute in.
-        max_depth: The network's scale [m].
-        options: Handed to every runtime.
         fallback: Loads a runtime for the shapes that none takes; None refuses them.
-        backend: ``tensorrt`` or ``tensorrt_rtx``, whose engines they are.
 
     Raises:
         EngineError: There is none; says why each was refused.

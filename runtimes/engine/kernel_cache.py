@@ -19,8 +19,6 @@ class KernelCache:
     Args:
         folder: Where it is kept; others must not be able to write to it.
         config: The ``IRuntimeConfig`` that contexts are made with. CUDA has been started.
-        digest: SHA-256 of the engine.
-        device: The GPU.
     """
 
     def __init__(self, folder: Path, config: Any, digest: str, device: CudaDevice) -> None:

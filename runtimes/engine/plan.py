@@ -76,10 +76,6 @@ def open_plan(trt: Any, content: bytes, path: Path, sidecar: Sidecar, onnx: Path
     """Deserializes a plan that was checked before.
 
     Args:
-        trt: The tensorrt module.
-        content: The plan.
-        path: Where it came from.
-        sidecar: Its sidecar.
         onnx: The file that holds the weights of a stripped plan, checked as well; None where there is none.
 
     Raises:

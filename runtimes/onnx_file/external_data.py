@@ -16,10 +16,6 @@ from glpn_deploy.errors import BundleError
 def check_locations(path: Path, locations: Iterable[str]) -> list[Path]:
     """Checks that every file an ONNX file keeps weights in is a plain one in the same folder or below.
 
-    Args:
-        path: The ONNX file.
-        locations: What its tensors say.
-
     Returns:
         Those files, each once, in the order they are named.
 

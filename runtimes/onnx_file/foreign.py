@@ -48,7 +48,6 @@ def open_onnx(
     """Reads an ``.onnx`` file and what it does not say itself.
 
     Args:
-        path: The file.
         max_depth: The scale [m], instead of that of the ``config.json`` beside the file (or beside its folder
             ``onnx``); for a file that says its own it can only be that.
         fallback: The checkpoint of the same network and its scale [m], where nothing else says it.

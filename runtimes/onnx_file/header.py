@@ -182,12 +182,7 @@ def read_metadata(source: Path | bytes) -> dict[str, str]:
 
 
 def input_spec(shape: Sequence[Side], *, bytes_in: bool = False) -> InputSpec:
-    """Reads the shapes a graph takes from its input, whose free sides are called ``32*h32``.
-
-    Args:
-        shape: The input's sides.
-        bytes_in: Whether it is uint8, which has the channels last.
-    """
+    """Reads the shapes a graph takes from its input, whose free sides are called ``32*h32``."""
     batch, first, second, third = shape
     channels, height, width = (third, first, second) if bytes_in else (first, second, third)
 

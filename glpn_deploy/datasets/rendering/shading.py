@@ -24,12 +24,8 @@ def shade(
     """Colors a traced view.
 
     Args:
-        scene: The lights and the photograph's finish.
-        table: The solids that were traced.
-        view: The rays that were traced.
         depth: (H, W) float32 [m], from `trace`.
         hit_row: (H, W), from `trace`.
-        rng: Draws the sensor's noise.
 
     Returns:
         (H, W, 3) uint8 RGB.

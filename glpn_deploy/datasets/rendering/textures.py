@@ -77,7 +77,6 @@ def reflectance(table: MaterialTable, row: Ints, u: Floats, v: Floats, pixel: Fl
     """Color of every pixel before light falls on it.
 
     Args:
-        table: The materials.
         row: (P,) which material each pixel shows.
         u: (P,) float32, place on the face along its first direction [m].
         v: (P,) float32, along its second direction [m].

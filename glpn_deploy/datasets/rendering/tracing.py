@@ -102,8 +102,6 @@ def trace(
     """Finds what each ray of a view meets first.
 
     Args:
-        view: The rays.
-        table: The room and its solids.
         skip: (N+1,) bool, rows to leave out; a view without its room sees infinity.
 
     Returns:

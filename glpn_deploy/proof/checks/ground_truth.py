@@ -57,7 +57,6 @@ class GroundTruth:
     Args:
         dataset: The samples; its ``max_depth`` and ``crop`` are the protocol.
         source: The FP32 graph, which is run first.
-        processor: The bundle's image processor.
 
     Raises:
         DatasetError: A sample cannot be read.

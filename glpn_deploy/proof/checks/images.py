@@ -45,9 +45,7 @@ class FP32Depth:
     """The FP32 graph's depth on images, to hold other graphs against.
 
     Args:
-        source: The FP32 graph, which runs once.
         images: ``(H, W, 3)`` uint8 images, of any sizes; they go through ``processor``.
-        processor: The bundle's image processor.
 
     Raises:
         InputError: There are no images.

@@ -76,11 +76,7 @@ def measure_verdict(
     """Runs a candidate and its FP32 original in turns and says which is faster here.
 
     Args:
-        original: The FP32 graph.
         candidate: The graph in the lower precision; FP8 and BF16 graphs may be none that the backend runs.
-        precision: What the candidate is.
-        shape: The input's.
-        clock: Seconds from some start.
 
     Returns:
         The verdict; a candidate that this machine cannot run is not recommended, and the sentence says why.
@@ -137,15 +133,7 @@ def _open(path: Path, precision: Precision) -> Runtime:
 def compare_times(
     precision: str, where: str, shape: Shape, fp32_ms: Sequence[float], low_ms: Sequence[float]
 ) -> Verdict:
-    """The verdict on latencies measured in turns.
-
-    Args:
-        precision: The lower precision.
-        where: Backend and device.
-        shape: The input's.
-        fp32_ms: Latency of the FP32 original, by round [ms].
-        low_ms: Latency of the candidate, by round [ms].
-    """
+    """The verdict on latencies measured in turns."""
     ratios = [a / b for a, b in zip(fp32_ms, low_ms, strict=True)]
     ratio = statistics.median(ratios)
     low, high = median_interval(ratios)

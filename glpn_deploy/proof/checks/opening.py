@@ -58,10 +58,7 @@ def open_typed(graph: Path, precision: Precision, work: Path, threads: int | Non
     makes of it where it is for CPUs.
 
     Args:
-        graph: A typed graph.
-        precision: What it is.
         work: A folder for the emulation, which is left there.
-        threads: Threads within one operator; None leaves ONNX Runtime's default.
 
     Raises:
         ExportError: The graph has 16-bit types and cannot be emulated.

@@ -50,8 +50,6 @@ class ShapeSweep:
     """Holds graphs against their FP32 original as ``glpn-verify`` will.
 
     Args:
-        source: The FP32 graph.
-        processor: The bundle's image processor.
         goldens: Images by name that are compared as well, since ``glpn-verify`` will.
 
     Raises:

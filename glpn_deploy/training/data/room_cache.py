@@ -79,7 +79,6 @@ def cached_rooms(rooms: RenderedRooms, cache: Path, *, workers: int) -> CachedRo
     """Opens the rooms from a cache, rendering them into it first where it lacks them.
 
     Args:
-        rooms: The rooms.
         cache: Folder of caches, made where missing; each has its own folder by split, seeds and size.
         workers: Processes to render with; 0 or 1 renders in this one.
 

@@ -45,13 +45,7 @@ class Augmentation:
 
 
 class TrainSamples(Dataset["Arrays | GlpnError"]):
-    """Augmented samples by epoch and index, the same whenever they are asked for.
-
-    Args:
-        data: The data set.
-        augmentation: What happens to each sample.
-        seed: Of the augmentation.
-    """
+    """Augmented samples by epoch and index, the same whenever they are asked for."""
 
     def __init__(self, data: DepthDataset, augmentation: Augmentation, seed: int) -> None:
         self.data, self.augmentation, self.seed = data, augmentation, seed
@@ -86,10 +80,7 @@ class StepBatches(Sampler[list[Request]]):
 
     Args:
         count: Samples in the data set; what is left after the last whole batch waits for another epoch.
-        batch: Samples in a batch.
-        epochs: Epochs of the whole run.
         start: First step to give.
-        seed: Of the order.
 
     Raises:
         InputError: There are fewer samples than one batch takes.

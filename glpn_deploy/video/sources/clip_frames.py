@@ -20,10 +20,6 @@ from glpn_deploy.video.pyav import av, rgb_of
 class ClipFrames(FrameSource):
     """A video file, decoded one frame at a time.
 
-    Args:
-        path: The file.
-        options: Which of its frames.
-
     Raises:
         VideoError: There is no such file, it is damaged, or it holds no video.
     """

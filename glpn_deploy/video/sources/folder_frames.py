@@ -19,7 +19,6 @@ class FolderFrames(FrameSource):
     """The images of a folder, as frames of one rate.
 
     Args:
-        folder: The folder.
         options: ``fps`` is the rate of the images; ``start`` and ``end`` are times at that rate.
 
     Raises:

@@ -96,11 +96,6 @@ class LiveFrames(FrameSource):
     times in a row; one that gave no frame at all is not. Timestamps are times of arrival since the first
     frame, for the source's own clock starts anew with every connection.
 
-    Args:
-        name: What a person calls it.
-        read: Connects and gives frames.
-        options: How long to wait, how often to connect, and which frames.
-
     Attributes:
         reconnects: How often it was connected to again.
 
