@@ -38,7 +38,6 @@ class Valid:
 
     Attributes:
         words: What is valid, for the message.
-        holds: Whether a decoded value is.
     """
 
     words: str
@@ -89,11 +88,9 @@ class Document(Generic[T]):
     """A kind of JSON file.
 
     Attributes:
-        into: The dataclass that it becomes.
         what: What it is, in words ("a bundle's manifest").
         name: Its format's name, which stands under ``name_key``.
         version: The newest version of the format that is read, under ``version_key``.
-        error: What is raised.
         upgrade: Turns an older version's values, of which only the head has been checked, into the newest's;
             may raise `FieldError`.
     """

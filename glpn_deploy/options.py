@@ -42,16 +42,10 @@ class Option:
     option is named after the field, and its default is the field's.
 
     Attributes:
-        help: What it is, for ``--help`` and for readers of the code.
         names: Its names, where not the field's (``("--out", "-o")``).
-        metavar: What stands for the value in ``--help``.
-        panel: Heading in ``--help``.
-        least: Smallest value.
-        most: Largest value.
         above: Exclusive lower bound.
         below: Exclusive upper bound.
         reader: How it is typed, where not as Typer would read the field's type.
-        typed: The type that ``reader`` takes.
         argument: Whether it is given by its place instead of by name.
         hidden: Whether commands do not offer it: only its bounds are said.
         former: Former names, ``--half-io=fp16`` for a flag that is a value now. Commands take them with a
@@ -88,11 +82,8 @@ class Field(NamedTuple):
     """A field as it is declared.
 
     Attributes:
-        name: Its name.
-        type: Its type without annotations.
         option: What is said of it; None where commands do not offer it.
         only: The fields of it that are offered, where it is itself a dataclass of options.
-        default: Its default, or `dataclasses.MISSING`.
     """
 
     name: str

@@ -71,7 +71,6 @@ class Stages:
         prepare: Makes what the network takes of it: (3, H, W) float32, or (H, W, 3) uint8.
         run: The network on prepared images of one size: (N, H, W) [m], N their number or more. The first
             argument is the first one's source, for messages.
-        max_depth: The network's scale [m].
         at_once: Runs of the network at the same time.
     """
 

@@ -38,8 +38,6 @@ class Ranges:
 
     Attributes:
         limits: Tensor name to its lower and upper limit, 0 within them.
-        method: The calibration method.
-        images: How many images were looked at.
         digest: SHA-256 over the images' pixels, the processor and the options.
     """
 

@@ -37,7 +37,6 @@ class ImageSet:
     Attributes:
         calibration: ``(H, W, 3)`` uint8, what ranges are found on; empty where nothing needs ranges.
         checking: The same, what errors are measured on.
-        source: Where they come from, in words.
     """
 
     calibration: Pictures

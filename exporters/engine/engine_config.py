@@ -94,7 +94,7 @@ def check_targets(options: EngineOptions) -> None:
 
 
 def fix_shape(tensor: Any, profiles: Sequence[Profile], taken: InputType = "float32") -> None:
-    """Gives the network's input its only shape, where it has but one: all shapes behind it are then constants."""
+    """Gives the network's input its only shape, where it has one alone: shapes behind it are constants."""
     if len(profiles) == 1 and profiles[0].min == profiles[0].max:
         tensor.shape = InputSpec(dtype=taken).tensor_shape(profiles[0].opt)
 

@@ -37,7 +37,6 @@ class EngineOptions:
             package loads none: a lean runtime has to be of the very version that built, and cannot refit.
         refit: TensorRT 11.3 may drop a bias of such an engine (its release notes); ``strip`` alone is not
             affected.
-        tf32: TF32 has 10 bits.
         targets: Compute capabilities that TensorRT for RTX compiles for, such as ``8.9``; none builds with
             TensorRT for the GPU of this machine.
 

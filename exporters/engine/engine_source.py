@@ -16,7 +16,6 @@ class EngineSource:
     """An ONNX file to build from.
 
     Attributes:
-        path: Where it is.
         opset: The version of ONNX's own operators that it uses.
         nodes: "MatMul encoder/0/query" for every node, in order.
     """

@@ -42,7 +42,6 @@ class Kernel:
     """One kernel of an engine.
 
     Attributes:
-        name: As the compiler calls it.
         kind: One of `KINDS`.
         traffic_bytes: What it reads and writes.
     """
@@ -60,11 +59,8 @@ class Explanation:
         title: What it was built from.
         target: What it was compiled for and with.
         shape: Images, height and width that the traffic is of.
-        kernels: All of them, in order.
         weights_bytes: What its weights take, or None where it is not told.
         scratch_bytes: What one execution context takes beside them, or None.
-        plan_bytes: The engine's own size.
-        layers: Computing layers by precision.
     """
 
     title: str

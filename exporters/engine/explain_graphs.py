@@ -28,10 +28,8 @@ class TrafficVerdict:
     """Whether a lower precision pays on another GPU, as far as its compiler's figures tell.
 
     Attributes:
-        candidate: The lower precision's engine.
         beside: The engine of what it should be better than.
         recommended: It moves clearly fewer bytes.
-        sentence: The same for people.
     """
 
     candidate: Explanation

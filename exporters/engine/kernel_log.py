@@ -29,7 +29,6 @@ class KernelLog:
     Attributes:
         layers: One dictionary a kernel, as the inspector's JSON has it: ``Name``, ``LayerType``, ``Inputs``,
             ``Outputs``, ``TacticName``.
-        weights_bytes: What its weights take.
         activation_bytes: Memory that one execution context takes beside them.
     """
 

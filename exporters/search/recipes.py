@@ -73,8 +73,6 @@ class Recipe:
     """How a precision's graph is written.
 
     Attributes:
-        precision: The lower precision.
-        write: Writes the graph.
         fallback_precision: What the nodes compute in that are not quantized, or all of them.
         calibration: What the manifest says of the ranges; None where there are none.
         bytes_in: Whether what is kept takes 8-bit images (`to_uint8`); ``write``, for layer-wise search too,

@@ -96,11 +96,8 @@ class SearchReport:
     """What became of a precision.
 
     Attributes:
-        precision: The lower precision.
         budget: What the graphs were held to.
         candidates: Every graph that was tried, in order; only the last can have passed.
-        images: How many images they were checked on.
-        images_from: Where these come from.
         reason: Why there are no graphs, where the precision could not be made at all.
     """
 
@@ -134,7 +131,6 @@ class Step:
     """What one step of the search leaves in a higher precision.
 
     Attributes:
-        name: The same in words.
         nodes_to_exclude: Nodes that are FP32 beside FP16 and BF16, and not quantized beside INT8 and FP8.
         fp32_nodes: Nodes that are FP32 whether they are quantized or not.
     """

@@ -32,7 +32,6 @@ class Sensitivity:
     """One group alone in the lower precision.
 
     Attributes:
-        group: The group's name.
         nodes: Names of those of its nodes that were in the lower precision.
         errors: Against the FP32 graph.
     """

@@ -23,8 +23,6 @@ class Baseline:
     """A predictor that gives every image the same depth.
 
     Attributes:
-        name: Key in reports.
-        description: What it predicts, in words.
         depth: (H, 1) float32, one depth a row [m]; (1, 1) where one depth serves every row.
     """
 

@@ -31,14 +31,12 @@ class EvaluationReport:
     """What an evaluation found.
 
     Attributes:
-        runtime: Backend, device and precision.
         network_max_depth: Where the network's depth ends [m].
         dataset: Name, split, count of samples, and height and width where all are of one size.
         options: `EvalOptions` as used; crop and range as used are in ``result``.
         result: `DepthMetrics.compute`'s dictionary.
         baselines: By name: description and ``metrics`` on the same images.
         steadiness: Of a clip's frames: what `SteadinessJudge.compute` gives; None for other data sets.
-        bad_samples: What was wrong with the samples that were left out.
         predict_s: Time spent in predictions, image processing and post-processing included, reading and
             judging not; the first prediction may carry a backend's warm-up [s].
     """

@@ -31,8 +31,6 @@ class Bundle:
     """An opened bundle. Every file is checked against its digest before its path is given out.
 
     Attributes:
-        folder: Where it stands.
-        manifest: Its manifest.
         held: The files that were read, as they were.
     """
 

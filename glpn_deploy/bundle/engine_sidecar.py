@@ -62,14 +62,8 @@ class Sidecar:
     """What is known of one engine.
 
     Attributes:
-        format: Version of this format.
-        engine: File name of the plan.
-        sha256: Its digest.
-        bytes: Its size.
-        bundle: Name of the bundle.
         onnx: File within the bundle that it was built from.
         onnx_sha256: Its digest, as `artefact_digest` gives it.
-        precision: What the graph computes in.
         max_depth: The network's scale [m].
         size_multiple: Sides of images are multiples of this [px].
         tensorrt: Version it was built with (``10.3.0``), of the product that ``backend`` names.
@@ -83,11 +77,9 @@ class Sidecar:
         version_compatible: Whether programs that load this version's lean runtime can run it with a later
             TensorRT; this package runs it with its own version only.
         stripped: Whether its weights were left out, to be refitted from the ONNX file.
-        profiles: The shapes it takes.
         flags: Builder flags that were set, by TensorRT's names.
         layers: Layers by precision, as the engine inspector told.
         build_s: Time that building took [s].
-        tf32: Whether FP32 products may be rounded to TF32.
         io: Type of its input and output tensors.
         parity: How it was verified after building, or None where it was not.
         level: How long kernels were searched for, 0 to 5.

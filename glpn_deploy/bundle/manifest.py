@@ -22,10 +22,7 @@ class Artefact:
     Attributes:
         file: Path within the bundle.
         kind: ``onnx``.
-        precision: ``fp32`` and so on.
         route: How it came about, in words.
-        opset: ONNX opset.
-        nodes: Nodes in the graph.
         data: Files that hold its weights where they did not fit.
         kept: Nodes kept in a higher precision.
         parity: `glpn_deploy.proof.parity.ParityReport` as a dictionary, or None where it was not verified.
@@ -63,7 +60,6 @@ class Golden:
     Attributes:
         image: RGB PNG within the bundle.
         depth: ``.npy`` within the bundle: ``(H, W)`` float32, metres, at the network's size.
-        source: Where the image comes from.
     """
 
     image: str
@@ -83,9 +79,7 @@ class Manifest:
     """The content of manifest.json.
 
     Attributes:
-        name: The bundle's name.
         config: The network's hyper-parameters, ``max_depth`` in metres among them.
-        preprocessing: The image processor's settings.
         tensors: Names, dtypes, shapes and units of input and output.
         source: The checkpoint: name, revision, digest, licence.
         tools: Versions of what made the bundle.

@@ -18,9 +18,6 @@ class SourceFiles:
     Args:
         source: What was loaded: a folder, of which configs and weights count, or a file.
         paths: The files, where not all of the folder's; a bundle's manifest speaks for its others.
-
-    Attributes:
-        source: Its absolute path.
     """
 
     def __init__(self, source: Path, paths: Iterable[Path] = ()) -> None:

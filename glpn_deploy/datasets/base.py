@@ -59,9 +59,6 @@ class Pair:
     """The two files of one sample.
 
     Attributes:
-        image: The image file.
-        depth: The depth file.
-        name: The sample's name.
         where: The list and line that name the files ("test.txt, line 3"); empty without a list.
     """
 
@@ -75,7 +72,6 @@ class PairDataset:
     """A data set of image and depth files, read one at a time as they are asked for.
 
     Attributes:
-        pairs: The files.
         name: Short name of the data set.
         depth_scale: Units per metre of depth PNGs (1000 for millimetres); ``None`` where all depth is .npy.
         max_depth: Ground truth at or above this [m] does not count.

@@ -26,9 +26,6 @@ class DepthFolder(PairDataset):
             stated where there are any whose names (glpn-predict's) do not say it. ``.npy`` files hold metres.
         consecutive: The images, in the order of their names, are the frames of one clip at 30 a second.
 
-    Attributes:
-        consecutive: As given; evaluation then tells how steady the depth is.
-
     Raises:
         DatasetError: A folder is missing or empty, a file has no partner or two of them, or the scale is
             missing or not a number above 0.

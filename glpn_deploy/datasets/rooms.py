@@ -42,7 +42,6 @@ class RenderedRoom:
     Attributes:
         image: (H, W, 3) uint8 RGB.
         depth: (H, W) float32, distance along the optical axis [m]; 0 where outside 0.3–10 m.
-        scene: What was rendered.
     """
 
     image: npt.NDArray[np.uint8]
@@ -93,11 +92,6 @@ class RenderedRooms:
         height: Image height [pixels].
         width: Image width [pixels].
         start: How many rooms of the split to leave out first.
-
-    Attributes:
-        name: ``rooms``.
-        max_depth: Largest valid depth [m].
-        crop: None: the whole image is judged.
 
     Raises:
         DatasetError: If there is no such split, or it has fewer rooms than asked for.

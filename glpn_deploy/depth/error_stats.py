@@ -93,7 +93,6 @@ class RangeStats:
     Attributes:
         name: The range [m], such as ``1-3``; the lower end is included, the upper one is not.
         pixels: Pixels of the reference in it.
-        stats: Their errors, or None where there are none.
     """
 
     name: str

@@ -42,8 +42,6 @@ class Scale:
         low: Value at the left end [m].
         high: Value at the right end [m].
         color: (H, W) metres -> (H, W, 3) uint8, the very function that coloured the panel.
-        left: What the left end means.
-        right: What the right end means.
     """
 
     low: float
@@ -58,9 +56,7 @@ class Panel:
     """One picture of a row.
 
     Attributes:
-        title: What it shows.
         picture: (H, W, 3) uint8 RGB.
-        scale: Its colour scale, where it has one.
         note: A line under it, where it has no scale.
         smooth: Enlarge smoothly, as for photographs; otherwise every pixel stays a square of one colour.
     """

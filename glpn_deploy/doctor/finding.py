@@ -18,9 +18,7 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        name: What it is.
         status: ``ok``, ``missing`` (something does not run without it) or ``warning``.
-        detail: What was found.
         fix: The line that mends it, or nothing.
     """
 

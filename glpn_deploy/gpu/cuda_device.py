@@ -46,7 +46,6 @@ class CudaDevice:
 
     Attributes:
         index: Its number, after ``CUDA_VISIBLE_DEVICES``.
-        name: Its name.
         sm: Its compute capability, such as (8, 7).
         memory_bytes: All of its memory [bytes].
         integrated: Whether it shares its memory with the processor, as on a Jetson.

@@ -126,7 +126,6 @@ class CudaError(BackendError):
 
     Attributes:
         code: The name of CUDA's error (``CUDA_ERROR_OUT_OF_MEMORY``).
-        number: Its number.
     """
 
     def __init__(self, got: str, code: str, number: int, fix: str = "") -> None:

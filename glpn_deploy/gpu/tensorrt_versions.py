@@ -44,13 +44,11 @@ class TensorRT:
     another.
 
     Attributes:
-        module: The ``tensorrt`` module.
         version: Major, minor and patch number.
         text: The version as text: ``10.3.0``.
         max_opset: The newest ONNX opset that it is documented to read.
         strongly_typed: Whether networks compute in the graph's own types. On 8.6 they do not: builder
             flags allow precisions.
-        name: The product: TensorRT, or TensorRT for RTX.
     """
 
     module: Any = dataclasses.field(repr=False, compare=False)

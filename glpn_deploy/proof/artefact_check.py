@@ -31,7 +31,6 @@ class Reference:
     """The FP32 artefact as it ran on this machine.
 
     Attributes:
-        path: Its file.
         device: What it ran on (``cpu``, ``cuda:0``).
         about: Backend, device and precision, for reports.
         sweep: Its depth over the shape sweep; empty where that is left out.

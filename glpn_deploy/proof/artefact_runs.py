@@ -13,7 +13,6 @@ class ArtefactRun:
     """A loaded artefact.
 
     Attributes:
-        runtime: Runs it.
         path: The graph that is run: the artefact, or its emulation.
         how: ``native``, ``emulated fp16`` or ``emulated bf16``.
         caution: What the run cannot show, or nothing.

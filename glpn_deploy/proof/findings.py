@@ -12,13 +12,7 @@ from glpn_deploy.proof.polygraphy_check import PolygraphyReport
 
 @dataclasses.dataclass(frozen=True)
 class NotRun:
-    """An artefact, or a part of its check, that this machine cannot do.
-
-    Attributes:
-        file: The artefact.
-        precision: Its precision.
-        reason: Why not, and where possible what would mend it.
-    """
+    """An artefact, or a part of its check, that this machine cannot do."""
 
     file: str
     precision: str
@@ -31,12 +25,7 @@ class NotRun:
 
 @dataclasses.dataclass(frozen=True)
 class BrokenEngine:
-    """An engine that no machine should open.
-
-    Attributes:
-        file: The engine, within the bundle.
-        reason: What is wrong with it or its sidecar, and how to build it again.
-    """
+    """An engine that no machine should open."""
 
     file: str
     reason: str
@@ -51,12 +40,8 @@ class Verification:
     """What was found.
 
     Attributes:
-        reports: Every comparison that was made.
-        not_run: What this machine could not check.
-        polygraphy: Polygraphy's results, where they were asked for.
         broken: TensorRT engines that are damaged or not of this bundle.
         fits: Whether an engine was built for this machine, and opens.
-        max_depth: The network's scale [m].
     """
 
     reports: tuple[ParityReport, ...] = ()

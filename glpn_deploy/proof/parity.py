@@ -61,7 +61,6 @@ class Batch(NamedTuple):
     """Images whose depth is known.
 
     Attributes:
-        name: What they are.
         pixel_values: ``(N, 3, H, W)`` float32, 0 to 1.
         depth: The reference's depth, ``(N, H, W)`` float32 [m].
     """

@@ -24,12 +24,9 @@ class ParityCase:
     """One batch.
 
     Attributes:
-        name: What was run.
         shape: (batch, height, width).
-        stats: The error against the reference.
         passed: Whether it is within the limit and nothing is flagged.
         flags: What is broken at sight; see `glpn_deploy.depth.error_stats.depth_flags`.
-        by_range: The error by depth range.
     """
 
     name: str
@@ -55,8 +52,6 @@ class WorstImage:
     """The image of a comparison that is worth looking at; see `shown_first`.
 
     Attributes:
-        case: Its case.
-        name: Its case's name, with its place in the batch.
         pixel_values: The input, (3, H, W) float32, 0 to 1.
         reference: The reference's depth, (H, W) [m].
         candidate: The candidate's depth, (H, W) [m].
@@ -77,8 +72,6 @@ class ParityReport:
         reference: Backend, device and precision of the reference.
         candidate: The same of what was compared.
         limit: Largest |difference| allowed [m], or the budget.
-        cases: Every batch that was run.
-        worst_image: The image to look at, where one was kept.
     """
 
     reference: dict[str, Any]

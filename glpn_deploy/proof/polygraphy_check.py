@@ -24,9 +24,7 @@ class SecondOpinion:
     """What Polygraphy found on one case.
 
     Attributes:
-        name: The case.
         ours: Whether we found the errors within the limit, flags aside: Polygraphy has none of them.
-        theirs: Whether Polygraphy did.
         max_abs_m: Largest |difference| by Polygraphy [m].
         abs_rel: Mean |difference| / reference by Polygraphy.
     """
@@ -52,14 +50,7 @@ class SecondOpinion:
 
 @dataclasses.dataclass(frozen=True)
 class PolygraphyReport:
-    """Polygraphy's results beside those of one `ParityReport`.
-
-    Attributes:
-        version: Polygraphy's.
-        candidate: What was compared.
-        reference: What it was compared with.
-        cases: Every case of the report.
-    """
+    """Polygraphy's results beside those of one `ParityReport`."""
 
     version: str
     candidate: dict[str, Any]

@@ -24,12 +24,8 @@ class TrainState:
     samples comes from seed and epoch.
 
     Attributes:
-        step: Steps done.
-        validated: Epochs validated.
         best: Lowest ``abs_rel`` on the validation samples so far.
         seconds: Time spent training so far [s].
-        learner: `Learner.state_dict`.
-        identity: `TrainOptions.identity` of the run.
     """
 
     step: int

@@ -17,7 +17,6 @@ class Numerics:
     """The precision of a run.
 
     Attributes:
-        device: Where it computes.
         dtype: What autocast computes in; None for float32 throughout.
         scaler: Scales the loss against fp16's small range; does nothing in other precisions.
     """

@@ -56,12 +56,9 @@ class TrainResult:
     """What a finished run gives.
 
     Attributes:
-        final: Checkpoint after the last step.
         best: Checkpoint of the epoch with the lowest ``abs_rel`` on the validation samples.
-        steps: Steps of the run.
         seconds: Time it trained, over all its parts [s].
         metrics: Of the final checkpoint on the validation samples.
-        parameters: Of the network.
     """
 
     final: Path

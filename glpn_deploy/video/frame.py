@@ -45,7 +45,6 @@ class FrameSource(abc.ABC):
     """Frames in order, one at a time. Use it as a context manager, or call `close`.
 
     Attributes:
-        name: What was opened, for messages.
         live: The frames come by themselves and are dropped while nobody takes them.
         total: About how many frames there are; None where that is not known.
         dropped: How many were dropped so far because newer ones had come.

@@ -30,9 +30,6 @@ class MjpegPage:
 
     Args:
         port: The port; 0 takes a free one.
-
-    Attributes:
-        url: Its address.
     """
 
     def __init__(self, port: int = 0, browser: bool = True) -> None:

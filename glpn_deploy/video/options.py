@@ -57,7 +57,6 @@ class VideoOptions:
     Attributes:
         save: Some of `outputs.KINDS`.
         max_m: Cold end of the colours [m]; None takes the network's.
-        steady: See `steadiness.ScaleSteadier`.
         show: For the command, which makes the page that `predicting.predict_video` takes.
     """
 

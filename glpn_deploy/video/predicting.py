@@ -28,10 +28,7 @@ class VideoReport:
     """What was made of a clip.
 
     Attributes:
-        source: What was read.
-        frames: How many frames have their depth.
         seconds: From the first frame's request to the last file's end [s].
-        files: What was written, by kind.
         flicker: `FlickerMeter.compute` of the depth as saved.
         live: For a camera: frames ``dropped``, ``reconnects``, and ``latency_ms`` from a frame's arrival
             to its depth, median and worst; None for files.

@@ -87,11 +87,6 @@ class Channel:
         owner: Frees it.
         nbytes: Room for the largest tensor [bytes].
         mapped: Take one block for both sides.
-
-    Attributes:
-        address: Where the GPU finds it.
-        nbytes: Its size [bytes].
-        mapped: Whether both sides share it.
     """
 
     def __init__(self, cuda: Cuda, owner: contextlib.ExitStack, nbytes: int, mapped: bool) -> None:

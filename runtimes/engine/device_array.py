@@ -24,8 +24,6 @@ class DeviceInput:
     """Somebody's array on the GPU.
 
     Attributes:
-        address: Where it lies.
-        shape: Its shape.
         dtype: Of its elements, or None for one that numpy does not have.
     """
 

@@ -63,8 +63,6 @@ class Borrowed:
     """An array of somebody else's.
 
     Attributes:
-        address: Where its first element lies.
-        shape: Its shape.
         dtype: Of its elements, or None for one that numpy does not have.
         contiguous: Whether it lies in C order without gaps.
         device: DLPack's device type and number.

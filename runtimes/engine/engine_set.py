@@ -24,13 +24,7 @@ from glpn_deploy.runtimes.rt_tensorrt_rtx import TensorRTForRTXRuntime
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """An engine that can be opened.
-
-    Attributes:
-        name: Its file name.
-        profiles: The shapes it takes.
-        open: Opens it.
-    """
+    """An engine that can be opened."""
 
     name: str
     profiles: tuple[Profile, ...]

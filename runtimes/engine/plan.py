@@ -25,7 +25,6 @@ class Tensor:
     """A tensor that goes in or comes out.
 
     Attributes:
-        name: As the engine calls it.
         dtype: float32, or float16; of images uint8 as well.
     """
 
@@ -44,10 +43,8 @@ class Plan:
 
     Attributes:
         runtime: TensorRT's runtime, which the engine needs as long as it lives.
-        engine: TensorRT's engine.
         source: The image batch, ``(N, 3, H, W)``; of uint8 ``(N, H, W, 3)``.
         target: The depth, ``(N, H, W)``.
-        profiles: The shapes it takes, in its own order.
         config: What its contexts are made with (TensorRT for RTX), or None.
     """
 

@@ -19,8 +19,6 @@ class EngineSpec(InputSpec):
     """Shapes by optimization profile.
 
     Attributes:
-        profiles: What it takes.
-        what: The engine, for messages.
         rebuild: The command that builds it with a shape more.
         fills: Whether its runtime fills up batches that are smaller than any profile takes.
     """

@@ -19,10 +19,7 @@ class OnnxSource:
     """A depth network's ONNX file with what is needed to feed it and to read its depth.
 
     Attributes:
-        path: The file.
-        header: What it says of itself.
         max_depth: The network's scale [m].
-        processor: Turns images into its input.
         reasons: What was taken from elsewhere, and what a tool changed.
     """
 

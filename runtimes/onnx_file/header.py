@@ -32,14 +32,11 @@ class OnnxHeader:
     """A depth network's ONNX file, as far as it can be known without loading it.
 
     Attributes:
-        spec: The shapes it takes.
         max_depth: The network's scale [m], or None where the file does not say.
         precision: What the graph computes in, by its tensors and operators, else by what the file says.
         files: The file itself and those it keeps weights in.
         target: Whose kernels an INT8 or FP8 graph was made for (``tensorrt``, ``cpu``); empty where neither
             the file nor its FP16 scales, which are TensorRT's, say it.
-        input: Name of the input.
-        output: Name of the output.
         input_type: ``float32``, ``float16`` or ``uint8``, what the input takes; the output's is one of the
             first two, and may be the other.
         stated: The precision that the file says; another one than ``precision`` where it was converted since.

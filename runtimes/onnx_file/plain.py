@@ -61,7 +61,6 @@ class Contents:
 
     Attributes:
         locations: Where its tensors say that their data lies outside the file, in the order of the file.
-        operators: Types of its nodes.
         types: Element types (TensorProto.DataType) of its tensors of more than one value.
         scale_types: Element types of the scales of its quantizing nodes.
         opset: Version of ONNX's operators.

@@ -21,7 +21,6 @@ class Piece:
     """A piece of furniture about its own origin.
 
     Attributes:
-        solids: Its primitives.
         width: Extent along x [m].
         depth: Extent along y [m].
         height: Extent along z [m].

@@ -55,7 +55,6 @@ class Material:
         variation: Brightness difference between cells (planks, tiles), 0–1.
         grain: Amplitude of the noise, 0–1.
         grain_scale: Noise cells a metre, along both directions (unequal ones look like wood).
-        gloss: Strength of the highlight.
         glow: Light given off, in units of the reflected light.
     """
 
@@ -81,7 +80,6 @@ class Solid:
         half: Half its size along its own axes [m]; the radius, three times, for a sphere;
             (radius, radius, half the height) for a cylinder.
         yaw: Turn about the vertical axis [rad].
-        material: Look of all faces.
         front: Look of the face towards the solid's own +y, where it differs.
     """
 
@@ -117,10 +115,7 @@ class Room:
     Attributes:
         size: Extent along x, y and z [m].
         walls: Materials of the walls at x=0, x=size, y=0, y=size.
-        floor: Material of the floor.
-        ceiling: Material of the ceiling.
         skirting: Height of the skirting board [m], 0 for none.
-        skirting_color: Its linear RGB.
     """
 
     size: Vec3
@@ -136,7 +131,6 @@ class Light:
     """A small lamp, or a window that shines along ``normal``.
 
     Attributes:
-        position: Where it is [m].
         normal: Direction in which its shadows are worked out; a unit vector.
         power: Linear RGB strength.
         directed: Whether it shines only forward, weakening with the cosine, as a window does.
@@ -155,7 +149,6 @@ class Camera:
     """A pinhole camera with square pixels and its principal point in the middle.
 
     Attributes:
-        position: Where it is [m].
         yaw: Viewing direction about the vertical axis, 0 along +x, counter-clockwise [rad].
         pitch: Upward tilt [rad].
         roll: Clockwise turn of the camera about its viewing direction [rad].
@@ -207,15 +200,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Everything that decides the picture except its resolution.
-
-    Attributes:
-        room: The hollow box around all.
-        solids: What stands in it.
-        lights: The lamps and windows.
-        camera: The eye.
-        finish: The photograph's own variation.
-    """
+    """Everything that decides the picture except its resolution."""
 
     room: Room
     solids: tuple[Solid, ...]

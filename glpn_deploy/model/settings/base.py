@@ -40,7 +40,8 @@ class ConfigBase:
     """Settable attributes, unknown keys kept, reading and writing, as transformers' ``PreTrainedConfig``.
 
     Two configurations are equal when the attributes below are, apart from those that tell where one came
-    from (``architectures``, ``transformers_version``). Keys that are kept unknown do not count.
+    from (``architectures``, ``transformers_version``). Keys that are kept unknown do not count. Fields that are
+    not described are carried through for HF's sake.
 
     Attributes:
         transformers_version: Of the transformers that wrote the file, if one did.
@@ -48,11 +49,6 @@ class ConfigBase:
         output_hidden_states: Whether models give their hidden states without being asked.
         output_attentions: Whether models give their attention weights without being asked.
         return_dict: Whether models give a mapping (or a tuple) without being asked.
-        chunk_size_feed_forward: Carried through for HF's sake.
-        is_encoder_decoder: Carried through for HF's sake.
-        id2label: Carried through for HF's sake, as is the next.
-        label2id: See above.
-        problem_type: Carried through for HF's sake.
         attn_implementation: ``eager``, the only one that GLPN has, or None.
     """
 

@@ -21,12 +21,8 @@ class Accuracy:
     """What a graph reaches on a data set, beside its FP32 original.
 
     Attributes:
-        dataset: The data set's name.
-        images: How many of its images count.
         delta1: Share of pixels within 25 % of the truth, by image and averaged.
         abs_rel: Mean |depth - truth| / truth, likewise.
-        delta1_fp32: The FP32 graph's delta1.
-        abs_rel_fp32: The FP32 graph's AbsRel.
         largest_drop: How much of delta1 the precision may lose.
     """
 

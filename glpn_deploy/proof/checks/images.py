@@ -25,7 +25,6 @@ class ImageErrors:
 
     Attributes:
         errors: Against the FP32 graph, over all pixels of all images, so that large images weigh more.
-        passed: Whether they are within the budget.
     """
 
     errors: ErrorStats

@@ -36,17 +36,13 @@ class Verdict:
     """What the measurement says.
 
     Attributes:
-        precision: The lower precision.
-        where: Backend and device.
         shape: (batch, height, width) of the input [px].
         fp32_ms: Median latency of the FP32 original [ms], or None where the candidate cannot run here.
         candidate_ms: Median latency of the candidate [ms], or None likewise.
         speedup: Median over rounds of FP32's latency / the candidate's.
         speedup_low: Lower end of its 95 % confidence interval.
         speedup_high: Upper end.
-        rounds: Rounds measured.
         recommended: Surely faster here, and by at least `WORTH`.
-        sentence: The same for people.
     """
 
     precision: str

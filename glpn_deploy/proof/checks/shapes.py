@@ -22,11 +22,7 @@ from glpn_deploy.runtimes.registry import load_runtime
 
 @dataclasses.dataclass(frozen=True)
 class ShapeErrors:
-    """What `ShapeSweep` found.
-
-    Attributes:
-        report: The comparison with the FP32 graph, a case a shape.
-    """
+    """What `ShapeSweep` found."""
 
     report: ParityReport
 

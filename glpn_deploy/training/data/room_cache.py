@@ -35,10 +35,6 @@ class CachedRooms:
     Attributes:
         folder: Holds ``images.npy`` (N, H, W, 3) uint8 and ``depth.npy`` (N, H, W) float16.
         count: How many of them, from the first, are used.
-        first_seed: Seed of the first room.
-        name: As of `RenderedRooms`.
-        max_depth: As of `RenderedRooms`.
-        crop: As of `RenderedRooms`.
     """
 
     folder: Path

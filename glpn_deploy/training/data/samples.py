@@ -35,7 +35,6 @@ class Augmentation:
         crop: Height and width [px] of the random crop.
         flip: Share of mirrored samples.
         cutdepth: Share of samples with Vertical CutDepth.
-        scaling: See `glpn_deploy.training.data.augment.vertical_cutdepth`.
     """
 
     crop: tuple[int, int]

@@ -24,12 +24,7 @@ _CROPS = {"nyu": (448, 576), "kitti": (352, 704)}
 
 @dataclasses.dataclass
 class Part:
-    """Some samples of a data set.
-
-    Attributes:
-        whole: The data set.
-        indices: Its samples that are in the part.
-    """
+    """Some samples of a data set."""
 
     whole: DepthDataset
     indices: Sequence[int]
@@ -61,7 +56,6 @@ class Shrunk:
     """A data set at a fraction of its size: the image averaged over squares, the depth of their corners.
 
     Attributes:
-        whole: The data set.
         factor: Side of the squares [px].
     """
 
