@@ -306,11 +306,7 @@ class DepthEstimator:
         return self.processor.prepare(shown)
 
     def _batch_limit(self, batch_size: int) -> int:
-        """Most images that enter the network together, where a caller asks for ``batch_size``.
-
-        Raises:
-            InputError: The batch size is below 1.
-        """
+        """Most images that enter the network together, where a caller asks for ``batch_size``."""
         if not isinstance(batch_size, int) or batch_size < 1:
             raise InputError(f"a batch size of {batch_size!r}", expected="a whole number, at least 1")
         spec = self.runtime.spec

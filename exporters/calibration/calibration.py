@@ -182,11 +182,7 @@ def require_memory(source: Path, images: Sequence[NDArray[np.uint8]], processor:
 
 
 def _memory(model: onnx.ModelProto, shape: tuple[int, ...]) -> tuple[dict[str, int], int]:
-    """Sizes of the inner tensors by name, and what may be held of them beside a run [bytes].
-
-    Raises:
-        ExportError: The run alone takes more than is free.
-    """
+    """Sizes of the inner tensors by name, and what may be held of them beside a run [bytes]."""
     sizes = {name: 4 * count for name, count in tensor_elements(model, shape).items()}
     weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     working = 3 * weights + 6 * max(sizes.values(), default=0)

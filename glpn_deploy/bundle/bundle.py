@@ -69,11 +69,7 @@ class Bundle:
         return bundle
 
     def _check_configs(self) -> None:
-        """Refuses configs that say something else than the manifest, which is what is used.
-
-        Raises:
-            BundleError: They differ, or one cannot be read.
-        """
+        """Refuses configs that say something else than the manifest, which is what is used."""
         try:
             config = GLPNConfig.from_json_file(self.folder / CONFIG)
             processor = GLPNImageProcessor.from_json_file(self.folder / CONFIG_NAME)

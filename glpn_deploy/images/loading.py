@@ -172,9 +172,6 @@ def _from_pil(
 def _check_deep_colours(upper: NDArray[np.uint8], name: str, white_point: float | None) -> None:
     """16 bits a colour, of which Pillow gives the upper 8: enough unless white lies far below 65535.
 
-    Raises:
-        ImageError: A white point is given, which the upper 8 bits do not resolve.
-
     Warns:
         UserWarning: The values end far below 65535.
     """

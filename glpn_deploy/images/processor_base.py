@@ -11,9 +11,14 @@ from typing import Any, ClassVar, TypeVar
 from PIL import Image
 
 from glpn_deploy.checkpoints.hub import hub_options
-from glpn_deploy.checkpoints.settings import find_settings, read_settings, to_json, write_settings
-from glpn_deploy.checkpoints.upload import push_folder
-from glpn_deploy.errors import ConfigError, WriteError
+from glpn_deploy.checkpoints.settings import (
+    SettingsFile,
+    find_settings,
+    read_settings,
+    to_json,
+    write_settings,
+)
+from glpn_deploy.errors import ConfigError
 
 CONFIG_NAME = "preprocessor_config.json"
 _NESTED_NAME = "processor_config.json"  # of a whole processor, whose part ``image_processor`` is this one
@@ -22,12 +27,11 @@ _MOST_FACTOR = 1000  # 1 / 255 is usual, 1 leaves bytes as they are; beyond lies
 _TYPES = ("GLPNImageProcessor", "GLPNImageProcessorFast", "GLPNImageProcessorPil", "GLPNFeatureExtractor")
 _NOT_SETTINGS = {"image_processor_type", "feature_extractor_type", "processor_class"}
 _WITHOUT_EFFECT = {"use_fast", "backend", "trust_remote_code"}  # HF's: there is one implementation here
-_EXPECTED = "a GLPN preprocessor_config.json"
 _Self = TypeVar("_Self", bound="ProcessorBase")
 
 
 @dataclasses.dataclass(init=False, repr=False)
-class ProcessorBase:
+class ProcessorBase(SettingsFile):
     """The settings, which can be set and are checked when they are; unknown ones are kept.
 
     Attributes:
@@ -45,6 +49,8 @@ class ProcessorBase:
         ConfigError: A value is of the wrong type or out of range.
     """
 
+    file_name: ClassVar[str] = CONFIG_NAME
+    expected: ClassVar[str] = "a GLPN preprocessor_config.json"
     model_input_names: ClassVar[list[str]] = ["pixel_values"]
 
     do_resize: bool | None = True
@@ -103,32 +109,6 @@ class ProcessorBase:
         """
         write_settings(Path(json_file_path), self.to_json_string())
 
-    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **hub: Any) -> list[str]:
-        """Writes ``preprocessor_config.json`` into the folder, which is made where missing.
-
-        Args:
-            save_directory: The folder.
-            push_to_hub: Also upload it, to ``repo_id`` or the repository of the folder's name.
-            **hub: Of `push_to_hub`.
-
-        Returns:
-            The file's path in a list, as HF gives it.
-
-        Raises:
-            WriteError: The folder or the file cannot be written.
-        """
-        folder = Path(save_directory)
-        if folder.is_file():
-            raise WriteError(f"{folder} is a file", expected="a folder")
-        self.to_json_file(folder / CONFIG_NAME)
-        if push_to_hub:
-            self.push_to_hub(hub.pop("repo_id", folder.name), **hub)
-        return [str(folder / CONFIG_NAME)]
-
-    def push_to_hub(self, repo_id: str, **hub: Any) -> Any:
-        """Uploads ``preprocessor_config.json``; the keywords are `checkpoints.upload.push_folder`'s."""
-        return push_folder(self.save_pretrained, repo_id, **hub)
-
     @classmethod
     def from_dict(
         cls: type[_Self],
@@ -160,20 +140,6 @@ class ProcessorBase:
         return processor, {k: v for k, v in overrides.items() if k not in names}
 
     @classmethod
-    def from_json_file(cls: type[_Self], json_file: str | Path, **overrides: Any) -> Any:
-        """Reads a ``preprocessor_config.json``, or the part of a ``processor_config.json``.
-
-        Raises:
-            ConfigError: The file is missing, not JSON, or not a usable GLPN processor config.
-        """
-        path = Path(json_file)
-        values = read_settings(path, expected=_EXPECTED)
-        try:
-            return cls.from_dict(values.get("image_processor", values), **overrides)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error.got}", expected=error.expected, fix=error.fix) from None
-
-    @classmethod
     def from_pretrained(cls: type[_Self], pretrained_model_name_or_path: str | Path, **keywords: Any) -> Any:
         """Reads the settings of a checkpoint folder, a bundle, a hub id, or the file itself.
 
@@ -189,18 +155,14 @@ class ProcessorBase:
         options, others = hub_options(keywords)
         others = {name: value for name, value in others.items() if name not in _WITHOUT_EFFECT}
         found = find_settings(
-            pretrained_model_name_or_path, [_NESTED_NAME, CONFIG_NAME], options, expected=_EXPECTED
+            pretrained_model_name_or_path, [_NESTED_NAME, CONFIG_NAME], options, expected=cls.expected
         )
-        nested = len(found) == 1 or "image_processor" in read_settings(found[0], expected=_EXPECTED)
+        nested = len(found) == 1 or "image_processor" in read_settings(found[0], expected=cls.expected)
         return cls.from_json_file(found[0] if nested else found[1], **others)
 
 
 def _check(name: str, value: Any) -> None:
-    """Checks one setting.
-
-    Raises:
-        ConfigError: It is of the wrong type or out of range.
-    """
+    """Checks one setting."""
     if name in {"do_resize", "do_rescale", "do_normalize"}:
         if not isinstance(value, (bool, type(None))):
             raise _bad(name, value, "true or false")

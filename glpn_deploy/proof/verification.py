@@ -134,11 +134,7 @@ def _check_artefacts(bundle: Bundle, chosen: list[Artefact], options: VerifyOpti
 
 
 def _require_compared(found: Verification, precisions: Sequence[str]) -> None:
-    """Refuses a check by name of which this machine can do nothing.
-
-    Raises:
-        UnavailableError: A precision was not compared with anything.
-    """
+    """Refuses a check by name of which this machine can do nothing."""
     compared = {report.candidate["precision"] for report in found.reports}
     for item in found.not_run:
         if item.precision in precisions and item.precision not in compared and not found.broken:

@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from glpn_deploy.checkpoints.hub import hub_options
-from glpn_deploy.checkpoints.settings import find_settings, read_settings, to_json, write_settings
-from glpn_deploy.checkpoints.upload import push_folder
-from glpn_deploy.errors import ConfigError, InputError, WriteError
+from glpn_deploy.checkpoints.settings import (
+    SettingsFile,
+    find_settings,
+    read_settings,
+    to_json,
+    write_settings,
+)
+from glpn_deploy.errors import ConfigError, InputError
 
 CONFIG_NAME = "config.json"
 
 _Config = TypeVar("_Config", bound="ConfigBase")
-_EXPECTED = "a GLPN config.json"
 _PROVENANCE = {"architectures", "transformers_version"}
 _NO_DIFFERENCE = {  # what HF leaves out of config.json
     "architectures": None,
@@ -36,12 +40,12 @@ _NO_DIFFERENCE = {  # what HF leaves out of config.json
 
 
 @dataclasses.dataclass(init=False, eq=False, repr=False)
-class ConfigBase:
+class ConfigBase(SettingsFile):
     """Settable attributes, unknown keys kept, reading and writing, as transformers' ``PreTrainedConfig``.
 
     Two configurations are equal when the attributes below are, apart from those that tell where one came
-    from (``architectures``, ``transformers_version``). Keys that are kept unknown do not count. Fields that are
-    not described are carried through for HF's sake.
+    from (``architectures``, ``transformers_version``). Keys that are kept unknown do not count. Fields not
+    described below are carried through for HF's sake.
 
     Attributes:
         transformers_version: Of the transformers that wrote the file, if one did.
@@ -52,6 +56,8 @@ class ConfigBase:
         attn_implementation: ``eager``, the only one that GLPN has, or None.
     """
 
+    file_name: ClassVar[str] = CONFIG_NAME
+    expected: ClassVar[str] = "a GLPN config.json"
     model_type: ClassVar[str] = ""
     attribute_map: ClassVar[dict[str, str]] = {}
     sub_configs: ClassVar[dict[str, Any]] = {}
@@ -203,27 +209,9 @@ class ConfigBase:
         write_settings(Path(json_file_path), self.to_json_string(use_diff))
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **hub: Any) -> None:
-        """Writes ``config.json`` into a folder, which is made where missing.
-
-        Args:
-            save_directory: The folder.
-            push_to_hub: Also upload it, to ``repo_id`` or the repository of the folder's name.
-            **hub: Of `push_to_hub`.
-
-        Raises:
-            ConfigError: A value is unusable.
-            WriteError: The folder or the file cannot be written.
-        """
+        """As `SettingsFile.save_pretrained`, once the values are checked as a whole."""
         self.validate()
-        if Path(save_directory).is_file():
-            raise WriteError(f"{save_directory} is a file", expected="a folder")
-        self.to_json_file(Path(save_directory) / CONFIG_NAME)
-        if push_to_hub:
-            self.push_to_hub(hub.pop("repo_id", Path(save_directory).name), **hub)
-
-    def push_to_hub(self, repo_id: str, **hub: Any) -> Any:
-        """Uploads ``config.json``; the keywords are `checkpoints.upload.push_folder`'s."""
-        return push_folder(self.save_pretrained, repo_id, **hub)
+        super().save_pretrained(save_directory, push_to_hub, **hub)
 
     @classmethod
     def from_dict(
@@ -264,26 +252,12 @@ class ConfigBase:
         return (config, unused) if return_unused_kwargs else config
 
     @classmethod
-    def from_json_file(cls: type[_Config], json_file: str | Path, **overrides: Any) -> Any:
-        """Reads a ``config.json``; the keywords are `from_dict`'s.
-
-        Raises:
-            ConfigError: The file is missing, not JSON, or not a usable GLPN config.
-        """
-        path = Path(json_file)
-        values = read_settings(path, expected=_EXPECTED)
-        try:
-            return cls.from_dict(values, **overrides)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {error.got}", expected=error.expected, fix=error.fix) from None
-
-    @classmethod
     def get_config_dict(
         cls, pretrained_model_name_or_path: str | Path, **keywords: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The content of a checkpoint's ``config.json``, and the keywords that are not the hub's."""
         path, others = _find(pretrained_model_name_or_path, keywords)
-        return read_settings(path, expected=_EXPECTED), others
+        return read_settings(path, expected=ConfigBase.expected), others
 
     @classmethod
     def from_pretrained(
@@ -320,7 +294,7 @@ class ConfigBase:
 
 def _find(source: str | Path, keywords: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     options, others = hub_options(keywords)
-    return find_settings(source, [CONFIG_NAME], options, expected=_EXPECTED)[0], others
+    return find_settings(source, [CONFIG_NAME], options, expected=ConfigBase.expected)[0], others
 
 
 def _plain(value: Any) -> Any:
