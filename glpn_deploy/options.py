@@ -191,7 +191,7 @@ def parse_size(option: str, text: str) -> tuple[int, int]:
     Raises:
         InputError: The text is something else.
     """
-    found = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip())
+    found = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip(), re.ASCII)
     if not found:
         raise InputError(
             f"{option} {text!r}", expected="height x width in pixels", fix=f"write {option} 192x256"

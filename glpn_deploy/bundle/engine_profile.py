@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from glpn_deploy.decoding import shown
 from glpn_deploy.errors import InputError
+from glpn_deploy.options import parse_size
 
 Shape = tuple[int, int, int]
 """Images in a batch, height [px], width [px]."""
@@ -18,7 +21,6 @@ MAX_SIDE, MAX_BATCH, MAX_PROFILES = 16384, 4096, 32
 DEFAULT_SHAPE = "480x640"
 
 _KINDS = ("min", "opt", "max")
-_SIZE = r"(\d{1,6})[xX×](\d{1,6})"
 _NAME_CHARACTERS = 80
 
 
@@ -107,7 +109,7 @@ def parse_shape(option: str, text: str) -> Shape:
     Raises:
         InputError: The text is something else.
     """
-    found = re.fullmatch(rf"(\d{{1,6}})[xX×]{_SIZE}", text.strip(), re.ASCII)
+    found = re.fullmatch(r"(\d{1,6})[xX×](\d{1,6})[xX×](\d{1,6})", text.strip(), re.ASCII)
     if not found:
         raise InputError(
             f"{option} is {text!r}", expected="batch x height x width", fix="write for example 1x480x640"
@@ -150,7 +152,7 @@ def parse_profiles(
         low, high = parse_shape("--min", min_shape), parse_shape("--max", max_shape)
         best = (low[0], *high[1:]) if opt_shape is None else parse_shape("--opt", opt_shape)
         found.append(Profile(low, best, high))
-    sizes = [_parse_size(size) for text in shapes for size in text.split(",")]
+    sizes = [parse_size("--size", size) for text in shapes for size in text.split(",")]
     if found and not sizes and batch is not None:
         raise InputError(
             "--batch is given without --size",
@@ -158,7 +160,7 @@ def parse_profiles(
             fix="write it there (1x480x640), or name the sizes with --size",
         )
     if not found and not sizes:
-        sizes = [_parse_size(DEFAULT_SHAPE)]
+        sizes = [parse_size("--size", DEFAULT_SHAPE)]
     low_n, best_n, high_n = _parse_batch("1" if batch is None else batch)
     sized = [Profile((low_n, *size), (best_n, *size), (high_n, *size)) for size in sizes]
     unique = tuple(dict.fromkeys((*sized, *found)))
@@ -179,7 +181,7 @@ def choose_profile(profiles: Sequence[Profile], shape: Shape) -> int | None:
 
     def looseness(i: int) -> tuple[int, int, bool, int]:
         profile = profiles[i]
-        return _pixels(profile.max), -_pixels(profile.min), profile.opt != shape, i
+        return math.prod(profile.max), -math.prod(profile.min), profile.opt != shape, i
 
     return min(holding, key=looseness, default=None)
 
@@ -201,8 +203,6 @@ def profiles_name(profiles: Sequence[Profile]) -> str:
     name = "+".join(profile.name for profile in profiles)
     if len(name) <= _NAME_CHARACTERS:
         return name
-    import hashlib
-
     digest = hashlib.sha256(" ".join(map(str, profiles)).encode()).hexdigest()[:8]
     return f"{profiles[0].name}+{len(profiles) - 1}more.{digest}"
 
@@ -210,13 +210,6 @@ def profiles_name(profiles: Sequence[Profile]) -> str:
 def spell(shape: Shape) -> str:
     """``1x480x640``."""
     return "x".join(map(str, shape))
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(_SIZE, text.strip(), re.ASCII)
-    if not found:
-        raise InputError(f"--size is {text!r}", expected="height x width in pixels", fix="write 480x640")
-    return int(found[1]), int(found[2])
 
 
 def _parse_batch(text: str) -> Shape:
@@ -250,8 +243,3 @@ def _check_shape(kind: str, shape: Any) -> None:
 
 def _span(a: int, b: int) -> str:
     return str(a) if a == b else f"{a}-{b}"
-
-
-def _pixels(shape: Shape) -> int:
-    batch, height, width = shape
-    return batch * height * width

@@ -259,7 +259,12 @@ def check_bundle(engine: Path, sidecar: Sidecar, manifest: Manifest) -> Artefact
     """
     for artefact in manifest.artefacts:
         if artefact.file == sidecar.onnx and artefact.precision == sidecar.precision:
-            _check_origin(engine, sidecar, artefact_digest(manifest, artefact))
+            if artefact_digest(manifest, artefact) != sidecar.onnx_sha256:
+                raise EngineError(
+                    f"{engine.name} was built from another {sidecar.onnx} than this bundle's (SHA-256 "
+                    "differs)",
+                    fix=f"build it again here: {rebuild_command(engine, sidecar)}",
+                )
             return artefact
     raise EngineError(
         f"{engine.name} was built from {sidecar.onnx} ({sidecar.precision}), which this bundle does not have",
@@ -273,13 +278,17 @@ def read_plan(engine: Path, sidecar: Sidecar) -> bytes:
     Raises:
         EngineError: The file cannot be read, or is not the one that was written.
     """
-    _check_size(engine, sidecar)
+    again = f"copy it again, or build it again: {rebuild_command(engine, sidecar)}"
     try:
+        size = engine.stat().st_size
+        if size != sidecar.bytes:
+            raise EngineError(f"{engine} has {size} bytes", expected=f"{sidecar.bytes}, as built", fix=again)
         with engine.open("rb") as file:
             plan = file.read(sidecar.bytes + 1)
     except (OSError, MemoryError) as error:
-        raise EngineError(f"{engine} cannot be read ({error})") from None
-    _check_digest(engine, sidecar, hashlib.sha256(plan).hexdigest())
+        raise EngineError(f"{engine} cannot be read ({error})", fix=again) from None
+    if hashlib.sha256(plan).hexdigest() != sidecar.sha256:
+        raise EngineError(f"the content of {engine} changed since it was built (SHA-256 differs)", fix=again)
     return plan
 
 
@@ -349,29 +358,3 @@ def _gpu_fits(sidecar: Sidecar, device: CudaDevice) -> bool:
         return device.sm >= (8, 0)
     same_count = 0 in (sidecar.sm_count, device.sm_count) or sidecar.sm_count == device.sm_count
     return same_sm and sidecar.gpu == device.name and same_count
-
-
-def _check_origin(engine: Path, sidecar: Sidecar, onnx_sha256: str) -> None:
-    if onnx_sha256 != sidecar.onnx_sha256:
-        raise EngineError(
-            f"{engine.name} was built from another {sidecar.onnx} than this bundle's (SHA-256 differs)",
-            fix=f"build it again here: {rebuild_command(engine, sidecar)}",
-        )
-
-
-def _check_size(engine: Path, sidecar: Sidecar) -> None:
-    again = f"copy it again, or build it again: {rebuild_command(engine, sidecar)}"
-    try:
-        size = engine.stat().st_size
-    except OSError as error:
-        raise EngineError(f"{engine} cannot be read ({error.strerror})", fix=again) from None
-    if size != sidecar.bytes:
-        raise EngineError(f"{engine} has {size} bytes", expected=f"{sidecar.bytes}, as built", fix=again)
-
-
-def _check_digest(engine: Path, sidecar: Sidecar, digest: str) -> None:
-    if digest != sidecar.sha256:
-        raise EngineError(
-            f"the content of {engine} changed since it was built (SHA-256 differs)",
-            fix=f"copy it again, or build it again: {rebuild_command(engine, sidecar)}",
-        )

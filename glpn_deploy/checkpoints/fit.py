@@ -49,35 +49,26 @@ class Fit:
         return ", ".join(filter(None, parts))
 
 
-def fit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+def fit(
+    tensors: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    path: Path | None,
+    *,
+    strict: bool = True,
+    other_shapes: bool = False,
+) -> Fit:
     """Checks tensors against a model's names and shapes and gives them in its dtypes.
 
     Args:
         tensors: What was read; half and double precision are converted.
         wanted: The model's state dict, whose values may be without memory ("meta").
-
-    Raises:
-        CheckpointError: Tensors are missing, left over, of another shape or kind, or not finite.
-    """
-    return fit_what_fits(tensors, wanted, path, strict=True).tensors
-
-
-def fit_what_fits(
-    tensors: Mapping[str, Tensor],
-    wanted: Mapping[str, Tensor],
-    path: Path | None,
-    *,
-    strict: bool,
-    other_shapes: bool = False,
-) -> Fit:
-    """As `fit`, but tells what does not fit where that is allowed.
-
-    Args:
+        path: Where they came from, for the message.
         strict: Refuse tensors that are missing or left over.
         other_shapes: Allow those of another shape.
 
     Raises:
-        CheckpointError: As `fit`, as far as not allowed.
+        CheckpointError: Tensors are missing, left over or of another shape, as far as that is not allowed, of
+            another kind, or not finite.
     """
     tensors = dict(tensors)
     for name in wanted:

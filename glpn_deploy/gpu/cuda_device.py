@@ -102,15 +102,14 @@ def gpu_title(name: str, capability: str, sm_count: int) -> str:
     return f"{name} (compute capability {capability}{count})"
 
 
-def find_device(index: int = 0, least_cuda: tuple[int, int] | None = None) -> CudaDevice:
-    """Finds a GPU through the CUDA driver.
+def find_device(least_cuda: tuple[int, int] | None = None) -> CudaDevice:
+    """Finds the first GPU, after ``CUDA_VISIBLE_DEVICES``, through the CUDA driver.
 
     Args:
-        index: Its number, after ``CUDA_VISIBLE_DEVICES``.
         least_cuda: The oldest CUDA version of the driver that will do.
 
     Raises:
-        BackendError: There is no driver, no such device, or the driver is broken or too old.
+        BackendError: There is no driver, no GPU, or the driver is broken or too old.
     """
     driver = open_driver()
     try:
@@ -123,12 +122,9 @@ def find_device(index: int = 0, least_cuda: tuple[int, int] | None = None) -> Cu
                 expected=f"CUDA {least} or later",
                 fix=f"update the driver, or install the packages made for CUDA {version[0]}",
             )
-        count = driver.call("cuDeviceGetCount")
-        if count == 0:
+        if driver.call("cuDeviceGetCount") == 0:
             raise BackendError(_NO_GPU[0], fix=_NO_GPU[1])
-        if not 0 <= index < count:
-            raise BackendError(f"there is no GPU number {index}", expected=f"a number from 0 to {count - 1}")
-        return _device(driver, index, version)
+        return _device(driver, version)
     except CudaError as error:
         raise _broken(error) from None
 
@@ -158,8 +154,8 @@ def open_driver() -> CudaDriver:
     return driver
 
 
-def _device(driver: CudaDriver, index: int, version: tuple[int, int]) -> CudaDevice:
-    handle = driver.call("cuDeviceGet", index)
+def _device(driver: CudaDriver, version: tuple[int, int]) -> CudaDevice:
+    handle = driver.call("cuDeviceGet", 0)
     name = ctypes.create_string_buffer(_NAME_BYTES)
     driver.call("cuDeviceGetName", name, _NAME_BYTES, handle)
 
@@ -168,7 +164,7 @@ def _device(driver: CudaDriver, index: int, version: tuple[int, int]) -> CudaDev
 
     integrated = bool(attribute(cu.CU_DEVICE_ATTRIBUTE_INTEGRATED))
     return CudaDevice(
-        index=index,
+        index=0,
         name=name.value.decode(errors="replace"),
         sm=(
             attribute(cu.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR),

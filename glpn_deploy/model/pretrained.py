@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from glpn_deploy.checkpoints.files import CONFIG_NAME, as_hf, load_state_dict
-from glpn_deploy.checkpoints.fit import fit_what_fits
+from glpn_deploy.checkpoints.fit import fit
 from glpn_deploy.checkpoints.hub import cached_as, hub_options, local_path, resolve_checkpoint
 from glpn_deploy.checkpoints.original import infer_config
 from glpn_deploy.checkpoints.settings import write_settings
@@ -133,9 +133,7 @@ class PreTrained(Network):
         # Built without memory and filled with the tensors as read: no time goes into random weights.
         with torch.device("meta"):
             model = cls(config).to(config.dtype)
-        fitted = fit_what_fits(
-            tensors, model.state_dict(), path, strict=strict, other_shapes=ignore_mismatched_sizes
-        )
+        fitted = fit(tensors, model.state_dict(), path, strict=strict, other_shapes=ignore_mismatched_sizes)
         if fitted.missing or fitted.misshapen:
             model = cls(config).to(config.dtype)
         if str(fitted):

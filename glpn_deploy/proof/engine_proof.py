@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -151,7 +152,7 @@ def _comparisons(bundle: Bundle, profiles: Sequence[Profile]) -> _Comparisons:
     seen = {_golden_shape(*golden) for golden in goldens}
     corners = dict.fromkeys(corner for p in profiles for corner in (p.min, p.opt, p.max))
     open_corners = [corner for corner in corners if corner not in seen or corner[0] > 1]
-    small = [corner for corner in open_corners if _pixels(corner) <= _MOST_PIXELS]
+    small = [corner for corner in open_corners if math.prod(corner) <= _MOST_PIXELS]
     not_checked = {spell(corner): _TOO_LARGE for corner in open_corners if corner not in small}
     install = BACKENDS["onnxruntime"].missing()
     if install is None:
@@ -180,7 +181,7 @@ def _fitting_goldens(bundle: Bundle, profiles: Sequence[Profile]) -> list[tuple[
         _, height, width = golden.depth.shape
         for n in sizes:
             fits = choose_profile(profiles, (n, height, width)) is not None
-            if fits and _pixels((n, height, width)) <= _MOST_PIXELS:
+            if fits and math.prod((n, height, width)) <= _MOST_PIXELS:
                 found.append((golden, n))
     return found
 
@@ -198,8 +199,3 @@ def _repeat(golden: Batch, n: int) -> Batch:
 def _rooms(bundle: Bundle, corner: Shape, reference: Runtime) -> Batch:
     pixel_values = room_batch(bundle.processor, *corner)
     return Batch(spell(corner), pixel_values, reference.run_unchecked(pixel_values))
-
-
-def _pixels(shape: Shape) -> int:
-    batch, height, width = shape
-    return batch * height * width

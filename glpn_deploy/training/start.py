@@ -130,7 +130,7 @@ def _from_encoder(path: Path, values: Mapping[str, Any], changes: dict[str, Any]
             f"{path} holds no tensor under segformer.encoder",
             expected="a SegFormer or MiT checkpoint in HF's format, such as nvidia/mit-b4",
         )
-    model.glpn.load_state_dict(fit(tensors, model.glpn.state_dict(), path))
+    model.glpn.load_state_dict(fit(tensors, model.glpn.state_dict(), path).tensors)
     return model
 
 

@@ -146,8 +146,8 @@ def test_what_the_command_line_means():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"shapes": ["480"]}, "--size is '480'; expected height x width"),
-        ({"shapes": ["480x640,"]}, "--size is ''"),
+        ({"shapes": ["480"]}, "--size '480'; expected height x width"),
+        ({"shapes": ["480x640,"]}, "--size ''"),
         ({"shapes": ["480x650"]}, "side is 650 px; expected a multiple of 32 px .*; write 640"),
         ({"shapes": ["16x32"]}, "side is 16 px; .*; write 32"),
         ({"shapes": ["0x32"]}, "side is 0 px"),
