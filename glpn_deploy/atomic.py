@@ -13,7 +13,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from glpn_deploy.errors import WriteError
 
@@ -22,8 +21,8 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-_STEM_CHARACTERS = 40  # leaves room for the random part within the usual limit of 255 bytes a name
-_STAGING_NAME = re.compile(r"\..*\.partial-[0-9a-f]{8}(\.[^.]*)?", re.DOTALL)
+_NAME_CHARACTERS = 40  # leaves room for the random part within the usual limit of 255 bytes a name
+_STAGING_NAME = re.compile(r"\..*\.partial-[0-9a-f]{8}", re.DOTALL)
 _LOCK, _CONTENT = "lock", "content"
 _HELD: set[int] = set()
 _LOCK_FLAGS = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -35,7 +34,7 @@ class _NoLocksError(Exception):
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str], *, sync: bool = False) -> Iterator[Path]:
-    """Yields a temporary file beside ``path`` that takes its place when the block succeeds.
+    """Yields a temporary file near ``path`` that takes its place when the block succeeds.
 
     The temporary file exists, is empty, and ends in the same suffix as ``path``, so that writers which
     look at the suffix do what they would have done. Whatever ends the block otherwise, Ctrl-C included,
@@ -56,21 +55,13 @@ def atomic_path(path: str | os.PathLike[str], *, sync: bool = False) -> Iterator
         if target.exists() and not target.is_file():  # renaming onto /dev/null would replace the device
             raise WriteError(f"{target} exists and is not a plain file", fix="choose another name")
         _clean_once(target.parent)
-        temporary, file = _locked_file(target)
-        try:
+        with _staging(target) as folder:
+            temporary = folder / f"{_CONTENT}{target.suffix}"
+            temporary.touch()
             yield temporary
             if sync:
                 _sync(temporary)
-            if sys.platform == "win32":  # which renames no open file, and removes none: that is its lock
-                file.close()
             temporary.replace(target)
-        except BaseException:
-            file.close()
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-        finally:
-            file.close()
 
 
 @contextlib.contextmanager
@@ -91,7 +82,8 @@ def staging_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     with _write_errors(target):
         _clean(target.parent)
         with _staging(target) as folder:
-            yield folder
+            (folder / _CONTENT).mkdir()
+            yield folder / _CONTENT
 
 
 @contextlib.contextmanager
@@ -151,28 +143,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go_in_child)
 
 
-def _locked_file(target: Path) -> tuple[Path, IO[bytes]]:
-    """An empty file beside ``target``, and what holds its lock."""
-    while True:
-        temporary = target.with_name(
-            f".{target.stem[:_STEM_CHARACTERS]}.partial-{secrets.token_hex(4)}{target.suffix}"
-        )
-        file = temporary.open("xb")
-        try:
-            if sys.platform != "win32":  # whose locks keep this very process from writing
-                with contextlib.suppress(_NoLocksError):
-                    _lock(file.fileno())
-        except (BlockingIOError, FileNotFoundError):  # taken for a leftover before it was locked
-            file.close()
-        else:
-            return temporary, file
-
-
 @contextlib.contextmanager
 def _staging(target: Path) -> Iterator[Path]:
-    """A folder beside ``target`` with a locked file and the folder that is given out."""
+    """A folder beside ``target`` with a locked file in it; it is gone afterwards."""
     while True:
-        outer = target.with_name(f".{target.name[:_STEM_CHARACTERS]}.partial-{secrets.token_hex(4)}")
+        outer = target.with_name(f".{target.name[:_NAME_CHARACTERS]}.partial-{secrets.token_hex(4)}")
         descriptor = None
         try:
             outer.mkdir()  # within the block: a signal may arrive right behind it
@@ -180,52 +155,43 @@ def _staging(target: Path) -> Iterator[Path]:
                 descriptor = os.open(outer / _LOCK, _LOCK_FLAGS, 0o666)
                 with contextlib.suppress(_NoLocksError):  # then nobody removes anybody's folder
                     _lock(descriptor)
-                (outer / _CONTENT).mkdir()
             except (BlockingIOError, FileNotFoundError):
                 continue  # another process saw the folder before its lock, and took it for a leftover
-            yield outer / _CONTENT
+            yield outer
             return
         finally:
             if descriptor is not None:
                 os.close(descriptor)
-            shutil.rmtree(outer, ignore_errors=True)
+            try:
+                (outer / _LOCK).unlink(missing_ok=True)
+                outer.rmdir()
+            except OSError:  # it is not empty: the content did not go where it was meant for
+                shutil.rmtree(outer, ignore_errors=True)
 
 
 def _clean(folder: Path) -> None:
     """Removes the staging folders whose process is gone."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if not _STAGING_NAME.fullmatch(entry.name):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                _remove_leftover(Path(entry.path), Path(entry.path, _LOCK))
-            elif entry.is_file(follow_symlinks=False):
-                _remove_leftover(Path(entry.path), Path(entry.path))
+            if _STAGING_NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                _remove_leftover(Path(entry.path))
 
 
 _clean_once = functools.lru_cache(maxsize=4096)(_clean)  # looking through a folder for every file is slow
 
 
-def _remove_leftover(path: Path, lock: Path) -> None:
-    """Removes a file or folder unless a running process holds its lock."""
+def _remove_leftover(folder: Path) -> None:
+    """Removes a staging folder unless a running process holds its lock."""
     with contextlib.suppress(OSError, _NoLocksError):
-        descriptor = os.open(lock, _LOCK_FLAGS, 0o666)
+        descriptor = os.open(folder / _LOCK, _LOCK_FLAGS, 0o666)
         try:
-            if lock != path or sys.platform != "win32":
-                _lock(descriptor)
+            _lock(descriptor)
             if sys.platform != "win32":
-                _remove(path)
+                shutil.rmtree(folder, ignore_errors=True)
         finally:
             os.close(descriptor)
         if sys.platform == "win32":  # which removes no open file
-            _remove(path)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _lock(descriptor: int) -> None:
