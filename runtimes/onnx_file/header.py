@@ -74,10 +74,19 @@ def check_file(path: Path) -> list[Path]:
         BundleError: It is missing, cannot be read, is damaged, is no plain network, or names files outside
             its folder.
     """
+    return check_locations(path, read_contents(path).locations)
+
+
+def read_contents(path: Path) -> Contents:
+    """What an ONNX file is made of; other than `check_file`, without looking at where its weights are.
+
+    Raises:
+        BundleError: As `check_file`.
+    """
     if not path.is_file():
         raise BundleError(f"there is no file {path}", expected="an .onnx file")
     try:
-        locations = _contents(path, identity(path)).locations
+        return _contents(path, identity(path))
     except NotPlainError as error:
         raise BundleError(
             f"{path} holds {error}, which no plain network does",
@@ -87,8 +96,7 @@ def check_file(path: Path) -> list[Path]:
     except OSError as error:
         raise BundleError(f"{path} cannot be read ({error.strerror})", fix="check its permissions") from error
     except (DamagedError, ValueError):  # ValueError: an empty file cannot be mapped
-        raise _damaged(path) from None
-    return check_locations(path, locations)
+        raise damaged(path) from None
 
 
 @functools.lru_cache(maxsize=16)
@@ -118,7 +126,7 @@ def _parse(path: Path, now: Identity) -> OnnxHeader:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             inputs, outputs, about = _read(content)
     except (DamagedError, UnicodeDecodeError, OSError):
-        raise _damaged(path) from None
+        raise damaged(path) from None
     found = [(_TYPES.get(kind), len(shape)) for _, kind, shape in (*inputs, *outputs)]
     wanted = [({*_TYPES.values()}, 4), ({"float32", "float16"}, 3)]
     if [n for _, n in found] != [4, 3] or any(
@@ -143,7 +151,7 @@ def _parse(path: Path, now: Identity) -> OnnxHeader:
         input_type=_TYPES[kind],
         stated=stated,
         opset=contents.opset,
-        nodes=contents.nodes,
+        nodes=len(contents.nodes),
         tensors=_described(inputs[0], outputs[0]),
     )
 
@@ -217,7 +225,8 @@ def positive_scale(text: str | None, path: Path) -> float | None:
     return value
 
 
-def _damaged(path: Path) -> BundleError:
+def damaged(path: Path) -> BundleError:
+    """The refusal of what is no ONNX file."""
     return BundleError(
         f"{path} is not an ONNX file, or is damaged",
         fix="verify the bundle with glpn-verify, or export it again",

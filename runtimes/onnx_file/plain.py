@@ -63,8 +63,8 @@ class Contents:
         locations: Where its tensors say that their data lies outside the file, in the order of the file.
         types: Element types (TensorProto.DataType) of its tensors of more than one value.
         scale_types: Element types of the scales of its quantizing nodes.
-        opset: Version of ONNX's operators.
-        nodes: How many nodes it has.
+        opset: The version of ONNX's own operators that it uses; 0 where it does not say.
+        nodes: "MatMul encoder/0/query" for every node, in order.
     """
 
     locations: tuple[str, ...]
@@ -72,7 +72,7 @@ class Contents:
     types: frozenset[int]
     scale_types: frozenset[int]
     opset: int
-    nodes: int
+    nodes: tuple[str, ...]
 
 
 class NotPlainError(Exception):
@@ -100,7 +100,8 @@ class _Check:
         self._types: set[int] = set()
         self._type_of: dict[bytes, int] = {}
         self._scales: set[bytes] = set()
-        self._version = self._nodes = 0
+        self._opset = 0
+        self._nodes: list[str] = []
 
     def run(self) -> Contents:
         for number, kind, start, end in self._fields(self._content, 0, len(self._content)):
@@ -109,19 +110,19 @@ class _Check:
             if number == 7:
                 self._graph(start, end)
             elif number == 8:
-                self._opset(start, end)
+                self._check_opset(start, end)
             elif number in (20, 25):
                 raise NotPlainError("a training graph" if number == 20 else "functions of its own")
         for op, where, inputs in self._enlarging:
             self._check_size(op, where, inputs)
         scales = frozenset(self._type_of[name] for name in self._scales if name in self._type_of)
         return Contents(
-            tuple(self._locations),
-            frozenset(self._operators),
-            frozenset(self._types),
-            scales,
-            self._version,
-            self._nodes,
+            locations=tuple(self._locations),
+            operators=frozenset(self._operators),
+            types=frozenset(self._types),
+            scale_types=scales,
+            opset=self._opset,
+            nodes=tuple(self._nodes),
         )
 
     def _fields(self, message: Content, start: int, end: int) -> list[Field]:
@@ -131,25 +132,25 @@ class _Check:
         self._left -= len(found)
         return found
 
-    def _opset(self, start: int, end: int) -> None:
+    def _check_opset(self, start: int, end: int) -> None:
         domain, version = b"", 0
         for number, kind, a, b in self._fields(self._content, start, end):
             if (number, kind) == (1, 2):
                 domain = self._content[a:b]
             elif (number, kind) == (2, 0):
                 version = a
-        least = 0
-        if domain in (b"", b"ai.onnx"):
-            least, self._version = _OPSETS[0], version
+        own = domain in (b"", b"ai.onnx")
+        least = _OPSETS[0] if own else 0
         if not least <= version <= _OPSETS[1]:
-            raise NotPlainError(f"opset {version if version < 1 << 63 else version - (1 << 64)}")
+            raise NotPlainError(f"opset {_signed(version)}")
+        if own:
+            self._opset = version
 
     def _graph(self, start: int, end: int) -> None:
         for number, kind, a, b in self._fields(self._content, start, end):
             if kind != 2:
                 continue
             if number == 1:
-                self._nodes += 1
                 self._node(self._content[a:b])
             elif number == 5:
                 self._constants[self._tensor(self._content, a, b)] = (self._content, a, b)
@@ -184,6 +185,7 @@ class _Check:
         if arity is None:
             raise NotPlainError(where)
         self._operators.add(_text(op))
+        self._nodes.append(f"{_text(op)} {_text(name)}".strip())
         if op in (b"QuantizeLinear", b"DequantizeLinear"):
             self._scales.update(inputs[1:2])
         while inputs and not inputs[-1]:
