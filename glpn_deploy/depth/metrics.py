@@ -49,22 +49,6 @@ def crop_window(crop: Crop | None, height: int, width: int) -> tuple[slice, slic
     return slice(int(top * height), int(bottom * height)), slice(int(left * width), int(right * width))
 
 
-def valid_mask(
-    gt: Array, max_depth: float, min_depth: float = MIN_DEPTH, crop: Crop | None = None
-) -> npt.NDArray[np.bool_]:
-    """Pixels that count: ``min_depth < gt < max_depth`` [m] inside the crop, as (H, W) booleans.
-
-    Raises:
-        InputError: ``gt`` is not (H, W), or the crop does not fit it.
-    """
-    if gt.ndim != 2:
-        raise InputError(f"the ground truth has shape {gt.shape}", expected="(H, W)")
-    window = crop_window(crop, *gt.shape)
-    mask = np.zeros(gt.shape, dtype=np.bool_)
-    mask[window] = _in_range(gt[window], min_depth, max_depth)
-    return mask
-
-
 def depth_metrics(pred: Array, gt: Array, mask: npt.NDArray[np.bool_]) -> dict[str, float]:
     """Accuracy of one depth map over the pixels in ``mask``; with p, g in metres and d = ln p - ln g:
 
@@ -79,7 +63,7 @@ def depth_metrics(pred: Array, gt: Array, mask: npt.NDArray[np.bool_]) -> dict[s
     Args:
         pred: Predicted depth [m], (H, W), finite and above 0 where ``mask`` is true.
         gt: True depth [m], (H, W), above 0 where ``mask`` is true.
-        mask: Pixels to look at, (H, W); see ``valid_mask``.
+        mask: Pixels to look at, (H, W).
 
     Raises:
         InputError: The shapes differ, no pixel is left, or a value is not finite and above 0.

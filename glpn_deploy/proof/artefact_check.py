@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +74,8 @@ def check_artefact(
         conclude(step, reports)
         opinions = []
         if polygraphy:
-            opinions = [second_opinion_on_goldens(bundle, run, reports[0])]
-            for report in reports[1:]:
-                opinion = polygraphy_check(
-                    run.path,
-                    reference.path,
-                    reference.sweep,
-                    report,
-                    device=run.runtime.device,
-                    plain_qdq=run.plain_qdq,
-                    title=f"polygraphy {precision}",
-                )
-                opinions.append(opinion)
+            opinions = [second_opinion(run, reports[0], tuple(golden_batches(bundle)))]
+            opinions += [second_opinion(run, r, reference.sweep, reference.path) for r in reports[1:]]
     return Verification(tuple(reports), not_run, tuple(opinions))
 
 
@@ -140,12 +131,13 @@ def _native(path: Path, precision: Precision, options: RuntimeOptions) -> Artefa
     return ArtefactRun(runtime, path)
 
 
-def second_opinion_on_goldens(bundle: Bundle, run: ArtefactRun, report: ParityReport) -> PolygraphyReport:
-    """Polygraphy's result on a comparison with the goldens."""
-    batches = tuple(golden_batches(bundle))
+def second_opinion(
+    run: ArtefactRun, report: ParityReport, batches: Sequence[Batch], reference: Path | None = None
+) -> PolygraphyReport:
+    """Polygraphy's result on a comparison, with what `polygraphy_check` takes for the reference."""
     return polygraphy_check(
         run.path,
-        None,
+        reference,
         batches,
         report,
         device=run.runtime.device,

@@ -18,10 +18,6 @@ class NotRun:
     precision: str
     reason: str
 
-    def to_dict(self) -> dict[str, str]:
-        """For JSON."""
-        return dataclasses.asdict(self)
-
 
 @dataclasses.dataclass(frozen=True)
 class BrokenEngine:
@@ -29,10 +25,6 @@ class BrokenEngine:
 
     file: str
     reason: str
-
-    def to_dict(self) -> dict[str, str]:
-        """For JSON."""
-        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +77,9 @@ class Verification:
             "passed": self.passed,
             "complete": self.complete,
             "reports": [report.to_dict() for report in self.reports],
-            "not_run": [item.to_dict() for item in self.not_run],
+            "not_run": [dataclasses.asdict(item) for item in self.not_run],
             "polygraphy": [opinion.to_dict() for opinion in self.polygraphy],
-            "broken": [engine.to_dict() for engine in self.broken],
+            "broken": [dataclasses.asdict(engine) for engine in self.broken],
         }
 
     def require(self) -> None:

@@ -14,14 +14,20 @@ from glpn_deploy.proof.artefact_check import (
     Reference,
     check_artefact,
     known_precision,
-    second_opinion_on_goldens,
+    second_opinion,
 )
 from glpn_deploy.proof.artefact_runs import ArtefactRun
 from glpn_deploy.proof.checks.budget import artefact_budget
 from glpn_deploy.proof.engine_check import check_engines
 from glpn_deploy.proof.findings import NotRun, Verification
 from glpn_deploy.proof.options import VerifyOptions
-from glpn_deploy.proof.parity import compare_over_sweep, sweep_depths, tolerance_m, verify_goldens
+from glpn_deploy.proof.parity import (
+    compare_over_sweep,
+    golden_batches,
+    sweep_depths,
+    tolerance_m,
+    verify_goldens,
+)
 from glpn_deploy.proof.parity_report import ParityReport, conclude
 from glpn_deploy.proof.polygraphy_check import require_polygraphy
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
@@ -122,7 +128,8 @@ def _check_artefacts(bundle: Bundle, chosen: list[Artefact], options: VerifyOpti
             goldens = verify_goldens(bundle, runtime, limit)
             found += Verification((goldens,))
             if options.polygraphy:
-                opinion = second_opinion_on_goldens(bundle, ArtefactRun(runtime, path), goldens)
+                batches = tuple(golden_batches(bundle))
+                opinion = second_opinion(ArtefactRun(runtime, path), goldens, batches)
                 found += Verification(polygraphy=(opinion,))
             if options.reference is not None:
                 found += Verification((_against_checkpoint(bundle, runtime, options, limit),))

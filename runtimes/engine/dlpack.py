@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13  # DLDeviceType
+CPU, CUDA, CUDA_MANAGED = 1, 2, 13  # DLDeviceType
 _KINDS = {0: "i", 1: "u", 2: "f"}  # DLDataTypeCode
 _NAME, _USED = b"dltensor", b"used_dltensor"
 

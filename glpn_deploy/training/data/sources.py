@@ -23,11 +23,10 @@ _CROPS = {"nyu": (448, 576), "kitti": (352, 704)}
 
 
 @dataclasses.dataclass
-class Part:
-    """Some samples of a data set."""
+class _Derived:
+    """What is made of another data set, under its name and protocol."""
 
     whole: DepthDataset
-    indices: Sequence[int]
 
     @property
     def name(self) -> str:
@@ -44,6 +43,13 @@ class Part:
         """The whole's."""
         return self.whole.crop
 
+
+@dataclasses.dataclass
+class Part(_Derived):
+    """The samples of a data set at some indices."""
+
+    indices: Sequence[int]
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -52,26 +58,14 @@ class Part:
 
 
 @dataclasses.dataclass
-class Shrunk:
+class Shrunk(_Derived):
     """A data set at a fraction of its size: the image averaged over squares, the depth of their corners.
 
     Attributes:
         factor: Side of the squares [px].
     """
 
-    whole: DepthDataset
     factor: int
-    crop: None = None
-
-    @property
-    def name(self) -> str:
-        """The whole's."""
-        return self.whole.name
-
-    @property
-    def max_depth(self) -> float:
-        """The whole's [m]."""
-        return self.whole.max_depth
 
     def __len__(self) -> int:
         return len(self.whole)
