@@ -74,8 +74,7 @@ def explain_source(
 class Compiler:
     """Holds graphs of one network against each other, as NVIDIA's compiler for RTX cards takes them."""
 
-    def __init__(self, targets: tuple[str, ...] = TARGETS) -> None:
-        self._targets = targets
+    def __init__(self) -> None:
         self._found: dict[Path, Explanation] = {}
 
     @staticmethod
@@ -93,7 +92,7 @@ class Compiler:
 
     def _explain(self, graph: Path, precision: Precision) -> Explanation:
         if graph not in self._found:
-            options = EngineOptions(precision=precision, targets=self._targets)
+            options = EngineOptions(precision=precision, targets=TARGETS)
             self._found[graph] = explain_onnx(graph, options)
         return self._found[graph]
 

@@ -85,35 +85,33 @@ def depth_metrics(pred: Array, gt: Array, mask: npt.NDArray[np.bool_]) -> dict[s
 class DepthMetrics:
     """Accuracy over any number of images: each metric of ``depth_metrics`` by image, then averaged.
 
-    Predictions are clipped to ``min_depth``…``max_depth`` first, as the common protocol does. A prediction
-    that is NaN counts as ``min_depth`` and an infinite one as the end it clips to, so that it costs
-    accuracy instead of vanishing, and ``invalid_predictions`` in the result says how many pixels that were.
+    Ground truth of 1 mm or less is none. Predictions are clipped to 1 mm ... ``max_depth`` first, as the
+    common protocol does. One that is NaN counts as 1 mm and an infinite one as the end it clips to, so that
+    it costs accuracy instead of vanishing, and ``invalid_predictions`` in the result says how many pixels
+    that were.
     An image without a valid pixel is ``skipped``: counted, not averaged.
 
     Args:
         max_depth: Ground truth at or above this [m] does not count (10 for NYU, 80 for KITTI).
-        min_depth: Ground truth at or below this [m] does not count.
         crop: The protocol's crop; ``None`` looks at the whole image.
         median_scaling: Multiply each prediction by median(gt)/median(pred) over its valid pixels before
             clipping, as for methods that do not know the scale (Zhou et al., 2017).
 
     Raises:
-        InputError: The limits are not 0 < min_depth < max_depth, or the crop is unknown.
+        InputError: ``max_depth`` is no such limit, or the crop is unknown.
     """
 
     def __init__(
         self,
         max_depth: float,
         *,
-        min_depth: float = MIN_DEPTH,
         crop: Crop | None = None,
         median_scaling: bool = False,
     ) -> None:
-        if not 0 < min_depth < max_depth < math.inf:
-            got = f"min_depth is {min_depth} m and max_depth {max_depth} m"
-            raise InputError(got, expected="0 < min_depth < max_depth")
+        if not MIN_DEPTH < max_depth < math.inf:
+            raise InputError(f"max_depth is {max_depth} m", expected=f"metres above {MIN_DEPTH}")
         crop_window(crop, 480, 640)  # refuses an unknown crop now, not at the first image
-        self.max_depth, self.min_depth, self.crop = max_depth, min_depth, crop
+        self.max_depth, self.min_depth, self.crop = max_depth, MIN_DEPTH, crop
         self.median_scaling = median_scaling
         self.skipped = self.invalid_predictions = 0
         self._scale_total = 0.0

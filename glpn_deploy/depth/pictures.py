@@ -82,16 +82,13 @@ def depth_panel(title: str, depth: NDArray[np.float32], max_m: float) -> Panel:
     return Panel(title, color(depth), Scale(0.0, max_m, color, "near", "far"))
 
 
-def error_panel(
-    title: str, pred: NDArray[np.float32], gt: NDArray[np.float32], limit_m: float | None = None
-) -> Panel:
-    """A panel of ``error_map``, with its scale from ``-limit_m`` to ``limit_m`` [m], or to `error_limit`."""
-    limit = error_limit(pred, gt) if limit_m is None else limit_m
+def error_panel(title: str, pred: NDArray[np.float32], gt: NDArray[np.float32], limit_m: float) -> Panel:
+    """A panel of ``error_map``, with its scale from ``-limit_m`` to ``limit_m`` [m]."""
 
     def color(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        return color_error(values, limit)
+        return color_error(values, limit_m)
 
-    return Panel(title, error_map(pred, gt, limit), Scale(-limit, limit, color, "too near", "too far"))
+    return Panel(title, error_map(pred, gt, limit_m), Scale(-limit_m, limit_m, color, "too near", "too far"))
 
 
 def error_limit(pred: NDArray[np.float32], gt: NDArray[np.float32]) -> float:

@@ -119,10 +119,8 @@ def draw_points(
     colors: NDArray[np.uint8],
     intrinsics: Intrinsics,
     size: tuple[int, int],
-    yaw_degrees: float = 25.0,
-    pitch_degrees: float = 15.0,
 ) -> NDArray[np.uint8]:
-    """Draws points as the same camera sees them after it went around their middle.
+    """Draws points as the same camera sees them after it went around their middle, to the left and up.
 
     It turns about the point on its axis at the points' median depth and goes back by a quarter of that depth.
     What is nearer hides what is behind it; where no point falls the picture is white.
@@ -131,8 +129,6 @@ def draw_points(
         points: (N, 3) [m] in the camera's frame, as `back_project` gives them.
         colors: (N, 3) uint8.
         size: (height, width) of the picture [px].
-        yaw_degrees: How far the camera goes to the left [degrees].
-        pitch_degrees: How far it goes up [degrees].
 
     Returns:
         (height, width, 3) uint8 RGB.
@@ -141,7 +137,7 @@ def draw_points(
     picture = np.full((height, width, 3), 255, np.uint8)
     if not len(points):
         return picture
-    yaw, pitch = math.radians(yaw_degrees), math.radians(pitch_degrees)
+    yaw, pitch = math.radians(25.0), math.radians(15.0)
     middle = float(np.median(points[:, 2]))
     about_y = [[math.cos(yaw), 0, -math.sin(yaw)], [0, 1, 0], [math.sin(yaw), 0, math.cos(yaw)]]
     about_x = [[1, 0, 0], [0, math.cos(pitch), -math.sin(pitch)], [0, math.sin(pitch), math.cos(pitch)]]

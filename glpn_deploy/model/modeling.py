@@ -19,15 +19,14 @@ from glpn_deploy.model.outputs import DepthEstimatorOutput, EncoderOutput
 from glpn_deploy.model.pretrained import PreTrained
 
 
-def silog_loss(predicted: Tensor, target: Tensor, weight: float = 0.5) -> Tensor:
-    """Scale-invariant log loss (Eigen et al., arXiv:1406.2283): sqrt(mean d² - weight * mean(d)²).
+def silog_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """Scale-invariant log loss (Eigen et al., arXiv:1406.2283): sqrt(mean d² - 0.5 mean(d)²).
 
     d = ln(target) - ln(predicted) over the pixels with target > 0.
 
     Args:
         predicted: ``(B, H, W)``, metres, above 0.
         target: ``(B, H, W)``, metres; 0 or less marks a pixel without ground truth.
-        weight: 0.5 in the paper and in HF.
 
     Returns:
         A scalar with a finite gradient; 0 where no pixel is valid (HF gives NaN).
@@ -41,7 +40,7 @@ def silog_loss(predicted: Tensor, target: Tensor, weight: float = 0.5) -> Tensor
         return predicted.sum() * 0.0
     d = torch.log(target[valid]) - torch.log(predicted[valid])
     # The clamp keeps sqrt's gradient finite at a perfect fit.
-    return torch.sqrt((d.square().mean() - weight * d.mean().square()).clamp_min(1e-12))
+    return torch.sqrt((d.square().mean() - 0.5 * d.mean().square()).clamp_min(1e-12))
 
 
 class GLPNModel(PreTrained):

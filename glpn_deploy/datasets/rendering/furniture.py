@@ -35,13 +35,13 @@ class Piece:
 Builder: TypeAlias = Callable[[np.random.Generator], Piece]
 
 
-def place(solids: list[Solid], x: float, y: float, yaw: float, z: float = 0.0) -> list[Solid]:
-    """``solids`` turned by ``yaw`` [rad] about the origin and moved to (x, y, z) [m]."""
+def place(solids: list[Solid], x: float, y: float, yaw: float) -> list[Solid]:
+    """``solids`` turned by ``yaw`` [rad] about the origin and moved to (x, y) [m]."""
     cos, sin = float(np.cos(yaw)), float(np.sin(yaw))
     moved = []
     for s in solids:
         a, b, c = s.center
-        center = (x + cos * a - sin * b, y + sin * a + cos * b, z + c)
+        center = (x + cos * a - sin * b, y + sin * a + cos * b, c)
         moved.append(Solid(s.kind, center, s.half, s.yaw + yaw, s.material, s.front))
     return moved
 
