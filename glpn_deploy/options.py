@@ -116,11 +116,7 @@ def read_field(name: str, hint: Any, default: Any) -> Field:
 
 
 def check_options(options: Any) -> None:
-    """Holds every field to its choices and bounds; for ``__post_init__``.
-
-    Raises:
-        InputError: A value is not among them.
-    """
+    """Holds every field to its choices and bounds; for ``__post_init__``."""
     for field in declared(options.__class__):
         value = getattr(options, field.name)
         several = isinstance(value, tuple)
@@ -186,11 +182,7 @@ def optional(kind: Any) -> bool:
 
 
 def parse_size(option: str, text: str) -> tuple[int, int]:
-    """``HEIGHTxWIDTH`` as (height, width) [px].
-
-    Raises:
-        InputError: The text is something else.
-    """
+    """``HEIGHTxWIDTH`` as (height, width) [px]."""
     found = re.fullmatch(r"(\d{1,5})[xX×](\d{1,5})", text.strip(), re.ASCII)
     if not found:
         raise InputError(
@@ -200,11 +192,7 @@ def parse_size(option: str, text: str) -> tuple[int, int]:
 
 
 def parse_device(option: str, text: str) -> str:
-    """A device's name; of devices that other software knows it says what is possible here.
-
-    Raises:
-        InputError: It is not one of `Device`.
-    """
+    """A device's name; of devices that other software knows it says what is possible here."""
     if text in get_args(Device):
         return text
     name, _, number = text.lower().partition(":")
@@ -222,11 +210,7 @@ def parse_device(option: str, text: str) -> str:
 
 
 def parse_words(option: str, text: str) -> tuple[str, ...]:
-    """The words of a text that are separated by commas, each once.
-
-    Raises:
-        InputError: There is none.
-    """
+    """The words of a text that are separated by commas, each once."""
     words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     if not words:
         raise InputError(f"{option} {text!r}", expected="at least one word, or the option left out")
@@ -234,11 +218,7 @@ def parse_words(option: str, text: str) -> tuple[str, ...]:
 
 
 def parse_numbers(option: str, text: str) -> tuple[float, ...]:
-    """Finite numbers separated by commas.
-
-    Raises:
-        InputError: The text is something else.
-    """
+    """Finite numbers separated by commas."""
     try:
         numbers = tuple(float(word) for word in text.split(","))
     except ValueError:
@@ -249,11 +229,7 @@ def parse_numbers(option: str, text: str) -> tuple[float, ...]:
 
 
 def parse_whole_numbers(option: str, text: str) -> tuple[int, ...]:
-    """Whole numbers separated by commas.
-
-    Raises:
-        InputError: The text is something else.
-    """
+    """Whole numbers separated by commas."""
     numbers = parse_numbers(option, text)
     if any(number != int(number) for number in numbers):
         raise InputError(f"{option} {text!r}", expected="whole numbers separated by commas")

@@ -64,12 +64,7 @@ def read_text(path: Path, encoding: str = "utf-8") -> str:
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file's content.
-
-    Raises:
-        OSError: As `read_text`.
-        ValueError: As `parse_json`.
-    """
+    """A JSON file's content."""
     return parse_json(read_text(path))
 
 

@@ -91,11 +91,7 @@ def calibration_images(
 
 
 def check_image_count(count: int) -> None:
-    """Refuses a single calibration image, and warns of fewer than sixteen.
-
-    Raises:
-        InputError: There are fewer than two.
-    """
+    """Refuses a single calibration image, and warns of fewer than sixteen."""
     fix = f"give {ENOUGH_IMAGES} or more pictures of the kind the camera will see"
     if count < FEWEST_IMAGES:
         what = "is one calibration image" if count else "are no calibration images"

@@ -106,11 +106,7 @@ def add_profiles(
     profiles: Sequence[Profile],
     taken: InputType = "float32",
 ) -> None:
-    """Adds the optimisation profiles, in order.
-
-    Raises:
-        ExportError: TensorRT refuses one.
-    """
+    """Adds the optimisation profiles, in order."""
     spec = InputSpec(dtype=taken)
     for number, wanted in enumerate(profiles):
         profile = builder.create_optimization_profile()

@@ -59,9 +59,6 @@ def inspect_engine(module: Any, engine: Any, shape: Shape | None) -> list[dict[s
 
     Returns:
         One dictionary a layer, for `layer_precisions` and `explain.explain`.
-
-    Raises:
-        ExportError: TensorRT tells nothing.
     """
     inspector = engine.create_engine_inspector()
     context = None if shape is None else engine.create_execution_context()
@@ -114,9 +111,6 @@ def require_precision(layers: Mapping[str, int], precision: str) -> None:
     """Checks that an engine computes in what its graph promises.
 
     A missing builder flag, or a graph that lost its types, gives an engine that works and is slow.
-
-    Raises:
-        ExportError: No layer computes in it.
     """
     if precision == "fp32" or layers.get(precision, 0):
         return

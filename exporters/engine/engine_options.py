@@ -39,9 +39,6 @@ class EngineOptions:
             affected.
         targets: Compute capabilities that TensorRT for RTX compiles for, such as ``8.9``; none builds with
             TensorRT for the GPU of this machine.
-
-    Raises:
-        InputError: A value is none of these.
     """
 
     profiles: tuple[Profile, ...] = (Profile.fixed((1, 480, 640)),)

@@ -83,11 +83,7 @@ class Compiler:
         return importlib.util.find_spec(PACKAGE) is not None
 
     def verdict(self, precision: Precision, graph: Path, other: Precision, beside: Path) -> TrafficVerdict:
-        """Compiles two graphs, each once in the life of this object, and compares them.
-
-        Raises:
-            ExportError: The compiler does not take one of them.
-        """
+        """Compiles two graphs, each once in the life of this object, and compares them."""
         return judge_traffic(self._explain(graph, precision), self._explain(beside, other), precision, other)
 
     def _explain(self, graph: Path, precision: Precision) -> Explanation:

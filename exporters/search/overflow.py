@@ -39,9 +39,6 @@ def find_peaks(
 
     Returns:
         Float tensor's name to max |x|.
-
-    Raises:
-        BackendError: ONNX Runtime cannot run it.
     """
     model = load_graph(source)
     types = tensor_types(model)

@@ -10,11 +10,7 @@ from glpn_deploy.options import Option, check_options
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvalOptions:
-    """How a network is judged on a data set.
-
-    Raises:
-        InputError: A value is out of range.
-    """
+    """How a network is judged on a data set."""
 
     max_depth: Annotated[
         float | None, Option("Evaluate depth below this [m] [default: the data set's].", above=0)

@@ -162,11 +162,7 @@ class Bundle:
         return len(self.manifest.files)
 
     def artefact(self, precision: str) -> Artefact:
-        """The artefact of a precision.
-
-        Raises:
-            BundleError: The bundle has none.
-        """
+        """The artefact of a precision."""
         for artefact in self.manifest.artefacts:
             if artefact.precision == precision:
                 return artefact
@@ -211,11 +207,7 @@ class Bundle:
 
 
 def require_same(where: Path, found: Mapping[str, Any], expected: Mapping[str, Any], bundle: Path) -> None:
-    """Refuses a file of a bundle whose settings are not the manifest's.
-
-    Raises:
-        BundleError: They differ; names the first setting that does.
-    """
+    """Refuses a file of a bundle whose settings are not the manifest's."""
     for name, value in expected.items():
         if found.get(name) != value:
             raise BundleError(

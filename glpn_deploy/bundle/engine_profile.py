@@ -60,11 +60,7 @@ class Profile:
 
     @classmethod
     def parse(cls, text: str) -> Profile:
-        """Reads ``1x256x320:1x480x640:4x480x640``, or one shape alone.
-
-        Raises:
-            InputError: The text is something else.
-        """
+        """Reads ``1x256x320:1x480x640:4x480x640``, or one shape alone."""
         parts = [parse_shape("--profile", part) for part in text.split(":")]
         if len(parts) == 1:
             return cls.fixed(parts[0])
@@ -104,11 +100,7 @@ class Profile:
 
 
 def parse_shape(option: str, text: str) -> Shape:
-    """Reads ``BATCHxHEIGHTxWIDTH``.
-
-    Raises:
-        InputError: The text is something else.
-    """
+    """Reads ``BATCHxHEIGHTxWIDTH``."""
     found = re.fullmatch(r"(\d{1,6})[xX×](\d{1,6})[xX×](\d{1,6})", text.strip(), re.ASCII)
     if not found:
         raise InputError(
@@ -137,9 +129,6 @@ def parse_profiles(
 
     Returns:
         The profiles in the order of the arguments, none twice.
-
-    Raises:
-        InputError: A text that is none of these, a half-given range, or too many profiles.
     """
     found = [Profile.parse(text) for text in profiles]
     if (min_shape is None) != (max_shape is None) or (opt_shape is not None and min_shape is None):

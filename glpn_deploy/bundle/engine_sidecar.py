@@ -201,11 +201,7 @@ def engine_name(
 
 
 def write_sidecar(sidecar: Sidecar, engine: Path) -> Path:
-    """Writes the sidecar beside its engine, in one step, and returns its path.
-
-    Raises:
-        WriteError: It cannot be written.
-    """
+    """Writes the sidecar beside its engine, in one step, and returns its path."""
     path = sidecar_path(engine)
     with atomic_path(path, sync=True) as temporary:
         temporary.write_text(sidecar.to_json(), encoding="utf-8")

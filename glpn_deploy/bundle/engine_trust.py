@@ -13,11 +13,7 @@ from glpn_deploy.errors import EngineError, WriteError
 
 
 def remember_engine(sidecar: Sidecar) -> None:
-    """Notes that this user built an engine here.
-
-    Raises:
-        WriteError: The note cannot be written.
-    """
+    """Notes that this user built an engine here."""
     fix = "check its permissions, or set XDG_STATE_HOME to a folder of your own"
     record = make_folder(_records(), 0o700, fix) / sidecar.sha256
     try:

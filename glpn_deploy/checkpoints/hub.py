@@ -93,8 +93,6 @@ def resolve_checkpoint(
         cache_dir: The hub's cache, instead of its own place.
         progress: Show the hub's progress bars, if standard error is a terminal.
         token: As in `HubOptions`, like the next two.
-        force_download: See there.
-        subfolder: See there.
         safetensors: Fetch weights in this format only (True), or only pickles of tensors (False).
 
     Returns:

@@ -199,11 +199,7 @@ class CudaDriver:
 
 
 def load_library() -> Any:
-    """The driver's library.
-
-    Raises:
-        BackendError: There is none.
-    """
+    """The driver's library."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
         return ctypes.CDLL(name)

@@ -82,11 +82,7 @@ def rtx_of(module: Any) -> TensorRT:
 
 
 def parse_targets(text: str) -> tuple[str, ...]:
-    """``80,8.6`` gives ("8.0", "8.6"), sorted and each once.
-
-    Raises:
-        InputError: One is none that it compiles for.
-    """
+    """``80,8.6`` gives ("8.0", "8.6"), sorted and each once."""
     found = []
     for word in text.split(","):
         digits = re.fullmatch(r"(\d{1,2})\.?(\d)", word.strip(), re.ASCII)

@@ -112,11 +112,7 @@ def import_tensorrt() -> Any:
 
 
 def tensorrt_of(module: Any) -> TensorRT:
-    """What the module's version can do.
-
-    Raises:
-        BackendError: It is older than 8.6.
-    """
+    """What the module's version can do."""
     text = str(getattr(module, "__version__", "unknown"))
     version = parse_version(text)
     if version is None or version < LEAST:

@@ -57,11 +57,7 @@ class ImageBatch(dict[str, Any]):
 
 
 def each_image(images: Any) -> Iterator[Any]:
-    """Single images of what HF takes as images: one, a list, lists in a list, arrays (N, ...).
-
-    Raises:
-        InputError: There is none.
-    """
+    """Single images of what HF takes as images: one, a list, lists in a list, arrays (N, ...)."""
     if isinstance(images, (list, tuple)) or getattr(images, "ndim", 0) == 4:
         if len(images) == 0:
             raise InputError("the list of images is empty", expected="at least one image")

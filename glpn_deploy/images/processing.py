@@ -151,13 +151,6 @@ class GLPNImageProcessor(ProcessorBase):
             images: One image or several: paths, PIL images, arrays with the channels last or first, or lists
                 of them. As in HF, only files are turned upright by their EXIF orientation, not PIL images.
             do_resize: Overrides the attribute for this call, as do the seven that follow.
-            size_divisor: See the class.
-            resample: See the class.
-            do_rescale: See the class.
-            rescale_factor: See the class.
-            do_normalize: See the class.
-            image_mean: See the class.
-            image_std: See the class.
             do_convert_rgb: Has no effect: images become RGB in any case.
             return_tensors: ``np`` for numpy, ``pt`` for torch, None for a list of arrays, whose sizes may
                 differ.

@@ -147,11 +147,7 @@ def second_opinion(
 
 
 def known_precision(artefact: Artefact) -> Precision:
-    """The artefact's precision.
-
-    Raises:
-        BundleError: It is none.
-    """
+    """The artefact's precision."""
     found = next((name for name in PRECISIONS if name == artefact.precision), None)
     if found is None:
         raise BundleError(

@@ -68,11 +68,7 @@ class EngineProof:
         }
 
     def require(self) -> None:
-        """Raises where the depth is not the reference's.
-
-        Raises:
-            ParityError: A comparison failed.
-        """
+        """Raises where the depth is not the reference's."""
         for report in self.reports:
             try:
                 report.require()
@@ -163,11 +159,7 @@ def _comparisons(bundle: Bundle, profiles: Sequence[Profile]) -> _Comparisons:
 
 
 def engine_limit(bundle: Bundle, artefact: Artefact, *, tf32: bool = False) -> Limit:
-    """How far an engine's depth may be from the FP32 reference's: its artefact's budget, or FP32's rounding.
-
-    Raises:
-        BundleError: The manifest's budget is none.
-    """
+    """How far an engine may be from the FP32 reference: its artefact's budget, or FP32's rounding."""
     if artefact.precision != "fp32":
         return artefact_budget(artefact)
     return Budget.of("fp16") if tf32 else tolerance_m(bundle.manifest.config.max_depth, _FP32_SHARE)

@@ -97,11 +97,7 @@ class PolygraphyReport:
 
 
 def require_polygraphy() -> None:
-    """Imports Polygraphy.
-
-    Raises:
-        MissingDependencyError: It is not installed.
-    """
+    """Imports Polygraphy."""
     with needs("the independent check", "polygraphy"):
         import polygraphy.backend.onnxrt
         import polygraphy.comparator  # noqa: F401

@@ -42,11 +42,7 @@ def state_path(out: Path) -> Path:
 
 
 def save_state(state: TrainState, out: Path) -> None:
-    """Writes the state so that a kill at any instant leaves the old one or the new one.
-
-    Raises:
-        WriteError: It cannot be written.
-    """
+    """Writes the state so that a kill at any instant leaves the old one or the new one."""
     path = state_path(out)
     make_folder(path.parent)
     values = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}

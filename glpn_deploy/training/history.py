@@ -22,9 +22,6 @@ class History:
         step: Steps already done: later rows, of a run that was killed after its last state, are taken
             out, for they come again.
         validated: Epochs already validated; the same holds for their rows.
-
-    Raises:
-        WriteError: The log cannot be written.
     """
 
     def __init__(self, out: Path, step: int, validated: int) -> None:

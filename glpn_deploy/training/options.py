@@ -25,11 +25,7 @@ _FREE_ON_RESUME = ("out", "fresh", "device", "workers", "threads", "cache", "sav
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """What a training run is told; the defaults are the paper's (section 4.2 and the authors' code).
-
-    Raises:
-        InputError: A value is out of range.
-    """
+    """What a training run is told; the defaults are the paper's (section 4.2 and the authors' code)."""
 
     dataset: Annotated[
         DataKind,

@@ -27,9 +27,6 @@ def validate(
 
     Returns:
         The averages, see `glpn_deploy.depth.metrics.depth_metrics`; None where ``stop`` said so.
-
-    Raises:
-        DatasetError: A sample cannot be read.
     """
     processor, metrics = GLPNImageProcessor(), DepthMetrics(data.max_depth, crop=data.crop)
     device = next(model.parameters()).device

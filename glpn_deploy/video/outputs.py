@@ -49,11 +49,7 @@ class DepthScale:
 
 
 def check_save(kinds: Iterable[str]) -> None:
-    """Refuses kinds of files that are not among `KINDS`.
-
-    Raises:
-        InputError: One of them is not.
-    """
+    """Refuses kinds of files that are not among `KINDS`."""
     for kind in kinds:
         if kind not in KINDS:
             raise InputError(f"--save {kind!r} for a video", expected=f"some of {', '.join(KINDS)}")
@@ -134,11 +130,7 @@ class Outputs:
             write(frame, depth_map, figures)
 
     def close(self) -> None:
-        """Finishes every file, also where one of them fails.
-
-        Raises:
-            WriteError: A file cannot be written.
-        """
+        """Finishes every file, also where one of them fails."""
         self._closing.close()
 
 

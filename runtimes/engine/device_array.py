@@ -33,11 +33,7 @@ class DeviceInput:
 
 
 def shape_of(array: Any) -> tuple[int, ...]:
-    """The shape of an array on the GPU.
-
-    Raises:
-        InputError: It is none.
-    """
+    """The shape of an array on the GPU."""
     shape = getattr(array, "shape", None)
     if shape is None:
         shape = _interface(array)["shape"]

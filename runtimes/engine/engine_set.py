@@ -230,11 +230,7 @@ def engines_of(folder: Path, precision: Precision, backend: str = "tensorrt") ->
 
 
 def load_engine(path: Path, options: RuntimeOptions) -> Runtime:
-    """Loads an ``.engine`` file on the backend that its sidecar names.
-
-    Raises:
-        GlpnError: As `rt_tensorrt.load`.
-    """
+    """Loads an ``.engine`` file on the backend that its sidecar names."""
     return load(path, options, _KINDS[read_sidecar(path).backend])
 
 

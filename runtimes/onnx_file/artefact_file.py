@@ -17,11 +17,7 @@ KIND = "onnx"
 
 
 def require_onnx(bundle: Bundle, artefact: Artefact) -> None:
-    """Refuses an artefact of a kind that this version does not know.
-
-    Raises:
-        BundleError: It is one.
-    """
+    """Refuses an artefact of a kind that this version does not know."""
     if artefact.kind != KIND:
         raise BundleError(
             f"{bundle.folder / MANIFEST} gives {artefact.file} the unknown kind {artefact.kind!r}",

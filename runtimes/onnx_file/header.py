@@ -78,11 +78,7 @@ def check_file(path: Path) -> list[Path]:
 
 
 def read_contents(path: Path) -> Contents:
-    """What an ONNX file is made of; other than `check_file`, without looking at where its weights are.
-
-    Raises:
-        BundleError: As `check_file`.
-    """
+    """What an ONNX file is made of; other than `check_file`, without looking at where its weights are."""
     if not path.is_file():
         raise BundleError(f"there is no file {path}", expected="an .onnx file")
     try:

@@ -72,11 +72,7 @@ class FP32Depth:
             )
 
     def errors(self, graph: Path, title: str = "errors") -> ErrorStats:
-        """Errors of a graph, computed as its types say, over all pixels of all images.
-
-        Raises:
-            BackendError: ONNX Runtime cannot run it.
-        """
+        """Errors of a graph, computed as its types say, over all pixels of all images."""
         with opened(graph) as runtime, progress.step(title, len(self._images)) as step:
             errors = self.errors_of(runtime, step)
             step.finish(describe_errors(errors))

@@ -47,9 +47,6 @@ class ShapeSweep:
 
     Args:
         goldens: Images by name that are compared as well, since ``glpn-verify`` will.
-
-    Raises:
-        GlpnError: The FP32 graph cannot be run.
     """
 
     def __init__(
