@@ -381,12 +381,7 @@ class DepthEstimator:
 def _load_again(
     kind: type[DepthEstimator], source: Path, options: LoadOptions, digest: str, state: dict[str, Any]
 ) -> DepthEstimator:
-    """What a copy of an estimator is made by, in whichever process.
-
-    Raises:
-        BundleError: The files are not there, or others.
-        GlpnError: As `DepthEstimator.load`.
-    """
+    """What a copy of an estimator is made by, in whichever process."""
     if not source.exists():
         raise changed(source)
     estimator = kind.open(source, options)

@@ -54,12 +54,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path, encoding: str = "utf-8") -> str:
-    """A text file's content.
-
-    Raises:
-        OSError: As `read_bytes`.
-        ValueError: It is not text of this encoding.
-    """
+    """A text file's content."""
     return read_bytes(path).decode(encoding)
 
 
@@ -69,11 +64,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str) -> Any:
-    """`json.loads`, for text that may come from anyone.
-
-    Raises:
-        ValueError: It is no JSON, or is nested too deeply.
-    """
+    """`json.loads`, for text that may come from anyone."""
     try:
         value = json.loads(text)
     except RecursionError:

@@ -52,11 +52,7 @@ class Ranges:
 
 
 def find_calibration_images(folder: Path) -> list[Path]:
-    """All images of a folder, by name; none is read.
-
-    Raises:
-        InputError: There is no such folder, or it has no image.
-    """
+    """All images of a folder, by name; none is read."""
     fix = f"give a folder of {ENOUGH_IMAGES} or more pictures of the kind the camera will see"
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
@@ -167,11 +163,7 @@ def _limits(histogram: MagnitudeHistogram, options: CalibrationOptions) -> tuple
 
 
 def require_memory(source: Path, images: Sequence[NDArray[np.uint8]], processor: GLPNImageProcessor) -> None:
-    """Refuses calibration images for which there is too little memory, before anything is run.
-
-    Raises:
-        ExportError: The memory that is free does not suffice; the message says how much it takes.
-    """
+    """Refuses calibration images for which there is too little memory, before anything is run."""
     sizes = (processor.target_size(*image.shape[:2]) for image in images)
     height, width = max(sizes, key=lambda size: size[0] * size[1])
     _memory(load_graph(source), (1, 3, height, width))

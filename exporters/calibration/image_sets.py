@@ -50,10 +50,6 @@ def check_images(where: Where, *, ranges: int, demo: bool) -> None:
     Args:
         ranges: Images wanted for finding ranges, 0 where none are needed.
         demo: Whether the network is the package's own, whose world the rooms are.
-
-    Raises:
-        InputError: There is no such folder, it has too few photographs, or ranges are wanted and no images
-            were named.
     """
     if isinstance(where, Path):
         count = len(find_calibration_images(where))
@@ -78,12 +74,7 @@ def choose_images(
     ranges: int,
     demo: bool,
 ) -> ImageSet:
-    """Chooses and reads the images.
-
-    Raises:
-        InputError: `check_images` refuses it.
-        ImageError: A photograph cannot be read, or is too small.
-    """
+    """Chooses and reads the images."""
     check_images(where, ranges=ranges, demo=demo)
     if isinstance(where, Path):
         return _photographs(where, processor, ranges)

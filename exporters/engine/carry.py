@@ -46,9 +46,6 @@ def carry_engines(old: Path, new: Path, manifest: Manifest) -> CarriedEngines:
 
     An engine is dropped where its ONNX file changed or is gone, or where its sidecar cannot be read. The
     plan itself is not looked at: it is checked whenever it is opened.
-
-    Raises:
-        OSError: A file could not be copied.
     """
     digests = {artefact.file: artefact_digest(manifest, artefact) for artefact in manifest.artefacts}
     kept: list[str] = []
@@ -91,9 +88,6 @@ def carry_files(old: Path, new: Path) -> tuple[str, ...]:
 
     Returns:
         Their names within ``new``.
-
-    Raises:
-        OSError: One could not be copied.
     """
     carried = []
     for source in _strangers(old):

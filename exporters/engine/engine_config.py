@@ -36,10 +36,6 @@ def check_request(trt: TensorRT, options: EngineOptions, opset: int, device: Cud
 
     Args:
         device: The GPU; None where TensorRT for RTX compiles for others.
-
-    Raises:
-        ExportError: It cannot be done; the message says which version can.
-        InputError: A tactic source is none of this version's.
     """
     if opset > trt.max_opset:
         told = f"the graph is of opset {opset}, and {trt.title} reads up to {trt.max_opset}"
@@ -67,12 +63,7 @@ def check_request(trt: TensorRT, options: EngineOptions, opset: int, device: Cud
 
 
 def check_targets(options: EngineOptions) -> None:
-    """Refuses what TensorRT for RTX does not do: kernels are chosen, and refitted, where the engine runs.
-
-    Raises:
-        ExportError: A target does not compute in the precision.
-        InputError: An option has no meaning for it.
-    """
+    """Refuses what TensorRT for RTX does not do: kernels are chosen, and refitted, where the engine runs."""
     plain = EngineOptions(
         profiles=options.profiles, precision=options.precision, tf32=options.tf32, targets=options.targets
     )

@@ -72,11 +72,7 @@ def inspect_engine(module: Any, engine: Any, shape: Shape | None) -> list[dict[s
 
 
 def read_report(text: str) -> list[dict[str, Any]]:
-    """The layers in the inspector's JSON.
-
-    Raises:
-        ExportError: The text is no such report, or holds names only.
-    """
+    """The layers in the inspector's JSON."""
     try:
         report = json.loads(text)
     except ValueError:

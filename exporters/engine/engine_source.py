@@ -23,11 +23,7 @@ class EngineSource:
 
 
 def read_source(path: Path) -> EngineSource:
-    """Reads opset and node names, and checks that all weights lie beside the file.
-
-    Raises:
-        BundleError: It is missing, damaged, or names files outside its folder.
-    """
+    """Reads opset and node names, and checks that all weights lie beside the file."""
     check_file(path)  # TensorRT's parser opens whatever the file names
     contents = read_contents(path)
     if not contents.opset:

@@ -56,10 +56,6 @@ def explain_source(
 
     Args:
         precisions: Which of the bundle's; None among them takes the one that `plan_engine` would build.
-
-    Raises:
-        InputError: A precision is asked for of a file.
-        GlpnError: As `plan_engine` and `explain_onnx`.
     """
     if source.suffix == ".onnx":
         named = [precision for precision in precisions if precision is not None]

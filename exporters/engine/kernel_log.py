@@ -38,11 +38,7 @@ class KernelLog:
 
 
 def read_kernel_log(messages: Iterable[str]) -> KernelLog:
-    """Reads the log of one build.
-
-    Raises:
-        ExportError: It does not tell the kernels, as another version's might not.
-    """
+    """Reads the log of one build."""
     layers: list[dict[str, Any]] = []
     totals: dict[str, int] = {}
     for message in messages:

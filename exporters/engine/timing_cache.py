@@ -47,11 +47,7 @@ def attach_timings(config: Any, timings: bytes | None) -> Any:
 
 
 def read_timings(path: TimingCache | None) -> bytes | None:
-    """The content of a file of timings, nothing for a new one; None where no file is named.
-
-    Raises:
-        InputError: The file cannot be read, or there is no such folder.
-    """
+    """The content of a file of timings, nothing for a new one; None where no file is named."""
     if not isinstance(path, Path):
         return None
     if not path.parent.is_dir():

@@ -99,9 +99,6 @@ def make_recipe(
 
     Args:
         source: The FP32 graph, of the precision's least opset or later.
-
-    Raises:
-        GlpnError: The source is no FP32 graph of ours or of too old an opset, or it could not be run.
     """
     fallback = fallback_precision(precision, target)
     half_io: HalfIo = "half" if io == "fp16" else "fp32"

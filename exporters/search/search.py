@@ -149,9 +149,6 @@ def search(network: Network, recipe: Recipe, checks: Sequence[Check], output: Pa
 
     Returns:
         Every graph that was tried; the last one passed, or none did.
-
-    Raises:
-        GlpnError: A graph could not be made, run or written; nothing is swallowed.
     """
     candidates: list[Candidate] = []
     tried: set[tuple[frozenset[str], frozenset[str]]] = set()

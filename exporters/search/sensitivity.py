@@ -66,9 +66,6 @@ def rank_groups(
     Returns:
         The most sensitive group first: those that give NaN or infinities, then by falling AbsRel; equals
         in the order of the graph.
-
-    Raises:
-        GlpnError: A graph could not be made or run; nothing is swallowed.
     """
     count = min(IMAGES, len(images))
     chosen = [

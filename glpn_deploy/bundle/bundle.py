@@ -149,11 +149,7 @@ class Bundle:
         return path
 
     def check_files(self) -> int:
-        """Checks the digest of every file and returns their number.
-
-        Raises:
-            BundleError: At the first file that is missing or changed.
-        """
+        """Checks the digest of every file and returns their number."""
         with progress.step("digests", len(self.manifest.files)) as step:
             for name in sorted(self.manifest.files):
                 self.path(name)
@@ -175,11 +171,7 @@ class Bundle:
         )
 
     def require_unchanged(self) -> None:
-        """Checks that what was read is still what stands there, once others have opened it by its path.
-
-        Raises:
-            BundleError: A file was replaced or written to meanwhile.
-        """
+        """Checks that what was read is still what stands there, once others have opened it by its path."""
         self.held.require_unchanged()
 
     @property

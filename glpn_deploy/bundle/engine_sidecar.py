@@ -150,11 +150,7 @@ _DOCUMENT = Document(
 
 
 def artefact_digest(manifest: Manifest, artefact: Artefact) -> str:
-    """What an engine's ``onnx_sha256`` is held against: the ONNX file's digest, its data files' with it.
-
-    Raises:
-        BundleError: The manifest has no digest for one of them.
-    """
+    """What an engine's ``onnx_sha256`` is held against: the ONNX file's digest, its data files' with it."""
     try:
         digests = [manifest.files[name]["sha256"] for name in (artefact.file, *sorted(artefact.data))]
     except KeyError as error:
@@ -249,9 +245,6 @@ def check_bundle(engine: Path, sidecar: Sidecar, manifest: Manifest) -> Artefact
 
     Returns:
         The artefact it was built from; its files are not looked at.
-
-    Raises:
-        EngineError: The bundle has no such artefact, or another one.
     """
     for artefact in manifest.artefacts:
         if artefact.file == sidecar.onnx and artefact.precision == sidecar.precision:
@@ -269,11 +262,7 @@ def check_bundle(engine: Path, sidecar: Sidecar, manifest: Manifest) -> Artefact
 
 
 def read_plan(engine: Path, sidecar: Sidecar) -> bytes:
-    """The plan's bytes, the very ones whose size and digest were checked, for TensorRT to deserialize.
-
-    Raises:
-        EngineError: The file cannot be read, or is not the one that was written.
-    """
+    """The plan's bytes, the very ones whose size and digest were checked, for TensorRT to deserialize."""
     again = f"copy it again, or build it again: {rebuild_command(engine, sidecar)}"
     try:
         size = engine.stat().st_size
@@ -289,11 +278,7 @@ def read_plan(engine: Path, sidecar: Sidecar) -> bytes:
 
 
 def check_machine(engine: Path, sidecar: Sidecar, device: CudaDevice, tensorrt: str) -> None:
-    """Refuses an engine of another GPU, platform or TensorRT; its file is not looked at.
-
-    Raises:
-        EngineError: It does not fit.
-    """
+    """Refuses an engine of another GPU, platform or TensorRT; its file is not looked at."""
     again = f"build it again here: {rebuild_command(engine, sidecar)}"
     made = gpu_title(sidecar.gpu, str(sidecar.sm), sidecar.sm_count)
     if sidecar.targets:

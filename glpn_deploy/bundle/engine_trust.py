@@ -26,9 +26,6 @@ def require_trusted(engine: Path, sidecar: Sidecar, trust: bool) -> None:
     """Refuses an engine that this user did not build on this machine, unless it is trusted.
 
     The engine's content is held against the sidecar's digest when it is read.
-
-    Raises:
-        EngineError: It may come from someone else.
     """
     if not trust and not _built_here(sidecar.sha256):
         raise EngineError(

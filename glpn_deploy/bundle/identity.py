@@ -17,21 +17,13 @@ written over in place, is another file by it.
 
 
 def identity(path: Path, descriptor: int | None = None) -> Identity:
-    """The identity of the file at a path, or of the open one.
-
-    Raises:
-        OSError: There is none.
-    """
+    """The identity of the file at a path, or of the open one."""
     about = path.stat() if descriptor is None else os.fstat(descriptor)
     return about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
 class HeldFiles:
-    """Files as they were when they were checked, to be asked about once they have been opened by path.
-
-    Raises:
-        BundleError: One is not there.
-    """
+    """Files as they were when they were checked, to be asked about once they have been opened by path."""
 
     def __init__(self, paths: Iterable[Path] = ()) -> None:
         self._held: dict[Path, Identity] = {}
@@ -46,11 +38,7 @@ class HeldFiles:
         self._held[path] = as_it_was
 
     def require_unchanged(self) -> None:
-        """Checks that every file is still the one that was held.
-
-        Raises:
-            BundleError: One was replaced, written to or removed.
-        """
+        """Checks that every file is still the one that was held."""
         for path, held in self._held.items():
             try:
                 now = identity(path)

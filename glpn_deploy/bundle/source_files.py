@@ -31,11 +31,7 @@ class SourceFiles:
         return sorted(path for path in self.source.iterdir() if path.suffix in _OF_A_FOLDER)
 
     def digest(self) -> str:
-        """SHA-256 over the files' digests and names.
-
-        Raises:
-            BundleError: One is not there any more, or was written to since it was loaded.
-        """
+        """SHA-256 over the files' digests and names."""
         try:
             self._held.require_unchanged()
             return files_digest(self._paths)

@@ -107,11 +107,7 @@ def describe_checkpoint(
     offline: bool = False,
     cache_dir: str | Path | None = None,
 ) -> CheckpointInfo:
-    """Says what a checkpoint is, for a manifest; the arguments are `resolve_checkpoint`'s.
-
-    Raises:
-        CheckpointError: It is missing or incomplete.
-    """
+    """Says what a checkpoint is, for a manifest; the arguments are `resolve_checkpoint`'s."""
     path = resolve_checkpoint(source, revision=revision, offline=offline, cache_dir=cache_dir)
     name = str(source) if local_path(source) is None else path.name or path.resolve().name
     hub_id, commit = cached_as(path) or (name, revision)

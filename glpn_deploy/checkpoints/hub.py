@@ -92,7 +92,7 @@ def resolve_checkpoint(
         offline: Use the hub's cache only.
         cache_dir: The hub's cache, instead of its own place.
         progress: Show the hub's progress bars, if standard error is a terminal.
-        token: As in `HubOptions`, like the next two.
+        token: As in `HubOptions`, like ``force_download`` and ``subfolder``.
         safetensors: Fetch weights in this format only (True), or only pickles of tensors (False).
 
     Returns:

@@ -85,9 +85,6 @@ def infer_config(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Reads the hyper-parameters off the shapes of tensors with HF's names, as `GLPNConfig` takes them.
 
     The number of heads and the strides leave no trace in shapes; GLPN's usual ones are taken.
-
-    Raises:
-        CheckpointError: A tensor that tells a shape is missing.
     """
 
     def shape(name: str, axes: int) -> tuple[int, ...]:

@@ -44,11 +44,7 @@ def find_settings(
 
 
 def read_settings(path: Path, *, expected: str) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        ConfigFileError: The file is missing or holds no JSON object.
-    """
+    """The object in a JSON file."""
     try:
         values = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -128,11 +124,7 @@ def to_json(values: dict[str, Any]) -> str:
 
 
 def write_settings(path: Path, text: str) -> Path:
-    """Writes a settings file whole or not at all, and makes its folder where missing.
-
-    Raises:
-        WriteError: The folder or the file cannot be written.
-    """
+    """Writes a settings file whole or not at all, and makes its folder where missing."""
     make_folder(path.parent)
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -28,10 +28,6 @@ def push_folder(
         private: Whether a new repository is private; None takes the owner's default.
         token: As in `HubOptions`.
         create_pr: Open a pull request instead of committing.
-
-    Raises:
-        CheckpointError: The hub refused.
-        MissingDependencyError: huggingface-hub is not installed.
     """
     with needs("uploading", "export"):
         import huggingface_hub

@@ -17,11 +17,7 @@ _DEPTH_MODES = {"I;16", "I;16B", "I"}  # "I" is how Pillow before 11.3 opens som
 
 
 def read_lines(path: Path, what: str) -> list[tuple[int, list[str]]]:
-    """The lines of a text file that are not blank, as (line number from 1, fields).
-
-    Raises:
-        DatasetError: The file is missing, not UTF-8 text, or has no line in it.
-    """
+    """The lines of a text file that are not blank, as (line number from 1, fields)."""
     try:
         text = read_text(path, "utf-8-sig")
     except FileNotFoundError:
@@ -40,9 +36,6 @@ def read_image(path: Path, where: str = "") -> npt.NDArray[np.uint8]:
 
     Args:
         where: The list and line that name it, for the message.
-
-    Raises:
-        DatasetError: The file is missing, damaged, or has more than 8 bits.
     """
     try:
         with open_image(path) as image:
@@ -66,9 +59,6 @@ def read_depth(path: Path, scale: float | None, where: str = "") -> npt.NDArray[
     Args:
         scale: Units per metre of a PNG (1000 for millimetres, 256 for KITTI); a ``.npy`` needs none.
         where: The list and line that name it, for the message.
-
-    Raises:
-        DatasetError: The file is missing, damaged or not a depth map, or a PNG comes without a scale.
     """
     if path.suffix.lower() == ".npy":
         return _read_npy(path, where)

@@ -41,11 +41,7 @@ class KittiEigen(ListedDataset):
         self.kb_crop = kb_crop
 
     def prepare(self, sample: DepthSample, pair: Pair) -> DepthSample:
-        """Cuts the sample to the KB crop.
-
-        Raises:
-            DatasetError: The image is smaller than that.
-        """
+        """Cuts the sample to the KB crop."""
         if not self.kb_crop:
             return sample
         (height, width), (rows, columns) = sample.depth.shape, KB_CROP

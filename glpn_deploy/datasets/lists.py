@@ -56,9 +56,6 @@ def read_pairs(file_list: Path, image_root: Path, depth_root: Path) -> tuple[lis
 
     Returns:
         The pairs in the list's order, and how many lines have no ground truth.
-
-    Raises:
-        DatasetError: The list is missing, empty or has a bad line, which is named.
     """
     pairs, without_depth = [], 0
     for number, fields in read_lines(file_list, _FORM):
@@ -78,11 +75,7 @@ def read_pairs(file_list: Path, image_root: Path, depth_root: Path) -> tuple[lis
 
 
 def find_list(root: Path, file_list: Path | None, names: tuple[str, ...]) -> Path:
-    """The given list, or the first of ``names`` that lies in ``root``.
-
-    Raises:
-        DatasetError: No list is given and none of the names is there.
-    """
+    """The given list, or the first of ``names`` that lies in ``root``."""
     if file_list is not None:
         return file_list
     for name in names:

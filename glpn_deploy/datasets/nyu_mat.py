@@ -70,12 +70,7 @@ class NyuLabelled:
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: int) -> DepthSample:
-        """Reads one sample; the file is opened for each, so that worker processes can share the data set.
-
-        Raises:
-            DatasetError: The file is damaged there.
-            IndexError: There is no such sample.
-        """
+        """Reads one sample; the file is opened for each, so that worker processes can share the data set."""
         at = self.indices[index]
         with self._open() as file:
             try:

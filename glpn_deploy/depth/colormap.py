@@ -35,9 +35,6 @@ def scale_end(depth: NDArray[np.float32], max_depth: float, max_m: MaxM = None) 
         depth: The depth; pixels not finite or not above 0 are not counted.
         max_depth: The network's far end [m], which None stands for.
         max_m: ``auto`` takes the 98th percentile, rounded up to two digits.
-
-    Raises:
-        InputError: ``max_m`` is another word.
     """
     if isinstance(max_m, str) and max_m != "auto":
         raise InputError(f"max_m is {max_m!r}", expected="metres, auto or None")
@@ -72,9 +69,6 @@ def color_picture(
 
     Returns:
         (H', W', 3) uint8 RGB.
-
-    Raises:
-        InputError: The limits are no scale, or the image is not of the depth's size.
     """
     picture = colorize_depth(depth, min_m, max_m)
     if image is not None:

@@ -117,9 +117,6 @@ def error_map(pred: NDArray[np.float32], gt: NDArray[np.float32], limit_m: float
 
     Returns:
         (H, W, 3) uint8 RGB.
-
-    Raises:
-        InputError: The shapes differ, or the limit is not above 0.
     """
     if pred.shape != gt.shape or gt.ndim != 2:
         raise InputError(
@@ -136,9 +133,6 @@ def color_error(error: NDArray[np.float32], limit_m: float) -> NDArray[np.uint8]
 
     Returns:
         (H, W, 3) uint8 RGB; black where the error is NaN.
-
-    Raises:
-        InputError: The limit is not a finite number above 0.
     """
     if not 0 < limit_m < math.inf:
         raise InputError(f"the error scale ends at {limit_m} m", expected="metres, finite and above 0")
@@ -163,9 +157,6 @@ def compose(panels: Sequence[Panel], heading: str = "", footer: str = "") -> NDA
 
     Returns:
         (H, W, 3) uint8 RGB on white.
-
-    Raises:
-        InputError: There is no panel, or their sizes differ.
     """
     sizes = {panel.picture.shape for panel in panels}
     if len(sizes) != 1:

@@ -92,9 +92,6 @@ def back_project(
 
     Returns:
         The points (N, 3) float32 [m], row by row, and their colours (N, 3) uint8 or None.
-
-    Raises:
-        InputError: ``rgb`` does not fit the depth, or the stride is below 1.
     """
     if stride < 1:
         raise InputError(f"the stride is {stride}", expected="a whole number of at least 1")

@@ -138,11 +138,7 @@ def find_device_or_none() -> CudaDevice | None:
 
 
 def open_driver() -> CudaDriver:
-    """The driver, started.
-
-    Raises:
-        BackendError: There is none, it finds no GPU, or it is broken.
-    """
+    """The driver, started."""
     driver = CudaDriver(cu.load_library())
     try:
         driver.call("cuInit", 0)

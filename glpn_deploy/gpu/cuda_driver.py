@@ -146,10 +146,6 @@ class CudaDriver:
         Args:
             name: Of `PROTOTYPES`.
             arguments: Its parameters without those that it writes to.
-
-        Raises:
-            CudaError: It failed.
-            BackendError: The library has no such function.
         """
         given, written, passed = iter(arguments), [], []
         for parameter in SIGNATURES[name]:

@@ -43,12 +43,7 @@ _DIAGNOSTICS = {
 
 
 def import_tensorrt_rtx() -> Any:
-    """Imports TensorRT for RTX, which needs no GPU for that.
-
-    Raises:
-        MissingDependencyError: It is not installed.
-        BackendError: It is installed and does not import.
-    """
+    """Imports TensorRT for RTX, which needs no GPU for that."""
     if importlib.util.find_spec(PACKAGE) is None:
         here = f"{sys.platform}-{platform.machine().lower()}"
         fix = (
@@ -67,11 +62,7 @@ def import_tensorrt_rtx() -> Any:
 
 
 def rtx_of(module: Any) -> TensorRT:
-    """How to speak to an imported TensorRT for RTX; versions before 1.1 are not known to work.
-
-    Raises:
-        BackendError: Its version cannot be read.
-    """
+    """How to speak to an imported TensorRT for RTX; versions before 1.1 are not known to work."""
     text = str(getattr(module, "__version__", "unknown"))
     version = parse_version(text)
     if version is None:

@@ -80,10 +80,6 @@ def as_array(
         input_data_format: ``channels_first`` or ``channels_last``; None finds out.
         min_side: The shortest side allowed [px].
         keep_floats: Leave float arrays from 0 to 1 as they are.
-
-    Raises:
-        ImageError: The image cannot be read or is too small.
-        InputError: ``input_data_format`` is neither.
     """
     if isinstance(image, Image.Image):
         return load_image(image, orient=False, min_side=min_side)

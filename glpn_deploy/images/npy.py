@@ -12,12 +12,7 @@ from glpn_deploy.reading import check_regular
 
 
 def read_npy(path: Path) -> NDArray[Any]:
-    """One array from a ``.npy`` file; archives and pickled objects are none.
-
-    Raises:
-        OSError: It is missing, cannot be read, or is no regular file.
-        ValueError: It holds no plain array, or is cut short.
-    """
+    """One array from a ``.npy`` file; archives and pickled objects are none."""
     size = check_regular(path)
     with path.open("rb") as file:
         try:

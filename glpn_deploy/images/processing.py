@@ -90,11 +90,7 @@ class GLPNImageProcessor(ProcessorBase):
         return np.ascontiguousarray(self._resized(image))
 
     def require_plain(self, what: str) -> None:
-        """Refuses settings other than GLPN's 1/255 and nothing else, for what does that itself.
-
-        Raises:
-            ConfigError: Pixels are not rescaled, rescaled by another factor, or normalized.
-        """
+        """Refuses settings other than GLPN's 1/255 and nothing else, for what does that itself."""
         if not self.do_rescale or self.rescale_factor != 1 / 255 or self.do_normalize:
             raise ConfigError(
                 f"{what}, and the image processor does more or less than that",
@@ -150,7 +146,7 @@ class GLPNImageProcessor(ProcessorBase):
         Args:
             images: One image or several: paths, PIL images, arrays with the channels last or first, or lists
                 of them. As in HF, only files are turned upright by their EXIF orientation, not PIL images.
-            do_resize: Overrides the attribute for this call, as do the seven that follow.
+            do_resize: Overrides the attribute for this call, as do the next seven keywords.
             do_convert_rgb: Has no effect: images become RGB in any case.
             return_tensors: ``np`` for numpy, ``pt`` for torch, None for a list of arrays, whose sizes may
                 differ.

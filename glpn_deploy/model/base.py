@@ -124,11 +124,7 @@ class Network(nn.Module):
 
 
 def config_of(network: nn.Module) -> GLPNConfig:
-    """A network's configuration: what its input and output are is read there.
-
-    Raises:
-        ConfigError: It has none.
-    """
+    """A network's configuration: what its input and output are is read there."""
     config = getattr(network, "config", None)
     if config is None:
         raise ConfigError(

@@ -31,11 +31,7 @@ def one_thread() -> Iterator[None]:
 def weights_dtype(
     asked: str | torch.dtype | None, config: GLPNConfig, tensors: Mapping[str, Tensor]
 ) -> torch.dtype:
-    """The weights' type: the one asked for; else the configuration's, else that of the first weight.
-
-    Raises:
-        InputError: It is no floating type of torch.
-    """
+    """The weights' type: the one asked for; else the configuration's, else that of the first weight."""
     if asked in (None, "auto"):
         asked = config.dtype or next(
             (t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32
@@ -47,12 +43,7 @@ def weights_dtype(
 
 
 def one_device(device_map: Any) -> torch.device:
-    """The device that a ``device_map`` names.
-
-    Raises:
-        BackendError: It is not here.
-        InputError: It spreads the model over several, or is no device.
-    """
+    """The device that a ``device_map`` names."""
     if isinstance(device_map, dict) and len(set(device_map.values())) == 1:
         device_map = next(iter(device_map.values()))
     if device_map == "auto":

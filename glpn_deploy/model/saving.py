@@ -35,10 +35,6 @@ def write_weights(
         safe: As safetensors; else by ``torch.save``.
         max_shard_size: Bytes, or as ``5GB``, beyond which there are several files and an index; None is one.
         variant: As in ``model.fp16.safetensors``.
-
-    Raises:
-        MissingDependencyError: safetensors, or huggingface-hub for shards, is not installed.
-        WriteError: A file cannot be written.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     name = weights_name(WEIGHTS_NAME if safe else "pytorch_model.bin", variant)

@@ -50,11 +50,7 @@ def check_artefact(
     options: RuntimeOptions,
     polygraphy: bool = False,
 ) -> Verification:
-    """Runs an artefact of a lower precision here, and holds it to its budget.
-
-    Raises:
-        GlpnError: The artefact is damaged, or failed to run. A report that failed is returned.
-    """
+    """Runs an artefact of a lower precision here, and holds it to its budget; a failed report is returned."""
     limit, precision = artefact_budget(artefact), known_precision(artefact)
     path = artefact_path(bundle, artefact)
     with tempfile.TemporaryDirectory() as work, progress.step(artefact.file) as step:

@@ -35,14 +35,12 @@ def check_engines(
 
     Each plan is held against its sidecar's digest, and the sidecar against the manifest; no GPU is needed
     for that. Where the GPU and the TensorRT are those it was built for, it is run as ``glpn-build`` ran it.
+    Damage and reports that failed are returned, not raised.
 
     Args:
         precisions: Those to check; None takes all. An engine whose sidecar cannot be read is looked at in
             any case.
         options: Where to run; engines are not run where that is the CPU.
-
-    Raises:
-        GlpnError: An engine failed while running. Damage and reports that failed are returned.
     """
     sound: list[tuple[Path, Sidecar]] = []
     found = Verification()

@@ -120,12 +120,7 @@ def prove_engine(
 
 
 def require_comparisons(bundle: Bundle, profiles: Sequence[Profile], problem: str) -> None:
-    """Refuses profiles that `prove_engine` could compare nothing at, before an engine is built for them.
-
-    Raises:
-        ParityError: There is nothing to compare a profile with; says what would be.
-        BundleError: A golden is missing or damaged.
-    """
+    """Refuses profiles that `prove_engine` could compare nothing at, before an engine is built for them."""
     planned = _comparisons(bundle, profiles)
     run = {choose_profile(profiles, shape) for shape in planned.shapes()}
     for index, profile in enumerate(profiles):

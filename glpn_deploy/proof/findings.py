@@ -83,12 +83,7 @@ class Verification:
         }
 
     def require(self) -> None:
-        """Raises at the first check that failed.
-
-        Raises:
-            ParityError: An artefact's depth is not the reference's, Polygraphy sees it otherwise, or an
-                engine is broken.
-        """
+        """Raises at the first check that failed."""
         for report in self.reports:
             report.require()
         for opinion in self.polygraphy:

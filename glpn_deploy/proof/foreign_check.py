@@ -30,9 +30,6 @@ def verify_foreign(path: Path, checkpoint: Path, options: VerifyOptions) -> Veri
     A file of one size or batch is compared at that. FP32 is held to the tolerance, another precision to its
     budget (`glpn_deploy.proof.checks.budget.Budget`). Scale and image processor are the file's own, or stand
     beside it, or are the checkpoint's.
-
-    Raises:
-        GlpnError: The file or the checkpoint cannot be used, or an option means a bundle.
     """
     for name, used in (("precision", options.precisions is not None), ("polygraphy", options.polygraphy)):
         if used:

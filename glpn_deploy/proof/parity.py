@@ -107,10 +107,6 @@ def compare(
     Args:
         batches: Names and ``(N, 3, H, W)`` float32 batches.
         limit: Largest |difference| allowed [m], or the budget; every batch is held to it.
-
-    Raises:
-        BackendError: One of them failed to run.
-        ParityError: Their depths are not of one shape.
     """
     known = _with_depth(reference, batches)
     return compare_batches(candidate, known, reference.describe(), limit, "parity", total)
@@ -129,10 +125,6 @@ def compare_batches(
     Args:
         reference: Backend, device and precision of where their depth comes from.
         limit: Largest |difference| allowed [m], or the budget; every batch is held to it.
-
-    Raises:
-        BackendError: It failed to run.
-        ParityError: Its depth is not of the reference's shape.
     """
     cases: list[ParityCase] = []
     shown: tuple[ParityCase, Batch, NDArray[np.float32]] | None = None
@@ -181,11 +173,7 @@ def verify_goldens(
     limit: Limit,
     title: str = "goldens",
 ) -> ParityReport:
-    """Holds a runtime against the reference outputs that travel in the bundle.
-
-    Raises:
-        BundleError: A golden is missing, damaged, or there is none.
-    """
+    """Holds a runtime against the reference outputs that travel in the bundle."""
     if not bundle.manifest.goldens:
         raise BundleError(f"{bundle.folder} has no goldens", fix="export it again with glpn-export")
     total = len(bundle.manifest.goldens)
@@ -193,11 +181,7 @@ def verify_goldens(
 
 
 def golden_batches(bundle: Bundle) -> Iterator[Batch]:
-    """The inputs and depths that travel in the bundle.
-
-    Raises:
-        BundleError: One is missing or damaged.
-    """
+    """The inputs and depths that travel in the bundle."""
     processor = bundle.processor
     for golden in bundle.manifest.goldens:
         image = load_image(bundle.path(golden.image), max_pixels=_GOLDEN_PIXELS)

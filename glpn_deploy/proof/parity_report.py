@@ -119,11 +119,7 @@ class ParityReport:
         }
 
     def require(self) -> None:
-        """Raises where the candidate failed.
-
-        Raises:
-            ParityError: With the worst case and by how much it missed.
-        """
+        """Raises where the candidate failed."""
         if self.passed:
             return
         if not self.cases:

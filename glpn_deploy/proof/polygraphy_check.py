@@ -79,11 +79,7 @@ class PolygraphyReport:
         }
 
     def require(self) -> None:
-        """Raises where Polygraphy sees it otherwise.
-
-        Raises:
-            ParityError: With the first case that the two do not agree on.
-        """
+        """Raises where Polygraphy sees it otherwise."""
         for case in self.cases:
             if not case.agrees:
                 words = {True: "within the limit", False: "not within it"}
@@ -125,11 +121,6 @@ def polygraphy_check(
         reference: The FP32 graph, run by Polygraphy as well; None takes the depth of ``batches``.
         batches: The inputs that ``report`` was made with, in its order.
         plain_qdq: Open the candidate as `glpn_deploy.proof.artefact_runs.ArtefactRun` says.
-
-    Raises:
-        MissingDependencyError: Polygraphy is not installed.
-        BackendError: It could not run the graphs, or ONNX Runtime could not load them.
-        ParityError: The batches are not those of the report.
     """
     require_polygraphy()
     import polygraphy

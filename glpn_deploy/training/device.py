@@ -33,11 +33,7 @@ class Numerics:
 
 
 def choose_device(name: Device) -> torch.device:
-    """The device of that name; ``auto`` takes a GPU where torch finds one.
-
-    Raises:
-        BackendError: A GPU was asked for and torch finds none.
-    """
+    """The device of that name; ``auto`` takes a GPU where torch finds one."""
     found = torch.cuda.is_available()
     if name == "cuda" and not found:
         raise BackendError(
@@ -47,11 +43,7 @@ def choose_device(name: Device) -> torch.device:
 
 
 def choose_numerics(precision: Precision, device: torch.device) -> Numerics:
-    """The precision of that name on a device; ``auto`` is bf16, else fp16, on a GPU and fp32 on a CPU.
-
-    Raises:
-        InputError: fp16 on a CPU.
-    """
+    """The precision of that name on a device; ``auto`` is bf16, else fp16, on a GPU and fp32 on a CPU."""
     if precision == "fp16" and device.type == "cpu":
         raise InputError("the precision is fp16 on a CPU", expected="fp32 or bf16 there")
     if precision == "auto" and device.type == "cuda":

@@ -162,11 +162,7 @@ class Learner:
         }
 
     def load_state_dict(self, state: dict[str, dict[str, Any]]) -> None:
-        """Goes back to a state that `state_dict` gave; the optimiser's settings stay this run's own.
-
-        Raises:
-            CheckpointError: It is not one of this network.
-        """
+        """Goes back to a state that `state_dict` gave; the optimiser's settings stay this run's own."""
         try:
             self.model.load_state_dict(state["model"])
             settings = self._optimizer.state_dict()["param_groups"]

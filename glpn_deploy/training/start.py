@@ -47,11 +47,7 @@ _ENCODER = re.compile(r"^(?:segformer\.)?encoder\.")
 
 
 def preset(name: str) -> GLPNConfig:
-    """The configuration called ``demo`` or ``mit-b0`` … ``mit-b5``, or that of a ``config.json``.
-
-    Raises:
-        ConfigError: There is no such preset or file, or the file is unusable.
-    """
+    """The configuration called ``demo`` or ``mit-b0`` … ``mit-b5``, or that of a ``config.json``."""
     if name == "demo":
         return _DEMO
     if name in _MIT_DEPTHS:
@@ -80,10 +76,6 @@ def starting_model(
     Args:
         start: ``scratch``, a GLPN checkpoint, or a MiT/SegFormer checkpoint in HF's format, whose
             encoder is taken and whose decoder is drawn anew.
-
-    Raises:
-        CheckpointError: The checkpoint is missing, damaged or neither GLPN nor SegFormer.
-        ConfigError: The configuration is unusable.
     """
     changes: dict[str, Any] = {"max_depth": max_depth}
     if drop_path is not None:
@@ -135,11 +127,7 @@ def _from_encoder(path: Path, values: Mapping[str, Any], changes: dict[str, Any]
 
 
 def check_crop(model: GLPNForDepthEstimation, size: tuple[int, int]) -> None:
-    """Refuses a crop (height, width) [px] that the network cannot run.
-
-    Raises:
-        InputError: A side is not a multiple of the network's own.
-    """
+    """Refuses a crop (height, width) [px] that the network cannot run."""
     multiple = model.config.size_multiple
     if any(side % multiple for side in size):
         raise InputError(

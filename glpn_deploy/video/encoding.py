@@ -53,12 +53,7 @@ class ClipWriter:
             self._partial.touch()  # FFmpeg opens it at the first frame only
 
     def write(self, picture: NDArray[Any], pts: int, time_base: Fraction) -> None:
-        """Adds a frame at ``pts * time_base`` seconds; one that is not after the last comes right behind it.
-
-        Raises:
-            VideoError: The frame is of another size than the first.
-            WriteError: The file cannot be written.
-        """
+        """Adds a frame at ``pts * time_base`` seconds; one not after the last comes right behind it."""
         with _write_errors(self.path):
             if self._stream is None:
                 self._open(picture.shape, time_base)
@@ -113,11 +108,7 @@ class ClipWriter:
             )  # BT.709, limited: AVCOL_SPC_BT709, AVCOL_RANGE_MPEG
 
     def close(self) -> None:
-        """Finishes the file and puts it in its place; without a frame there is none.
-
-        Raises:
-            WriteError: The rest cannot be written.
-        """
+        """Finishes the file and puts it in its place; without a frame there is none."""
         if self._stream is None:
             self._partial.unlink(missing_ok=True)
             return

@@ -64,11 +64,6 @@ class Outputs:
 
     Attributes:
         files: The paths by kind; ``png`` is a folder.
-
-    Raises:
-        InputError: A kind is unknown.
-        VideoError: An encoder is missing.
-        WriteError: A file cannot be created.
     """
 
     def __init__(self, stem: Path, kinds: tuple[str, ...], scale: DepthScale) -> None:
@@ -120,12 +115,7 @@ class Outputs:
         return color_picture(depth_map.depth, self._scale.max_m, image=image, below=kind == "below")
 
     def write(self, frame: Frame, depth_map: DepthMap, figures: dict[str, Any]) -> None:
-        """Adds a frame, its depth and its line of figures to every file.
-
-        Raises:
-            VideoError: A frame of another size, for a video file.
-            WriteError: A file cannot be written.
-        """
+        """Adds a frame, its depth and its line of figures to every file."""
         for write in self._writers:
             write(frame, depth_map, figures)
 

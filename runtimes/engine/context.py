@@ -24,9 +24,6 @@ class EngineContext:
         scratch: Address and size [bytes] of memory for activations. Contexts that never run at the same time
             share it: nothing in it outlives a run.
 
-    Raises:
-        BackendError: TensorRT has no room for it.
-
     Attributes:
         shape: Images, height and width that it is set to, or None.
         graph_note: What became of the graph, in words.

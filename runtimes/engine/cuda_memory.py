@@ -23,9 +23,6 @@ class Cuda:
     Args:
         index: The device, after ``CUDA_VISIBLE_DEVICES``.
 
-    Raises:
-        BackendError: The driver or the device does not start.
-
     Attributes:
         call: Calls a function of the driver; a failure is raised as `CudaError`.
     """
@@ -67,11 +64,7 @@ class Cuda:
         return address
 
     def attribute(self, address: int, attribute: int) -> int:
-        """An integer attribute of memory that CUDA knows.
-
-        Raises:
-            CudaError: It does not know it.
-        """
+        """An integer attribute of memory that CUDA knows."""
         value = ctypes.c_int()
         self.call("cuPointerGetAttribute", ctypes.byref(value), attribute, address)
         return value.value

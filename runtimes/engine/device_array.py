@@ -46,9 +46,6 @@ def take(array: Any, cuda: Cuda, stream: int, owner: contextlib.ExitStack) -> De
     Args:
         array: It lies in C order on the device.
         owner: Gives it back.
-
-    Raises:
-        InputError: It is no array, or lies elsewhere.
     """
     if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
         found, packed = _from_dlpack(array, cuda, stream, owner)

@@ -78,11 +78,7 @@ class Borrowed:
 
 
 def borrow(capsule: Any) -> Borrowed:
-    """Takes over what a ``__dlpack__`` method gave.
-
-    Raises:
-        ValueError: It is no capsule of an unused tensor.
-    """
+    """Takes over what a ``__dlpack__`` method gave."""
     address = _pointer(capsule, _NAME)  # raises where the name is another
     _rename(capsule, _USED)
     managed = _Managed.from_address(address)

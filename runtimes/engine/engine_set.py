@@ -43,9 +43,6 @@ class EngineSet(Runtime):
     Args:
         parts: The engines; at least one.
         fallback: Loads a runtime that takes every shape; None refuses shapes that no engine takes.
-
-    Raises:
-        GlpnError: No engine opens.
     """
 
     backend = "tensorrt"
@@ -132,11 +129,7 @@ class EngineSet(Runtime):
             return [profile for part in self._parts for profile in part.profiles]
 
     def _open_first(self) -> Runtime:
-        """Opens the first engine that opens; those before it are left out, with a note.
-
-        Raises:
-            GlpnError: None opens.
-        """
+        """Opens the first engine that opens; those before it are left out, with a note."""
         failed: list[GlpnError] = []
         while self._parts:
             try:

@@ -74,10 +74,6 @@ def open_plan(trt: Any, content: bytes, path: Path, sidecar: Sidecar, onnx: Path
 
     Args:
         onnx: The file that holds the weights of a stripped plan, checked as well; None where there is none.
-
-    Raises:
-        EngineError: TensorRT does not take it, or it is no depth network.
-        BackendError: TensorRT cannot start here.
     """
     again = f"build it again here: {rebuild_command(path, sidecar)}"
     reason(trt)

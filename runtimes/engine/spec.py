@@ -29,11 +29,7 @@ class EngineSpec(InputSpec):
     fills: bool = False
 
     def check(self, pixel_values: NDArray[Any]) -> NDArray[Any]:
-        """Returns the batch as the engine takes it, contiguous.
-
-        Raises:
-            InputError: As `InputSpec.check`, or of a shape in no profile.
-        """
+        """Returns the batch as the engine takes it, contiguous."""
         anyhow = InputSpec(channels=self.channels, size_multiple=self.size_multiple, dtype=self.dtype)
         array = anyhow.check(pixel_values)
         shape = batch_shape(array)
@@ -42,11 +38,7 @@ class EngineSpec(InputSpec):
         return array
 
     def index(self, shape: Shape) -> int:
-        """The profile that runs a shape.
-
-        Raises:
-            InputError: None does; names those there are and the command that builds one.
-        """
+        """The profile that runs a shape."""
         index = choose_profile(self.profiles, shape)
         if index is None or any(side % self.size_multiple for side in shape[1:]):
             raise self.outside(shape)

@@ -18,9 +18,6 @@ def check_locations(path: Path, locations: Iterable[str]) -> list[Path]:
 
     Returns:
         Those files, each once, in the order they are named.
-
-    Raises:
-        BundleError: One lies elsewhere, or is no plain file.
     """
     folder = path.parent.resolve()
     files: dict[Path, None] = {}

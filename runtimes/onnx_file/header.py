@@ -205,11 +205,7 @@ def input_spec(shape: Sequence[Side], *, bytes_in: bool = False) -> InputSpec:
 
 
 def positive_scale(text: str | None, path: Path) -> float | None:
-    """A scale from a file's metadata [m].
-
-    Raises:
-        BundleError: It is no number of metres above 0.
-    """
+    """A scale from a file's metadata [m]."""
     if text is None:
         return None
     try:

@@ -15,31 +15,19 @@ class DamagedError(Exception):
 
 
 def fields(content: mmap.mmap | bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number and span of every length-delimited field of a message; the others are stepped over.
-
-    Raises:
-        DamagedError: The span holds no message.
-    """
+    """Number and span of every length-delimited field of a message; the others are stepped over."""
     for number, kind, a, b in parse(content, start, end) or ():
         if kind == 2:
             yield number, a, b
 
 
 def integers(content: mmap.mmap | bytes, start: int, end: int) -> dict[int, int]:
-    """The integer fields of a message by number; the last one counts, as in protobuf.
-
-    Raises:
-        DamagedError: The span holds no message.
-    """
+    """The integer fields of a message by number; the last one counts, as in protobuf."""
     return {number: value for number, kind, value, _ in parse(content, start, end) or () if kind == 0}
 
 
 def varints(content: mmap.mmap | bytes, start: int, end: int) -> list[int]:
-    """The integers of a packed field, 64 bits, unsigned.
-
-    Raises:
-        DamagedError: The last one is cut off.
-    """
+    """The integers of a packed field, 64 bits, unsigned."""
     found = []
     while start < end:
         value, start = _varint(content, start, end)
@@ -48,11 +36,7 @@ def varints(content: mmap.mmap | bytes, start: int, end: int) -> list[int]:
 
 
 def parse(content: mmap.mmap | bytes, start: int, end: int, most: int = sys.maxsize) -> list[Field] | None:
-    """The fields of a message, in their order, or None where there are more than ``most``.
-
-    Raises:
-        DamagedError: The span holds no message.
-    """
+    """The fields of a message, in their order, or None where there are more than ``most``."""
     found: list[Field] = []
     while start < end:
         key = content[start]

@@ -58,11 +58,7 @@ so that an absurd one would let any depth pass as right."""
 
 
 def check_type(name: str, value: object) -> None:
-    """Checks that a value is of its field's type; other names may hold anything.
-
-    Raises:
-        ConfigError: It is not.
-    """
+    """Checks that a value is of its field's type; other names may hold anything."""
     if name in PER_STAGE:
         if not isinstance(value, (list, tuple)):
             raise _bad(name, value, "a list with one number per stage")
@@ -86,11 +82,7 @@ def check_type(name: str, value: object) -> None:
 
 
 def check(config: Any) -> None:
-    """Checks everything that a network needs of its `GLPNConfig`.
-
-    Raises:
-        ConfigError: A value is out of range or contradicts another.
-    """
+    """Checks everything that a network needs of its `GLPNConfig`."""
     stages = config.num_encoder_blocks
     _at_least_one("num_encoder_blocks", stages)
     for name in PER_STAGE:

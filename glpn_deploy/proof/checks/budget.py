@@ -42,9 +42,6 @@ class Budget:
             precision: A lower one.
             max_abs_rel: Takes the place of the precision's default.
             max_abs_m: Asked for beside it [m].
-
-        Raises:
-            InputError: The precision has no budget, or a limit is not a finite number above 0.
         """
         if precision not in LOWER_PRECISIONS:
             raise InputError(
@@ -73,11 +70,7 @@ class Budget:
 
 
 def artefact_budget(artefact: Artefact) -> Budget:
-    """The budget an artefact was exported with, or its precision's default.
-
-    Raises:
-        BundleError: The manifest holds a precision or a budget that is none.
-    """
+    """The budget an artefact was exported with, or its precision's default."""
     given = artefact.budget or {}
     try:
         limits = {

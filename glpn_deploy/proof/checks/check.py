@@ -26,7 +26,4 @@ class Check(Protocol):
         Args:
             graph: The ``.onnx`` file, alone in a folder that can be written to.
             title: What it is, for the progress.
-
-        Raises:
-            GlpnError: It could not be run here.
         """

@@ -53,10 +53,6 @@ class GroundTruth:
     Args:
         dataset: The samples; its ``max_depth`` and ``crop`` are the protocol.
         source: The FP32 graph, which is run first.
-
-    Raises:
-        DatasetError: A sample cannot be read.
-        InputError: No sample has a valid pixel.
     """
 
     def __init__(self, dataset: DepthDataset, source: Path, processor: GLPNImageProcessor) -> None:

@@ -45,11 +45,6 @@ class FP32Depth:
 
     Args:
         images: ``(H, W, 3)`` uint8 images, of any sizes; they go through ``processor``.
-
-    Raises:
-        InputError: There are no images.
-        ExportError: The FP32 graph's own depth is not finite.
-        BackendError: ONNX Runtime cannot run the graph.
     """
 
     def __init__(

@@ -76,9 +76,6 @@ def measure_verdict(
 
     Returns:
         The verdict; a candidate that this machine cannot run is not recommended, and the sentence says why.
-
-    Raises:
-        GlpnError: The FP32 original cannot be run, or the shape is none it takes.
     """
     batch, height, width = shape
     with _open(original, "fp32") as reference:

@@ -59,10 +59,6 @@ def open_typed(graph: Path, precision: Precision, work: Path, threads: int | Non
 
     Args:
         work: A folder for the emulation, which is left there.
-
-    Raises:
-        ExportError: The graph has 16-bit types and cannot be emulated.
-        BackendError: ONNX Runtime cannot load it.
     """
     types = _element_types(onnx.load(str(graph), load_external_data=False))
     half = next((name for name, kind in reversed(HALF_TYPES.items()) if kind in types), None)

@@ -69,11 +69,7 @@ def vertical_cutdepth(
 def random_crop(
     image: Image, depth: Depth, size: tuple[int, int], rng: np.random.Generator, name: str = "the sample"
 ) -> tuple[Image, Depth]:
-    """Cuts the same random window of ``size`` (height, width) [px] from image and depth.
-
-    Raises:
-        DatasetError: The image is smaller than the window.
-    """
+    """Cuts the same random window of ``size`` (height, width) [px] from image and depth."""
     height, width = depth.shape
     if height < size[0] or width < size[1]:
         raise DatasetError(

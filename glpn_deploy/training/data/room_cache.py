@@ -77,10 +77,6 @@ def cached_rooms(rooms: RenderedRooms, cache: Path, *, workers: int) -> CachedRo
     Args:
         cache: Folder of caches, made where missing; each has its own folder by split, seeds and size.
         workers: Processes to render with; 0 or 1 renders in this one.
-
-    Raises:
-        DatasetError: The cache is damaged, or was rendered by another version of the renderer.
-        WriteError: The cache cannot be written.
     """
     folder = _find(rooms, cache)
     if not folder.exists():

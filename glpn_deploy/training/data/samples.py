@@ -80,9 +80,6 @@ class StepBatches(Sampler[list[Request]]):
     Args:
         count: Samples in the data set; what is left after the last whole batch waits for another epoch.
         start: First step to give.
-
-    Raises:
-        InputError: There are fewer samples than one batch takes.
     """
 
     def __init__(self, count: int, batch: int, epochs: int, start: int, seed: int) -> None:
@@ -121,11 +118,7 @@ def make_loader(samples: TrainSamples, batches: StepBatches, workers: int, *, pi
 
 
 def iterate(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of RGB (B, H, W, 3) uint8 and depth (B, H, W) float32 [m].
-
-    Raises:
-        GlpnError: A sample could not be read.
-    """
+    """Batches of RGB (B, H, W, 3) uint8 and depth (B, H, W) float32 [m]."""
     for batch in loader:
         if isinstance(batch, GlpnError):
             raise batch
@@ -133,11 +126,7 @@ def iterate(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def calibration_images(samples: TrainSamples, batch: int) -> Iterator[Tensor]:
-    """Up to 40 batches of RGB (B, H, W, 3) uint8, the same at every call, for `Learner.calibrate`.
-
-    Raises:
-        GlpnError: A sample could not be read.
-    """
+    """Up to 40 batches of RGB (B, H, W, 3) uint8, the same at every call, for `Learner.calibrate`."""
     for first in range(0, len(samples.data) - batch + 1, batch)[:_CALIBRATION]:
         collated = _collate([samples[0, index] for index in range(first, first + batch)])
         if isinstance(collated, GlpnError):
@@ -147,11 +136,7 @@ def calibration_images(samples: TrainSamples, batch: int) -> Iterator[Tensor]:
 
 @contextlib.contextmanager
 def reader_errors() -> Iterator[None]:
-    """Says in a sentence that a worker process was killed, which torch tells wherever the program is.
-
-    Raises:
-        BackendError: That happened.
-    """
+    """Says in a sentence that a worker process was killed, which torch tells wherever the program is."""
     try:
         yield
     except RuntimeError as error:

@@ -84,12 +84,7 @@ class Shrunk(_Derived):
 
 
 def open_data(options: TrainOptions) -> tuple[DepthDataset, DepthDataset]:
-    """Opens the training and the validation samples.
-
-    Raises:
-        DatasetError: A data set is missing, damaged or empty.
-        WriteError: The room cache cannot be written.
-    """
+    """Opens the training and the validation samples."""
     if options.dataset == "rooms":
         train, val = _rooms(options)
     elif options.dataset == "folder":
@@ -113,11 +108,7 @@ def open_data(options: TrainOptions) -> tuple[DepthDataset, DepthDataset]:
 
 
 def crop_size(options: TrainOptions, train: DepthDataset) -> tuple[int, int]:
-    """Height and width [px] of the random crop: as said, the paper's, or the first image's own.
-
-    Raises:
-        DatasetError: The first image is smaller than 32 px.
-    """
+    """Height and width [px] of the random crop: as said, the paper's, or the first image's own."""
     if options.crop is not None:
         return options.crop
     if options.dataset in _CROPS:

@@ -60,11 +60,7 @@ class _Grabber:
             self._changed.notify_all()
 
     def take(self, timeout: float) -> tuple[Convert, float, int] | None:
-        """The newest frame, when it came, and how many had come; None after `stop`.
-
-        Raises:
-            VideoError: None came in time: the source froze, ended, or could not be opened.
-        """
+        """The newest frame, when it came, and how many had come; None after `stop`."""
         with self._changed:
             patience = timeout if self.came else 2 * timeout  # to connect, and for the first frame
             self._changed.wait_for(lambda: self._newest or self._error or self._stopped, patience)

@@ -27,11 +27,6 @@ def reader_of(source: str, name: str, options: FrameOptions) -> Reader:
         source: ``rtsp://…`` or another address, ``camera:0``, ``gstreamer:PIPELINE``.
         name: What messages call it: an address without its password.
         options: ``fps`` is asked of a camera too, ``timeout`` of a connection.
-
-    Raises:
-        VideoError: There is no such camera.
-        InputError: The pipeline does not end in ``appsink``.
-        MissingDependencyError: What reads it is not installed.
     """
     if source.lower().startswith(_GSTREAMER):
         pipeline = source[len(_GSTREAMER) :]
