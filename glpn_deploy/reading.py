@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -80,6 +81,15 @@ def parse_json(text: str) -> Any:
         if not level:
             return value
     raise ValueError("nested too deeply")
+
+
+def memory_sizes(root: Path = Path("/")) -> dict[str, int]:
+    """What Linux says of the machine's memory [bytes]: ``MemTotal`` and so on; empty where it does not."""
+    try:
+        text = (root / "proc/meminfo").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return {}
+    return {name: int(size) * 1024 for name, size in re.findall(r"(\w+):\s+(\d+) kB", text)}
 
 
 def file_digest(path: Path) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from glpn_deploy.errors import ImageError
 from glpn_deploy.images.loading import ImageSource
+from glpn_deploy.reading import memory_sizes
 from glpn_deploy.runtimes.base import Runtime
 
 _SMALL = 2**28  # bytes, for which nobody asks how much is free
@@ -17,14 +17,9 @@ _SCORES_HELD = 2
 
 def available_memory() -> int | None:
     """Memory [bytes] that this process can still take, or None where the system does not tell."""
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="utf-8")
-    except OSError:
+    free = memory_sizes().get("MemAvailable")
+    if free is None:
         return None
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", text, re.MULTILINE)
-    if not found:
-        return None
-    free = int(found[1]) * 1024
     try:  # a container's own limit
         group = Path("/sys/fs/cgroup")
         limit = int((group / "memory.max").read_text())

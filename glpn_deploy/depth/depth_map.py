@@ -8,6 +8,7 @@ import io
 import math
 import os
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +34,6 @@ _DEPTH_SUFFIXES = {
     ".ply": "a point cloud",
 }
 Near = Literal["white", "black"]
-_COLOR_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,10 +119,7 @@ class DepthMap:
         Warns:
             UserWarning: Depth beyond what a ``.png`` reaches was cut; says the share of pixels.
         """
-        path = Path(path)
-        suffix = path.suffix.lower()
-        if suffix not in _DEPTH_SUFFIXES:
-            raise _unknown_suffix(path, _DEPTH_SUFFIXES, "for a picture in colour use save_color")
+        path, suffix = _known_suffix(path, _DEPTH_SUFFIXES, "for a picture in colour use save_color")
         if suffix == ".ply":
             if intrinsics is None:
                 raise InputError(
@@ -188,11 +185,7 @@ class DepthMap:
         Raises:
             InputError: The file is missing, damaged, or of another format.
         """
-        path = Path(path)
-        suffix = path.suffix.lower()
-        known = (".png", ".npy", ".tif", ".tiff")
-        if suffix not in known:
-            raise _unknown_suffix(path, known, "")
+        path, suffix = _known_suffix(path, (".png", ".npy", ".tif", ".tiff"))
         try:
             if suffix == ".npy":
                 values = read_npy(path)
@@ -254,9 +247,7 @@ class DepthMap:
                 size.
             WriteError: The file cannot be written.
         """
-        path = Path(path)
-        if path.suffix.lower() not in _COLOR_SUFFIXES:
-            raise _unknown_suffix(path, _COLOR_SUFFIXES, "for the depth itself use save")
+        path, _ = _known_suffix(path, (".png", ".jpg", ".jpeg", ".webp"), "for the depth itself use save")
         far = scale_end(self.depth, self.max_depth, max_m)
         picture = color_picture(self.depth, far, min_m=min_m, image=image, below=below, legend=legend)
         with atomic_path(path) as temporary:
@@ -306,9 +297,7 @@ class DepthMap:
             InputError: As `grayscale`, or the suffix is not ``.png``.
             WriteError: The file cannot be written.
         """
-        path = Path(path)
-        if path.suffix.lower() != ".png":
-            raise _unknown_suffix(path, (".png",), "")
+        path, _ = _known_suffix(path, (".png",))
         picture = self.grayscale(near=near, bits=bits, min_m=min_m, max_m=max_m)
         with atomic_path(path) as temporary:
             Image.fromarray(picture).save(temporary, format="PNG")
@@ -365,9 +354,7 @@ class DepthMap:
             InputError: The suffix is not ``.ply``, or as in ``point_cloud``.
             WriteError: The file cannot be written.
         """
-        path = Path(path)
-        if path.suffix.lower() != ".ply":
-            raise _unknown_suffix(path, [".ply"], "")
+        path, _ = _known_suffix(path, (".ply",))
         points, colors = self.point_cloud(intrinsics, rgb, stride)
         with atomic_path(path) as temporary:
             write_ply(temporary, points, colors)
@@ -389,11 +376,18 @@ class DepthMap:
         return units
 
 
-def _unknown_suffix(path: Path, known: Any, fix: str) -> InputError:
-    described = [f"{suffix} ({known[suffix]})" if isinstance(known, dict) else suffix for suffix in known]
-    return InputError(
-        f"{path} has the suffix {path.suffix!r}", expected="one of " + ", ".join(described), fix=fix
-    )
+def _known_suffix(
+    name: str | os.PathLike[str], known: Mapping[str, str] | Sequence[str], fix: str = ""
+) -> tuple[Path, str]:
+    """The path and its suffix in small letters; refuses one that is not among those known."""
+    path = Path(name)
+    suffix = path.suffix.lower()
+    if suffix not in known:
+        told = [f"{one} ({what})" for one, what in known.items()] if isinstance(known, Mapping) else known
+        raise InputError(
+            f"{path} has the suffix {path.suffix!r}", expected="one of " + ", ".join(told), fix=fix
+        )
+    return path, suffix
 
 
 def _write_exr(openexr: Any, path: Path, depth: NDArray[np.float32]) -> None:

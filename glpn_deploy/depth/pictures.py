@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -75,19 +76,13 @@ def image_panel(title: str, image: NDArray[np.uint8], note: str = "") -> Panel:
 
 def depth_panel(title: str, depth: NDArray[np.float32], max_m: float) -> Panel:
     """A panel of depth (H, W) [m] on the fixed scale from 0 to ``max_m`` [m]; black is no depth."""
-
-    def color(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        return colorize_depth(values, 0.0, max_m)
-
+    color = functools.partial(colorize_depth, min_m=0.0, max_m=max_m)
     return Panel(title, color(depth), Scale(0.0, max_m, color, "near", "far"))
 
 
 def error_panel(title: str, pred: NDArray[np.float32], gt: NDArray[np.float32], limit_m: float) -> Panel:
     """A panel of ``error_map``, with its scale from ``-limit_m`` to ``limit_m`` [m]."""
-
-    def color(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-        return color_error(values, limit_m)
-
+    color = functools.partial(color_error, limit_m=limit_m)
     return Panel(title, error_map(pred, gt, limit_m), Scale(-limit_m, limit_m, color, "too near", "too far"))
 
 

@@ -7,7 +7,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import platform
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from glpn_deploy.doctor.machine_gpu import (
 from glpn_deploy.errors import first_line
 from glpn_deploy.gpu.cuda_device import find_device_or_none
 from glpn_deploy.optional import install_line
+from glpn_deploy.reading import memory_sizes
 from glpn_deploy.runtimes.processor import describe_processor
 from glpn_deploy.runtimes.registry import BACKENDS, Backend
 
@@ -96,12 +96,10 @@ def _remembered() -> list[Finding]:
 
 
 def _memory(root: Path, jetson: bool) -> Finding:
-    try:
-        text = (root / "proc/meminfo").read_text(encoding="utf-8")
-    except OSError:
+    sizes = memory_sizes(root)
+    if not sizes:
         return Finding("memory", "ok", "this system does not tell")
-    sizes = dict(re.findall(r"(\w+):\s+(\d+) kB", text))
-    total, free = (int(sizes.get(key, 0)) / 2**20 for key in ("MemTotal", "MemAvailable"))
+    total, free = (sizes.get(key, 0) / 2**30 for key in ("MemTotal", "MemAvailable"))
     shared = ", shared by processor and GPU" if jetson else ""
     detail = f"{free:.1f} of {total:.1f} GiB free{shared}"
     if free >= _LEAST_GIB:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
-import re
 from pathlib import Path
 
 from glpn_deploy.errors import BackendError
 from glpn_deploy.gpu import cuda_driver as cu
 from glpn_deploy.gpu.cuda_driver import CudaDriver, CudaError
+from glpn_deploy.reading import memory_sizes
 
 _NAME_BYTES = 256
 
-_MEMINFO, _MODEL = Path("/proc/meminfo"), Path("/proc/device-tree/model")
+_MODEL = Path("/proc/device-tree/model")
 
 _NO_GPU = (
     "the NVIDIA driver finds no GPU",
@@ -85,15 +85,7 @@ class CudaDevice:
         That is on integrated GPUs, whose memory is the machine's. The kernel's own estimate is taken, which
         counts what it would give back (CUDA's does not). None on others.
         """
-        if not self.integrated:
-            return None
-        try:
-            found = re.search(
-                r"^MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(encoding="ascii"), re.MULTILINE
-            )
-        except (OSError, UnicodeDecodeError):
-            return None
-        return int(found[1]) * 1024 if found else None
+        return memory_sizes().get("MemAvailable") if self.integrated else None
 
 
 def gpu_title(name: str, capability: str, sm_count: int) -> str:

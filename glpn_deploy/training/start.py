@@ -17,6 +17,7 @@ from glpn_deploy.errors import CheckpointError, ConfigError, InputError
 from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.reading import read_json
+from glpn_deploy.training.options import TrainOptions
 
 _MIT_DEPTHS = {
     "mit-b0": (2, 2, 2, 2),
@@ -61,36 +62,25 @@ def preset(name: str) -> GLPNConfig:
     return config
 
 
-def starting_model(
-    start: str,
-    config: str,
-    *,
-    max_depth: float,
-    seed: int,
-    drop_path: float | None = None,
-    revision: str | None = None,
-    offline: bool = False,
-) -> GLPNForDepthEstimation:
+def starting_model(options: TrainOptions, max_depth: float) -> GLPNForDepthEstimation:
     """The network that training starts from, in train mode, float32, on the CPU.
 
-    Args:
-        start: ``scratch``, a GLPN checkpoint, or a MiT/SegFormer checkpoint in HF's format, whose
-            encoder is taken and whose decoder is drawn anew.
+    Of a MiT or SegFormer checkpoint the encoder is taken, and the decoder is drawn anew.
     """
     changes: dict[str, Any] = {"max_depth": max_depth}
-    if drop_path is not None:
-        changes["drop_path_rate"] = drop_path
-    torch.manual_seed(seed)
-    if start == "scratch":
-        return GLPNForDepthEstimation(preset(config).replace(**changes)).train()
-    path = resolve_checkpoint(start, revision=revision, offline=offline)
+    if options.drop_path is not None:
+        changes["drop_path_rate"] = options.drop_path
+    torch.manual_seed(options.seed)
+    if options.start == "scratch":
+        return GLPNForDepthEstimation(preset(options.config).replace(**changes)).train()
+    path = resolve_checkpoint(options.start, revision=options.revision, offline=options.offline)
     values = _config_values(path)
     if values.get("model_type") == "segformer":
         return _from_encoder(path, values, changes).train()
     model: GLPNForDepthEstimation = GLPNForDepthEstimation.from_pretrained(
         path, max_depth=max_depth, dtype="float32"
     )
-    if drop_path is not None:
+    if options.drop_path is not None:
         rebuilt = GLPNForDepthEstimation(model.config.replace(**changes))
         rebuilt.load_state_dict(model.state_dict())
         model = rebuilt

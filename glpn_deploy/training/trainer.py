@@ -95,15 +95,7 @@ def _train(options: TrainOptions) -> TrainResult:
     state = None if options.fresh else load_state(options.out, options.identity())
     train_data, val_data = open_data(options)
     crop = crop_size(options, train_data)
-    model = starting_model(
-        options.start,
-        options.config,
-        max_depth=options.max_depth or train_data.max_depth,
-        seed=options.seed,
-        drop_path=options.drop_path,
-        revision=options.revision,
-        offline=options.offline,
-    )
+    model = starting_model(options, options.max_depth or train_data.max_depth)
     check_crop(model, crop)
     augmentation = Augmentation(crop, options.flip, options.cutdepth, options.cutdepth_scaling)
     samples = TrainSamples(train_data, augmentation, options.seed)

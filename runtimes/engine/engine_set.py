@@ -210,15 +210,19 @@ def engines_of(folder: Path, precision: Precision, backend: str = "tensorrt") ->
 
     Those whose sidecar cannot be read are among TensorRT's: trying them says why.
     """
-    found = []
-    for path in bundle_engines(folder) if (folder / ENGINES).is_dir() else ():
+    kinds = _engine_kinds(folder)
+    return [path for path, kind in kinds.items() if kind in ((precision, backend), ("", backend))]
+
+
+def _engine_kinds(folder: Path) -> dict[Path, tuple[str, str]]:
+    """Precision and backend of a bundle's engines; no precision where the sidecar cannot be read."""
+    found = {}
+    for path in bundle_engines(folder):
         try:
             sidecar = read_sidecar(path)
-            fits = (sidecar.precision, sidecar.backend) == (precision, backend)
+            found[path] = sidecar.precision, sidecar.backend
         except EngineError:
-            fits = backend == "tensorrt"
-        if fits:
-            found.append(path)
+            found[path] = "", "tensorrt"
     return found
 
 
@@ -258,7 +262,8 @@ def open_engines(
             refused.append(error.got)
     if not checked:
         kind = "" if backend == "tensorrt" else f" for {backend}"
-        have = sorted({_precision(path, backend) for path in bundle_engines(folder)} - {precision, ""})
+        theirs = {built for built, product in _engine_kinds(folder).values() if product == backend}
+        have = sorted(theirs - {precision, ""})
         reasons = "; ".join(refused) or f"{folder} has no {precision} engine{kind}"
         if have and not refused:
             ask = f"--precision {have[0]}, or precision={have[0]!r} in Python"
@@ -281,11 +286,3 @@ def open_engines(
     if refused:
         runtime._note(f"not used: {'; '.join(refused)}")
     return runtime
-
-
-def _precision(path: Path, backend: str) -> str:
-    try:
-        sidecar = read_sidecar(path)
-        return sidecar.precision if sidecar.backend == backend else ""
-    except EngineError:
-        return ""

@@ -13,6 +13,7 @@ from glpn_deploy.errors import BackendError
 from glpn_deploy.gpu import cuda_device, cuda_driver
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device, find_device_or_none
 from glpn_deploy.gpu.cuda_driver import SIGNATURES
+from glpn_deploy.reading import memory_sizes
 from tests.refusals import refused
 
 UNKNOWN = ctypes.create_string_buffer(b"CUDA_ERROR_UNKNOWN")
@@ -162,8 +163,9 @@ assert not {"tensorrt", "cuda.bindings", "torch", "numpy"} & {*sys.modules}
 
 
 def test_free_memory_is_the_machines_on_integrated_gpus_only(monkeypatch, tmp_path):
-    file = tmp_path / "meminfo"
-    monkeypatch.setattr(cuda_device, "_MEMINFO", file)
+    file = tmp_path / "proc/meminfo"
+    file.parent.mkdir()
+    monkeypatch.setattr(cuda_device, "memory_sizes", lambda: memory_sizes(tmp_path))
     orin = CudaDevice(0, "Orin", (8, 7), 8 * 2**30, integrated=True, driver=(12, 6))
     assert orin.free_bytes() is None
     file.write_text("MemTotal:        7800000 kB\nMemFree:  100 kB\nMemAvailable:    5000000 kB\n")

@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 def make(options) -> Any:  # a Learner, whose layers are tensors or modules to a type checker
-    model = starting_model("scratch", options.config, max_depth=10.0, seed=0, drop_path=options.drop_path)
+    model = starting_model(options, max_depth=10.0)
     return Learner(model, options, CPU)
 
 

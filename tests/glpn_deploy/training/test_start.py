@@ -1,6 +1,7 @@
 """What training starts from; the oracle for an imported encoder is transformers' own forward pass."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from transformers import SegformerConfig, SegformerForImageClassification, Segfo
 from glpn_deploy.errors import CheckpointError, ConfigError, InputError
 from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
+from glpn_deploy.training.options import TrainOptions
 from glpn_deploy.training.start import check_crop, preset, starting_model
 from tests.refusals import refused
 
@@ -20,8 +22,9 @@ TINY = {
 }
 
 
-def start(source, **options):
-    return starting_model(str(source), "demo", max_depth=10.0, seed=0, **options)
+def start(source, max_depth=10.0, **options):
+    told = TrainOptions(dataset="rooms", out=Path("unused"), start=str(source), config="demo", **options)
+    return starting_model(told, max_depth)
 
 
 @pytest.mark.parametrize("kind", [SegformerModel, SegformerForImageClassification])
@@ -58,7 +61,7 @@ def test_segformer_without_its_encoder_is_refused(tmp_path):
 
 def test_glpn_checkpoint_goes_on_with_its_weights_at_the_new_range(tmp_path):
     GLPNForDepthEstimation(GLPNConfig(**TINY, decoder_hidden_size=8)).save_pretrained(tmp_path)
-    model = starting_model(str(tmp_path), "demo", max_depth=80.0, seed=0, drop_path=0.3)
+    model = start(tmp_path, max_depth=80.0, drop_path=0.3)
     saved = GLPNForDepthEstimation.from_pretrained(tmp_path).state_dict()
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
     assert (model.config.max_depth, model.config.drop_path_rate) == (80.0, 0.3)
@@ -68,7 +71,7 @@ def test_glpn_checkpoint_goes_on_with_its_weights_at_the_new_range(tmp_path):
 
 def test_scratch_depends_on_the_seed_alone():
     first, again = (start("scratch").state_dict() for _ in range(2))
-    other = starting_model("scratch", "demo", max_depth=10.0, seed=1).state_dict()
+    other = start("scratch", seed=1).state_dict()
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     assert not torch.equal(first["head.head.0.weight"], other["head.head.0.weight"])
 
