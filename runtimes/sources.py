@@ -11,7 +11,7 @@ from glpn_deploy.bundle.engine_sidecar import ENGINES, bundle_engines, read_side
 from glpn_deploy.bundle.manifest import MANIFEST
 from glpn_deploy.bundle.source_files import SourceFiles
 from glpn_deploy.checkpoints.card import Origin, read_card
-from glpn_deploy.checkpoints.hub import has_weights, is_demo, is_hub_id, resolve_checkpoint
+from glpn_deploy.checkpoints.hub import HubOptions, has_weights, is_demo, is_hub_id, resolve_checkpoint
 from glpn_deploy.errors import BackendError, BundleError, EngineError, InputError, UnavailableError
 from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
 from glpn_deploy.options import Auto, Device
@@ -76,7 +76,7 @@ def nearest_options(options: LoadOptions) -> LoadOptions:
 
 def _load(source: str | Path, options: LoadOptions) -> LoadedSource:
     if is_demo(source) or is_hub_id(source):
-        path = resolve_checkpoint(source, offline=options.offline)
+        path = resolve_checkpoint(source, HubOptions(offline=options.offline))
     else:
         path = Path(source)
     bundle = (path / MANIFEST).is_file()
@@ -179,7 +179,7 @@ def _from_checkpoint(source: str | Path, asked: LoadOptions) -> LoadedSource:
         raise _lacking(asked.precision, f"the checkpoint {source}", ["fp32", "fp16", "bf16"])
     name = _only("torch", asked.backend, "a checkpoint")
     require_backend(name)
-    path = resolve_checkpoint(source, offline=asked.offline)
+    path = resolve_checkpoint(source, HubOptions(offline=asked.offline))
     runtime = load_runtime(name, path, asked.resolved())
     assert runtime.max_depth is not None  # a checkpoint's config always says
     return LoadedSource(runtime, load_processor(path), runtime.max_depth, read_card(path))

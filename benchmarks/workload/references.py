@@ -26,9 +26,9 @@ def find_checkpoint(bundle: Bundle, reference: str | None, *, offline: bool) -> 
     named = reference or str(about.get("source"))
     try:
         from glpn_deploy.checkpoints.files import checkpoint_digest  # needs safetensors
-        from glpn_deploy.checkpoints.hub import resolve_checkpoint
+        from glpn_deploy.checkpoints.hub import HubOptions, resolve_checkpoint
 
-        path = resolve_checkpoint(named, offline=offline or reference is None)
+        path = resolve_checkpoint(named, HubOptions(offline=offline or reference is None))
         if checkpoint_digest(path) != about.get("digest"):
             raise InputError(f"{named} is not the checkpoint that this bundle was exported from")
         if (

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from glpn_deploy.checkpoints.files import CheckpointInfo, describe_checkpoint
-from glpn_deploy.checkpoints.hub import is_demo, resolve_checkpoint
+from glpn_deploy.checkpoints.hub import HubOptions, is_demo, resolve_checkpoint
 from glpn_deploy.errors import CheckpointError, InputError
 from glpn_deploy.exporters.options import BuildOptions
 from glpn_deploy.images.processing import GLPNImageProcessor, load_processor
@@ -63,8 +63,9 @@ def load_source(source: Source, options: BuildOptions) -> Loaded:
         revision=options.revision,
         offline=options.offline,
     )
-    path = resolve_checkpoint(source, revision=options.revision, offline=True)
-    info = describe_checkpoint(source, revision=options.revision, offline=True)
+    here = HubOptions(options.revision, offline=True)
+    path = resolve_checkpoint(source, here)
+    info = describe_checkpoint(source, here)
     return Loaded(model, model.config, load_processor(path), info)
 
 
@@ -81,8 +82,8 @@ def _in_memory(model: nn.Module, options: BuildOptions) -> Loaded:
     info = CheckpointInfo(type(model).__name__, None, _digest(model), None, ())
     origin = _origin(model)
     try:
-        path = resolve_checkpoint(origin, offline=True)
-        base = describe_checkpoint(origin, offline=True)
+        here = HubOptions(offline=True)
+        path, base = resolve_checkpoint(origin, here), describe_checkpoint(origin, here)
     except CheckpointError:  # made by hand, or its checkpoint is gone
         return Loaded(model, config, GLPNImageProcessor(), info)
     info = dataclasses.replace(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from glpn_deploy.checkpoints.card import read_card
-from glpn_deploy.checkpoints.hub import cached_as, local_path, resolve_checkpoint
+from glpn_deploy.checkpoints.hub import HubOptions, cached_as, local_path, resolve_checkpoint
 from glpn_deploy.checkpoints.original import is_original, to_hf_names
 from glpn_deploy.checkpoints.wrapping import unwrapped
 from glpn_deploy.errors import CheckpointError
@@ -100,17 +100,11 @@ def checkpoint_digest(source: str | Path) -> str:
         raise _unreadable(Path(error.filename), error) from None
 
 
-def describe_checkpoint(
-    source: str | Path,
-    *,
-    revision: str | None = None,
-    offline: bool = False,
-    cache_dir: str | Path | None = None,
-) -> CheckpointInfo:
+def describe_checkpoint(source: str | Path, options: HubOptions = HubOptions()) -> CheckpointInfo:
     """Says what a checkpoint is, for a manifest; the arguments are `resolve_checkpoint`'s."""
-    path = resolve_checkpoint(source, revision=revision, offline=offline, cache_dir=cache_dir)
+    path = resolve_checkpoint(source, options)
     name = str(source) if local_path(source) is None else path.name or path.resolve().name
-    hub_id, commit = cached_as(path) or (name, revision)
+    hub_id, commit = cached_as(path) or (name, options.revision)
     origin = read_card(path)
     return CheckpointInfo(
         source=hub_id,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,27 +73,13 @@ def hub_options(keywords: Mapping[str, Any]) -> tuple[HubOptions, dict[str, Any]
 
 
 def resolve_checkpoint(
-    source: str | Path,
-    *,
-    revision: str | None = None,
-    offline: bool = False,
-    cache_dir: str | Path | None = None,
-    progress: bool = True,
-    token: str | bool | None = None,
-    force_download: bool = False,
-    subfolder: str = "",
-    safetensors: bool | None = None,
+    source: str | Path, options: HubOptions = HubOptions(), *, safetensors: bool | None = None
 ) -> Path:
     """Finds a checkpoint, downloading it where it is a hub id.
 
     Args:
         source: An existing folder or file, given back as it is, a hub id (``owner/name``), or ``"demo"``
             for the package's own small checkpoint, which a folder ``./demo`` does not replace.
-        revision: Branch, tag or commit of a hub id.
-        offline: Use the hub's cache only.
-        cache_dir: The hub's cache, instead of its own place.
-        progress: Show the hub's progress bars, if standard error is a terminal.
-        token: As in `HubOptions`, like ``force_download`` and ``subfolder``.
         safetensors: Fetch weights in this format only (True), or only pickles of tensors (False).
 
     Returns:
@@ -107,12 +94,11 @@ def resolve_checkpoint(
         return _demo_folder()
     path = local_path(source)
     if path is not None:
-        return path / subfolder if path.is_dir() else path
+        return path / options.subfolder if path.is_dir() else path
     if not is_hub_id(source):
         raise CheckpointError(
             f"there is no file or folder {name!r}", expected=_WHAT, fix="check the spelling"
         )
-    options = HubOptions(revision, offline, cache_dir, token, force_download, subfolder, progress)
     weights = [_SAFETENSORS, _PICKLES] if safetensors is None else [_SAFETENSORS if safetensors else _PICKLES]
     return _download(name, options, weights)
 
@@ -184,44 +170,35 @@ def fetch_files(hub_id: str, patterns: Sequence[str], options: HubOptions) -> Pa
         CheckpointError: The hub did not give them.
         MissingDependencyError: huggingface-hub is not installed.
     """
-    fetch = _fetcher(hub_id, options)
-    with _progress_bars(options.progress and sys.stderr.isatty()):
+    with _progress_bars(hub_id, options):
         try:
-            return fetch(patterns, options.revision) / options.subfolder
+            return _fetch(hub_id, options, patterns, options.revision) / options.subfolder
         except Exception as error:  # the hub client's three HTTP libraries share no base class
             raise _hub_error(error, hub_id, options.revision, options.offline) from error
 
 
-def _fetcher(hub_id: str, options: HubOptions) -> Callable[[Sequence[str], str | None], Path]:
-    """A function that fetches the files of some patterns at a revision."""
-    with needs(f"there is no folder {hub_id!r}, and fetching it from the hub", "export"):
-        import huggingface_hub
-    extra: dict[str, Any] = {}
-    if options.token is not None:
-        extra["token"] = options.token
-    if options.force_download:
-        extra["force_download"] = True
+def _fetch(hub_id: str, options: HubOptions, patterns: Sequence[str], revision: str | None) -> Path:
+    """The repository's folder with the files of some patterns at a revision."""
+    import huggingface_hub
+
     prefix = f"{options.subfolder.strip('/')}/" if options.subfolder else ""
-
-    def fetch(patterns: Sequence[str], revision: str | None) -> Path:
-        folder = huggingface_hub.snapshot_download(
-            hub_id,
-            revision=revision,
-            cache_dir=options.cache_dir,
-            local_files_only=options.offline,
-            allow_patterns=[prefix + pattern for pattern in patterns],
-            **extra,
-        )
-        return Path(folder)
-
-    return fetch
+    folder = huggingface_hub.snapshot_download(
+        hub_id,
+        revision=revision,
+        cache_dir=options.cache_dir,
+        local_files_only=options.offline,
+        allow_patterns=[prefix + pattern for pattern in patterns],
+        token=options.token,
+        force_download=options.force_download,
+    )
+    return Path(folder)
 
 
 def _download(hub_id: str, options: HubOptions, weights: list[list[str]]) -> Path:
     """The folder with config and weights, of the first kind of ``weights`` that the hub has."""
-    with _progress_bars(options.progress and sys.stderr.isatty()):
+    with _progress_bars(hub_id, options):
         options = _offline_where_cut_off(hub_id, options)
-        fetch, revision = _fetcher(hub_id, options), options.revision
+        fetch, revision = functools.partial(_fetch, hub_id, options), options.revision
         try:
             folder = fetch([*_CONFIGS, _BUNDLE, *weights[0]], revision)
             commit = folder.name if re.fullmatch(r"[0-9a-f]{40}", folder.name) else revision
@@ -242,14 +219,14 @@ def _offline_where_cut_off(hub_id: str, options: HubOptions) -> HubOptions:
     The hub's client finds that out as well, and asks again for 23 s (1.x, at a known commit). It is asked
     once here, and waited for no longer than `_PATIENCE_S`.
     """
-    with needs(f"there is no folder {hub_id!r}, and fetching it from the hub", "export"):
-        from huggingface_hub import constants
+    from huggingface_hub import constants
+
     if options.offline or options.force_download or constants.HF_HUB_OFFLINE:
         return options
     cached = dataclasses.replace(options, offline=True)
     folder = None
     with contextlib.suppress(Exception):  # not in the cache: whatever is wrong shows when it is fetched
-        folder = _fetcher(hub_id, cached)(_CONFIGS, options.revision)
+        folder = _fetch(hub_id, cached, _CONFIGS, options.revision)
     if folder is None or not has_weights(folder / options.subfolder):
         return options
     reason = _unreachable(hub_id, options)
@@ -279,22 +256,18 @@ def _unreachable(hub_id: str, options: HubOptions) -> str | None:
 
 
 @contextlib.contextmanager
-def _progress_bars(wanted: bool) -> Iterator[None]:
-    """Switches the hub's progress bars, which are a global of its own, off for a while."""
-    from huggingface_hub.utils.tqdm import (
-        are_progress_bars_disabled,
-        disable_progress_bars,
-        enable_progress_bars,
-    )
-
-    if wanted or are_progress_bars_disabled():
+def _progress_bars(hub_id: str, options: HubOptions) -> Iterator[None]:
+    """Imports the hub's client, and switches its progress bars, a global of its own, off for a while."""
+    with needs(f"there is no folder {hub_id!r}, and fetching it from the hub", "export"):
+        from huggingface_hub import utils
+    if (options.progress and sys.stderr.isatty()) or utils.are_progress_bars_disabled():
         yield
         return
-    disable_progress_bars()
+    utils.disable_progress_bars()
     try:
         yield
     finally:
-        enable_progress_bars()
+        utils.enable_progress_bars()
 
 
 def _hub_error(error: Exception, hub_id: str, revision: str | None, offline: bool) -> CheckpointError:

@@ -32,7 +32,7 @@ def find_settings(
     if is_hub_id(source):
         folder = fetch_files(str(source), names, options)
     else:
-        folder = resolve_checkpoint(source, offline=True)
+        folder = resolve_checkpoint(source, HubOptions(offline=True))
         if folder.is_file():
             return [folder]
         folder /= options.subfolder

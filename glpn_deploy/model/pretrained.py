@@ -105,7 +105,7 @@ class PreTrained(Network):
         source, path = pretrained_model_name_or_path, None
         found = None
         if source is not None:
-            path = resolve_checkpoint(source, **vars(hub), safetensors=use_safetensors)
+            path = resolve_checkpoint(source, hub, safetensors=use_safetensors)
             found = _config_beside(path) if config is None else None
         tensors = as_hf(state_dict or {})
         if state_dict is None:

@@ -107,10 +107,12 @@ def _against_its_checkpoint(path: Path, options: VerifyOptions) -> Verification:
         )
     require_backend("onnxruntime")
     require_backend("torch")
-    from glpn_deploy.checkpoints.hub import resolve_checkpoint  # needs torch, as what follows
+    from glpn_deploy.checkpoints.hub import HubOptions, resolve_checkpoint  # needs torch, as what follows
     from glpn_deploy.proof.foreign_check import verify_foreign
 
-    return verify_foreign(path, resolve_checkpoint(options.reference, offline=options.offline), options)
+    return verify_foreign(
+        path, resolve_checkpoint(options.reference, HubOptions(offline=options.offline)), options
+    )
 
 
 def _check_artefacts(bundle: Bundle, chosen: list[Artefact], options: VerifyOptions) -> Verification:
@@ -174,12 +176,12 @@ def _against_checkpoint(
     bundle: Bundle, candidate: Runtime, options: VerifyOptions, limit: float
 ) -> ParityReport:
     """Holds the FP32 artefact against the checkpoint it came from, over the shape sweep."""
-    from glpn_deploy.checkpoints.hub import resolve_checkpoint  # needs torch, the goldens do not
+    from glpn_deploy.checkpoints.hub import HubOptions, resolve_checkpoint  # needs torch, the goldens do not
     from glpn_deploy.model.modeling import GLPNForDepthEstimation
     from glpn_deploy.runtimes.rt_torch import TorchRuntime
 
     source, config = str(options.reference), bundle.manifest.config
-    path = resolve_checkpoint(source, offline=options.offline)
+    path = resolve_checkpoint(source, HubOptions(offline=options.offline))
     model = GLPNForDepthEstimation.from_pretrained(
         path, max_depth=config.max_depth, norm_eps=config.norm_eps, dtype="float32"
     )

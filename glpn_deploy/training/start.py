@@ -12,7 +12,7 @@ from torch import Tensor
 
 from glpn_deploy.checkpoints.files import CONFIG_NAME, load_state_dict
 from glpn_deploy.checkpoints.fit import fit
-from glpn_deploy.checkpoints.hub import resolve_checkpoint
+from glpn_deploy.checkpoints.hub import HubOptions, resolve_checkpoint
 from glpn_deploy.errors import CheckpointError, ConfigError, InputError
 from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
@@ -73,7 +73,7 @@ def starting_model(options: TrainOptions, max_depth: float) -> GLPNForDepthEstim
     torch.manual_seed(options.seed)
     if options.start == "scratch":
         return GLPNForDepthEstimation(preset(options.config).replace(**changes)).train()
-    path = resolve_checkpoint(options.start, revision=options.revision, offline=options.offline)
+    path = resolve_checkpoint(options.start, HubOptions(options.revision, options.offline))
     values = _config_values(path)
     if values.get("model_type") == "segformer":
         return _from_encoder(path, values, changes).train()

@@ -18,7 +18,7 @@ from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 from glpn_deploy import DepthEstimator, GLPNConfig, GLPNForDepthEstimation
 from glpn_deploy.checkpoints import hub
 from glpn_deploy.checkpoints.files import describe_checkpoint
-from glpn_deploy.checkpoints.hub import resolve_checkpoint
+from glpn_deploy.checkpoints.hub import HubOptions, resolve_checkpoint
 from glpn_deploy.errors import BundleError, CheckpointError, MissingDependencyError
 from glpn_deploy.model.pretrained import ScaleWarning
 from glpn_deploy.optional import install_line
@@ -48,7 +48,9 @@ def cache(tmp_path):
 
 @pytest.mark.parametrize("revision", [None, "main", COMMIT])
 def test_offline_reads_the_hubs_cache(cache, revision):
-    path = resolve_checkpoint("someone/glpn-kitti-small", revision=revision, offline=True, cache_dir=cache)
+    path = resolve_checkpoint(
+        "someone/glpn-kitti-small", HubOptions(revision=revision, offline=True, cache_dir=cache)
+    )
     assert path == cache / "models--someone--glpn-kitti-small" / "snapshots" / COMMIT
     model = GLPNForDepthEstimation.from_pretrained(
         "someone/glpn-kitti-small", max_depth=80, offline=True, cache_dir=cache
@@ -62,9 +64,9 @@ def test_offline_reads_the_hubs_cache(cache, revision):
 
 def test_the_hubs_own_offline_switch_is_respected(cache, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert resolve_checkpoint("someone/glpn-kitti-small", cache_dir=cache).name == COMMIT
+    assert resolve_checkpoint("someone/glpn-kitti-small", HubOptions(cache_dir=cache)).name == COMMIT
     with refused(CheckpointError, got="someone/else could not be fetched from the hub"):
-        resolve_checkpoint("someone/else", cache_dir=cache)
+        resolve_checkpoint("someone/else", HubOptions(cache_dir=cache))
 
 
 def test_a_kitti_hub_id_warns(cache):
@@ -77,10 +79,10 @@ def test_a_kitti_hub_id_warns(cache):
 
 
 def test_description_of_a_hub_checkpoint(cache):
-    info = describe_checkpoint("someone/glpn-kitti-small", offline=True, cache_dir=cache)
+    info = describe_checkpoint("someone/glpn-kitti-small", HubOptions(offline=True, cache_dir=cache))
     assert (info.source, info.revision, info.licence) == ("someone/glpn-kitti-small", COMMIT, "apache-2.0")
     assert info.files == ("config.json", "model.safetensors")
-    path = resolve_checkpoint("someone/glpn-kitti-small", offline=True, cache_dir=cache)
+    path = resolve_checkpoint("someone/glpn-kitti-small", HubOptions(offline=True, cache_dir=cache))
     assert describe_checkpoint(path) == describe_checkpoint(path / "model.safetensors") == info
 
 
@@ -110,7 +112,7 @@ def test_a_cached_model_without_a_hub_is_there_at_once_and_said_in_a_line(cut_of
     """The hub's client asks six times, with pauses: that took 24 s."""
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"waits {seconds} s for the hub"))
     with pytest.warns(UserWarning, match=f"cannot be reached .*taken from its cache, at commit {COMMIT[:8]}"):
-        path = resolve_checkpoint("someone/glpn-kitti-small", cache_dir=cache)
+        path = resolve_checkpoint("someone/glpn-kitti-small", HubOptions(cache_dir=cache))
     assert path.name == COMMIT
 
 
@@ -158,7 +160,7 @@ def test_only_what_is_needed_is_downloaded(tmp_path, monkeypatch):
     files = ("config.json", "model.safetensors", "pytorch_model.bin", "tf_model.h5", "LICENSE", "README.md")
     stand_in = Hub(tmp_path / COMMIT, *files)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", stand_in)
-    folder = resolve_checkpoint("vinvino02/glpn-nyu", revision="v1", cache_dir=tmp_path)
+    folder = resolve_checkpoint("vinvino02/glpn-nyu", HubOptions(revision="v1", cache_dir=tmp_path))
     assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", "LICENSE", "README.md"}
     assert {repo for repo, _ in stand_in.calls} == {"vinvino02/glpn-nyu"}
     assert [options["revision"] for _, options in stand_in.calls] == ["v1", COMMIT]
@@ -199,7 +201,7 @@ def test_progress_bars_show_on_a_terminal_only_and_are_left_as_they_were(
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
     before = are_progress_bars_disabled()
-    resolve_checkpoint("vinvino02/glpn-nyu", progress=progress)
+    resolve_checkpoint("vinvino02/glpn-nyu", HubOptions(progress=progress))
     assert set(seen) == {not (progress and terminal)}
     assert are_progress_bars_disabled() == before
 
@@ -294,7 +296,7 @@ def test_without_huggingface_hub_the_pip_line_is_named(monkeypatch):
 
 
 def test_without_safetensors_the_pip_line_is_named(cache, monkeypatch):
-    folder = resolve_checkpoint("someone/glpn-kitti-small", offline=True, cache_dir=cache)
+    folder = resolve_checkpoint("someone/glpn-kitti-small", HubOptions(offline=True, cache_dir=cache))
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with refused(MissingDependencyError, fix=install_line("export")):
         GLPNForDepthEstimation.from_pretrained(folder, max_depth=80)
