@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import os
 import re
@@ -31,6 +30,7 @@ from glpn_deploy.images.loading import load_image, shrink
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.model.base import config_of
 from glpn_deploy.model.config import GLPNConfig
+from glpn_deploy.optional import installed_version
 from glpn_deploy.proof.parity import (
     VERIFICATION_SEED,
     compare_over_sweep,
@@ -296,10 +296,5 @@ def _prove(
 
 
 def _tool_versions() -> dict[str, str]:
-    versions = {"glpn-deploy": glpn_deploy.__version__}
-    for name in _TOOLS:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+    versions = {name: version for name in _TOOLS if (version := installed_version(name))}
+    return {"glpn-deploy": glpn_deploy.__version__, **versions}

@@ -46,13 +46,18 @@ def _state(name: str, error: ImportError) -> str:
     """What is wrong with a package that does not import."""
     if isinstance(error, ModuleNotFoundError):
         return "is not installed"
-    import importlib.metadata
+    version = installed_version(name)
+    return f"is installed{f' as {version}' if version else ''} and does not import ({error})"
+
+
+def installed_version(distribution: str) -> str | None:
+    """The version of a distribution, or None where it is not installed."""
+    import importlib.metadata  # slow to load
 
     try:
-        version = f"installed as {importlib.metadata.version(name)}"
+        return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
-        version = "installed"
-    return f"is {version} and does not import ({error})"
+        return None
 
 
 def script_here(name: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
 import importlib.util
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from glpn_deploy.bundle.identity import HeldFiles
 from glpn_deploy.errors import BackendError, BundleError, InputError, MissingDependencyError
-from glpn_deploy.optional import install_line
+from glpn_deploy.optional import install_line, installed_version
 
 if TYPE_CHECKING:
     from glpn_deploy.runtimes.base import Runtime
@@ -50,13 +49,8 @@ class Backend:
 
     def distributions(self) -> list[str]:
         """What of it is installed, with its version."""
-        import importlib.metadata  # slow to load
-
-        found = []
-        for name in _DISTRIBUTIONS.get(self.name, (self.package,) if self.package else ()):
-            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                found.append(f"{name} {importlib.metadata.version(name)}")
-        return found
+        names = _DISTRIBUTIONS.get(self.name, (self.package,) if self.package else ())
+        return [f"{name} {version}" for name in names if (version := installed_version(name))]
 
     def doubled(self) -> str:
         """What is wrong where distributions that exclude each other are both installed; else empty.

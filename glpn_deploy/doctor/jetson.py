@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from glpn_deploy.doctor.finding import Finding, Run
+from glpn_deploy.gpu.tensorrt_versions import parse_version
 
 _RELEASE = "etc/nv_tegra_release"
 _MODEL = "proc/device-tree/model"
@@ -74,7 +75,7 @@ def read_jetson(root: Path, run: Run) -> Jetson | None:
     l4t = parse_release(text or "")
     if l4t is None:
         package = run(["dpkg-query", "--show", "--showformat=${Version}", "nvidia-l4t-core"])
-        l4t = _version(package or "")
+        l4t = parse_version(package or "")
     jetpack, tensorrt = jetpack_of(l4t)
     return Jetson(
         model=(_read(root / _MODEL) or "").strip("\0\n "),
@@ -155,12 +156,6 @@ def _clocks_fixed(folder: Path) -> bool | None:
         if low is not None and high is not None:
             return low.strip() == high.strip()
     return None
-
-
-def _version(text: str) -> tuple[int, int, int] | None:
-    """``36.4.3-20250107174145`` gives (36, 4, 3)."""
-    found = re.match(r"(\d+)\.(\d+)\.(\d+)", text)
-    return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
 
 def _read(path: Path) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.metadata
 from pathlib import Path
 
 from glpn_deploy.doctor.finding import Finding, Run
@@ -20,6 +19,7 @@ from glpn_deploy.gpu.tensorrt_versions import (
     tensorrt_of,
     unsupported,
 )
+from glpn_deploy.optional import installed_version
 from glpn_deploy.precisions import PRECISIONS
 
 _NO_GPU = "no NVIDIA GPU or driver found; the CPU backends work without"
@@ -38,7 +38,7 @@ def tensorrt_finding() -> Finding:
     try:
         device, trt = _tensorrt()
     except BackendError as error:
-        version = _version("tensorrt")
+        version = installed_version("tensorrt")
         what = f"{version} is installed, but {error.got}" if version else error.got
         return Finding("tensorrt", "missing", what, error.fix)
     detail = f"{trt.text}, reads opset {trt.max_opset}"
@@ -124,10 +124,3 @@ def _gpu(root: Path, jetson: bool) -> Finding:
     )
     detail = f"{device.name}, compute capability {device.capability}, {memory}, driver for CUDA {device.cuda}"
     return Finding("gpu", "ok", detail)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

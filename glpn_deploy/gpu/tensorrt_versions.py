@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.metadata
 import importlib.util
 import re
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from glpn_deploy.errors import BackendError, MissingDependencyError, first_line
 from glpn_deploy.gpu.cuda_device import CudaDevice, find_device
-from glpn_deploy.optional import install_line
+from glpn_deploy.optional import install_line, installed_version
 from glpn_deploy.precisions import PRECISION_INFO
 from glpn_deploy.precisions import Precision as Precision
 
@@ -136,13 +135,7 @@ def parse_version(text: str) -> Version | None:
 
 def least_cuda() -> tuple[int, int] | None:
     """The driver's CUDA version that the installed TensorRT wheels need; None where no wheel tells."""
-    for wheel, version in _WHEELS.items():
-        try:
-            importlib.metadata.version(wheel)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        return version
-    return None
+    return next((cuda for wheel, cuda in _WHEELS.items() if installed_version(wheel)), None)
 
 
 def unsupported(trt: TensorRT, precision: Precision, device: CudaDevice) -> str | None:
