@@ -34,8 +34,8 @@ from glpn_deploy.optional import installed_version
 from glpn_deploy.proof.parity import (
     VERIFICATION_SEED,
     compare_over_sweep,
+    fp32_budget,
     round_up,
-    tolerance_m,
 )
 from glpn_deploy.proof.parity_report import ParityReport
 from glpn_deploy.runtimes.onnx_file.header import read_header
@@ -287,7 +287,7 @@ def _prove(
     options: BuildOptions,
 ) -> ParityReport:
     """Holds the ONNX file against the network it came from, over the whole shape sweep."""
-    limit = tolerance_m(config_of(model).max_depth, options.tolerance)
+    limit = fp32_budget(config_of(model).max_depth, options.tolerance)
     on_cpu = RuntimeOptions(device="cpu")
     with load_runtime("onnxruntime", onnx_path, on_cpu) as candidate:
         report = compare_over_sweep(candidate, TorchRuntime(model, on_cpu), processor, limit)

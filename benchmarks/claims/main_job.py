@@ -33,7 +33,7 @@ from glpn_deploy.exporters.to_onnx import to_onnx
 from glpn_deploy.images.processing import GLPNImageProcessor
 from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
-from glpn_deploy.proof.parity import compare, sweep_batches
+from glpn_deploy.proof.parity import compare, fp32_budget, sweep_batches
 from glpn_deploy.runtimes.base import RuntimeOptions
 from glpn_deploy.runtimes.onnx_file.header import read_header
 from glpn_deploy.runtimes.rt_null import NullRuntime
@@ -178,9 +178,8 @@ def sweep(folder: Path) -> dict[str, Any]:
     model = random_model(NYU, 1)
     path = to_onnx(model, folder / "sweep.onnx")
     with OnnxRuntime(path, RuntimeOptions(device="cpu")) as candidate:
-        report = compare(
-            candidate, TorchRuntime(model), sweep_batches(GLPNImageProcessor(), 32), 1e-5 * NYU.max_depth
-        )
+        batches, limit = sweep_batches(GLPNImageProcessor(), 32), fp32_budget(NYU.max_depth)
+        report = compare(candidate, TorchRuntime(model), batches, limit)
     worst = report.worst.stats.max_abs_m / NYU.max_depth
     return {"cases": len(report.cases), "max_difference": worst}
 

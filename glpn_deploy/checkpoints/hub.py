@@ -29,10 +29,7 @@ _SAFETENSORS = ["model*.safetensors", "model.safetensors.index*.json"]
 _PICKLES = ["pytorch_model*.bin", "pytorch_model.bin.index*.json"]
 _CONFIGS = ["config.json", "preprocessor_config.json"]
 _BUNDLE = "manifest.json"
-_ONNX = [
-    "model.onnx*",
-    "onnx/model.onnx*",
-]  # of repositories for Optimum and transformers.js, without weights
+_ONNX = ["model.onnx*", "onnx/model.onnx*"]  # for Optimum and transformers.js, without weights
 _ABOUT = ["README.md", "LICENSE*"]
 _PATIENCE_S = 4.0
 _SERVER_ERRORS = 500

@@ -8,7 +8,6 @@ targets themselves are NVIDIA's: https://docs.nvidia.com/deeplearning/tensorrt-r
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import platform
 import re
@@ -16,8 +15,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from glpn_deploy.errors import BackendError, InputError, MissingDependencyError, first_line
-from glpn_deploy.gpu.tensorrt_versions import TensorRT, parse_version
+from glpn_deploy.errors import BackendError, InputError, MissingDependencyError
+from glpn_deploy.gpu.tensorrt_versions import TensorRT, import_library, parse_version
 from glpn_deploy.optional import install_line
 
 NAME = "TensorRT for RTX"
@@ -52,13 +51,7 @@ def import_tensorrt_rtx() -> Any:
             else f"use {' or '.join(PLATFORMS)}; there are no packages for {here}"
         )
         raise MissingDependencyError(f"{NAME} ({PACKAGE}) is not installed", fix=fix)
-    try:
-        return importlib.import_module(PACKAGE)
-    except (ImportError, AttributeError, OSError, RuntimeError) as error:  # a missing or foreign library
-        raise BackendError(
-            f"{PACKAGE} is installed but does not import ({first_line(error)})",
-            fix=f"reinstall it: {install_line(EXTRA)}",
-        ) from error
+    return import_library(PACKAGE, install_line(EXTRA))
 
 
 def rtx_of(module: Any) -> TensorRT:

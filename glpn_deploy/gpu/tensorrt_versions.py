@@ -99,15 +99,20 @@ def import_tensorrt() -> Any:
     find_device(least_cuda=least)
     if importlib.util.find_spec("tensorrt") is None:
         raise MissingDependencyError("tensorrt is not installed", fix=_install_hint())
-    try:
-        module = importlib.import_module("tensorrt")
-    except (ImportError, AttributeError, OSError, RuntimeError) as error:  # a missing or foreign library
-        raise BackendError(
-            f"tensorrt is installed but does not import ({first_line(error)})",
-            fix=f"reinstall it: {_install_hint()}",
-        ) from error
+    module = import_library("tensorrt", _install_hint())
     tensorrt_of(module)
     return module
+
+
+def import_library(package: str, install: str) -> Any:
+    """Imports an installed package; ``install`` is the line that mends it where that fails."""
+    try:
+        return importlib.import_module(package)
+    except (ImportError, AttributeError, OSError, RuntimeError) as error:  # a missing or foreign library
+        raise BackendError(
+            f"{package} is installed but does not import ({first_line(error)})",
+            fix=f"reinstall it: {install}",
+        ) from error
 
 
 def tensorrt_of(module: Any) -> TensorRT:

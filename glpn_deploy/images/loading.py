@@ -75,8 +75,10 @@ def load_image(
     if isinstance(source, (str, os.PathLike, int)):
         refuse_moving(source)
     if isinstance(source, (str, os.PathLike)):
-        rgb = _from_path(Path(source), max_pixels, orient, white_point)
-        name = f"the image {source}"
+        path, name = Path(source), f"the image {source}"
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder", expected="an image file", fix="name a file inside it")
+        rgb = _from_file(path, name, max_pixels, orient, white_point)
     elif isinstance(source, (bytes, bytearray, memoryview)) or hasattr(source, "read"):
         name = "the image"
         rgb = _from_file(source, name, max_pixels, orient, white_point)
@@ -121,12 +123,6 @@ def shrink(image: NDArray[np.uint8], long_side: int, short_side: int) -> NDArray
     """An (H, W, 3) image at its `shrunk_size`."""
     height, width = image.shape[:2]
     return resized(image, shrunk_size(height, width, long_side, short_side))
-
-
-def _from_path(path: Path, max_pixels: int, orient: bool, white_point: float | None) -> NDArray[np.uint8]:
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder", expected="an image file", fix="name a file inside it")
-    return _from_file(path, f"the image {path}", max_pixels, orient, white_point)
 
 
 def _from_file(

@@ -14,8 +14,8 @@ from glpn_deploy.bundle.engine_profile import Profile, Shape, choose_profile, sp
 from glpn_deploy.bundle.manifest import Artefact
 from glpn_deploy.errors import ParityError
 from glpn_deploy.proof.checks.budget import Budget, artefact_budget
-from glpn_deploy.proof.parity import GOLDEN, Batch, compare_batches, golden_batches, room_batch, tolerance_m
-from glpn_deploy.proof.parity_report import Limit, ParityReport
+from glpn_deploy.proof.parity import GOLDEN, Batch, compare_batches, fp32_budget, golden_batches, room_batch
+from glpn_deploy.proof.parity_report import ParityReport
 from glpn_deploy.runtimes.base import Runtime, RuntimeOptions
 from glpn_deploy.runtimes.onnx_file.artefact_file import load_artefact
 from glpn_deploy.runtimes.registry import BACKENDS
@@ -153,11 +153,11 @@ def _comparisons(bundle: Bundle, profiles: Sequence[Profile]) -> _Comparisons:
     return _Comparisons(goldens, [], not_checked)
 
 
-def engine_limit(bundle: Bundle, artefact: Artefact, *, tf32: bool = False) -> Limit:
+def engine_limit(bundle: Bundle, artefact: Artefact, *, tf32: bool = False) -> Budget:
     """How far an engine may be from the FP32 reference: its artefact's budget, or FP32's rounding."""
     if artefact.precision != "fp32":
         return artefact_budget(artefact)
-    return Budget.of("fp16") if tf32 else tolerance_m(bundle.manifest.config.max_depth, _FP32_SHARE)
+    return Budget.of("fp16") if tf32 else fp32_budget(bundle.manifest.config.max_depth, _FP32_SHARE)
 
 
 def _fitting_goldens(bundle: Bundle, profiles: Sequence[Profile]) -> list[tuple[Batch, int]]:

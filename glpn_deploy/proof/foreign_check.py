@@ -14,7 +14,7 @@ from glpn_deploy.model.modeling import GLPNForDepthEstimation
 from glpn_deploy.proof.checks.budget import Budget
 from glpn_deploy.proof.findings import Verification
 from glpn_deploy.proof.options import VerifyOptions
-from glpn_deploy.proof.parity import SWEEP, compare, room_batch, round_up, sweep_batches, tolerance_m
+from glpn_deploy.proof.parity import SWEEP, compare, fp32_budget, room_batch, round_up, sweep_batches
 from glpn_deploy.runtimes.base import InputSpec, RuntimeOptions
 from glpn_deploy.runtimes.onnx_file.foreign import open_onnx
 from glpn_deploy.runtimes.onnx_file.header import read_header
@@ -38,7 +38,7 @@ def verify_foreign(path: Path, checkpoint: Path, options: VerifyOptions) -> Veri
     model = GLPNForDepthEstimation.from_pretrained(checkpoint, max_depth=own, dtype="float32")
     source = open_onnx(path, fallback=(checkpoint, model.config.max_depth))
     precision = source.header.precision
-    limit = tolerance_m(source.max_depth, options.tolerance) if precision == "fp32" else Budget.of(precision)
+    limit = fp32_budget(source.max_depth, options.tolerance) if precision == "fp32" else Budget.of(precision)
     with load_runtime("onnxruntime", path, options.runtime) as candidate:
         candidate.reasons += source.reasons
         batches, total = _batches(candidate.spec, source.processor)

@@ -16,12 +16,11 @@ from glpn_deploy.depth.error_stats import depth_flags, error_stats, error_stats_
 from glpn_deploy.errors import BundleError, ParityError
 from glpn_deploy.images.loading import load_image
 from glpn_deploy.images.processing import GLPNImageProcessor
+from glpn_deploy.proof.checks.budget import Budget
 from glpn_deploy.proof.parity_report import (
-    Limit,
     ParityCase,
     ParityReport,
     WorstImage,
-    allows,
     describe_case,
     severity,
     shown_first,
@@ -70,9 +69,9 @@ class Batch(NamedTuple):
     depth: NDArray[np.float32]
 
 
-def tolerance_m(max_depth: float, share: float | None = None) -> float:
-    """The largest difference allowed in FP32 [m]: ``share`` (or `TOLERANCE`) of ``max_depth`` [m]."""
-    return (TOLERANCE if share is None else share) * max_depth
+def fp32_budget(max_depth: float, share: float | None = None) -> Budget:
+    """What FP32 is held to: no difference above ``share`` (or `TOLERANCE`) of ``max_depth`` [m]."""
+    return Budget(max_abs_m=(TOLERANCE if share is None else share) * max_depth)
 
 
 def room_batch(processor: GLPNImageProcessor, batch: int, height: int, width: int) -> NDArray[np.float32]:
@@ -98,7 +97,7 @@ def compare(
     candidate: Runtime,
     reference: Runtime,
     batches: Iterable[tuple[str, NDArray[np.float32]]],
-    limit: Limit,
+    limit: Budget,
     *,
     total: int | None = None,
 ) -> ParityReport:
@@ -106,7 +105,7 @@ def compare(
 
     Args:
         batches: Names and ``(N, 3, H, W)`` float32 batches.
-        limit: Largest |difference| allowed [m], or the budget; every batch is held to it.
+        limit: Every batch is held to it.
     """
     known = _with_depth(reference, batches)
     return compare_batches(candidate, known, reference.describe(), limit, "parity", total)
@@ -116,7 +115,7 @@ def compare_batches(
     candidate: Runtime,
     batches: Iterable[Batch],
     reference: dict[str, Any],
-    limit: Limit,
+    limit: Budget,
     title: str = "parity",
     total: int | None = None,
 ) -> ParityReport:
@@ -124,7 +123,7 @@ def compare_batches(
 
     Args:
         reference: Backend, device and precision of where their depth comes from.
-        limit: Largest |difference| allowed [m], or the budget; every batch is held to it.
+        limit: Every batch is held to it.
     """
     cases: list[ParityCase] = []
     shown: tuple[ParityCase, Batch, NDArray[np.float32]] | None = None
@@ -146,7 +145,7 @@ def compare_over_sweep(
     candidate: Runtime,
     reference: Runtime,
     processor: GLPNImageProcessor,
-    limit: Limit,
+    limit: Budget,
 ) -> ParityReport:
     """Runs both on every batch of `SWEEP`; the arguments are those of `compare` and `sweep_batches`."""
     batches = sweep_batches(processor, candidate.spec.size_multiple)
@@ -170,7 +169,7 @@ def sweep_depths(
 def verify_goldens(
     bundle: Bundle,
     candidate: Runtime,
-    limit: Limit,
+    limit: Budget,
     title: str = "goldens",
 ) -> ParityReport:
     """Holds a runtime against the reference outputs that travel in the bundle."""
@@ -194,7 +193,7 @@ def _with_depth(reference: Runtime, batches: Iterable[tuple[str, NDArray[np.floa
         yield Batch(name, pixel_values, reference.run_unchecked(pixel_values))
 
 
-def _case(batch: Batch, depth: NDArray[np.float32], limit: Limit) -> ParityCase:
+def _case(batch: Batch, depth: NDArray[np.float32], limit: Budget) -> ParityCase:
     if depth.shape != batch.depth.shape:
         raise ParityError(f"{batch.name} gave depth of shape {depth.shape}", expected=f"{batch.depth.shape}")
     stats, flags = error_stats(depth, batch.depth), depth_flags(depth, batch.depth)
@@ -203,13 +202,13 @@ def _case(batch: Batch, depth: NDArray[np.float32], limit: Limit) -> ParityCase:
         batch.name,
         (images, height, width),
         stats,
-        allows(limit, stats) and not flags,
+        limit.allows(stats) and not flags,
         flags,
         error_stats_by_range(depth, batch.depth),
     )
 
 
-def _worst_image(case: ParityCase, batch: Batch, depth: NDArray[np.float32], limit: Limit) -> WorstImage:
+def _worst_image(case: ParityCase, batch: Batch, depth: NDArray[np.float32], limit: Budget) -> WorstImage:
     def badness(i: int) -> tuple[float, float]:
         a, b = depth[i : i + 1], batch.depth[i : i + 1]
         return severity(limit, error_stats(a, b), depth_flags(a, b))

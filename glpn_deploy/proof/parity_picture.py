@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glpn_deploy.depth.pictures import compose, depth_panel, error_limit, error_panel, image_panel
-from glpn_deploy.proof.parity_report import ParityReport, WorstImage, describe_flags, describe_limit
+from glpn_deploy.proof.parity_report import ParityReport, WorstImage, describe_flags
 
 
 def draw_worst_image(report: ParityReport, image: WorstImage, max_depth: float) -> NDArray[np.uint8]:
@@ -37,7 +37,7 @@ def draw_worst_image(report: ParityReport, image: WorstImage, max_depth: float) 
         heading=f"Worst image: {image.name}  {said}{flags}",
         footer=(
             f"{candidate.get('file', candidate['backend'])}{run} against {reference['backend']} "
-            f"{reference['precision']}, {describe_limit(report.limit)}. Its case: max "
+            f"{reference['precision']}, {report.limit}. Its case: max "
             f"{worst.stats.max_abs_m:.2g} m, p99 {worst.stats.p99_abs_m:.2g} m, AbsRel "
             f"{worst.stats.abs_rel:.2g}. Error: candidate minus reference, colours end at ±{limit_m:g} m. "
             "Black: not finite."

@@ -15,9 +15,6 @@ from glpn_deploy.depth.error_stats import FLAGS, ErrorStats, Flag, RangeStats, p
 from glpn_deploy.errors import ParityError
 from glpn_deploy.proof.checks.budget import Budget
 
-Limit = float | Budget
-"""Largest |difference| allowed [m], or the budget of a lower precision."""
-
 
 @dataclasses.dataclass(frozen=True)
 class ParityCase:
@@ -71,24 +68,14 @@ class ParityReport:
     Attributes:
         reference: Backend, device and precision of the reference.
         candidate: The same of what was compared.
-        limit: Largest |difference| allowed [m], or the budget.
+        limit: The errors allowed.
     """
 
     reference: dict[str, Any]
     candidate: dict[str, Any]
-    limit: Limit
+    limit: Budget
     cases: tuple[ParityCase, ...]
     worst_image: WorstImage | None = dataclasses.field(default=None, repr=False, compare=False)
-
-    @property
-    def tolerance_m(self) -> float | None:
-        """Largest |difference| allowed [m], or None where the budget does not limit it."""
-        return self.limit.max_abs_m if isinstance(self.limit, Budget) else self.limit
-
-    @property
-    def max_abs_rel(self) -> float | None:
-        """Largest mean |difference| / reference allowed, or None where it is not limited."""
-        return self.limit.max_abs_rel if isinstance(self.limit, Budget) else None
 
     @property
     def passed(self) -> bool:
@@ -111,8 +98,8 @@ class ParityReport:
             "passed": self.passed,
             "reference": self.reference,
             "candidate": self.candidate,
-            "tolerance_m": self.tolerance_m,
-            "max_abs_rel": self.max_abs_rel,
+            "tolerance_m": self.limit.max_abs_m,
+            "max_abs_rel": self.limit.max_abs_rel,
             "max_abs_m": self.worst.stats.to_dict()["max_abs_m"] if self.cases else None,
             "by_range": {part.name: part.to_dict() for part in self.by_range},
             "cases": [case.to_dict() for case in self.cases],
@@ -127,7 +114,7 @@ class ParityReport:
         worst, failed = self.worst, sum(not case.passed for case in self.cases)
         if worst.stats.non_finite:
             moved = "and is not finite"
-        elif isinstance(self.limit, Budget) and self.limit.max_abs_rel is not None:
+        elif self.limit.max_abs_rel is not None:
             moved = f"by AbsRel {worst.stats.abs_rel:.3g} and up to {worst.stats.max_abs_m:.3g} m"
         else:
             moved = f"by up to {worst.stats.max_abs_m:.3g} m"
@@ -135,43 +122,30 @@ class ParityReport:
         raise ParityError(
             f"the depth of {self.candidate['backend']} {self.candidate['precision']} differs {moved}"
             f"{flags} ({worst.name}, {failed} of {len(self.cases)} cases)",
-            expected=f"{describe_limit(self.limit)} from {self.reference['backend']}",
+            expected=f"{self.limit} from {self.reference['backend']}",
             fix="do not deploy it; "
             + (
                 "export it again with a calibration or a budget that fits"
-                if isinstance(self.limit, Budget)
+                if self.limit.max_abs_rel is not None
                 else "try another --opset or another version of the backend"
             ),
         )
 
 
-def allows(limit: Limit, stats: ErrorStats) -> bool:
-    """Whether the errors are within the limit."""
-    return limit.allows(stats) if isinstance(limit, Budget) else stats.max_abs_m <= limit
-
-
-def severity(limit: Limit, stats: ErrorStats, flags: Sequence[Flag] = ()) -> tuple[float, float]:
+def severity(limit: Budget, stats: ErrorStats, flags: Sequence[Flag] = ()) -> tuple[float, float]:
     """A key that sorts what is worse behind what is better: the share of the limit used up, then metres."""
-    if isinstance(limit, Budget):
-        pairs = [(stats.abs_rel, limit.max_abs_rel), (stats.max_abs_m, limit.max_abs_m)]
-        shares = [error / most for error, most in pairs if most is not None]
-    else:
-        shares = [stats.max_abs_m / limit if limit > 0 else stats.max_abs_m]
+    pairs = [(stats.abs_rel, limit.max_abs_rel), (stats.max_abs_m, limit.max_abs_m)]
+    shares = [error / most for error, most in pairs if most is not None]
     return (math.inf if flags else max(shares)), stats.max_abs_m
 
 
-def shown_first(limit: Limit, case: ParityCase) -> tuple[bool, bool, tuple[float, float]]:
+def shown_first(limit: Budget, case: ParityCase) -> tuple[bool, bool, tuple[float, float]]:
     """A key that sorts what is worth looking at behind the rest.
 
     That is what failed, then what has a photograph's shape (a strip of 32 px shows little), then the worst.
     """
     short, long = sorted(case.shape[1:])
     return not case.passed, short >= 96 and long <= 2 * short, severity(limit, case.stats, case.flags)
-
-
-def describe_limit(limit: Limit) -> str:
-    """The limit in words."""
-    return str(limit) if isinstance(limit, Budget) else f"at most {limit:.3g} m"
 
 
 def describe_flags(flags: Sequence[Flag]) -> str:
@@ -196,10 +170,10 @@ def describe_worst(report: ParityReport, case: ParityCase) -> str:
     """How far a case is off, and what is allowed."""
     flags = f", {describe_flags(case.flags)}" if case.flags else ""
     off = "not finite" if case.stats.non_finite else f"{millimetres(case.stats.max_abs_m)} off"
-    if report.tolerance_m is not None:
-        off += f" ({millimetres(report.tolerance_m)} allowed)"
-    if report.max_abs_rel is not None:
-        off += f", AbsRel {case.stats.abs_rel:.2g} ({report.max_abs_rel:g} allowed)"
+    if report.limit.max_abs_m is not None:
+        off += f" ({millimetres(report.limit.max_abs_m)} allowed)"
+    if report.limit.max_abs_rel is not None:
+        off += f", AbsRel {case.stats.abs_rel:.2g} ({report.limit.max_abs_rel:g} allowed)"
     return f"{case.name}: {off}{flags}"
 
 
@@ -225,8 +199,8 @@ def summary(report: ParityReport) -> str:
         return "nothing was compared"
     passed, worst = sum(case.passed for case in report.cases), report.worst
     flags = f" ({describe_flags(worst.flags)})" if worst.flags else ""
-    if report.max_abs_rel is None:
-        most, figure = f"{report.tolerance_m:.2g} m", f"{worst.stats.max_abs_m:.2g} m"
+    if report.limit.max_abs_rel is None:
+        most, figure = f"{report.limit.max_abs_m:.2g} m", f"{worst.stats.max_abs_m:.2g} m"
     else:
-        most, figure = f"AbsRel {report.max_abs_rel:.2g}", f"{worst.stats.abs_rel:.2g}"
+        most, figure = f"AbsRel {report.limit.max_abs_rel:.2g}", f"{worst.stats.abs_rel:.2g}"
     return f"{passed} of {len(report.cases)} within {most}, worst {figure} at {worst.name}{flags}"

@@ -15,7 +15,7 @@ from glpn_deploy import progress
 from glpn_deploy.errors import BackendError, ParityError
 from glpn_deploy.optional import needs
 from glpn_deploy.proof.parity import Batch
-from glpn_deploy.proof.parity_report import ParityReport, allows
+from glpn_deploy.proof.parity_report import ParityReport
 from glpn_deploy.runtimes.onnx_file.header import input_spec
 
 
@@ -135,7 +135,7 @@ def polygraphy_check(
             other = None if reference is None else _session(reference, device)
             for batch, case in zip(batches, report.cases, strict=True):
                 passed, figures = _compare(session, other, batch, report)
-                cases.append(SecondOpinion(case.name, allows(report.limit, case.stats), passed, *figures))
+                cases.append(SecondOpinion(case.name, report.limit.allows(case.stats), passed, *figures))
                 step.advance(case.name)
         except PolygraphyException as error:
             raise BackendError(f"Polygraphy {polygraphy.__version__} failed ({error})") from error
@@ -165,7 +165,8 @@ def _compare(
     passed = bool(Comparator.validate(results, check_inf=True, check_nan=True))
     figures = (math.nan, math.nan)
     # Polygraphy passes what meets either tolerance: each limit is asked by itself, the other tolerance 0
-    for stat, tolerance in (("mean", {"rtol": report.max_abs_rel}), ("max", {"atol": report.tolerance_m})):
+    limit = report.limit
+    for stat, tolerance in (("mean", {"rtol": limit.max_abs_rel}), ("max", {"atol": limit.max_abs_m})):
         if None in tolerance.values():
             continue
         function = SimpleCompareFunc(check_error_stat=stat, **{"atol": 0.0, "rtol": 0.0, **tolerance})

@@ -23,9 +23,9 @@ from glpn_deploy.proof.findings import NotRun, Verification
 from glpn_deploy.proof.options import VerifyOptions
 from glpn_deploy.proof.parity import (
     compare_over_sweep,
+    fp32_budget,
     golden_batches,
     sweep_depths,
-    tolerance_m,
     verify_goldens,
 )
 from glpn_deploy.proof.parity_report import ParityReport, conclude
@@ -126,7 +126,7 @@ def _check_artefacts(bundle: Bundle, chosen: list[Artefact], options: VerifyOpti
         load_artefact(bundle, full, "onnxruntime", options.runtime) as runtime,
     ):
         if full in chosen:
-            limit = tolerance_m(bundle.manifest.config.max_depth, options.tolerance)
+            limit = fp32_budget(bundle.manifest.config.max_depth, options.tolerance)
             goldens = verify_goldens(bundle, runtime, limit)
             found += Verification((goldens,))
             if options.polygraphy:

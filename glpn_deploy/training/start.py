@@ -16,6 +16,7 @@ from glpn_deploy.checkpoints.hub import HubOptions, resolve_checkpoint
 from glpn_deploy.errors import CheckpointError, ConfigError, InputError
 from glpn_deploy.model.config import GLPNConfig
 from glpn_deploy.model.modeling import GLPNForDepthEstimation
+from glpn_deploy.model.settings.checks import PER_STAGE
 from glpn_deploy.reading import read_json
 from glpn_deploy.training.options import TrainOptions
 
@@ -31,19 +32,7 @@ _B0_SIZES, _SIZES = (32, 64, 160, 256), (64, 128, 320, 512)
 _DEMO = GLPNConfig(
     depths=(2, 2, 2, 2), hidden_sizes=(32, 48, 120, 176), decoder_hidden_size=32, drop_path_rate=0.0
 )
-_ENCODER_KEYS = (
-    "num_channels",
-    "num_encoder_blocks",
-    "depths",
-    "sr_ratios",
-    "hidden_sizes",
-    "patch_sizes",
-    "strides",
-    "num_attention_heads",
-    "mlp_ratios",
-    "hidden_act",
-    "drop_path_rate",
-)
+_ENCODER_KEYS = (*PER_STAGE, "num_channels", "num_encoder_blocks", "hidden_act", "drop_path_rate")
 _ENCODER = re.compile(r"^(?:segformer\.)?encoder\.")
 
 

@@ -102,10 +102,7 @@ class ClipWriter:
         context.time_base = self._time_base
         if not self._depth:
             context.gop_size = 2 * _RATE
-            context.colorspace, context.color_range = (
-                1,
-                1,
-            )  # BT.709, limited: AVCOL_SPC_BT709, AVCOL_RANGE_MPEG
+            context.colorspace = context.color_range = 1  # AVCOL_SPC_BT709, AVCOL_RANGE_MPEG: limited
 
     def close(self) -> None:
         """Finishes the file and puts it in its place; without a frame there is none."""

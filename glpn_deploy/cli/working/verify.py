@@ -16,7 +16,6 @@ from glpn_deploy.proof.parity_picture import draw_worst_image
 from glpn_deploy.proof.parity_report import (
     ParityReport,
     describe_flags,
-    describe_limit,
     describe_worst,
     worst_of,
 )
@@ -96,9 +95,8 @@ def _print_report(console: PlainConsole, report: ParityReport) -> None:
     if "file" in report.candidate:
         run = report.candidate["run"]
         ran = f"{report.candidate['file']}, {ran}" + ("" if run == "native" else f", {run}")
-    limit = (
-        describe_limit(report.limit) if report.tolerance_m is None else f"at most {report.tolerance_m:.2g} m"
-    )
+    most = report.limit.max_abs_m
+    limit = str(report.limit) if most is None else f"at most {most:.2g} m"
     console.print(f"\n{ran} against {report.reference['backend']}, {limit}:", markup=False)
     for case in report.cases:
         mark = "[green]✓[/]" if case.passed else "[red]✗[/]"
@@ -106,7 +104,7 @@ def _print_report(console: PlainConsole, report: ParityReport) -> None:
         figures = f"max {stats.max_abs_m:.2e} m   p99 {stats.p99_abs_m:.2e} m   AbsRel {stats.abs_rel:.2e}"
         flags = f"   [red]{describe_flags(case.flags)}[/]" if case.flags else ""
         console.print(f"  {mark} {escape(f'{case.name:<18}')} {figures}{flags}")
-    if report.max_abs_rel is None:
+    if report.limit.max_abs_rel is None:
         return
     console.print("  by depth         pixels    max [m]    p99 [m]     AbsRel         δ1", markup=False)
     for part in report.by_range:

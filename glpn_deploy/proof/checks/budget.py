@@ -57,12 +57,10 @@ class Budget:
         return all(limit is None or error <= limit for error, limit in limits)
 
     def __str__(self) -> str:
-        parts = []
-        if self.max_abs_rel is not None:
-            parts.append(f"AbsRel at most {self.max_abs_rel:g}")
-        if self.max_abs_m is not None:
-            parts.append(f"no pixel more than {self.max_abs_m:g} m off")
-        return ", ".join(parts)
+        if self.max_abs_rel is None:
+            return f"at most {self.max_abs_m:.3g} m"
+        told = f"AbsRel at most {self.max_abs_rel:g}"
+        return told if self.max_abs_m is None else f"{told}, no pixel more than {self.max_abs_m:g} m off"
 
     def to_dict(self) -> dict[str, Any]:
         """For the manifest."""

@@ -53,7 +53,7 @@ def test_a_lower_precision_is_held_to_its_budget(tiny_onnx, tiny_checkpoint, tmp
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 64
     onnx.save_model(model, tmp_path / "model.onnx")
     (report,) = against(tmp_path / "model.onnx", tiny_checkpoint).reports
-    assert report.max_abs_rel == 0.02
+    assert report.limit.max_abs_rel == 0.02
     assert report.candidate["precision"] == "int8"
     assert "a tool converted it" in report.candidate["why"]
 

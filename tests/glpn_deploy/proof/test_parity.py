@@ -14,9 +14,9 @@ from glpn_deploy.proof.checks.budget import Budget
 from glpn_deploy.proof.parity import (
     SWEEP,
     compare,
+    fp32_budget,
     room_batch,
     sweep_batches,
-    tolerance_m,
     verify_goldens,
 )
 from glpn_deploy.proof.parity_report import ParityReport, describe_case, summary
@@ -27,7 +27,7 @@ BATCHES = [("small", np.zeros((1, 3, 32, 32), np.float32)), ("large", np.zeros((
 
 
 def against(depth: float, reference: float = 1.0, tolerance: float = 0.5) -> ParityReport:
-    return compare(NullRuntime(depth), NullRuntime(reference), BATCHES, tolerance)
+    return compare(NullRuntime(depth), NullRuntime(reference), BATCHES, Budget(max_abs_m=tolerance))
 
 
 @pytest.mark.parametrize(
@@ -63,19 +63,15 @@ def test_one_bad_pixel_of_many_fails_and_is_the_worst():
                 depth[1, 5, 7] = np.nan
             return depth
 
-    report = compare(Mostly(), NullRuntime(), BATCHES, 0.5)
+    report = compare(Mostly(), NullRuntime(), BATCHES, Budget(max_abs_m=0.5))
     assert [case.passed for case in report.cases] == [True, False]
     assert (report.worst.name, report.worst.stats.non_finite) == ("large", 1)
     assert "1 of 2 within 0.5 m" in summary(report)
     assert describe_case(report.worst).startswith("✗ large")
 
 
-def test_a_nan_tolerance_passes_nothing():
-    assert not against(1.0, tolerance=float("nan")).passed
-
-
 def test_nothing_compared_is_no_proof():
-    report = compare(NullRuntime(), NullRuntime(), [], 1.0)
+    report = compare(NullRuntime(), NullRuntime(), [], Budget(max_abs_m=1.0))
     assert not report.passed
     assert report.to_dict()["max_abs_m"] is None
     with refused(ParityError, got="nothing was compared"):
@@ -91,7 +87,7 @@ def test_the_error_tells_worst_case_limit_and_both_sides():
 
 
 def test_every_case_is_reported():
-    report = compare(NullRuntime(), NullRuntime(), BATCHES, 1.0)
+    report = compare(NullRuntime(), NullRuntime(), BATCHES, Budget(max_abs_m=1.0))
     assert [(case.name, case.shape) for case in report.cases] == [
         ("small", (1, 32, 32)),
         ("large", (2, 64, 32)),
@@ -104,12 +100,12 @@ def test_depths_of_unlike_shapes():
             return super()._infer(pixel_values)[:, ::2, ::2]
 
     with refused(ParityError, got="small gave depth of shape (1, 16, 16)", expected="(1, 32, 32)"):
-        compare(Half(), NullRuntime(), BATCHES, 1.0)
+        compare(Half(), NullRuntime(), BATCHES, Budget(max_abs_m=1.0))
 
 
 def test_tolerance_is_a_share_of_the_scale():
-    assert tolerance_m(10) == pytest.approx(1e-4)
-    assert tolerance_m(80, 1e-3) == pytest.approx(0.08)
+    assert fp32_budget(10).max_abs_m == pytest.approx(1e-4)
+    assert fp32_budget(80, 1e-3).max_abs_m == pytest.approx(0.08)
 
 
 # The sweep ----------------------------------------------------------------------------------------------
@@ -156,7 +152,7 @@ def test_rooms_are_the_same_every_time():
 
 def test_goldens_tell_the_right_network_from_a_wrong_one(tiny_bundle):
     bundle = Bundle.open(tiny_bundle)
-    report = verify_goldens(bundle, NullRuntime(), 1e-4)
+    report = verify_goldens(bundle, NullRuntime(), Budget(max_abs_m=1e-4))
     assert not report.passed
     assert len(report.cases) == 3
     assert report.worst.stats.max_abs_m == pytest.approx(
@@ -169,7 +165,7 @@ def test_no_goldens(bundle_copy):
 
     manifest = write_manifest(bundle_copy, dataclasses.replace(Bundle.open(bundle_copy).manifest, goldens=()))
     with refused(BundleError, got="has no goldens"):
-        verify_goldens(Bundle(bundle_copy, manifest), NullRuntime(), 1.0)
+        verify_goldens(Bundle(bundle_copy, manifest), NullRuntime(), Budget(max_abs_m=1.0))
 
 
 # Lower precisions ---------------------------------------------------------------------------------------
@@ -214,7 +210,7 @@ def test_a_budget_and_flags(change, passed, said):
     report = compare(Ramp(change), Ramp(), BATCHES, Budget(max_abs_rel=0.01))
     assert report.passed is passed
     assert [case.passed for case in report.cases] == [passed, passed]
-    assert report.tolerance_m is None
+    assert report.limit.max_abs_m is None
     assert "within AbsRel 0.01" in summary(report)
     json.dumps(report.to_dict(), allow_nan=False)
     if not passed:
@@ -224,7 +220,7 @@ def test_a_budget_and_flags(change, passed, said):
 
 
 def test_a_flag_fails_what_the_limit_allows():
-    report = compare(Ramp(lambda d: np.full_like(d, 3)), Ramp(), BATCHES, 100.0)
+    report = compare(Ramp(lambda d: np.full_like(d, 3)), Ramp(), BATCHES, Budget(max_abs_m=100.0))
     assert [case.flags for case in report.cases] == [("constant",), ("constant",)]
     assert not report.passed
     assert describe_case(report.cases[0]).startswith("✗ small")
@@ -268,6 +264,6 @@ def test_the_worst_image_is_kept():
 def test_a_flagged_image_is_worse_than_a_wrong_one():
     batches = [(name, np.zeros((1, 3, 32, 32), np.float32)) for name in ("wrong", "flat", "good")]
     changes = iter((lambda d: d + 5, lambda d: np.full_like(d, 3), lambda d: d))
-    report = compare(Ramp(lambda d: next(changes)(d)), Ramp(), batches, 0.1)
+    report = compare(Ramp(lambda d: next(changes)(d)), Ramp(), batches, Budget(max_abs_m=0.1))
     assert report.worst.name == report.worst_image.name == "flat"
     assert [case.passed for case in report.cases] == [False, False, True]

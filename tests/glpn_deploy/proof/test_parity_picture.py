@@ -38,7 +38,7 @@ def test_a_photograph_is_shown_rather_than_a_strip_unless_the_strip_failed():
     batches = [(name, np.zeros((1, 3, *shape), np.float32)) for name, shape in shapes.items()]
     for limit, shown in ((1.0, "photograph"), (0.3, "strip")):
         errors = iter((0.4, 0.1, 0.2))
-        found = compare(Shifted(errors), NullRuntime(2.0), batches, limit)
+        found = compare(Shifted(errors), NullRuntime(2.0), batches, Budget(max_abs_m=limit))
         assert found.worst.name == "strip"
         assert found.worst_image.case.name == shown
 

@@ -61,10 +61,10 @@ def make(bundle_copy, plant):
         (Budget(max_abs_rel=0.02), 1.022, False),
         (Budget(max_abs_rel=0.02, max_abs_m=1e-3), 1.01, False),
         (Budget(max_abs_m=9.0), 1.5, True),
-        (1e-3, 1.0, True),
-        (1e-3, 1.01, False),
-        (100.0, float("nan"), False),
-        (100.0, float("inf"), False),
+        (Budget(max_abs_m=1e-3), 1.0, True),
+        (Budget(max_abs_m=1e-3), 1.01, False),
+        (Budget(max_abs_m=100.0), float("nan"), False),
+        (Budget(max_abs_m=100.0), float("inf"), False),
     ],
 )
 def test_it_agrees_on_what_passes_and_on_what_fails(limit, factor, passed, make, capsys):
@@ -85,7 +85,7 @@ def test_it_agrees_on_what_passes_and_on_what_fails(limit, factor, passed, make,
 
 
 def test_a_flag_alone_is_no_disagreement(make):
-    arguments = make(100.0, 0.0, 3.0)
+    arguments = make(Budget(max_abs_m=100.0), 0.0, 3.0)
     assert not arguments[-1].passed
     assert polygraphy_check(*arguments).agrees
 
@@ -94,7 +94,7 @@ def test_the_goldens_are_its_reference_where_no_graph_is_given(bundle_copy):
     bundle, graph = Bundle.open(bundle_copy), bundle_copy / "model.onnx"
     batches = list(golden_batches(bundle))
     report = compare_batches(
-        OnnxRuntime(graph, CPU), batches, {"backend": "golden", "precision": "fp32"}, 1e-4
+        OnnxRuntime(graph, CPU), batches, {"backend": "golden", "precision": "fp32"}, Budget(max_abs_m=1e-4)
     )
     found = polygraphy_check(graph, None, batches, report)
     assert found.agrees

@@ -56,7 +56,7 @@ def test_another_scale_is_compared_fairly(tiny_checkpoint, tmp_path):
     build_bundle(tiny_checkpoint, tmp_path / "out", options)
     reports = reports_of(tmp_path / "out", str(tiny_checkpoint))
     assert all(report.passed for report in reports)
-    assert reports[1].tolerance_m == pytest.approx(8e-4)
+    assert reports[1].limit.max_abs_m == pytest.approx(8e-4)
 
 
 def test_other_weights_fail(tiny_bundle, make_model, tmp_path):
@@ -140,7 +140,7 @@ def test_each_precision_has_its_budget(precision, budget, bundle_copy, plant):
         for report in (goldens, sweep):
             assert report.candidate["precision"] == precision
             assert report.candidate["file"] == f"model.{precision}.onnx"
-            assert report.max_abs_rel == budget
+            assert report.limit.max_abs_rel == budget
             assert report.worst.stats.abs_rel == pytest.approx(share * budget, rel=0.02)
             assert report.passed is passed
         assert found.passed is passed
