@@ -67,13 +67,7 @@ def check_images(where: Where, *, ranges: int, demo: bool) -> None:
         )
 
 
-def choose_images(
-    where: Where,
-    processor: GLPNImageProcessor,
-    *,
-    ranges: int,
-    demo: bool,
-) -> ImageSet:
+def choose_images(where: Where, processor: GLPNImageProcessor, *, ranges: int, demo: bool) -> ImageSet:
     """Chooses and reads the images."""
     check_images(where, ranges=ranges, demo=demo)
     if isinstance(where, Path):

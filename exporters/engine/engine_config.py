@@ -91,11 +91,7 @@ def fix_shape(tensor: Any, profiles: Sequence[Profile], taken: InputType = "floa
 
 
 def add_profiles(
-    builder: Any,
-    config: Any,
-    input_name: str,
-    profiles: Sequence[Profile],
-    taken: InputType = "float32",
+    builder: Any, config: Any, input_name: str, profiles: Sequence[Profile], taken: InputType = "float32"
 ) -> None:
     """Adds the optimisation profiles, in order."""
     spec = InputSpec(dtype=taken)

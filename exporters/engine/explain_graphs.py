@@ -48,9 +48,7 @@ class TrafficVerdict:
 
 
 def explain_source(
-    source: Path,
-    precisions: Sequence[Precision | None],
-    options: EngineOptions,
+    source: Path, precisions: Sequence[Precision | None], options: EngineOptions
 ) -> list[Explanation]:
     """Compiles a bundle's artefacts, or an ONNX file of whatever origin, and tells what came of them.
 

@@ -25,10 +25,7 @@ _MAX, _MIN = "/peak_max", "/peak_min"
 
 
 def find_peaks(
-    source: Path,
-    images: Sequence[NDArray[np.uint8]],
-    processor: GLPNImageProcessor,
-    work: Path,
+    source: Path, images: Sequence[NDArray[np.uint8]], processor: GLPNImageProcessor, work: Path
 ) -> dict[str, float]:
     """Largest magnitude of every inner tensor over the images.
 

@@ -44,9 +44,7 @@ class Baseline:
         return np.broadcast_to(self.depth, (height, width))
 
 
-def fit_baselines(
-    dataset: DepthDataset,
-) -> tuple[Baseline, ...]:
+def fit_baselines(dataset: DepthDataset) -> tuple[Baseline, ...]:
     """Fits the best constants and the mean depth of every row, on a training split.
 
     The two constants, found in steps of 1 cm, are the ones with the highest δ1 and with the lowest AbsRel

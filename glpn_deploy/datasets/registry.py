@@ -20,9 +20,7 @@ _OPTIONS = {
 
 
 def open_dataset(
-    kind: str,
-    path: str | Path | None = None,
-    options: DatasetOptions = DatasetOptions(),
+    kind: str, path: str | Path | None = None, options: DatasetOptions = DatasetOptions()
 ) -> DepthDataset:
     """Opens a data set; its files are read as samples are asked for.
 

@@ -101,13 +101,7 @@ class DepthMetrics:
         InputError: ``max_depth`` is no such limit, or the crop is unknown.
     """
 
-    def __init__(
-        self,
-        max_depth: float,
-        *,
-        crop: Crop | None = None,
-        median_scaling: bool = False,
-    ) -> None:
+    def __init__(self, max_depth: float, *, crop: Crop | None = None, median_scaling: bool = False) -> None:
         if not MIN_DEPTH < max_depth < math.inf:
             raise InputError(f"max_depth is {max_depth} m", expected=f"metres above {MIN_DEPTH}")
         crop_window(crop, 480, 640)  # refuses an unknown crop now, not at the first image

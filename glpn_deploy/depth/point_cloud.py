@@ -77,10 +77,7 @@ class Intrinsics:
 
 
 def back_project(
-    depth: NDArray[np.float32],
-    intrinsics: Intrinsics,
-    rgb: NDArray[np.uint8] | None = None,
-    stride: int = 1,
+    depth: NDArray[np.float32], intrinsics: Intrinsics, rgb: NDArray[np.uint8] | None = None, stride: int = 1
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None]:
     """Points in the camera's frame: x to the right, y down, z forward.
 
@@ -112,10 +109,7 @@ def back_project(
 
 
 def draw_points(
-    points: NDArray[np.float32],
-    colors: NDArray[np.uint8],
-    intrinsics: Intrinsics,
-    size: tuple[int, int],
+    points: NDArray[np.float32], colors: NDArray[np.uint8], intrinsics: Intrinsics, size: tuple[int, int]
 ) -> NDArray[np.uint8]:
     """Draws points as the same camera sees them after it went around their middle, to the left and up.
 

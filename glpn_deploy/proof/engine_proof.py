@@ -82,12 +82,7 @@ class EngineProof:
 
 
 def prove_engine(
-    bundle: Bundle,
-    artefact: Artefact,
-    runtime: Runtime,
-    profiles: Sequence[Profile],
-    *,
-    tf32: bool = False,
+    bundle: Bundle, artefact: Artefact, runtime: Runtime, profiles: Sequence[Profile], *, tf32: bool = False
 ) -> EngineProof:
     """Runs an engine over the corners of its profiles.
 

@@ -142,20 +142,14 @@ def compare_batches(
 
 
 def compare_over_sweep(
-    candidate: Runtime,
-    reference: Runtime,
-    processor: GLPNImageProcessor,
-    limit: Budget,
+    candidate: Runtime, reference: Runtime, processor: GLPNImageProcessor, limit: Budget
 ) -> ParityReport:
     """Runs both on every batch of `SWEEP`; the arguments are those of `compare` and `sweep_batches`."""
     batches = sweep_batches(processor, candidate.spec.size_multiple)
     return compare(candidate, reference, batches, limit, total=len(SWEEP))
 
 
-def sweep_depths(
-    reference: Runtime,
-    processor: GLPNImageProcessor,
-) -> tuple[Batch, ...]:
+def sweep_depths(reference: Runtime, processor: GLPNImageProcessor) -> tuple[Batch, ...]:
     """The reference's depth over `SWEEP`, to hold several candidates against."""
     batches = []
     with progress.step("fp32 sweep", len(SWEEP)) as step:
@@ -166,12 +160,7 @@ def sweep_depths(
     return tuple(batches)
 
 
-def verify_goldens(
-    bundle: Bundle,
-    candidate: Runtime,
-    limit: Budget,
-    title: str = "goldens",
-) -> ParityReport:
+def verify_goldens(bundle: Bundle, candidate: Runtime, limit: Budget, title: str = "goldens") -> ParityReport:
     """Holds a runtime against the reference outputs that travel in the bundle."""
     if not bundle.manifest.goldens:
         raise BundleError(f"{bundle.folder} has no goldens", fix="export it again with glpn-export")

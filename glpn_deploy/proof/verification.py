@@ -44,10 +44,7 @@ _TRAINING_ONLY = {  # settings that do not change what the network computes in e
 }
 
 
-def verify(
-    folder: str | Path,
-    options: VerifyOptions = VerifyOptions(),
-) -> Verification:
+def verify(folder: str | Path, options: VerifyOptions = VerifyOptions()) -> Verification:
     """Checks every digest, then the depth of every artefact on this machine.
 
     An ``.onnx`` file, or a folder that holds one as Optimum writes it, is held against the checkpoint

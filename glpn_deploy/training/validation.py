@@ -16,9 +16,7 @@ from glpn_deploy.model.modeling import GLPNForDepthEstimation
 
 @torch.inference_mode()
 def validate(
-    model: GLPNForDepthEstimation,
-    data: DepthDataset,
-    stop: Callable[[], bool] = lambda: False,
+    model: GLPNForDepthEstimation, data: DepthDataset, stop: Callable[[], bool] = lambda: False
 ) -> dict[str, float] | None:
     """Metrics of a network, each image entering at its own size as in use.
 

@@ -50,10 +50,7 @@ class ShapeSweep:
     """
 
     def __init__(
-        self,
-        source: Path,
-        processor: GLPNImageProcessor,
-        goldens: Mapping[str, NDArray[np.uint8]],
+        self, source: Path, processor: GLPNImageProcessor, goldens: Mapping[str, NDArray[np.uint8]]
     ) -> None:
         with load_runtime("onnxruntime", source, RuntimeOptions(device="cpu")) as runtime:
             self._about = runtime.describe()
