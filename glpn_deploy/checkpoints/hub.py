@@ -256,15 +256,20 @@ def _unreachable(hub_id: str, options: HubOptions) -> str | None:
 def _progress_bars(hub_id: str, options: HubOptions) -> Iterator[None]:
     """Imports the hub's client, and switches its progress bars, a global of its own, off for a while."""
     with needs(f"there is no folder {hub_id!r}, and fetching it from the hub", "export"):
-        from huggingface_hub import utils
-    if (options.progress and sys.stderr.isatty()) or utils.are_progress_bars_disabled():
+        import huggingface_hub  # noqa: F401
+        from huggingface_hub.utils.tqdm import (
+            are_progress_bars_disabled,
+            disable_progress_bars,
+            enable_progress_bars,
+        )
+    if (options.progress and sys.stderr.isatty()) or are_progress_bars_disabled():
         yield
         return
-    utils.disable_progress_bars()
+    disable_progress_bars()
     try:
         yield
     finally:
-        utils.enable_progress_bars()
+        enable_progress_bars()
 
 
 def _hub_error(error: Exception, hub_id: str, revision: str | None, offline: bool) -> CheckpointError:

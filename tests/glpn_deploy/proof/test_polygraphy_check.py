@@ -137,7 +137,7 @@ def test_quantised_graphs_give_it_the_tensor_that_they_give_us(quantize, opset, 
 
 
 def test_a_graph_that_does_not_load_is_said(make):
-    candidate, source, batches, report = make(1.0)
+    candidate, source, batches, report = make(Budget(max_abs_m=1.0))
     model = onnx.load(str(candidate))
     model.graph.node[0].op_type = "NoSuchOperator"
     onnx.save_model(model, str(candidate))
@@ -159,13 +159,13 @@ def test_a_disagreement_names_case_and_verdicts(make):
 
 
 def test_other_batches_are_refused(make):
-    candidate, source, batches, report = make(1.0)
+    candidate, source, batches, report = make(Budget(max_abs_m=1.0))
     with refused(ParityError, got="not those of the report"):
         polygraphy_check(candidate, source, batches[::-1], report)
 
 
 def test_it_does_not_fall_back_to_the_cpu(make):
-    candidate, source, batches, report = make(1.0)
+    candidate, source, batches, report = make(Budget(max_abs_m=1.0))
     with refused(BackendError, got="no provider"):
         polygraphy_check(candidate, source, batches, report, device="cuda:0")
 
