@@ -72,8 +72,8 @@ class SettingsFile:
         raise NotImplementedError
 
     @classmethod
-    def from_dict(cls: type[_Self], values: dict[str, Any], /, **overrides: Any) -> Any:
-        """Reads the file's content."""
+    def from_dict(cls: type[_Self], *content: Any, **overrides: Any) -> Any:
+        """Reads the file's content, a dictionary."""
         raise NotImplementedError
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **hub: Any) -> Any:

@@ -17,7 +17,7 @@ from glpn_deploy.proof.artefact_check import (
     second_opinion,
 )
 from glpn_deploy.proof.artefact_runs import ArtefactRun
-from glpn_deploy.proof.checks.budget import artefact_budget
+from glpn_deploy.proof.checks.budget import Budget, artefact_budget
 from glpn_deploy.proof.engine_check import check_engines
 from glpn_deploy.proof.findings import NotRun, Verification
 from glpn_deploy.proof.options import VerifyOptions
@@ -170,7 +170,7 @@ def _chosen(bundle: Bundle, precisions: tuple[str, ...] | None) -> list[Artefact
 
 
 def _against_checkpoint(
-    bundle: Bundle, candidate: Runtime, options: VerifyOptions, limit: float
+    bundle: Bundle, candidate: Runtime, options: VerifyOptions, limit: Budget
 ) -> ParityReport:
     """Holds the FP32 artefact against the checkpoint it came from, over the shape sweep."""
     from glpn_deploy.checkpoints.hub import HubOptions, resolve_checkpoint  # needs torch, the goldens do not

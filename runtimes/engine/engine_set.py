@@ -216,7 +216,7 @@ def engines_of(folder: Path, precision: Precision, backend: str = "tensorrt") ->
 
 def _engine_kinds(folder: Path) -> dict[Path, tuple[str, str]]:
     """Precision and backend of a bundle's engines; no precision where the sidecar cannot be read."""
-    found = {}
+    found: dict[Path, tuple[str, str]] = {}
     for path in bundle_engines(folder):
         try:
             sidecar = read_sidecar(path)
