@@ -22,7 +22,7 @@ from glpn_deploy.images.resample import FAR, nearest_to, resize_bicubic, times_t
 from glpn_deploy.options import Auto, Device
 from glpn_deploy.precisions import Precision
 from glpn_deploy.runtimes.base import Runtime, batch_shape
-from glpn_deploy.runtimes.memory import require_room
+from glpn_deploy.runtimes.memory import Room
 from glpn_deploy.runtimes.options import BackendName, LoadOptions, Mixed, RuntimeKeywords, RuntimeOptions
 from glpn_deploy.runtimes.sources import load_source
 from glpn_deploy.streaming import OF_ONE_IMAGE, Stages, Streamed, image_of
@@ -71,6 +71,7 @@ class DepthEstimator:
         if runtime.spec.channels != 3:
             raise ConfigError(f"the network takes {runtime.spec.channels} channels", expected="3 (RGB)")
         self.runtime, self.processor, self.max_depth, self.origin = runtime, processor, max_depth, origin
+        self._room = Room(runtime)
 
     @classmethod
     def load(
@@ -198,7 +199,9 @@ class DepthEstimator:
             )
         image = np.full((height, width, 3), 128, np.uint8)
         pixels = [self._prepare(image)]
-        raw = self.runtime.warm_up(self._batch(image, pixels * min(batch, self._batch_limit(batch))))
+        pixel_values = self._batch(pixels * min(batch, self._batch_limit(batch)))
+        with self._room.of_run(batch_shape(pixel_values), image):
+            raw = self.runtime.warm_up(pixel_values)
         resize_bicubic(raw[0], (height, width))
 
     def __call__(self, image: ImageSource) -> DepthMap:
@@ -313,15 +316,15 @@ class DepthEstimator:
         return spec.batch or min(batch_size, spec.max_batch or batch_size)
 
     def _run(self, source: ImageSource, pixels: list[NDArray[Any]]) -> NDArray[np.float32]:
-        return self.runtime.run(self._batch(source, pixels))
+        batch = self._batch(pixels)
+        with self._room.of_run(batch_shape(batch), source):
+            return self.runtime.run(batch)
 
-    def _batch(self, source: ImageSource, pixels: list[NDArray[Any]]) -> NDArray[Any]:
+    def _batch(self, pixels: list[NDArray[Any]]) -> NDArray[Any]:
         """A batch of prepared images of one size; a fixed one is filled up with the first."""
         missing = (self.runtime.spec.batch or len(pixels)) - len(pixels)
         prepared = pixels + pixels[:1] * missing
-        batch = prepared[0][None] if len(prepared) == 1 else np.stack(prepared)
-        require_room(self.runtime, batch_shape(batch), source)
-        return batch
+        return prepared[0][None] if len(prepared) == 1 else np.stack(prepared)
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width [px] at which the network sees an image of a height and width [px]."""

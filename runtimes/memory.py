@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from glpn_deploy.errors import ImageError
@@ -39,21 +42,45 @@ def attention_bytes(batch: int, height: int, width: int) -> int:
     return _SCORES_HELD * 4 * batch * rows * (rows // 64)
 
 
-def require_room(runtime: Runtime, shape: tuple[int, int, int], source: ImageSource) -> None:
-    """Refuses a batch (N, H, W) that does not fit into memory, before the system ends the process.
+class Room:
+    """Memory of the runs that a runtime has at the same time."""
 
-    Raises:
-        ImageError: It does not; names its first image where that is a file.
-    """
-    if runtime.device != "cpu" or runtime.backend not in ("onnxruntime", "torch"):
-        return
-    needed = attention_bytes(*shape)
-    free = available_memory() if needed > _SMALL else None
-    if free is not None and needed > free:
-        name = source if isinstance(source, (str, Path)) else "the image"
-        raise ImageError(
-            f"{name} enters the network as {shape[0]}x{shape[1]}x{shape[2]}, which takes about "
-            f"{needed / 1e9:.1f} GB of memory",
-            expected=f"at most the {free / 1e9:.1f} GB that are free",
-            fix="shrink it for the network: --max-side 1280 (max_side=1280); OpenVINO takes less",
-        )
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._changed = threading.Condition()
+        self._taken = 0  # bytes, by large runs; the system counts them only when they are touched
+
+    @contextlib.contextmanager
+    def of_run(self, shape: tuple[int, int, int], source: ImageSource) -> Iterator[None]:
+        """Lets a batch (N, H, W) in, before the system ends the process; waits for others that are in.
+
+        Raises:
+            ImageError: It does not fit alone; names its first image where that is a file.
+        """
+        counts = self._runtime.device == "cpu" and self._runtime.backend in ("onnxruntime", "torch")
+        needed = attention_bytes(*shape) if counts else 0
+        if needed <= _SMALL:
+            yield
+            return
+        with self._changed:
+            while (free := available_memory()) is not None and self._taken + needed > free:
+                if not self._taken:
+                    raise _too_large(shape, source, needed, free)
+                self._changed.wait()
+            self._taken += needed
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= needed
+                self._changed.notify_all()
+
+
+def _too_large(shape: tuple[int, int, int], source: ImageSource, needed: int, free: int) -> ImageError:
+    name = source if isinstance(source, (str, Path)) else "the image"
+    return ImageError(
+        f"{name} enters the network as {shape[0]}x{shape[1]}x{shape[2]}, which takes about "
+        f"{needed / 1e9:.1f} GB of memory",
+        expected=f"at most the {free / 1e9:.1f} GB that are free",
+        fix="shrink it for the network: --max-side 1280 (max_side=1280); OpenVINO takes less",
+    )

@@ -823,6 +823,27 @@ def test_a_photograph_that_does_not_fit_into_memory_is_refused_with_the_bytes(ti
         assert estimator(phone).depth.shape == (3024, 4032)
 
 
+def test_large_images_at_the_same_time_wait_for_each_others_memory(tiny_bundle, monkeypatch):
+    monkeypatch.setattr(memory, "attention_bytes", lambda *_: 10**9)
+    monkeypatch.setattr(memory, "available_memory", lambda: 3 * 10**9)  # nobody has touched theirs yet
+    running: list[int] = []
+    most: list[int] = []
+
+    def run(batch):
+        running.append(1)
+        time.sleep(0.05)
+        most.append(len(running))
+        running.pop()
+        return np.ones((len(batch), *batch.shape[2:]), "f")
+
+    options = {"device": "cpu", "mode": "throughput", "threads": 8}
+    with DepthEstimator.load(tiny_bundle, "onnxruntime", **options) as estimator:
+        monkeypatch.setattr(estimator.runtime, "run", run)
+        found = list(estimator.stream([np.zeros((64, 64, 3), np.uint8)] * 12))
+    assert [one.error for one in found] == [None] * 12
+    assert max(most) == 3
+
+
 def test_opencvs_order_of_channels(tiny_bundle):
     rgb = np.asarray(photograph("coffee").crop((0, 0, 128, 96)))
     bgr = np.ascontiguousarray(rgb[:, :, ::-1])
