@@ -150,6 +150,7 @@ def dataset(source: Source, part: int, done: set[str], claim: dict[str, Any]) ->
         ]
         return ray.data.from_blocks(tables), len(left)  # from_arrow runs a task of a whole CPU for each
     filesystem = source.folder.filesystem
+    claim = claim | {"concurrency": min(claim["concurrency"], len(source.files))}  # Ray warns of more
     if source.kind == "webdataset":
         rows = ray.data.read_webdataset(
             list(source.files),

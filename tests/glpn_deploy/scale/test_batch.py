@@ -191,7 +191,10 @@ def test_bytes_in_and_out_and_what_failed_again(
     good = [file.read_bytes() for file in files]
     write([content[:60] if number == 7 else content for number, content in enumerate(good)])
     options = {"into": into, "images_per_part": 4}
-    report = run_planted(source, out, tmp_path / "log", options=options)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        report = run_planted(source, out, tmp_path / "log", options=options)
+    assert not [warning for warning in told if "concurrent tasks" in str(warning.message)]
     assert (report.images, report.failed, report.done_before) == (12, 1, 0)
     write(good)
     report = run_planted(source, out, tmp_path / "log", options=options | {"retry_failed": True})
