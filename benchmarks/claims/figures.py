@@ -4,8 +4,9 @@
     python -m glpn_deploy.benchmarks.claims.figures --tables
 
 Each section that is measured replaces its part of ``benchmarks/results/figures.json``, with the day, the
-machine and the versions; the others stay. ``--tables`` measures nothing. Needs the test extra; ``cpu`` also
-Optimum, here or in the Python that ``--optimum`` names, and takes a quarter of an hour.
+machine and the versions; the others stay. ``--tables`` measures nothing. Needs the test extra; ``cpu`` and
+``cpu_peers`` also Optimum, here or in the Python that ``--optimum`` names, and a quarter of an hour each;
+``triton`` fetches a server, and ``triton_soak`` calls it for ten minutes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,18 @@ from glpn_deploy.options import WORDS, Option
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "figures.json"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-SECTIONS = ("main_job", "cpu", "cpu_peers", "precision", "demo", "rtx", "uint8_input")
+SECTIONS = (
+    "main_job",
+    "cpu",
+    "cpu_peers",
+    "precision",
+    "demo",
+    "rtx",
+    "uint8_input",
+    "scale",
+    "triton",
+    "triton_soak",
+)
 """Each a module beside this one, whose function ``measure`` takes `FigureOptions` and gives figures."""
 FORMAT, FORMAT_VERSION = "glpn-deploy-figures", 2
 

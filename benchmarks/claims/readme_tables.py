@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 
+from glpn_deploy.benchmarks.claims import scale_tables
 from glpn_deploy.benchmarks.claims.graph_tables import rtx, uint8_input
 from glpn_deploy.benchmarks.claims.markdown import Section, markdown_table, measured
 from glpn_deploy.errors import InputError
@@ -243,8 +244,12 @@ TABLES: dict[str, Callable[[Section], str]] = {
     "demo": demo,
     "rtx": rtx,
     "uint8_input": uint8_input,
+    "scale_modes": scale_tables.modes,
+    "scale_costs": scale_tables.costs,
+    "triton": scale_tables.triton,
+    "triton_soak": scale_tables.triton_soak,
 }
-_PART_OF = {"speed": "cpu"}
+_PART_OF = {"speed": "cpu", "scale_modes": "scale", "scale_costs": "scale"}
 """The section of a table that is not called like it."""
 
 

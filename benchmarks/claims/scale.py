@@ -1,27 +1,20 @@
-"""How many images a machine gives: modes of one process beside several, and what Ray costs an image.
+"""What a machine gives: modes of one process beside several, and what Ray costs an image.
 
-    python -m glpn_deploy.benchmarks.claims.scale [--seconds 4] [--images 400] [--null-images 20000]
-
-Prints JSON; 0 leaves a part out. ``--seconds`` of a turn: one process with all threads for a run, one in mode
-throughput, and as many processes of one thread in mode worker, in turns. ``--null-images``: glpn-batch with a
-network that takes no time. ``--images``: glpn-batch beside as many plain processes. Each way does N images
-and 3 N, turn and turn about; an image's cost is the difference over the 2 N, so that starting (Ray's,
-processes', networks') does not count, and stands beside it.
+One process with all threads for a run, one in mode throughput, and as many processes of one thread in mode
+worker, in turns; then glpn-batch with a network that takes no time, and beside as many plain processes. There
+each way does N images and 3 N, turn and turn about; an image's cost is the difference over the 2 N, so that
+starting (Ray's, processes', networks') does not count, and stands beside it.
 
 Wall time and the processors' time of all processes; the latter also on a machine that others use.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
-import json
 import multiprocessing
 import os
 import statistics
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -36,7 +29,7 @@ from PIL import Image
 
 from glpn_deploy.atomic import atomic_path
 from glpn_deploy.benchmarks.claims.cpu import WHATEVER_IT_COSTS
-from glpn_deploy.benchmarks.claims.running import run_command
+from glpn_deploy.benchmarks.claims.running import FigureOptions, run_command
 from glpn_deploy.benchmarks.measuring.worker_process import WorkerProcess
 from glpn_deploy.benchmarks.workload.cases import Case
 from glpn_deploy.estimator import DepthEstimator
@@ -47,7 +40,8 @@ from glpn_deploy.runtimes.rt_null import NullRuntime
 from glpn_deploy.scale.batch import run_batch
 from glpn_deploy.scale.options import BatchOptions
 
-ROUNDS = 3
+ROUNDS, TURN_S, WORKERS = 3, 4.0, 2
+IMAGES_A_JOB, NULL_IMAGES = 150, 20_000
 SIZE = (320, 240)  # px, width x height, at which the network sees them too
 IMAGES = ImageOptions(input_size=(SIZE[1], SIZE[0]))
 
@@ -91,7 +85,6 @@ def modes(folder: Path, seconds: float, workers: int) -> dict[str, Any]:
             mode: {name: statistics.median(turn[name] for turn in rows) for name in rows[0]}
             for mode, rows in turns.items()
         } | {"rounds": turns}
-        print(case.id.runner, found[str(case.id.runner)], file=sys.stderr)
     return found
 
 
@@ -205,7 +198,6 @@ def beside_plain_processes(folder: Path, images: int, workers: int) -> dict[str,
             each = [(many[i] - few[i]) / (2 * images) * 1e3 for i in (0, 1)]
             fixed = [few[i] - each[i] * images / 1e3 for i in (0, 1)]
             found[way].append((*each, *fixed))
-            print(way, *(f"{value:.2f}" for value in found[way][-1]), file=sys.stderr)
     names = ("wall_ms_an_image", "cpu_ms_an_image", "wall_s_a_job", "cpu_s_a_job")
     result: dict[str, Any] = {
         way: {name: statistics.median(row[i] for row in rows) for i, name in enumerate(names)}
@@ -229,24 +221,10 @@ def of_no_network(folder: Path, images: int, workers: int) -> dict[str, Any]:
     return {"images": images, "size": [32, 32], "seconds": reports[0].seconds, "cpu_seconds": cpu}
 
 
-def main() -> None:
-    """Measures, and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--images", type=int, default=400)
-    parser.add_argument("--null-images", type=int, default=20_000)
-    parser.add_argument("--workers", type=int, default=2)
-    asked = parser.parse_args()
-    result: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="glpn-scale-") as name:
-        if asked.seconds:
-            result["modes"] = modes(Path(name), asked.seconds, asked.workers)
-        if asked.null_images:
-            result["null"] = of_no_network(Path(name), asked.null_images, asked.workers)
-        if asked.images:
-            result["demo"] = beside_plain_processes(Path(name), asked.images, asked.workers)
-    print(json.dumps(result, indent=2))
-
-
-if __name__ == "__main__":
-    main()
+def measure(options: FigureOptions) -> dict[str, Any]:
+    """All three, with a worker or a thread for each of two cores."""
+    return {
+        "modes": modes(options.folder, TURN_S, WORKERS),
+        "null": of_no_network(options.folder, NULL_IMAGES, WORKERS),
+        "demo": beside_plain_processes(options.folder, IMAGES_A_JOB, WORKERS),
+    }
