@@ -9,6 +9,7 @@ from glpn_deploy.errors import InputError
 from glpn_deploy.options import WHOLE_NUMBERS, Option, check_options
 
 MOST_CALLERS = 256
+CALLERS = (1, 2, 4, 8, 16, 32)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class ServerOptions:
             metavar="N,…",
             reader=WHOLE_NUMBERS,
         ),
-    ] = (1, 2, 4, 8, 16, 32)
+    ] = CALLERS
     rate: Annotated[
         float | None,
         Option(
@@ -50,5 +51,5 @@ class ServerOptions:
         check_options(self)
         if not self.server_callers or not all(1 <= n <= MOST_CALLERS for n in self.server_callers):
             raise InputError(f"--callers {self.server_callers}", expected=f"numbers from 1 to {MOST_CALLERS}")
-        if self.server is None and (self.rate is not None or self.model is not None):
-            raise InputError("--rate or --model without --server", expected="the server's URL")
+        if self.server is None and (self.rate, self.model, self.server_callers) != (None, None, CALLERS):
+            raise InputError("--rate, --model or --callers without --server", expected="the server's URL")

@@ -48,6 +48,13 @@ def bench(
 
         if bundle is not None:
             raise InputError(f"the bundle {bundle} and --server", expected="one of them")
+        heeded = BenchOptions(images=options.images, load_seconds=options.load_seconds)
+        if options != heeded or out is not None or quick or remember or forget:
+            raise InputError(
+                "--server with options of a bundle's rows",
+                expected="--images, --load-seconds, --model, --callers or --rate, and --json beside it",
+                fix="the server decides the rest: glpn-serve --help",
+            )
         run_server(serving, options.images, options.load_seconds, as_json=as_json)
         return
     if bundle is None:

@@ -49,5 +49,9 @@ def test_bench_wants_a_bundle_or_a_server(run, tiny_bundle):
     assert (both.status, "one of them" in both.err) == (2, True)
     gone = run("bench", "--server", "http://127.0.0.1:9")
     assert (gone.status, "does not answer" in gone.err) == (1, True)
+    for ignored in (["--precision", "int8"], ["--mode", "throughput"], ["--quick"], ["--out", "report"]):
+        found = run("bench", "--server", "http://127.0.0.1:9", *ignored)
+        assert (found.status, "--server with options of a bundle" in found.err) == (2, True)
+    assert run("bench", tiny_bundle, "--callers", "1,2").status == 2
     wrong = run("bench", "--server", "127.0.0.1:8000")
     assert (wrong.status, "http://127.0.0.1:8000" in wrong.err) == (2, True)
