@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
@@ -118,11 +120,27 @@ def make_loader(samples: TrainSamples, batches: StepBatches, workers: int, *, pi
 
 
 def iterate(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of RGB (B, H, W, 3) uint8 and depth (B, H, W) float32 [m]."""
-    for batch in loader:
+    """Batches of RGB (B, H, W, 3) uint8 and depth (B, H, W) float32 [m].
+
+    A process that was killed is told when the loader waits for a batch.
+    """
+    with _same_child_handler():
+        batches = iter(loader)
+    for batch in batches:
         if isinstance(batch, GlpnError):
             raise batch
         yield batch
+
+
+@contextlib.contextmanager
+def _same_child_handler() -> Iterator[None]:
+    """Keeps SIGCHLD's handler: torch's raises wherever the program is, for every process that ends."""
+    handler = None
+    if os.name == "posix" and threading.current_thread() is threading.main_thread():
+        handler = signal.getsignal(signal.SIGCHLD)
+    yield
+    if handler is not None:
+        signal.signal(signal.SIGCHLD, handler)
 
 
 def calibration_images(samples: TrainSamples, batch: int) -> Iterator[Tensor]:
@@ -136,7 +154,7 @@ def calibration_images(samples: TrainSamples, batch: int) -> Iterator[Tensor]:
 
 @contextlib.contextmanager
 def reader_errors() -> Iterator[None]:
-    """Says in a sentence that a worker process was killed, which torch tells wherever the program is."""
+    """Says in a sentence that a worker process was killed."""
     try:
         yield
     except RuntimeError as error:
