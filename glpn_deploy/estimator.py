@@ -292,6 +292,7 @@ class DepthEstimator:
 
         Raises:
             InputError: The batch size is below 1.
+            Exception: What the items' own iterator raises; images that were read by then are not handed out.
         """
         limit = self._batch_limit(batch_size)
         return self._stages().stream(
