@@ -278,7 +278,7 @@ class BuildOptions:
     ] = True
     tolerance: Annotated[
         float | None,
-        _advanced("Largest difference allowed, as a share of max_depth [default: 1e-5].", least=0),
+        _advanced("Largest difference allowed, as a share of max_depth [default: 1e-5].", above=0),
     ] = None
     max_depth: Annotated[
         float | None,

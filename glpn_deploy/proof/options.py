@@ -35,7 +35,7 @@ class VerifyOptions:
         _advanced(
             "Largest difference allowed to the fp32 artefact, as a share of max_depth [default: 1e-5]. The "
             "others are held to their budgets.",
-            least=0,
+            above=0,
         ),
     ] = None
     precisions: Annotated[
