@@ -16,16 +16,12 @@ def modes(section: Section) -> str:
     rows = []
     for name, ways in section["figures"]["modes"].items():
         backend, precision = name.split()
-        first = ways["latency"]["rounds"]
         cells = [f"{_BACKENDS[backend]}, {_PRECISIONS[precision]}"]
-        for way in ways.values():
-            values = [turn["cpu_ms"] for turn in way["rounds"]]
-            rate = _ratio(
-                [turn["images_per_s"] for turn in way["rounds"]], [turn["images_per_s"] for turn in first]
-            )
-            cells.append(
-                f"{statistics.median(values):.0f} ms" + ("" if way["rounds"] is first else f"; {rate}")
-            )
+        first = [turn["images_per_s"] for turn in ways["latency"]]
+        for mode, turns in ways.items():
+            rate = _ratio([turn["images_per_s"] for turn in turns], first)
+            took = statistics.median(turn["cpu_ms"] for turn in turns)
+            cells.append(f"{took:.0f} ms" + ("" if mode == "latency" else f"; {rate}"))
         rows.append(tuple(cells))
     head = ("", "one process, two threads an image", "one process, `throughput`", "two processes, `worker`")
     return f"{measured(section)}\n\n{markdown_table(head, rows, right=True)}"

@@ -7,8 +7,8 @@ from glpn_deploy.benchmarks.claims import scale_tables
 HEAD = {"measured": "2026-11-29", "environment": {"processor": "2 cores", "versions": {"openvino": "2026.4"}}}
 
 
-def turns(*values: tuple[float, float]) -> dict[str, object]:
-    return {"rounds": [{"cpu_ms": cpu_ms, "images_per_s": rate} for cpu_ms, rate in values]}
+def turns(*values: tuple[float, float]) -> list[dict[str, float]]:
+    return [{"cpu_ms": cpu_ms, "images_per_s": rate} for cpu_ms, rate in values]
 
 
 def test_modes_stand_beside_one_image_on_all_threads() -> None:
