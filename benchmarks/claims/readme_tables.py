@@ -60,7 +60,7 @@ def fill(text: str, sections: Mapping[str, Section]) -> str:
             raise InputError(
                 f"the marker figures:{name} names no table", expected=f"one of {', '.join(TABLES)}"
             )
-        section = sections.get(_PART_OF.get(name, name))
+        section = sections.get(PART_OF.get(name, name))
         return found[0] if section is None else f"{found[1]}{TABLES[name](section)}\n{found[3]}"
 
     return _MARKED.sub(table, text)
@@ -249,7 +249,7 @@ TABLES: dict[str, Callable[[Section], str]] = {
     "triton": scale_tables.triton,
     "triton_soak": scale_tables.triton_soak,
 }
-_PART_OF = {"speed": "cpu", "scale_modes": "scale", "scale_costs": "scale"}
+PART_OF = {"speed": "cpu", "scale_modes": "scale", "scale_costs": "scale"}
 """The section of a table that is not called like it."""
 
 
