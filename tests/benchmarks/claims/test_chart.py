@@ -16,10 +16,13 @@ def section() -> dict:
     return figures.read(figures.RESULTS)["cpu"]
 
 
-def test_it_shows_every_row_that_was_measured(section) -> None:
+def test_it_shows_every_row_whose_error_is_known(section) -> None:
     labels = chart.points(section)
-    assert len(labels) == len(section["figures"]["rows"])
-    assert labels["OpenVINO BF16, 494 ms"][:2] == pytest.approx((493.557, 0.374182))
+    rows, off = section["figures"]["rows"], section["figures"]["abs_rel"]
+    assert len(labels) == sum(name.endswith("fp32") or name in off for name in rows)  # no error is not none
+    median_ms = rows["openvino bf16"]["median_ms"]
+    found = labels[f"OpenVINO BF16, {median_ms:.0f} ms"]
+    assert found[:2] == pytest.approx((median_ms, 100 * off["openvino bf16"]))
     text = chart.CHART.read_text(encoding="utf-8")
     for label in labels:
         assert label in text, "run: python -m glpn_deploy.benchmarks.claims.chart"
@@ -40,5 +43,5 @@ def test_a_faster_row_moves_left(section, tmp_path: Path) -> None:
     faster["figures"]["rows"]["openvino bf16"]["median_ms"] /= 2
     before, after = places(section), places(faster)
     assert len(before) == len(after) == 4
-    assert sum(a != b for a, b in zip(before, after, strict=True)) == 1
+    assert len(set(before) - set(after)) == 1
     assert sum(after) < sum(before)
