@@ -62,8 +62,8 @@ def draw(section: dict[str, Any], path: Path) -> None:
         axes.plot(latency, error, "o", color=color, markersize=9)
         if error == 0:
             free = max(free + _LABEL_MS, latency)
-            where = {"rotation": 38, "rotation_mode": "anchor", "va": "center"}
-            axes.annotate(label, (free, 0.06), color=color, **where)
+            at = (free, 0.06)
+            axes.annotate(label, at, color=color, rotation=38, rotation_mode="anchor", va="center")
     free = 0.0
     for label, (_, error, color) in sorted(found.items(), key=lambda item: item[1][1]):
         if error > 0:

@@ -47,10 +47,9 @@ def test_a_figure_that_changes_changes_its_table_alone(sections) -> None:
     changed["cpu"]["figures"]["rows"]["openvino int8"]["speedup"] = {"value": 9.0, "low": 8.0, "high": 10.0}
     before, after = text.splitlines(), fill(text, changed).splitlines()
     lines = [now for old, now in zip(before, after, strict=True) if old != now]
-    assert lines == [
-        "| INT8, OpenVINO | 480 ms | 9.00 (8.00 to 10.00) | 0.013 |",
-        "| INT8, OpenVINO | 480 ms | 9.00 (8.00 to 10.00) | 0.67 GB |",
-    ]
+    median_ms = sections["cpu"]["figures"]["rows"]["openvino int8"]["median_ms"]
+    told = f"| INT8, OpenVINO | {median_ms:.0f} ms | 9.00 (8.00 to 10.00) | "
+    assert [line.startswith(told) for line in lines] == [True, True]  # in the README's table and in docs'
 
 
 def test_a_row_that_did_not_run_is_left_out(sections) -> None:
@@ -59,7 +58,7 @@ def test_a_row_that_did_not_run_is_left_out(sections) -> None:
     section["figures"]["start"]["bf16"] = None
     text = TABLES["cpu"](section)
     assert "| BF16, OpenVINO" not in text
-    assert "comes 2.4 s in FP32 after" in text
+    assert f"comes {section['figures']['start']['fp32']['warm_s']:.1f} s in FP32 after" in text
 
 
 def test_markers() -> None:
