@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
-import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -169,7 +168,10 @@ def costed(work: Callable[[], Any]) -> tuple[float, float]:
 
 
 def beside_plain_processes(folder: Path, images: int, workers: int) -> dict[str, Any]:
-    """The demo network through glpn-batch and through plain processes, by turns."""
+    """The demo network through glpn-batch and through plain processes, by turns.
+
+    A round is an image's wall time and processors' time [ms], and the same of a job's start and end [s].
+    """
     bundle = folder / "bundle"
     run_command("export", "demo", bundle)
     sizes = {count: folder / f"photos{count}" for count in (images, 3 * images)}
@@ -194,15 +196,7 @@ def beside_plain_processes(folder: Path, images: int, workers: int) -> dict[str,
             each = [(many[i] - few[i]) / (2 * images) * 1e3 for i in (0, 1)]
             fixed = [few[i] - each[i] * images / 1e3 for i in (0, 1)]
             found[way].append((*each, *fixed))
-    names = ("wall_ms_an_image", "cpu_ms_an_image", "wall_s_a_job", "cpu_s_a_job")
-    result: dict[str, Any] = {
-        way: {name: statistics.median(row[i] for row in rows) for i, name in enumerate(names)}
-        for way, rows in found.items()
-    }
-    for i in (0, 1):
-        ratios = [ours[i] / theirs[i] for ours, theirs in zip(found["ray"], found["plain"], strict=True)]
-        result[f"{names[i]}_ratio"] = statistics.median(ratios)
-    return result | {"images": [images, 3 * images], "size": SIZE, "workers": workers, "rounds": found}
+    return {"images": [images, 3 * images], "size": SIZE, "workers": workers, "rounds": found}
 
 
 def of_no_network(folder: Path, images: int, workers: int) -> dict[str, Any]:

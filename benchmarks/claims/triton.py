@@ -91,12 +91,9 @@ def throughput(bundle: Bundle, url: str, process: int, images: list[bytes]) -> d
             taken["server"].append((_processor_s(process) - start) * 1e3 / load.requests)
             taken["callers"].append((time.process_time() - callers) * 1e3 / load.requests)
         backend = estimator.runtime.backend
-    ratios = [server / bare for bare, server in zip(found["bare"], found["server"], strict=True)]
     return {
         "backend": backend,
         "images_per_s": found,
-        "ratio": statistics.median(ratios),
-        "ratios": ratios,
         "processor_ms": {name: statistics.median(values) for name, values in taken.items()},
     }
 

@@ -121,9 +121,9 @@ def _checked_head(values: dict[str, Any]) -> dict[str, Any]:
     """Refuses a scale or a unit that contradicts the config: readers of the JSON alone go by them."""
     config = values.get("config")
     scale = config.get("max_depth", GLPNConfig().max_depth) if isinstance(config, dict) else None
-    for name, expected in (("max_depth", scale), ("unit", "metres")):
-        if values.get(name) != expected:
-            raise FieldError(name, f"is {shown(values.get(name))}", f"{shown(expected)}, as its config says")
+    for name, value, where in (("max_depth", scale, ", as its config says"), ("unit", "metres", "")):
+        if values.get(name) != value:
+            raise FieldError(name, f"is {shown(values.get(name))}", f"{shown(value)}{where}")
     return values
 
 
